@@ -1,0 +1,9 @@
+//! The API: what users write and read. Types alone: no client, no decision, no clock.
+//!
+//! [`v1alpha1`] is the stored version; [`crd`] turns it into the manifest in `crds/`.
+
+mod schema;
+pub mod v1alpha1;
+
+pub use schema::crd;
+pub use v1alpha1::{LeaderGroup, LeaderGroupSpec, LeaderGroupStatus};

@@ -1,0 +1,317 @@
+//! `leadergroup.io/v1alpha1`: the fields of a `LeaderGroup`, their defaults, bounds and rules.
+//!
+//! The doc comments are what `kubectl explain` prints. Rules are CEL and say what is allowed (API conventions,
+//! "Validation"). A field without effect has no place here.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::schema;
+
+/// What a user asks for: which Deployment's pods are the candidates, which Lease records the election, and which
+/// label the leader carries.
+#[derive(CustomResource, Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[kube(
+    group = "leadergroup.io",
+    version = "v1alpha1",
+    kind = "LeaderGroup",
+    namespaced,
+    status = "LeaderGroupStatus",
+    shortname = "lg",
+    shortname = "leasegroup",
+    shortname = "leasegroups",
+    category = "leadergroup",
+    doc = "A LeaderGroup names a Deployment and a Lease. Exactly one pod of the Deployment leads: the operator elects it, \
+           records it in the Lease and labels it, so that a plain Service reaches only it.",
+    scale(
+        spec_replicas_path = ".spec.deployment.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    selectable = ".spec.deploymentRef.name",
+    selectable = ".spec.lease.name",
+    selectable = ".status.leader.podName",
+    printcolumn(name = "Leader", type_ = "string", json_path = ".status.leader.podName", description = "The pod that leads"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
+        description = "Whether a ready pod leads and nothing stands in the way of the next election"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
+        description = "Why the group is ready, or what it lacks"
+    ),
+    printcolumn(
+        name = "Transitions",
+        type_ = "integer",
+        json_path = ".status.transitions",
+        description = "How many leaderships there have been"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Node", type_ = "string", json_path = ".status.leader.nodeName", priority = 1, description = "The leader's node"),
+    printcolumn(name = "Term", type_ = "integer", json_path = ".status.leader.term", priority = 1, description = "The number of this leadership"),
+    printcolumn(name = "Since", type_ = "date", json_path = ".status.leader.acquireTime", priority = 1, description = "When this leadership began"),
+    printcolumn(name = "Candidates", type_ = "integer", json_path = ".status.candidates", priority = 1, description = "Pods that may lead"),
+    printcolumn(name = "Deployment", type_ = "string", json_path = ".status.deploymentName", priority = 1),
+    printcolumn(name = "Lease", type_ = "string", json_path = ".status.leaseName", priority = 1)
+)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "has(self.deployment) != has(self.deploymentRef)",
+        "message": "exactly one of `deployment` and `deploymentRef` must be set"
+    },
+    {
+        "rule": "has(self.deploymentRef) == has(oldSelf.deploymentRef)",
+        "message": "`deployment` may not be replaced by `deploymentRef` nor the other way round: create another LeaderGroup",
+        "reason": "FieldValueForbidden"
+    },
+    {
+        "rule": "!has(self.deployment) || !has(self.deployment.template.metadata) || !has(self.deployment.template.metadata.labels) || !(self.leaderLabel.key in self.deployment.template.metadata.labels)",
+        "messageExpression": "\"`deployment.template.metadata.labels` must not carry the leader label's key '\" + self.leaderLabel.key + \"': only the leader may, and the operator sets it\"",
+        "message": "`deployment.template.metadata.labels` must not carry the leader label's key",
+        "fieldPath": ".deployment.template"
+    }
+]))]
+pub struct LeaderGroupSpec {
+    /// A Deployment that the group owns: the operator creates it under the group's name and corrects its drift.
+    /// Exactly one of deployment and deploymentRef must be set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<DeploymentTemplate>,
+    /// An existing Deployment of the same namespace, which is never written to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment_ref: Option<DeploymentRef>,
+    /// The Lease that records the election.
+    #[serde(default)]
+    pub lease: LeaseSpec,
+    /// The label that the leader carries, and no other pod of the group.
+    #[serde(default)]
+    pub leader_label: LeaderLabel,
+    /// True stops all elections: the leader stays where it is, whatever happens to it. Renewals of the Lease go on.
+    #[serde(default)]
+    pub suspend: bool,
+}
+
+/// The Deployment that the operator keeps: the fields of a `DeploymentSpec` but its selector, which is the label
+/// `leadergroup.io/group` that the operator adds to the template.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeploymentTemplate {
+    /// How many pods. Unset leaves the number to an autoscaler or to kubectl scale.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub replicas: Option<i32>,
+    /// The pods, as in a Deployment. The operator adds the label leadergroup.io/group.
+    #[schemars(schema_with = "schema::pod_template")]
+    pub template: Value,
+    /// How a rollout replaces pods, as in a Deployment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::deployment_strategy")]
+    pub strategy: Option<Value>,
+    /// Seconds that a new pod must be ready before it counts as available, and may be elected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub min_ready_seconds: Option<i32>,
+    /// How many old ReplicaSets are kept for a rollback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub revision_history_limit: Option<i32>,
+    /// Seconds after which a rollout without progress is reported as failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub progress_deadline_seconds: Option<i32>,
+}
+
+/// Names a Deployment of the group's namespace.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+pub struct DeploymentRef {
+    /// The Deployment's name.
+    #[schemars(
+        length(min = 1, max = 253),
+        extend("x-kubernetes-validations" = [{ "rule": "self == oldSelf", "message": "`deploymentRef.name` may not be changed: create another LeaderGroup" }])
+    )]
+    pub name: String,
+}
+
+/// The Lease that records who leads, in the fields that every reader of client-go's Leases knows.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    { "rule": "has(self.name) == has(oldSelf.name) && (!has(self.name) || self.name == oldSelf.name)", "message": "`lease.name` may not be changed: create another LeaderGroup" }
+]))]
+pub struct LeaseSpec {
+    /// The Lease's name. Default: the group's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub name: Option<String>,
+    /// Seconds that a reader of the Lease waits after the last renewal before it takes the leader for lost.
+    #[serde(default = "default_lease_duration")]
+    #[schemars(range(min = 3, max = 86400))]
+    pub lease_duration_seconds: i32,
+    /// Periodic renews the Lease every third of its duration. OnTransition writes it only when the leader changes, for
+    /// fleets of thousands of groups; its readers must then not judge it by its age.
+    #[serde(default)]
+    pub renewal: Renewal,
+}
+
+impl Default for LeaseSpec {
+    fn default() -> Self {
+        Self { name: None, lease_duration_seconds: default_lease_duration(), renewal: Renewal::default() }
+    }
+}
+
+/// When the Lease is written while the leader stays.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub enum Renewal {
+    #[default]
+    Periodic,
+    OnTransition,
+}
+
+/// The label of the leader.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    { "rule": "self.key == oldSelf.key", "message": "`leaderLabel.key` may not be changed: create another LeaderGroup" },
+    { "rule": "!has(self.followerValue) || self.followerValue != self.value", "message": "`leaderLabel.followerValue` must differ from `leaderLabel.value`" }
+]))]
+pub struct LeaderLabel {
+    /// The label's key.
+    #[serde(default = "default_label_key")]
+    #[schemars(
+        length(min = 1, max = 316),
+        extend(
+            "pattern" = "^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
+            "x-kubernetes-validations" = [{
+                "rule": "!self.startsWith('leadergroup.io/') && self != 'pod-template-hash'",
+                "message": "`leaderLabel.key` must not start with 'leadergroup.io/' nor be 'pod-template-hash': those are set by controllers"
+            }]
+        )
+    )]
+    pub key: String,
+    /// The label's value on the leader.
+    #[serde(default = "default_label_value")]
+    #[schemars(length(min = 1, max = 63), extend("pattern" = "^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"))]
+    pub value: String,
+    /// The label's value on every other pod of the group. Unset or empty: the others do not carry the label.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 63), extend("pattern" = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"))]
+    pub follower_value: String,
+}
+
+impl Default for LeaderLabel {
+    fn default() -> Self {
+        Self { key: default_label_key(), value: default_label_value(), follower_value: String::new() }
+    }
+}
+
+fn default_lease_duration() -> i32 {
+    15
+}
+
+fn default_label_key() -> String {
+    "role".to_owned()
+}
+
+fn default_label_value() -> String {
+    "leader".to_owned()
+}
+
+/// What the operator saw and did. Everything in it can be rebuilt from the pods and the Lease, and nothing in it changes
+/// while nothing happens: the time of the last renewal is in the Lease.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LeaderGroupStatus {
+    /// The generation of the spec that this status answers to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub observed_generation: Option<i64>,
+    /// Ready, Available, Reconciling and Stalled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+    /// The name of the Deployment whose pods are the candidates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub deployment_name: Option<String>,
+    /// The name of the Lease that records the election.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub lease_name: Option<String>,
+    /// The Deployment's selector as text, for autoscalers that read the scale subresource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub selector: Option<String>,
+    /// How many pods the group has.
+    #[serde(default)]
+    pub replicas: i32,
+    /// How many of them are ready.
+    #[serde(default)]
+    pub ready_replicas: i32,
+    /// How many of them may lead now.
+    #[serde(default)]
+    pub candidates: i32,
+    /// Who leads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<Leader>,
+    /// How many leaderships there have been: the Lease's leaseTransitions.
+    #[serde(default)]
+    pub transitions: i64,
+    /// The last change of the leader.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_transition: Option<Transition>,
+}
+
+/// The pod that leads, and since when.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Leader {
+    /// The pod's name.
+    #[schemars(length(max = 253))]
+    pub pod_name: String,
+    /// The pod's uid: a pod made anew under the same name is another pod.
+    #[serde(rename = "podUID")]
+    #[schemars(length(max = 128))]
+    pub pod_uid: String,
+    /// The node that the pod runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub node_name: Option<String>,
+    /// The number of this leadership, strictly increasing for the life of the group: a fencing token.
+    pub term: i64,
+    /// When this leadership began.
+    pub acquire_time: Time,
+    /// Why this pod became leader.
+    #[schemars(length(max = 64))]
+    pub reason: String,
+}
+
+/// One change of the leader.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Transition {
+    /// The pod that led before; unset where none did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub from: Option<String>,
+    /// The pod that leads since.
+    #[schemars(length(max = 253))]
+    pub to: String,
+    /// Why the leader changed.
+    #[schemars(length(max = 64))]
+    pub reason: String,
+    /// When the leader changed.
+    pub time: Time,
+    /// Milliseconds, by the operator's own clock, from when it saw the former leader lost, or took its label away, to
+    /// when the new leader had the label. Unset where the operator did not see the whole of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub leaderless_milliseconds: Option<i64>,
+}

@@ -1,0 +1,337 @@
+//! Performs writes, one arm per kind, each with its precondition and its own deadline. No decisions.
+//!
+//! A write ends in one of four ways that the planner's safety depends on: done; *changed*, where its precondition no longer
+//! held and nothing was written; *refused*, where nothing was written for another reason; *unknown*, where it may still
+//! arrive. The client retries nothing by itself: a hidden retry would arrive after its decision was forgotten.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::slim::Slim;
+use super::store::{Key, Store, Table};
+use crate::api::{LeaderGroup, LeaderGroupStatus};
+use crate::names;
+use crate::policy::objects;
+use crate::policy::observation::{Deployment, Lease, Observation, Pod};
+use crate::policy::plan::transitions;
+use crate::policy::write::{PodMarks, PodWrite, Record, Write};
+
+/// How long one request may take before its outcome counts as unknown.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// What a write that was done tells the group's memory.
+#[derive(Debug)]
+pub(super) enum Effect {
+    /// Every pod that an earlier write may reach.
+    Listed(BTreeSet<Box<str>>),
+    /// The Deployment as the apply left it.
+    Applied { uid: Box<str>, generation: i64 },
+    /// The pod's fence has moved: earlier writes to it fail.
+    Fenced(Box<str>),
+    /// An object was made that only its watch brings into view.
+    Created,
+    Written,
+}
+
+/// Why a write was not done, or may not have been.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// The object is no longer what the write was decided on. What it is now has been read.
+    #[error("the object changed meanwhile")]
+    Changed,
+    /// The API server will not do it.
+    #[error("{message} ({code})")]
+    Refused { code: u16, message: String },
+    /// The API server asks to come back later.
+    #[error("the API server is too busy")]
+    Throttled(Option<Duration>),
+    /// No answer, or one that does not tell: the write may still be performed.
+    #[error("outcome unknown: {0}")]
+    Unknown(String),
+}
+
+impl Failure {
+    /// A word for metrics.
+    pub(super) fn as_str(&self) -> &'static str {
+        match self {
+            Failure::Changed => "changed",
+            Failure::Refused { .. } => "refused",
+            Failure::Throttled(_) => "throttled",
+            Failure::Unknown(_) => "unknown",
+        }
+    }
+}
+
+/// A word for metrics.
+pub(super) fn kind_of(write: &Write) -> &'static str {
+    match write {
+        Write::ListPods => "list_pods",
+        Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } => "deployment",
+        Write::CreateLease { .. } | Write::UpdateLease { .. } => "lease",
+        Write::Pod(write) => write.purpose.as_str(),
+        Write::Status(_) => "status",
+    }
+}
+
+/// Performs the writes of one group.
+#[derive(Clone)]
+pub(super) struct Executor {
+    pub(super) client: Client,
+    pub(super) store: Arc<Store>,
+}
+
+impl Executor {
+    pub(super) async fn perform(&self, observation: &Observation, write: &Write) -> Result<Effect, Failure> {
+        let namespace = &observation.namespace;
+        match write {
+            Write::ListPods => self.list_pods(observation).await,
+            Write::ApplyDeployment { name, uid, body } => {
+                let parameters = PatchParams::apply(names::FIELD_MANAGER);
+                // What exists already and is not known to be ours is not taken over.
+                let parameters = if uid.is_some() { parameters.force() } else { parameters };
+                self.apply(namespace, name, &parameters, body).await
+            }
+            Write::HoldReplicas { name, uid, resource_version, replicas } => {
+                let body = json!({
+                    "apiVersion": "apps/v1", "kind": "Deployment",
+                    "metadata": { "name": name, "uid": uid, "resourceVersion": resource_version.to_string() },
+                    "spec": { "replicas": replicas },
+                });
+                self.apply(namespace, name, &PatchParams::apply(names::FIELD_MANAGER_REPLICAS).force(), &body).await.map(|_| Effect::Written)
+            }
+            Write::CreateLease { name, record } => self.create_lease(observation, name, record).await,
+            Write::UpdateLease { name, resource_version, record, purpose: _ } => self.update_lease(observation, name, *resource_version, record).await,
+            Write::Pod(write) => self.patch_pod(namespace, write).await,
+            Write::Status(status) => self.patch_status(observation, status).await,
+        }
+    }
+
+    async fn list_pods(&self, observation: &Observation) -> Result<Effect, Failure> {
+        let selector = observation.deployment.as_ref().map(|deployment| deployment.selector.to_string()).unwrap_or_default();
+        let api: Api<Slim<Pod>> = Api::namespaced(self.client.clone(), &observation.namespace);
+        // Without a resourceVersion the list is no older than the request.
+        let list = ask(api.list(&ListParams::default().labels(&selector))).await?;
+        let listed = list.items.iter().map(|pod| pod.data.uid.clone());
+        let known = observation.candidates.iter().map(|candidate| candidate.pod.uid.clone()).chain(observation.strays.iter().map(|pod| pod.uid.clone()));
+        let everybody = listed.chain(known).collect();
+        for pod in list.items {
+            Pod::apply(&self.store, Key::new(pod.namespace(), pod.name()), pod.data.clone());
+        }
+        Ok(Effect::Listed(everybody))
+    }
+
+    async fn apply(&self, namespace: &Arc<str>, name: &str, parameters: &PatchParams, body: &Value) -> Result<Effect, Failure> {
+        let api: Api<Slim<Deployment>> = Api::namespaced(self.client.clone(), namespace);
+        let applied = ask(api.patch(name, parameters, &Patch::Apply(body))).await?;
+        let effect = Effect::Applied { uid: applied.data.uid.clone(), generation: applied.data.generation };
+        Deployment::answered(&self.store, Key::new(namespace, name), applied.data);
+        Ok(effect)
+    }
+
+    async fn create_lease(&self, observation: &Observation, name: &str, record: &Record) -> Result<Effect, Failure> {
+        let Some(group) = &observation.group else { return Err(Failure::Changed) };
+        let mut lease = lease_body(observation, record, true);
+        lease["apiVersion"] = json!("coordination.k8s.io/v1");
+        lease["kind"] = json!("Lease");
+        lease["metadata"]["name"] = json!(name);
+        if let Some(annotations) = lease["metadata"]["annotations"].as_object_mut() {
+            // In a patch null takes an annotation away; in a new object it would be an empty one.
+            annotations.retain(|_, value| !value.is_null());
+        }
+        lease["metadata"]["ownerReferences"] = json!([objects::owner_reference(group)]);
+        let path = Slim::<Lease>::url_path(&(), Some(&observation.namespace));
+        let request = kube::core::Request::new(path)
+            .create(&PostParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PostParams::default() }, lease.to_string().into_bytes());
+        let request = request.map_err(|error| Failure::Refused { code: 0, message: error.to_string() })?;
+        self.request::<Slim<Lease>>(request).await.map(|_| Effect::Created)
+    }
+
+    async fn update_lease(&self, observation: &Observation, name: &str, resource_version: u64, record: &Record) -> Result<Effect, Failure> {
+        let Some(group) = &observation.group else { return Err(Failure::Changed) };
+        let adopt = observation.lease.as_ref().is_some_and(|lease| lease.controller.is_none());
+        let mut patch = lease_body(observation, record, adopt);
+        patch["metadata"]["resourceVersion"] = json!(resource_version.to_string());
+        if adopt {
+            patch["metadata"]["ownerReferences"] = json!([objects::owner_reference(group)]);
+        }
+        let api: Api<Slim<Lease>> = Api::namespaced(self.client.clone(), &observation.namespace);
+        let key = Key::new(&observation.namespace, name);
+        match ask(api.patch(name, &field_manager(), &Patch::Merge(&patch))).await {
+            Ok(written) => {
+                Lease::answered(&self.store, key, written.data);
+                Ok(Effect::Written)
+            }
+            Err(Failure::Changed) => Err(self.read_again::<Lease>(&api, &key).await),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn patch_pod(&self, namespace: &Arc<str>, write: &PodWrite) -> Result<Effect, Failure> {
+        let api: Api<Slim<Pod>> = Api::namespaced(self.client.clone(), namespace);
+        let key = Key::new(namespace, &write.name);
+        let patch = serde_json::from_value(pod_patch(write)).map_err(|error| Failure::Refused { code: 0, message: error.to_string() })?;
+        match ask(api.patch(&write.name, &field_manager(), &Patch::Json::<()>(patch))).await {
+            Ok(written) => {
+                Pod::answered(&self.store, key, written.data);
+                Ok(Effect::Fenced(write.uid.clone()))
+            }
+            Err(Failure::Changed) => Err(self.read_again::<Pod>(&api, &key).await),
+            Err(Failure::Refused { code: 422, message }) => {
+                // A failed test of a JSON Patch and a broken rule look alike; the pod itself tells which it was.
+                match ask(api.get(&write.name)).await {
+                    Ok(pod) if is_as_observed(&pod.data, write) => Err(Failure::Refused { code: 422, message }),
+                    Ok(pod) => {
+                        Pod::answered(&self.store, key, pod.data);
+                        Err(Failure::Changed)
+                    }
+                    Err(Failure::Changed) => {
+                        Pod::delete(&self.store, &key);
+                        Err(Failure::Changed)
+                    }
+                    Err(failure) => Err(failure),
+                }
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn patch_status(&self, observation: &Observation, status: &LeaderGroupStatus) -> Result<Effect, Failure> {
+        let Some(group) = &observation.group else { return Err(Failure::Changed) };
+        let api: Api<LeaderGroup> = Api::namespaced(self.client.clone(), &observation.namespace);
+        let patch = json!([
+            { "op": "replace", "path": "/metadata/resourceVersion", "value": group.metadata.resource_version },
+            { "op": "test", "path": "/metadata/uid", "value": group.metadata.uid },
+            { "op": "add", "path": "/status", "value": status },
+        ]);
+        let patch = serde_json::from_value(patch).map_err(|error| Failure::Refused { code: 0, message: error.to_string() })?;
+        let mut written = ask(api.patch_status(&observation.name, &field_manager(), &Patch::Json::<()>(patch))).await?;
+        written.metadata.managed_fields = None;
+        written.metadata.annotations = None;
+        LeaderGroup::answered(&self.store, Key::new(&observation.namespace, &observation.name), Arc::new(written));
+        Ok(Effect::Written)
+    }
+
+    /// Takes in what the object is now, after a write found it changed.
+    async fn read_again<T: super::slim::Kind + Table>(&self, api: &Api<Slim<T>>, key: &Key) -> Failure {
+        match ask(api.get(&key.name)).await {
+            Ok(object) => {
+                T::answered(&self.store, key.clone(), object.data);
+                Failure::Changed
+            }
+            Err(Failure::Changed) => {
+                T::delete(&self.store, key);
+                Failure::Changed
+            }
+            Err(failure) => failure,
+        }
+    }
+
+    async fn request<T: DeserializeOwned>(&self, request: Request<Vec<u8>>) -> Result<T, Failure> {
+        ask(self.client.request(request)).await
+    }
+}
+
+fn field_manager() -> PatchParams {
+    PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() }
+}
+
+/// Sends one request, with a deadline, and says what became of it.
+async fn ask<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failure> {
+    match tokio::time::timeout(DEADLINE, request).await {
+        Err(_) => Err(Failure::Unknown(format!("no answer within {} s", DEADLINE.as_secs()))),
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(kube::Error::Api(status))) => Err(match status.code {
+            404 | 409 => Failure::Changed,
+            429 => Failure::Throttled(status.details.as_ref().filter(|it| it.retry_after_seconds > 0).map(|it| Duration::from_secs(it.retry_after_seconds.into()))),
+            400..=499 => Failure::Refused { code: status.code, message: status.message.clone() },
+            _ => Failure::Unknown(format!("{} ({})", status.message, status.code)),
+        }),
+        Ok(Err(error)) => Err(Failure::Unknown(error.to_string())),
+    }
+}
+
+fn lease_body(observation: &Observation, record: &Record, label: bool) -> Value {
+    let mut body = json!({
+        "metadata": {
+            "annotations": {
+                names::ANNOTATION_HOLDER_UID: record.holder_uid,
+                names::ANNOTATION_TERM: record.term.to_string(),
+                names::ANNOTATION_REASON: record.reason,
+                names::ANNOTATION_PREVIOUS_HOLDER: record.previous_holder,
+            },
+        },
+        "spec": {
+            "holderIdentity": record.holder,
+            "leaseDurationSeconds": record.duration_seconds,
+            // Six digits, as Go's decoder demands.
+            "acquireTime": record.acquire_time.map(MicroTime),
+            "renewTime": record.renew_time.map(MicroTime),
+            "leaseTransitions": transitions(record.term),
+        },
+    });
+    if label {
+        body["metadata"]["labels"] = json!({ names::LABEL_GROUP: &*observation.name, names::LABEL_MANAGED_BY: names::FIELD_MANAGER });
+    }
+    body
+}
+
+fn is_as_observed(pod: &Pod, write: &PodWrite) -> bool {
+    let PodMarks { label, term, fence, member_of } = &write.observed;
+    pod.uid == write.uid
+        && pod.labels.get(&write.key) == label.as_deref()
+        && pod.term == *term
+        && pod.fence == *fence
+        && pod.member_of.as_deref() == member_of.as_deref()
+        && pod.has_annotations == write.has_annotations
+}
+
+/// The JSON Patch of a pod: tests of what was observed, then what shall be.
+fn pod_patch(write: &PodWrite) -> Value {
+    let PodWrite { name: _, uid, purpose: _, key, observed, desired, has_annotations } = write;
+    let mut operations = vec![json!({ "op": "test", "path": "/metadata/uid", "value": uid })];
+    let label_path = format!("/metadata/labels/{}", escape(key));
+    // A pod may have lost its last label, and a key of a missing map cannot be tested; the fence tells of every write of ours.
+    if observed.label.is_some() || desired.label.is_some() {
+        operations.push(json!({ "op": "test", "path": label_path, "value": observed.label }));
+    }
+    let annotations = [
+        (names::ANNOTATION_FENCE, observed.fence.map(|it| it.to_string()), desired.fence.map(|it| it.to_string())),
+        (names::ANNOTATION_TERM, observed.term.map(|it| it.to_string()), desired.term.map(|it| it.to_string())),
+        (names::ANNOTATION_MEMBER_OF, observed.member_of.clone(), desired.member_of.clone()),
+    ];
+    if *has_annotations {
+        let fence = format!("/metadata/annotations/{}", escape(names::ANNOTATION_FENCE));
+        operations.push(json!({ "op": "test", "path": fence, "value": annotations[0].1 }));
+    } else {
+        // A test of a key of a map that does not exist is an error, not a failed test.
+        operations.push(json!({ "op": "test", "path": "/metadata/annotations", "value": null }));
+        operations.push(json!({ "op": "add", "path": "/metadata/annotations", "value": {} }));
+    }
+    operations.extend(change(&label_path, observed.label.as_deref(), desired.label.as_deref()));
+    for (annotation, observed, desired) in &annotations {
+        let path = format!("/metadata/annotations/{}", escape(annotation));
+        operations.extend(change(&path, observed.as_deref(), desired.as_deref()));
+    }
+    Value::Array(operations)
+}
+
+fn change(path: &str, observed: Option<&str>, desired: Option<&str>) -> Option<Value> {
+    match (observed, desired) {
+        (observed, desired) if observed == desired => None,
+        (Some(_), None) => Some(json!({ "op": "remove", "path": path })),
+        (_, desired) => Some(json!({ "op": "add", "path": path, "value": desired })),
+    }
+}
+
+/// A key as one token of a JSON Pointer (RFC 6901).
+fn escape(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
+}

@@ -1,0 +1,146 @@
+//! A queue per group: one task each, which sleeps until something concerns its group or its time has come. So a group is
+//! never reconciled twice at once, a burst of changes counts as one, and a slow or failing group delays no other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tracing::error;
+
+use super::Context;
+use super::backoff;
+use super::reconcile::{Ended, Keep, reconcile};
+use super::store::Key;
+use crate::metrics::CONTROLLER;
+
+const FIRST_DELAY: Duration = Duration::from_millis(50);
+const LONGEST_DELAY: Duration = Duration::from_secs(30);
+
+/// Wakes the tasks of groups. Nothing runs before [`Groups::open`].
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    inner: Mutex<Inner>,
+    /// Tells the supervisor that a group without a task was woken.
+    news: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    open: bool,
+    tasks: BTreeMap<Key, Arc<Notify>>,
+    waiting: BTreeSet<Key>,
+}
+
+impl Groups {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("nothing panics while it holds the lock")
+    }
+
+    pub(super) fn wake(&self, concerned: impl IntoIterator<Item = Key>) {
+        let inner = &mut *self.lock();
+        if !inner.open {
+            return;
+        }
+        let mut news = false;
+        for key in concerned {
+            if let Some(task) = inner.tasks.get(&key) {
+                task.notify_one();
+            } else {
+                news |= inner.waiting.insert(key);
+            }
+        }
+        if news {
+            self.news.notify_one();
+        }
+    }
+
+    /// From now on groups that are woken run.
+    pub(super) fn open(&self) {
+        self.lock().open = true;
+    }
+
+    /// Runs the groups' tasks until the context says stop, and then until none is writing.
+    pub(super) async fn supervise(&self, context: &Arc<Context>) {
+        let mut tasks: JoinSet<Key> = JoinSet::new();
+        let mut keys = BTreeMap::new();
+        loop {
+            for (key, wake) in self.take_waiting() {
+                let context = context.clone();
+                let task = tasks.spawn(run(context, key.clone(), wake));
+                keys.insert(task.id(), key);
+            }
+            tokio::select! {
+                biased;
+                () = context.stopped() => break,
+                Some(ended) = tasks.join_next_with_id() => {
+                    let id = match &ended { Ok((id, _)) => *id, Err(error) => error.id() };
+                    let Some(key) = keys.remove(&id) else { continue };
+                    if let Err(error) = ended {
+                        error!(namespace = %key.namespace, name = %key.name, %error, "Task of a group ended unexpectedly and is started anew");
+                        context.metrics.reconcile_panics.get_or_create(&CONTROLLER).inc();
+                    }
+                    self.lock().tasks.remove(&key);
+                    // Something may have come in after the task's last look.
+                    if context.store.knows(&key) {
+                        self.wake([key]);
+                    }
+                }
+                () = self.news.notified() => {}
+            }
+        }
+        while tasks.join_next().await.is_some() {}
+    }
+
+    fn take_waiting(&self) -> Vec<(Key, Arc<Notify>)> {
+        let inner = &mut *self.lock();
+        let waiting = std::mem::take(&mut inner.waiting);
+        waiting
+            .into_iter()
+            .map(|key| {
+                let wake = Arc::new(Notify::new());
+                inner.tasks.insert(key.clone(), wake.clone());
+                (key, wake)
+            })
+            .collect()
+    }
+}
+
+/// One group's task.
+async fn run(context: Arc<Context>, key: Key, wake: Arc<Notify>) -> Key {
+    let mut keep = Keep::default();
+    loop {
+        let wait = match reconcile(&context, &key, &mut keep).await {
+            Ended::Gone => return key,
+            Ended::Settled(wait) => {
+                keep.failures = 0;
+                wait
+            }
+            Ended::Failed(wait) => {
+                keep.failures = keep.failures.saturating_add(1);
+                let own = backoff::delay(keep.failures, FIRST_DELAY, LONGEST_DELAY);
+                // A change that comes in meanwhile does not shorten the wait: it would turn every event into a try.
+                let wait = wait.map_or(own, |asked| asked.max(own));
+                tokio::select! {
+                    biased;
+                    () = context.stopped() => return key,
+                    () = tokio::time::sleep(wait) => continue,
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = context.stopped() => return key,
+            () = wake.notified() => {}
+            () = sleep_for(wait) => {}
+        }
+    }
+}
+
+async fn sleep_for(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,456 @@
+//! What the watches have seen, with the indices that lead from any object to its groups. No I/O.
+//!
+//! Every change returns the groups that it concerns, and only where something changed that a decision depends on: the
+//! many status writes of a busy cluster end here.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::slim::ReplicaSet;
+use crate::api::LeaderGroup;
+use crate::names;
+use crate::policy::objects;
+use crate::policy::observation::{Candidate, Deployment, Lease, Memory, Node, NodeState, Observation, Pod};
+
+/// Namespace and name.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(super) struct Key {
+    pub(super) namespace: Arc<str>,
+    pub(super) name: Arc<str>,
+}
+
+impl Key {
+    pub(super) fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    fn sibling(&self, name: &str) -> Self {
+        Self { namespace: self.namespace.clone(), name: name.into() }
+    }
+}
+
+/// The groups that a change concerns.
+pub(super) type Concerned = BTreeSet<Key>;
+
+/// An object as the store keeps it.
+pub(super) trait Stored: Clone {
+    fn uid(&self) -> &str;
+    fn resource_version(&self) -> u64;
+    /// Whether a decision could differ between the two.
+    fn differs(&self, other: &Self) -> bool;
+}
+
+macro_rules! stored {
+    ($($kind:ty),*) => { $(
+        impl Stored for $kind {
+            fn uid(&self) -> &str {
+                &self.uid
+            }
+            fn resource_version(&self) -> u64 {
+                self.resource_version
+            }
+            fn differs(&self, other: &Self) -> bool {
+                Self { resource_version: other.resource_version, ..self.clone() } != *other
+            }
+        }
+    )* };
+}
+stored!(Pod, Deployment, ReplicaSet);
+
+impl Stored for Lease {
+    fn uid(&self) -> &str {
+        &self.uid
+    }
+    fn resource_version(&self) -> u64 {
+        self.resource_version
+    }
+    /// A renewal changes nothing; the next one is due by the clock.
+    fn differs(&self, other: &Self) -> bool {
+        Self { resource_version: other.resource_version, renew_time: other.renew_time, ..self.clone() } != *other
+    }
+}
+
+impl Stored for LeaderGroup {
+    fn uid(&self) -> &str {
+        self.metadata.uid.as_deref().unwrap_or_default()
+    }
+    fn resource_version(&self) -> u64 {
+        self.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
+    }
+    fn differs(&self, other: &Self) -> bool {
+        self.metadata.generation != other.metadata.generation
+            || self.metadata.uid != other.metadata.uid
+            || self.metadata.deletion_timestamp != other.metadata.deletion_timestamp
+            || self.status != other.status
+    }
+}
+
+/// Objects of one kind by key.
+#[derive(Debug)]
+struct Cache<T> {
+    objects: HashMap<Key, Arc<T>>,
+    /// The keys that a list under way has brought so far.
+    listed: Option<HashSet<Key>>,
+}
+
+impl<T> Default for Cache<T> {
+    fn default() -> Self {
+        Self { objects: HashMap::new(), listed: None }
+    }
+}
+
+/// What an insertion replaced.
+enum Insertion<T> {
+    /// Older than what is there, by the object's version.
+    Stale,
+    /// Nothing that matters changed.
+    Same,
+    Changed(Option<Arc<T>>),
+}
+
+impl<T: Stored> Cache<T> {
+    fn get(&self, key: &Key) -> Option<&Arc<T>> {
+        self.objects.get(key)
+    }
+
+    fn insert(&mut self, key: Key, object: Arc<T>) -> Insertion<T> {
+        if let Some(listed) = &mut self.listed {
+            listed.insert(key.clone());
+        }
+        match self.objects.get_mut(&key) {
+            Some(stored) if stored.uid() == object.uid() => {
+                // Our own write may have come back before the watch delivers what was before it.
+                if object.resource_version() < stored.resource_version() {
+                    return Insertion::Stale;
+                }
+                let differs = stored.differs(&object);
+                let former = std::mem::replace(stored, object);
+                if differs { Insertion::Changed(Some(former)) } else { Insertion::Same }
+            }
+            _ => Insertion::Changed(self.objects.insert(key, object)),
+        }
+    }
+
+    fn begin_list(&mut self) {
+        self.listed = Some(HashSet::new());
+    }
+
+    /// The keys that the list did not bring: they were deleted while nobody watched.
+    fn end_list(&mut self) -> Vec<Key> {
+        let Some(listed) = self.listed.take() else { return Vec::new() };
+        self.objects.keys().filter(|key| !listed.contains(*key)).cloned().collect()
+    }
+}
+
+/// The store. Its lock is held for lookups only.
+#[derive(Debug, Default)]
+pub(super) struct Store(Mutex<Tables>);
+
+#[derive(Debug, Default)]
+struct Tables {
+    groups: Cache<LeaderGroup>,
+    deployments: Cache<Deployment>,
+    replica_sets: Cache<ReplicaSet>,
+    pods: Cache<Pod>,
+    leases: Cache<Lease>,
+    nodes: HashMap<Box<str>, NodeState>,
+    nodes_listed: Option<HashSet<Box<str>>>,
+    groups_by_deployment: Index<Key>,
+    groups_by_lease: Index<Key>,
+    deployment_by_uid: HashMap<Box<str>, Key>,
+    replica_set_by_uid: HashMap<Box<str>, Key>,
+    replica_sets_by_deployment: Index<Box<str>>,
+    pods_by_replica_set: Index<Box<str>>,
+    /// By group: the pods that say they are its members.
+    members: Index<Key>,
+}
+
+/// Several keys under one.
+#[derive(Debug)]
+struct Index<K>(HashMap<K, BTreeSet<Key>>);
+
+impl<K> Default for Index<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Eq + std::hash::Hash> Index<K> {
+    fn add(&mut self, under: K, key: &Key) {
+        self.0.entry(under).or_default().insert(key.clone());
+    }
+
+    fn remove(&mut self, under: &K, key: &Key) {
+        if let Some(keys) = self.0.get_mut(under) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.0.remove(under);
+            }
+        }
+    }
+
+    fn get(&self, under: &K) -> impl Iterator<Item = &Key> {
+        self.0.get(under).into_iter().flatten()
+    }
+}
+
+/// A change to one kind's part of the store.
+pub(super) trait Table: Stored + Send + Sync + 'static {
+    fn begin_list(store: &Store);
+    fn end_list(store: &Store) -> Concerned;
+    fn apply(store: &Store, key: Key, object: Arc<Self>) -> Concerned;
+    fn delete(store: &Store, key: &Key) -> Concerned;
+    /// The answer to a write of ours: taken only in place of the very object that it was, because the watch may have
+    /// seen its deletion already.
+    fn answered(store: &Store, key: Key, object: Arc<Self>);
+}
+
+macro_rules! table {
+    ($kind:ty, $cache:ident, $link:ident, $concerns:ident) => {
+        impl Table for $kind {
+            fn begin_list(store: &Store) {
+                store.lock().$cache.begin_list();
+            }
+            fn end_list(store: &Store) -> Concerned {
+                let gone = store.lock().$cache.end_list();
+                gone.iter().flat_map(|key| Self::delete(store, key)).collect()
+            }
+            fn apply(store: &Store, key: Key, object: Arc<Self>) -> Concerned {
+                let tables = &mut *store.lock();
+                let Insertion::Changed(former) = tables.$cache.insert(key.clone(), object.clone()) else { return Concerned::new() };
+                let mut concerned = Concerned::new();
+                if let Some(former) = former {
+                    concerned.extend(tables.$concerns(&key, &former));
+                    tables.$link(&key, &former, false);
+                }
+                tables.$link(&key, &object, true);
+                concerned.extend(tables.$concerns(&key, &object));
+                concerned
+            }
+            fn answered(store: &Store, key: Key, object: Arc<Self>) {
+                let stored = store.lock().$cache.get(&key).is_some_and(|stored| stored.uid() == object.uid());
+                if stored {
+                    Self::apply(store, key, object);
+                }
+            }
+            fn delete(store: &Store, key: &Key) -> Concerned {
+                let tables = &mut *store.lock();
+                let Some(former) = tables.$cache.objects.remove(key) else { return Concerned::new() };
+                let concerned = tables.$concerns(key, &former);
+                tables.$link(key, &former, false);
+                concerned
+            }
+        }
+    };
+}
+table!(LeaderGroup, groups, link_group, concerns_of_group);
+table!(Deployment, deployments, link_deployment, concerns_of_deployment);
+table!(ReplicaSet, replica_sets, link_replica_set, concerns_of_replica_set);
+table!(Pod, pods, link_pod, concerns_of_pod);
+table!(Lease, leases, link_lease, concerns_of_lease);
+
+impl Tables {
+    fn link_group(&mut self, key: &Key, group: &LeaderGroup, present: bool) {
+        let deployment = key.sibling(objects::deployment_name(group));
+        let lease = key.sibling(objects::lease_name(group));
+        if present {
+            self.groups_by_deployment.add(deployment, key);
+            self.groups_by_lease.add(lease, key);
+        } else {
+            self.groups_by_deployment.remove(&deployment, key);
+            self.groups_by_lease.remove(&lease, key);
+        }
+    }
+
+    /// A group concerns those that name the same Deployment too: one of them is the elder.
+    fn concerns_of_group(&self, key: &Key, group: &LeaderGroup) -> Concerned {
+        let deployment = key.sibling(objects::deployment_name(group));
+        self.groups_by_deployment.get(&deployment).cloned().chain([key.clone()]).collect()
+    }
+
+    fn link_deployment(&mut self, key: &Key, deployment: &Deployment, present: bool) {
+        if present {
+            self.deployment_by_uid.insert(deployment.uid.clone(), key.clone());
+        } else {
+            self.deployment_by_uid.remove(&deployment.uid);
+        }
+    }
+
+    fn concerns_of_deployment(&self, key: &Key, _: &Deployment) -> Concerned {
+        self.groups_by_deployment.get(key).cloned().collect()
+    }
+
+    fn link_replica_set(&mut self, key: &Key, replica_set: &ReplicaSet, present: bool) {
+        if present {
+            self.replica_set_by_uid.insert(replica_set.uid.clone(), key.clone());
+        } else {
+            self.replica_set_by_uid.remove(&replica_set.uid);
+        }
+        if let Some(deployment) = &replica_set.deployment {
+            if present {
+                self.replica_sets_by_deployment.add(deployment.clone(), key);
+            } else {
+                self.replica_sets_by_deployment.remove(deployment, key);
+            }
+        }
+    }
+
+    fn concerns_of_replica_set(&self, _: &Key, replica_set: &ReplicaSet) -> Concerned {
+        let deployment = replica_set.deployment.as_ref().and_then(|uid| self.deployment_by_uid.get(uid));
+        deployment.into_iter().flat_map(|deployment| self.groups_by_deployment.get(deployment)).cloned().collect()
+    }
+
+    fn link_pod(&mut self, key: &Key, pod: &Pod, present: bool) {
+        if let Some(replica_set) = &pod.replica_set {
+            if present {
+                self.pods_by_replica_set.add(replica_set.clone(), key);
+            } else {
+                self.pods_by_replica_set.remove(replica_set, key);
+            }
+        }
+        if let Some(group) = member_of(key, pod) {
+            if present {
+                self.members.add(group, key);
+            } else {
+                self.members.remove(&group, key);
+            }
+        }
+    }
+
+    fn concerns_of_pod(&self, key: &Key, pod: &Pod) -> Concerned {
+        let replica_set = pod.replica_set.as_ref().and_then(|uid| self.replica_set_by_uid.get(uid)).and_then(|key| self.replica_sets.get(key).map(|it| (key, it)));
+        let owners = replica_set.map(|(key, replica_set)| self.concerns_of_replica_set(key, replica_set)).unwrap_or_default();
+        owners.into_iter().chain(member_of(key, pod)).collect()
+    }
+
+    #[expect(clippy::unused_self, reason = "every kind has a link; a Lease is found by its name")]
+    fn link_lease(&mut self, _: &Key, _: &Lease, _: bool) {}
+
+    fn concerns_of_lease(&self, key: &Key, _: &Lease) -> Concerned {
+        self.groups_by_lease.get(key).cloned().collect()
+    }
+
+    /// The pods of a Deployment with their revisions.
+    fn candidates(&self, deployment: &Deployment) -> Vec<Candidate> {
+        let replica_sets = self.replica_sets_by_deployment.get(&deployment.uid).filter_map(|key| self.replica_sets.get(key));
+        replica_sets
+            .flat_map(|replica_set| {
+                let pods = self.pods_by_replica_set.get(&replica_set.uid).filter_map(|key| self.pods.get(key));
+                pods.map(|pod| Candidate { pod: pod.clone(), revision: replica_set.revision, node: self.node_of(pod) })
+            })
+            .collect()
+    }
+
+    fn node_of(&self, pod: &Pod) -> NodeState {
+        pod.node.as_ref().and_then(|node| self.nodes.get(node)).cloned().unwrap_or(NodeState::Unknown)
+    }
+
+    /// The group that was there first, if it isn't this one.
+    fn rival(&self, key: &Key, group: &LeaderGroup) -> Option<String> {
+        let deployment = key.sibling(objects::deployment_name(group));
+        let seniority = |key: &Key, group: &LeaderGroup| (group.metadata.creation_timestamp.as_ref().map(|time| time.0), key.name.clone());
+        let elder = self
+            .groups_by_deployment
+            .get(&deployment)
+            .filter_map(|key| self.groups.get(key).map(|group| (key, group)))
+            .filter(|(_, group)| group.metadata.deletion_timestamp.is_none())
+            .min_by_key(|(key, group)| seniority(key, group))?;
+        (elder.0 != key).then(|| elder.0.name.to_string())
+    }
+}
+
+/// The group that a pod says it is a member of.
+fn member_of(key: &Key, pod: &Pod) -> Option<Key> {
+    let (group, _) = names::parse_member_of(pod.member_of.as_deref()?)?;
+    Some(key.sibling(group))
+}
+
+impl Store {
+    fn lock(&self) -> MutexGuard<'_, Tables> {
+        self.0.lock().expect("no code panics while it holds the lock")
+    }
+
+    /// Everything that a plan for this group depends on; `None` where neither the group nor a trace of it is left.
+    pub(super) fn observe(&self, key: &Key, memory: &Memory) -> Option<Observation> {
+        let tables = self.lock();
+        let group = tables.groups.get(key).cloned();
+        let deployment = group.as_ref().and_then(|group| tables.deployments.get(&key.sibling(objects::deployment_name(group)))).cloned();
+        let lease = group.as_ref().and_then(|group| tables.leases.get(&key.sibling(objects::lease_name(group)))).cloned();
+        let candidates = deployment.as_ref().map(|deployment| tables.candidates(deployment)).unwrap_or_default();
+        let belongs = |pod: &Pod| {
+            let replica_set = pod.replica_set.as_ref().and_then(|uid| tables.replica_set_by_uid.get(uid)).and_then(|key| tables.replica_sets.get(key));
+            replica_set.and_then(|it| it.deployment.as_ref()).is_some_and(|uid| deployment.as_ref().is_some_and(|deployment| deployment.uid == *uid))
+        };
+        let strays: Vec<_> = tables.members.get(key).filter_map(|key| tables.pods.get(key)).filter(|pod| !belongs(pod)).cloned().collect();
+        if group.is_none() && strays.is_empty() {
+            return None;
+        }
+        Some(Observation {
+            now: crate::clock::now(),
+            namespace: key.namespace.clone(),
+            name: key.name.clone(),
+            rival: group.as_ref().and_then(|group| tables.rival(key, group)),
+            group,
+            deployment,
+            candidates,
+            strays,
+            lease,
+            memory: memory.clone(),
+        })
+    }
+
+    /// Every group, and every group that only pods still speak of.
+    pub(super) fn all(&self) -> Concerned {
+        let tables = self.lock();
+        tables.groups.objects.keys().chain(tables.members.0.keys()).cloned().collect()
+    }
+
+    pub(super) fn knows(&self, key: &Key) -> bool {
+        let tables = self.lock();
+        tables.groups.objects.contains_key(key) || tables.members.0.contains_key(key)
+    }
+
+    /// How many objects of each kind are kept.
+    pub(super) fn sizes(&self) -> [(&'static str, usize); 5] {
+        let tables = self.lock();
+        [
+            ("LeaderGroup", tables.groups.objects.len()),
+            ("Deployment", tables.deployments.objects.len()),
+            ("ReplicaSet", tables.replica_sets.objects.len()),
+            ("Pod", tables.pods.objects.len()),
+            ("Lease", tables.leases.objects.len()),
+        ]
+    }
+
+    pub(super) fn begin_nodes(&self) {
+        self.lock().nodes_listed = Some(HashSet::new());
+    }
+
+    pub(super) fn end_nodes(&self) -> Concerned {
+        let mut tables = self.lock();
+        let Some(listed) = tables.nodes_listed.take() else { return Concerned::new() };
+        let gone: Vec<_> = tables.nodes.keys().filter(|name| !listed.contains(*name)).cloned().collect();
+        drop(tables);
+        gone.iter().flat_map(|name| self.set_node(name, NodeState::Gone)).collect()
+    }
+
+    /// Takes in a node, or its deletion. A node that was never seen is unknown, not gone: its event may be on its way.
+    pub(super) fn set_node(&self, name: &str, state: NodeState) -> Concerned {
+        let mut tables = self.lock();
+        if let Some(listed) = &mut tables.nodes_listed {
+            listed.insert(name.into());
+        }
+        let same = match (tables.nodes.get(name), &state) {
+            (Some(NodeState::Present(before)), NodeState::Present(after)) => Node { resource_version: after.resource_version, ..(**before).clone() } == **after,
+            (Some(NodeState::Gone), NodeState::Gone) => true,
+            // Pods of a node that is seen for the first time were judged without it.
+            _ => false,
+        };
+        tables.nodes.insert(name.into(), state);
+        if same {
+            return Concerned::new();
+        }
+        let on_node = tables.pods.objects.iter().filter(|(_, pod)| pod.node.as_deref() == Some(name));
+        on_node.flat_map(|(key, pod)| tables.concerns_of_pod(key, pod)).collect()
+    }
+}

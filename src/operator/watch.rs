@@ -1,0 +1,260 @@
+//! One task per watch, each with its own back-off, so that one failing watch delays no other (kube-runtime's
+//! `Controller` shares a single back-off between all of its own).
+//!
+//! A watch is asked anew every 25 seconds, and gives up a silent connection 5 seconds later: one that has shown no sign of
+//! life for longer hangs, and liveness fails. A refused or unreachable API server is a sign of life.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::{Stream, StreamExt, pin_mut};
+use kube::client::ClientBuilder;
+use kube::core::DeserializeGuard;
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client, Config, ResourceExt};
+use tokio::sync::Notify;
+use tower::util::MapResponseLayer;
+use tracing::{info, warn};
+
+use super::groups::Groups;
+use super::slim::{Kind, Slim};
+use super::store::{Concerned, Key, Store, Table};
+use crate::api::LeaderGroup;
+use crate::clock::Moment;
+use crate::policy::observation::{Node, NodeState};
+
+/// Seconds until a watch is asked anew.
+const WATCH_TIMEOUT: u32 = 25;
+/// A watch without a sign of life for this long hangs.
+pub const SILENCE: Duration = Duration::from_secs(35);
+const FIRST_DELAY: Duration = Duration::from_millis(500);
+const LONGEST_DELAY: Duration = Duration::from_secs(30);
+
+/// What one watch shows of itself to health, readiness and metrics.
+#[derive(Debug)]
+pub struct Pulse {
+    pub kind: &'static str,
+    pub namespace: Option<String>,
+    /// Whether the operator can work without it.
+    pub optional: bool,
+    started: Moment,
+    /// Milliseconds from `started` to the last sign of life.
+    last: AtomicU64,
+    synced: AtomicBool,
+    refused: AtomicBool,
+    error: std::sync::Mutex<Option<String>>,
+}
+
+impl Pulse {
+    fn new(kind: &'static str, namespace: Option<String>, optional: bool) -> Self {
+        Self {
+            kind,
+            namespace,
+            optional,
+            started: Moment::now(),
+            last: AtomicU64::new(0),
+            synced: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
+            error: std::sync::Mutex::new(None),
+        }
+    }
+
+    fn beat(&self) {
+        let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last.store(elapsed, Ordering::Relaxed);
+    }
+
+    /// The time since the last sign of life.
+    pub fn silence(&self) -> Duration {
+        self.started.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
+    }
+
+    /// Whether the first list is complete, or the operator works without it.
+    pub fn ready(&self) -> bool {
+        self.synced.load(Ordering::Acquire) || (self.optional && self.refused.load(Ordering::Acquire))
+    }
+
+    /// The last error, while it lasts.
+    pub fn error(&self) -> Option<String> {
+        self.error.lock().expect("nothing panics while it holds the lock").clone()
+    }
+
+    fn set_error(&self, error: Option<String>) {
+        *self.error.lock().expect("nothing panics while it holds the lock") = error;
+    }
+}
+
+/// What all watches share.
+#[derive(Clone)]
+pub(super) struct Watches {
+    pub(super) config: Config,
+    pub(super) store: Arc<Store>,
+    pub(super) groups: Arc<Groups>,
+    /// Told whenever a watch has completed its first list.
+    pub(super) synced: Arc<Notify>,
+}
+
+impl Watches {
+    /// Starts the watch of one slim kind; it ends when the returned task is aborted.
+    pub(super) fn slim<T: Kind + Table>(&self, namespace: Option<&str>, tasks: &mut tokio::task::JoinSet<()>) -> Result<Arc<Pulse>, kube::Error> {
+        let (client, pulse) = self.client(T::KIND, namespace, false)?;
+        let api: Api<Slim<T>> = scoped(client, namespace);
+        let store = self.store.clone();
+        let take = move |event: Event<Slim<T>>| match event {
+            Event::Init => {
+                T::begin_list(&store);
+                Concerned::new()
+            }
+            Event::InitApply(object) | Event::Apply(object) => T::apply(&store, Key::new(object.namespace(), object.name()), object.data),
+            Event::InitDone => T::end_list(&store),
+            Event::Delete(object) => T::delete(&store, &Key::new(object.namespace(), object.name())),
+        };
+        tasks.spawn(self.clone().follow(pulse.clone(), watcher::watcher(api, config()), take));
+        Ok(pulse)
+    }
+
+    /// The watch of the groups themselves. A group that cannot be read is reported and passed over.
+    pub(super) fn leader_groups(&self, namespace: Option<&str>, tasks: &mut tokio::task::JoinSet<()>) -> Result<Arc<Pulse>, kube::Error> {
+        let (client, pulse) = self.client("LeaderGroup", namespace, false)?;
+        let api: Api<DeserializeGuard<LeaderGroup>> = scoped(client, namespace);
+        let store = self.store.clone();
+        let take = move |event: Event<DeserializeGuard<LeaderGroup>>| match event {
+            Event::Init => {
+                LeaderGroup::begin_list(&store);
+                Concerned::new()
+            }
+            Event::InitApply(DeserializeGuard(Ok(mut group))) | Event::Apply(DeserializeGuard(Ok(mut group))) => {
+                // Never read here, and as large as the rest of the object.
+                group.metadata.managed_fields = None;
+                group.metadata.annotations = None;
+                LeaderGroup::apply(&store, Key::new(&group.namespace().unwrap_or_default(), &group.name_any()), Arc::new(group))
+            }
+            Event::InitApply(DeserializeGuard(Err(error))) | Event::Apply(DeserializeGuard(Err(error))) => {
+                warn!(name = error.metadata.name, namespace = error.metadata.namespace, error = %error, "LeaderGroup cannot be read and is passed over");
+                Concerned::new()
+            }
+            Event::InitDone => LeaderGroup::end_list(&store),
+            Event::Delete(group) => LeaderGroup::delete(&store, &Key::new(&group.namespace().unwrap_or_default(), &group.name_any())),
+        };
+        tasks.spawn(self.clone().follow(pulse.clone(), watcher::watcher(api, config()), take));
+        Ok(pulse)
+    }
+
+    /// The watch of nodes, which belong to no namespace. Without the right to read them pods are judged by themselves.
+    pub(super) fn nodes(&self, tasks: &mut tokio::task::JoinSet<()>) -> Result<Arc<Pulse>, kube::Error> {
+        let (client, pulse) = self.client(Node::KIND, None, true)?;
+        let api: Api<Slim<Node>> = Api::all(client);
+        let store = self.store.clone();
+        let take = move |event: Event<Slim<Node>>| match event {
+            Event::Init => {
+                store.begin_nodes();
+                Concerned::new()
+            }
+            Event::InitApply(node) | Event::Apply(node) => store.set_node(node.name(), NodeState::Present(node.data.clone())),
+            Event::InitDone => store.end_nodes(),
+            Event::Delete(node) => store.set_node(node.name(), NodeState::Gone),
+        };
+        tasks.spawn(self.clone().follow(pulse.clone(), watcher::watcher(api, config()), take));
+        Ok(pulse)
+    }
+
+    /// A client of the watch's own, whose every answer is a sign of life.
+    fn client(&self, kind: &'static str, namespace: Option<&str>, optional: bool) -> Result<(Client, Arc<Pulse>), kube::Error> {
+        let pulse = Arc::new(Pulse::new(kind, namespace.map(str::to_owned), optional));
+        let beating = pulse.clone();
+        let layer = MapResponseLayer::new(move |response| {
+            beating.beat();
+            response
+        });
+        let client = ClientBuilder::try_from(self.config.clone())?.with_layer(&layer).build();
+        Ok((client, pulse))
+    }
+
+    async fn follow<K: Debug>(
+        self,
+        pulse: Arc<Pulse>,
+        events: impl Stream<Item = watcher::Result<Event<K>>>,
+        take: impl Fn(Event<K>) -> Concerned,
+    ) {
+        pin_mut!(events);
+        let mut failures = 0_u32;
+        loop {
+            let Some(event) = events.next().await else { return };
+            pulse.beat();
+            match event {
+                Ok(event) => {
+                    if failures > 0 && !matches!(event, Event::Init) {
+                        info!(kind = pulse.kind, namespace = pulse.namespace, "Watch works again");
+                        failures = 0;
+                        pulse.set_error(None);
+                    }
+                    let listed = matches!(event, Event::InitDone);
+                    let concerned = take(event);
+                    if listed {
+                        pulse.refused.store(false, Ordering::Release);
+                        if !pulse.synced.swap(true, Ordering::AcqRel) {
+                            self.synced.notify_waiters();
+                        }
+                    }
+                    self.groups.wake(concerned);
+                }
+                Err(error) => {
+                    failures = failures.saturating_add(1);
+                    let message = explain(pulse.kind, &error);
+                    if failures == 1 || failures.is_multiple_of(20) {
+                        warn!(kind = pulse.kind, namespace = pulse.namespace, failures, "{message}");
+                    }
+                    if is_refusal(&error) {
+                        pulse.refused.store(true, Ordering::Release);
+                        self.synced.notify_waiters();
+                    }
+                    pulse.set_error(Some(message));
+                    tokio::time::sleep(super::backoff::delay(failures, FIRST_DELAY, LONGEST_DELAY)).await;
+                    pulse.beat();
+                }
+            }
+        }
+    }
+}
+
+fn config() -> watcher::Config {
+    watcher::Config { timeout: Some(WATCH_TIMEOUT), ..watcher::Config::default() }
+}
+
+fn scoped<K>(client: Client, namespace: Option<&str>) -> Api<K>
+where
+    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client, namespace),
+        None => Api::all(client),
+    }
+}
+
+fn status_of(error: &watcher::Error) -> Option<&kube::core::Status> {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => Some(status),
+        _ => None,
+    }
+}
+
+fn is_refusal(error: &watcher::Error) -> bool {
+    status_of(error).is_some_and(kube::core::Status::is_forbidden)
+}
+
+/// What is wrong, and what to do about it.
+fn explain(kind: &str, error: &watcher::Error) -> String {
+    match status_of(error) {
+        Some(status) if status.is_not_found() && kind == "LeaderGroup" => {
+            "The CustomResourceDefinition leadergroups.leadergroup.io is not installed; install it with kubectl apply -k crds/. Trying again".to_owned()
+        }
+        Some(status) if status.is_forbidden() => format!("Watching {kind} is forbidden: {}. Trying again", status.message),
+        Some(status) => format!("Watching {kind} failed: {} ({}). Trying again", status.message, status.code),
+        None => format!("Watching {kind} failed: {error}. Trying again"),
+    }
+}

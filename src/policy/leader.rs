@@ -1,0 +1,115 @@
+//! Who leads: one named choice, with its reason.
+//!
+//! In order: the incumbent stays while it is as good as any other; else the pod of the best standing, of the newest
+//! ReplicaSet, ready for the longest time, first by name. Nothing here depends on the order of the observation.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::observation::{Candidate, Observation, Pod};
+use super::standing::{self, Standing};
+
+/// What should be.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Choice {
+    /// The incumbent leads on.
+    Keep(Arc<Pod>),
+    /// This pod leads from now on.
+    Promote { pod: Arc<Pod>, reason: &'static str },
+    /// Nobody leads.
+    Vacate,
+    /// Nobody leads, and nothing is done about it: elections are suspended.
+    Frozen,
+}
+
+impl Choice {
+    /// The pod that carries the label once this is carried out.
+    pub fn leader(&self) -> Option<&Arc<Pod>> {
+        match self {
+            Choice::Keep(pod) | Choice::Promote { pod, .. } => Some(pod),
+            Choice::Vacate | Choice::Frozen => None,
+        }
+    }
+}
+
+/// The choice, and the moment at which another may follow from the passing of time alone.
+pub fn choose(observation: &Observation) -> (Choice, Option<Timestamp>) {
+    let Some(group) = &observation.group else { return (Choice::Vacate, None) };
+    let incumbent = incumbent(observation);
+    if group.spec.suspend {
+        return (incumbent.map_or(Choice::Frozen, |candidate| Choice::Keep(candidate.pod.clone())), None);
+    }
+
+    let min_ready_seconds = observation.deployment.as_ref().map_or(0, |deployment| deployment.min_ready_seconds);
+    let mut recheck: Option<Timestamp> = None;
+    let best = observation
+        .candidates
+        .iter()
+        .filter(|candidate| incumbent.is_none_or(|incumbent| incumbent.pod.uid != candidate.pod.uid))
+        .filter_map(|candidate| {
+            let (standing, changes) = standing::of_candidate(candidate, min_ready_seconds, observation.now);
+            recheck = recheck.into_iter().chain(changes).min();
+            standing.electable().then_some((candidate, standing))
+        })
+        .min_by_key(|(candidate, standing)| preference(candidate, *standing));
+
+    let choice = match (incumbent, best) {
+        (Some(incumbent), best) => {
+            let standing = standing::of_leader(incumbent);
+            match best {
+                Some((best, better)) if better.rank() < standing.rank() => {
+                    Choice::Promote { pod: best.pod.clone(), reason: reason_to_replace(standing) }
+                }
+                _ if matches!(standing, Standing::Barred(_)) => Choice::Vacate,
+                _ => Choice::Keep(incumbent.pod.clone()),
+            }
+        }
+        (None, Some((best, _))) => Choice::Promote { pod: best.pod.clone(), reason: reason_without_incumbent(observation) },
+        (None, None) => Choice::Vacate,
+    };
+    // A leader that is as good as any needs no look at the clock.
+    let settled = matches!(&choice, Choice::Keep(_)) && incumbent.is_some_and(|it| standing::of_leader(it) == Standing::Eligible);
+    (choice, recheck.filter(|_| !settled))
+}
+
+/// The pod that leads as things stand: the one that the Lease names, else one that carries the label.
+pub fn incumbent(observation: &Observation) -> Option<&Candidate> {
+    let group = observation.group.as_ref()?;
+    let label = &group.spec.leader_label;
+    let recorded = observation.lease.as_ref().filter(|lease| !lease.holder.is_empty()).and_then(|lease| {
+        observation.candidates.iter().find(|candidate| {
+            // A Lease written by others has no uid; a holder that its uid contradicts was changed by others.
+            candidate.pod.name == lease.holder && lease.holder_uid.as_ref().is_none_or(|uid| *uid == candidate.pod.uid)
+        })
+    });
+    recorded.or_else(|| {
+        observation
+            .candidates
+            .iter()
+            .filter(|candidate| candidate.pod.labels.get(&label.key) == Some(&label.value))
+            .min_by_key(|candidate| (Reverse(candidate.pod.term), preference(candidate, standing::of_leader(candidate))))
+    })
+}
+
+/// Sorts the better candidate first.
+fn preference(candidate: &Candidate, standing: Standing) -> (u8, Reverse<u64>, Option<Timestamp>, Box<str>) {
+    (standing.rank(), Reverse(candidate.revision), candidate.pod.ready_since, candidate.pod.name.clone())
+}
+
+fn reason_to_replace(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Leaving(cause) | Standing::Unfit(cause) | Standing::Barred(cause) => cause.reason(),
+        Standing::Eligible => "LeaderReplaced",
+    }
+}
+
+/// Why somebody is elected where nobody leads.
+fn reason_without_incumbent(observation: &Observation) -> &'static str {
+    match &observation.lease {
+        Some(lease) if !lease.holder.is_empty() => "LeaderGone",
+        Some(lease) if lease.previous_holder.is_some() => "CandidateReturned",
+        _ => "FirstElection",
+    }
+}

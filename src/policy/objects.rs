@@ -1,0 +1,116 @@
+//! The objects that a group owns, as they should be: its Deployment and its Lease's record.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::Resource;
+use serde_json::{Map, Value, json};
+
+use super::observation::{Lease, Pod};
+use super::write::Record;
+use crate::api::LeaderGroup;
+use crate::api::v1alpha1::DeploymentTemplate;
+use crate::names;
+
+/// The name of the Deployment whose pods are the group's.
+pub fn deployment_name(group: &LeaderGroup) -> &str {
+    match &group.spec.deployment_ref {
+        Some(reference) => &reference.name,
+        None => group.metadata.name.as_deref().unwrap_or_default(),
+    }
+}
+
+/// The name of the Lease that records the election.
+pub fn lease_name(group: &LeaderGroup) -> &str {
+    group.spec.lease.name.as_deref().or(group.metadata.name.as_deref()).unwrap_or_default()
+}
+
+/// The reference by which garbage collection knows what a group owns.
+pub fn owner_reference(group: &LeaderGroup) -> OwnerReference {
+    OwnerReference {
+        // Nothing waits for its children: a group is gone when it is deleted.
+        block_owner_deletion: Some(false),
+        ..group.controller_owner_ref(&()).expect("an observed group has a name and a uid")
+    }
+}
+
+/// The owned Deployment as server-side apply takes it: what the user wrote, the group's label, and nothing else.
+pub fn deployment(group: &LeaderGroup, template: &DeploymentTemplate, uid: Option<&str>) -> Value {
+    let name = group.metadata.name.as_deref().unwrap_or_default();
+    let mut pods = template.template.clone();
+    let labels = object_at(object_at(&mut pods, "metadata"), "labels");
+    labels[names::LABEL_GROUP] = json!(name);
+
+    let mut spec = Map::new();
+    spec.insert("selector".into(), json!({ "matchLabels": { names::LABEL_GROUP: name } }));
+    spec.insert("template".into(), pods);
+    let numbers = [
+        ("replicas", template.replicas),
+        ("minReadySeconds", template.min_ready_seconds),
+        ("revisionHistoryLimit", template.revision_history_limit),
+        ("progressDeadlineSeconds", template.progress_deadline_seconds),
+    ];
+    for (field, number) in numbers {
+        if let Some(number) = number {
+            spec.insert(field.into(), json!(number));
+        }
+    }
+    if let Some(strategy) = &template.strategy {
+        spec.insert("strategy".into(), strategy.clone());
+    }
+
+    let mut metadata = json!({
+        "name": name,
+        "labels": { names::LABEL_GROUP: name, names::LABEL_MANAGED_BY: names::FIELD_MANAGER },
+        "ownerReferences": [owner_reference(group)],
+    });
+    if let Some(uid) = uid {
+        metadata["uid"] = json!(uid);
+    }
+    json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec })
+}
+
+/// The Lease's record where `pod` leads in `term`. The time of acquisition is kept within a term.
+pub fn record_of_leader(group: &LeaderGroup, lease: Option<&Lease>, pod: &Pod, term: i64, reason: &str, now: Timestamp) -> Record {
+    let same = lease.filter(|lease| lease.holder == pod.name && lease.holder_uid.as_ref() == Some(&pod.uid) && lease.term == Some(term));
+    let former = lease.filter(|lease| !lease.holder.is_empty()).map(|lease| lease.holder.clone());
+    Record {
+        holder: pod.name.clone(),
+        holder_uid: Some(pod.uid.clone()),
+        term,
+        duration_seconds: group.spec.lease.lease_duration_seconds,
+        acquire_time: same.and_then(|lease| lease.acquire_time).or(Some(now)),
+        renew_time: Some(now),
+        reason: same.and_then(|lease| lease.reason.clone()).or_else(|| Some(reason.into())),
+        previous_holder: match same {
+            Some(lease) => lease.previous_holder.clone(),
+            None => former.or_else(|| lease.and_then(|lease| lease.previous_holder.clone())),
+        },
+    }
+}
+
+/// The Lease's record where nobody leads: free for readers, and the term is kept.
+pub fn record_of_nobody(group: &LeaderGroup, lease: Option<&Lease>, term: i64) -> Record {
+    let former = lease.filter(|lease| !lease.holder.is_empty()).map(|lease| lease.holder.clone());
+    Record {
+        holder: "".into(),
+        holder_uid: None,
+        term,
+        duration_seconds: group.spec.lease.lease_duration_seconds,
+        acquire_time: lease.and_then(|lease| lease.acquire_time),
+        renew_time: lease.and_then(|lease| lease.renew_time),
+        reason: None,
+        previous_holder: former.or_else(|| lease.and_then(|lease| lease.previous_holder.clone())),
+    }
+}
+
+/// The object under `key`, made where it is missing.
+fn object_at<'a>(value: &'a mut Value, key: &str) -> &'a mut Value {
+    if !value.is_object() {
+        *value = json!({});
+    }
+    let inner = &mut value[key];
+    if !inner.is_object() {
+        *inner = json!({});
+    }
+    inner
+}

@@ -1,0 +1,223 @@
+//! What was observed of a group: plain data, no more of each object than a decision needs.
+//!
+//! Pods are many, so [`Pod`] is small: a cluster of 30,000 of them must fit into a few dozen megabytes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::api::LeaderGroup;
+
+/// Everything that a plan for one group depends on.
+#[derive(Clone, Debug)]
+pub struct Observation {
+    /// The wall clock at the time of the observation.
+    pub now: Timestamp,
+    pub namespace: Arc<str>,
+    pub name: Arc<str>,
+    /// The group; `None` where it is gone and only its traces are left.
+    pub group: Option<Arc<LeaderGroup>>,
+    /// Another group, the elder one, whose candidates these pods are already.
+    pub rival: Option<String>,
+    pub deployment: Option<Arc<Deployment>>,
+    /// The pods that the Deployment owns, in any order.
+    pub candidates: Vec<Candidate>,
+    /// Pods that say they are members of this group but do not belong to its Deployment.
+    pub strays: Vec<Arc<Pod>>,
+    pub lease: Option<Arc<Lease>>,
+    pub memory: Memory,
+}
+
+/// A pod of the group, with what is known of its ReplicaSet and node.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    pub pod: Arc<Pod>,
+    /// The Deployment's revision that the pod belongs to; the highest is the newest.
+    pub revision: u64,
+    pub node: NodeState,
+}
+
+/// What is known of a pod's node.
+#[derive(Clone, Debug)]
+pub enum NodeState {
+    /// Not scheduled, not seen yet, or nodes may not be read.
+    Unknown,
+    Present(Arc<Node>),
+    /// It was seen to be deleted.
+    Gone,
+}
+
+/// What one process remembers of a group. It may be lost at any time: safety does not rest on it.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// Pods that a write decided before, by this process or an earlier one, may still reach. `None`: this process has
+    /// not listed the group's pods since it started, so it may be any of them.
+    pub unfenced: Option<BTreeSet<Box<str>>>,
+    /// The last apply of the owned Deployment.
+    pub applied: Option<Applied>,
+    /// A write that the API server refused for a reason that the user has to know.
+    pub trouble: Option<Trouble>,
+    /// How long the group was without a leader before a term, where all of it was seen.
+    pub gap: Option<(i64, Duration)>,
+}
+
+/// The state of the owned Deployment after the last apply: while it stays so, nothing has drifted.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Applied {
+    pub deployment_uid: Box<str>,
+    pub deployment_generation: i64,
+    pub group_generation: i64,
+    pub at: Timestamp,
+}
+
+/// A refused write.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Trouble {
+    /// A condition's reason.
+    pub reason: &'static str,
+    /// What the API server said.
+    pub message: String,
+}
+
+/// A pod, as far as elections are concerned.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Pod {
+    pub name: Box<str>,
+    pub uid: Box<str>,
+    pub resource_version: u64,
+    pub labels: Labels,
+    /// Whether the pod has any annotation: a JSON Patch may test a key of an existing map only.
+    pub has_annotations: bool,
+    /// The uid of the ReplicaSet that controls it.
+    pub replica_set: Option<Box<str>>,
+    pub node: Option<Box<str>>,
+    /// Since when the condition Ready is true.
+    pub ready_since: Option<Timestamp>,
+    /// Has a deletionTimestamp.
+    pub terminating: bool,
+    /// Has the condition DisruptionTarget.
+    pub disrupted: bool,
+    /// Phase Failed or Succeeded, or every container has terminated.
+    pub finished: bool,
+    /// Phase Running.
+    pub running: bool,
+    /// Annotated not to be a candidate.
+    pub excluded: bool,
+    pub term: Option<i64>,
+    pub fence: Option<u64>,
+    /// The annotation `leadergroup.io/member-of`.
+    pub member_of: Option<Box<str>>,
+}
+
+impl Pod {
+    pub fn ready(&self) -> bool {
+        self.ready_since.is_some()
+    }
+}
+
+/// A pod's labels in one allocation: keys and values never contain a line break or an equals sign.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Labels(Box<str>);
+
+impl Labels {
+    /// The value of `key`.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.lines().filter_map(|line| line.split_once('=')).find(|(name, _)| *name == key).map(|(_, value)| value)
+    }
+}
+
+impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for Labels {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(labels: I) -> Self {
+        let mut packed = String::new();
+        for (key, value) in labels {
+            packed.push_str(key.as_ref());
+            packed.push('=');
+            packed.push_str(value.as_ref());
+            packed.push('\n');
+        }
+        Self(packed.into())
+    }
+}
+
+/// A node, as far as elections are concerned.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Node {
+    pub name: Box<str>,
+    pub resource_version: u64,
+    /// Cordoned, or tainted by an autoscaler that is about to remove it.
+    pub leaving: bool,
+    /// Tainted as unreachable or not ready.
+    pub unreachable: bool,
+    /// Tainted out-of-service: somebody vouches that nothing runs on it (KEP-2268).
+    pub out_of_service: bool,
+    /// Annotated not to bear a leader.
+    pub excluded: bool,
+}
+
+/// A Deployment, as far as the group is concerned.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Deployment {
+    pub name: Box<str>,
+    pub uid: Box<str>,
+    pub resource_version: u64,
+    pub generation: i64,
+    /// The uid of the object that controls it.
+    pub controller: Option<Box<str>>,
+    pub terminating: bool,
+    /// The selector as text, as `kubectl get -l` takes it.
+    pub selector: Box<str>,
+    /// The label keys that the selector mentions.
+    pub selector_keys: Vec<Box<str>>,
+    /// The label keys of the pod template.
+    pub template_label_keys: Vec<Box<str>>,
+    pub min_ready_seconds: i32,
+    pub replicas: i32,
+    /// Whether our apply owns `spec.replicas`.
+    pub replicas_applied: bool,
+    pub observed_generation: i64,
+    /// Every pod is of the newest revision and available, and no old one is left.
+    pub rolled_out: bool,
+    /// The rollout has exceeded its progress deadline.
+    pub progress_deadline_exceeded: bool,
+}
+
+/// A Lease, as far as the group is concerned.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Lease {
+    pub name: Box<str>,
+    pub uid: Box<str>,
+    pub resource_version: u64,
+    /// The uid of the object that controls it.
+    pub controller: Option<Box<str>>,
+    /// Empty where there is none: client-go takes null and "" for the same.
+    pub holder: Box<str>,
+    pub holder_uid: Option<Box<str>>,
+    pub term: Option<i64>,
+    pub transitions: i32,
+    pub duration_seconds: Option<i32>,
+    pub acquire_time: Option<Timestamp>,
+    pub renew_time: Option<Timestamp>,
+    pub reason: Option<Box<str>>,
+    pub previous_holder: Option<Box<str>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packed_labels_are_found_by_their_whole_key() {
+        let labels: Labels = [("app", "web"), ("role", "leader"), ("empty", "")].into_iter().collect();
+        assert_eq!(labels.get("role"), Some("leader"));
+        assert_eq!(labels.get("empty"), Some(""));
+        assert_eq!(labels.get("rol"), None);
+        assert_eq!(labels.get("leader"), None);
+    }
+
+    #[test]
+    fn a_pod_is_small() {
+        assert!(size_of::<Pod>() <= 256, "{} bytes", size_of::<Pod>());
+    }
+}

@@ -1,0 +1,121 @@
+//! What each pod is good for: may it lead, must it stop?
+//!
+//! Proof and suspicion are kept apart. A *dead* pod is proven not to run; a *suspect* one only looks bad, and keeps the
+//! label while nobody can take over, because a Service leaves it out by its readiness anyway.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::observation::{Candidate, NodeState};
+
+/// Whether a pod may lead, and what speaks against it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Standing {
+    /// Running, ready for long enough, and nothing is about to happen to it.
+    Eligible,
+    /// Ready, but its node is about to go: it leads only where no other can.
+    Leaving(Cause),
+    /// Does not qualify now. A leader in this state is replaced as soon as another can lead.
+    Unfit(Cause),
+    /// Must not lead, even if no other can.
+    Barred(Cause),
+}
+
+/// What speaks against a pod. Its name is the reason of the transition that it causes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Cause {
+    /// Not running yet, or not for the Deployment's minReadySeconds.
+    NotYetReady,
+    NotReady,
+    Terminating,
+    NodeUnreachable,
+    NodeLeaving,
+    Disrupted,
+    Excluded,
+    Finished,
+    NodeGone,
+    NodeOutOfService,
+}
+
+impl Cause {
+    /// The reason of a transition away from a leader in this state.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Cause::NotYetReady | Cause::NotReady => "LeaderNotReady",
+            Cause::Terminating => "LeaderTerminating",
+            Cause::NodeUnreachable => "NodeUnreachable",
+            Cause::NodeLeaving => "NodeLeaving",
+            Cause::Disrupted => "LeaderDisrupted",
+            Cause::Excluded => "LeaderExcluded",
+            Cause::Finished => "LeaderFinished",
+            Cause::NodeGone => "NodeGone",
+            Cause::NodeOutOfService => "NodeOutOfService",
+        }
+    }
+}
+
+impl Standing {
+    /// How much a leader of this standing wants to be replaced: it is by anybody of a lower rank who may lead.
+    pub(super) fn rank(self) -> u8 {
+        match self {
+            Standing::Eligible => 0,
+            Standing::Leaving(_) => 1,
+            Standing::Unfit(_) => 2,
+            Standing::Barred(_) => 3,
+        }
+    }
+
+    /// Whether a pod of this standing may be elected.
+    pub fn electable(self) -> bool {
+        self.rank() < 2
+    }
+}
+
+/// The standing of a pod that does not lead, and the moment at which it changes by the passing of time alone.
+pub fn of_candidate(candidate: &Candidate, min_ready_seconds: i32, now: Timestamp) -> (Standing, Option<Timestamp>) {
+    let standing = of_leader(candidate);
+    let Some(ready_since) = candidate.pod.ready_since.filter(|_| standing.electable() && min_ready_seconds > 0) else {
+        return (standing, None);
+    };
+    let available = ready_since.checked_add(SignedDuration::from_secs(min_ready_seconds.into())).unwrap_or(Timestamp::MAX);
+    if available > now { (Standing::Unfit(Cause::NotYetReady), Some(available)) } else { (standing, None) }
+}
+
+/// The standing of a pod that leads already: it need not have been ready for any length of time.
+pub fn of_leader(candidate: &Candidate) -> Standing {
+    let pod = &candidate.pod;
+    if pod.finished {
+        return Standing::Barred(Cause::Finished);
+    }
+    let mut leaving = None;
+    match &candidate.node {
+        NodeState::Gone => return Standing::Barred(Cause::NodeGone),
+        NodeState::Present(node) => {
+            if node.out_of_service {
+                return Standing::Barred(Cause::NodeOutOfService);
+            }
+            if node.excluded {
+                return Standing::Barred(Cause::Excluded);
+            }
+            if node.unreachable {
+                return Standing::Unfit(Cause::NodeUnreachable);
+            }
+            if node.leaving {
+                leaving = Some(Cause::NodeLeaving);
+            }
+        }
+        NodeState::Unknown => {}
+    }
+    if pod.excluded {
+        return Standing::Barred(Cause::Excluded);
+    }
+    if pod.terminating {
+        return Standing::Unfit(Cause::Terminating);
+    }
+    if !pod.running || !pod.ready() {
+        return Standing::Unfit(if pod.running { Cause::NotReady } else { Cause::NotYetReady });
+    }
+    if pod.disrupted {
+        return Standing::Leaving(Cause::Disrupted);
+    }
+    leaving.map_or(Standing::Eligible, Standing::Leaving)
+}

@@ -1,0 +1,166 @@
+//! The status that follows from an observation: conditions, counters, who leads and why.
+//!
+//! `Ready` is the summary. `Available` says whether a ready pod carries the label now. `Reconciling` and `Stalled` are
+//! what kstatus (Flux, kpt, Helm) reads: the first while something is still to come, the second when only a person can help.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::leader::{self, Choice};
+use super::objects;
+use super::observation::{Candidate, Lease, Observation};
+use super::standing::{self, Standing};
+use super::verdict::Obstacle;
+use crate::api::v1alpha1::{Leader, Transition};
+use crate::api::{LeaderGroup, LeaderGroupStatus};
+
+/// One condition, without what is the same for all.
+struct Finding {
+    type_: &'static str,
+    status: bool,
+    reason: &'static str,
+    message: String,
+}
+
+pub(super) fn status(observation: &Observation, group: &LeaderGroup, obstacle: Option<&Obstacle>) -> LeaderGroupStatus {
+    let former = group.status.clone().unwrap_or_default();
+    let lease = observation.lease.as_deref();
+    let labelled = labelled(observation, group);
+    let leader = labelled.and_then(|candidate| leader_of(candidate, lease, former.leader.as_ref(), observation.now));
+    let last_transition = leader.as_ref().map_or_else(
+        || former.last_transition.clone(),
+        |leader| match &former.last_transition {
+            Some(last) if former.leader.as_ref().is_some_and(|before| before.term == leader.term) => Some(last.clone()),
+            _ => Some(transition_to(leader, lease, observation)),
+        },
+    );
+    let min_ready_seconds = observation.deployment.as_ref().map_or(0, |deployment| deployment.min_ready_seconds);
+    let may_lead = |candidate: &&Candidate| standing::of_candidate(candidate, min_ready_seconds, observation.now).0.electable();
+    let alive = || observation.candidates.iter().filter(|candidate| !candidate.pod.finished);
+    let findings = findings(observation, group, obstacle, labelled);
+    LeaderGroupStatus {
+        observed_generation: group.metadata.generation,
+        conditions: findings.into_iter().map(|finding| condition(finding, &former, group, observation.now)).collect(),
+        deployment_name: Some(objects::deployment_name(group).to_owned()),
+        lease_name: Some(objects::lease_name(group).to_owned()),
+        selector: observation.deployment.as_ref().map(|deployment| deployment.selector.to_string()),
+        replicas: count(alive()),
+        ready_replicas: count(alive().filter(|candidate| candidate.pod.ready())),
+        candidates: count(observation.candidates.iter().filter(may_lead)),
+        transitions: lease.map_or(former.transitions, |lease| lease.term.unwrap_or(lease.transitions.into()).max(former.transitions)),
+        leader,
+        last_transition,
+    }
+}
+
+fn count<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> i32 {
+    i32::try_from(candidates.count()).unwrap_or(i32::MAX)
+}
+
+/// The candidate that carries the label now.
+fn labelled<'a>(observation: &'a Observation, group: &LeaderGroup) -> Option<&'a Candidate> {
+    let label = &group.spec.leader_label;
+    leader::incumbent(observation).filter(|candidate| candidate.pod.labels.get(&label.key) == Some(&label.value))
+}
+
+fn leader_of(candidate: &Candidate, lease: Option<&Lease>, former: Option<&Leader>, now: Timestamp) -> Option<Leader> {
+    let pod = &candidate.pod;
+    let term = pod.term?;
+    let recorded = lease.filter(|lease| lease.holder == pod.name && lease.term == Some(term));
+    let former = former.filter(|former| former.term == term && *former.pod_uid == *pod.uid);
+    Some(Leader {
+        pod_name: pod.name.to_string(),
+        pod_uid: pod.uid.to_string(),
+        node_name: pod.node.as_deref().map(str::to_owned),
+        term,
+        acquire_time: former.map(|former| former.acquire_time.clone()).unwrap_or_else(|| whole_seconds(recorded.and_then(|lease| lease.acquire_time).unwrap_or(now))),
+        reason: former.map(|former| former.reason.clone()).unwrap_or_else(|| recorded.and_then(|lease| lease.reason.as_deref()).unwrap_or("Adopted").to_owned()),
+    })
+}
+
+fn transition_to(leader: &Leader, lease: Option<&Lease>, observation: &Observation) -> Transition {
+    let gap = observation.memory.gap.filter(|(term, _)| *term == leader.term).map(|(_, gap)| gap);
+    Transition {
+        from: lease.and_then(|lease| lease.previous_holder.as_deref()).map(str::to_owned),
+        to: leader.pod_name.clone(),
+        reason: leader.reason.clone(),
+        time: leader.acquire_time.clone(),
+        leaderless_milliseconds: gap.map(|gap| i64::try_from(gap.as_millis()).unwrap_or(i64::MAX)),
+    }
+}
+
+fn findings(observation: &Observation, group: &LeaderGroup, obstacle: Option<&Obstacle>, labelled: Option<&Candidate>) -> Vec<Finding> {
+    let standing = labelled.map(standing::of_leader);
+    let serving = labelled.filter(|candidate| candidate.pod.ready() && !matches!(standing, Some(Standing::Barred(_))));
+    let available = match serving {
+        Some(candidate) => Finding { type_: "Available", status: true, reason: "LeaderReady", message: format!("pod {} carries the label and is ready", candidate.pod.name) },
+        None if labelled.is_some() => Finding { type_: "Available", status: false, reason: "LeaderNotReady", message: "the pod that carries the label is not ready".into() },
+        None => Finding { type_: "Available", status: false, reason: "NoLeader", message: "no pod carries the label".into() },
+    };
+    let rolling_out = group.spec.deployment.is_some()
+        && observation.deployment.as_ref().is_none_or(|deployment| deployment.observed_generation < deployment.generation || !deployment.rolled_out);
+
+    let ready = match (obstacle, serving) {
+        (Some(obstacle), _) => Finding { type_: "Ready", status: false, reason: obstacle.reason, message: obstacle.message.clone() },
+        (None, Some(candidate)) if group.spec.suspend => Finding {
+            type_: "Ready",
+            status: true,
+            reason: "Suspended",
+            message: format!("pod {} leads; elections are suspended", candidate.pod.name),
+        },
+        (None, Some(candidate)) => Finding { type_: "Ready", status: true, reason: "LeaderElected", message: format!("pod {} leads", candidate.pod.name) },
+        (None, None) if group.spec.suspend => Finding {
+            type_: "Ready",
+            status: false,
+            reason: "Suspended",
+            message: "elections are suspended, and no ready pod leads".into(),
+        },
+        (None, None) => not_ready(observation),
+    };
+    let stalled = obstacle.filter(|obstacle| obstacle.stalled);
+    let reconciling = if stalled.is_some() {
+        Finding { type_: "Reconciling", status: false, reason: "Stalled", message: "see the condition Stalled".into() }
+    } else if !ready.status {
+        Finding { type_: "Reconciling", status: true, reason: ready.reason, message: ready.message.clone() }
+    } else if rolling_out {
+        Finding { type_: "Reconciling", status: true, reason: "RolloutInProgress", message: "the Deployment is not rolled out yet".into() }
+    } else {
+        Finding { type_: "Reconciling", status: false, reason: "Settled", message: "nothing is left to do".into() }
+    };
+    let stalled = match stalled {
+        Some(obstacle) => Finding { type_: "Stalled", status: true, reason: obstacle.reason, message: obstacle.message.clone() },
+        None => Finding { type_: "Stalled", status: false, reason: "Progressing", message: "nothing stands in the way".into() },
+    };
+    vec![ready, available, reconciling, stalled]
+}
+
+/// Why no ready pod leads.
+fn not_ready(observation: &Observation) -> Finding {
+    let total = observation.candidates.iter().filter(|candidate| !candidate.pod.finished).count();
+    let (choice, _) = leader::choose(observation);
+    let (reason, message) = match (total, choice) {
+        (0, _) => ("NoPods", "the Deployment has no pods".to_owned()),
+        (_, Choice::Promote { pod, .. }) => ("ElectionInProgress", format!("pod {} is being made the leader", pod.name)),
+        (total, _) => ("NoReadyCandidates", format!("none of {total} pods may lead now")),
+    };
+    Finding { type_: "Ready", status: false, reason, message }
+}
+
+/// The condition with the time of its last change, which is kept while its status is.
+fn condition(finding: Finding, former: &LeaderGroupStatus, group: &LeaderGroup, now: Timestamp) -> Condition {
+    let status = if finding.status { "True" } else { "False" };
+    let before = former.conditions.iter().find(|before| before.type_ == finding.type_ && before.status == status);
+    Condition {
+        type_: finding.type_.to_owned(),
+        status: status.to_owned(),
+        reason: finding.reason.to_owned(),
+        message: finding.message,
+        observed_generation: group.metadata.generation,
+        last_transition_time: before.map_or_else(|| whole_seconds(now), |before| before.last_transition_time.clone()),
+    }
+}
+
+/// A time as the API keeps it in `metav1.Time`, so that what is written and what is read back are equal.
+fn whole_seconds(time: Timestamp) -> Time {
+    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
+}

@@ -1,0 +1,94 @@
+//! What stands in the way of a group: each obstacle has one cause, one reason and one message that says what to do.
+
+use super::objects;
+use super::observation::Observation;
+use crate::api::LeaderGroup;
+
+/// An obstacle, as the user reads it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Obstacle {
+    pub reason: &'static str,
+    pub message: String,
+    /// Only a person can remove it.
+    pub stalled: bool,
+    /// No pod is elected and none is written to while it lasts.
+    pub blocks: bool,
+}
+
+/// The gravest obstacle, if any.
+pub fn obstacle(observation: &Observation) -> Option<Obstacle> {
+    let group = observation.group.as_ref()?;
+    let key = &group.spec.leader_label.key;
+    let deployment_name = objects::deployment_name(group);
+    let blocked = |reason, message| Some(Obstacle { reason, message, stalled: true, blocks: true });
+
+    if let Some(rival) = &observation.rival {
+        return blocked("OverlappingGroups", format!("the pods of Deployment {deployment_name} are led by LeaderGroup {rival} already; delete one of the two"));
+    }
+    if let Some(deployment) = &observation.deployment {
+        if group.spec.deployment.is_some() && !may_own_deployment(group, observation) {
+            return blocked(
+                "DeploymentConflict",
+                format!("a Deployment named {deployment_name} exists and is not this group's; refer to it by deploymentRef, rename the group, or delete the Deployment"),
+            );
+        }
+        if deployment.selector_keys.iter().any(|selected| **selected == **key) {
+            return blocked("LabelInSelector", format!("the selector of Deployment {deployment_name} uses the label {key}; choose another leaderLabel.key"));
+        }
+    }
+    if let Some(lease) = &observation.lease
+        && !may_own_lease(group, observation)
+    {
+        let holder = if lease.holder.is_empty() { "nobody".into() } else { format!("{:?}", lease.holder) };
+        return blocked(
+            "LeaseConflict",
+            format!("Lease {} exists, is held by {holder} and is not this group's; name another in lease.name, or delete it", lease.name),
+        );
+    }
+    if let Some(trouble) = &observation.memory.trouble {
+        return Some(Obstacle { reason: trouble.reason, message: trouble.message.clone(), stalled: true, blocks: false });
+    }
+    match &observation.deployment {
+        None if group.spec.deployment_ref.is_some() => Some(Obstacle {
+            reason: "DeploymentNotFound",
+            message: format!("Deployment {deployment_name} does not exist in this namespace"),
+            stalled: false,
+            blocks: false,
+        }),
+        Some(deployment) if deployment.template_label_keys.iter().any(|carried| **carried == **key) => Some(Obstacle {
+            reason: "TemplateCarriesLabel",
+            message: format!(
+                "the pod template of Deployment {deployment_name} carries the label {key}, so every new pod has it until the operator takes it away; remove it from the template"
+            ),
+            stalled: true,
+            blocks: false,
+        }),
+        Some(deployment) if deployment.progress_deadline_exceeded => Some(Obstacle {
+            reason: "ProgressDeadlineExceeded",
+            message: format!("the rollout of Deployment {deployment_name} has exceeded its progress deadline"),
+            stalled: true,
+            blocks: false,
+        }),
+        _ => None,
+    }
+}
+
+/// A Deployment of the group's name is the group's if the group controls it, or if a former group of the name left it behind.
+pub(super) fn may_own_deployment(group: &LeaderGroup, observation: &Observation) -> bool {
+    observation.deployment.as_ref().is_none_or(|deployment| {
+        let ours = format!("{}={}", crate::names::LABEL_GROUP, observation.name);
+        deployment.controller.as_deref().map_or(*deployment.selector == *ours, |owner| Some(owner) == group.metadata.uid.as_deref())
+    })
+}
+
+/// A Lease is the group's if the group controls it, or if nobody does and nobody but a pod of the group holds it.
+pub(super) fn may_own_lease(group: &LeaderGroup, observation: &Observation) -> bool {
+    observation.lease.as_ref().is_none_or(|lease| match lease.controller.as_deref() {
+        Some(owner) => Some(owner) == group.metadata.uid.as_deref(),
+        None => {
+            let known = |uid: &str| observation.candidates.iter().any(|it| *it.pod.uid == *uid) || observation.strays.iter().any(|it| *it.uid == *uid);
+            // A Lease with our annotations and without an owner is what `--cascade=orphan` left of an earlier group.
+            lease.holder.is_empty() || lease.term.is_some() || lease.holder_uid.as_deref().is_some_and(known)
+        }
+    })
+}

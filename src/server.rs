@@ -1,0 +1,48 @@
+//! The HTTP endpoints: health, readiness, metrics. Takes a listener and a shutdown future; decides nothing.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+
+use crate::operator::Vitals;
+
+/// `/healthz` and `/livez`: nothing hangs. `/readyz`: everything is listed, and groups are kept.
+pub fn health(vitals: Vitals) -> Router {
+    let alive = vitals.clone();
+    let alive = get(move || async move { answer(alive.alive()) });
+    Router::new().route("/healthz", alive.clone()).route("/livez", alive).route("/readyz", get(move || async move { answer(vitals.ready()) }))
+}
+
+/// `/metrics` in the OpenMetrics text format.
+pub fn metrics(registry: Registry) -> Router {
+    let registry = Arc::new(registry);
+    let encode = move || async move {
+        let mut text = String::new();
+        match prometheus_client::encoding::text::encode(&mut text, &registry) {
+            Ok(()) => ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        }
+    };
+    Router::new().route("/metrics", get(encode))
+}
+
+/// Serves until `shutdown` completes.
+///
+/// # Errors
+/// Where the listener fails.
+pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+    axum::serve(listener, router).with_graceful_shutdown(shutdown).await
+}
+
+fn answer(result: Result<(), String>) -> Response {
+    match result {
+        Ok(()) => "ok\n".into_response(),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, why + "\n").into_response(),
+    }
+}

@@ -1,0 +1,234 @@
+//! What the tests expect of the control plane that they run on.
+//!
+//! Each condition is waited for with a deadline; nothing sleeps for a guessed time.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{Api, DeleteParams, ListParams};
+use serde_json::{Value, json};
+
+use crate::control_plane::{AuditEvent, Component, ControlPlane, Options, wait};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn the_pods_of_a_deployment_become_ready_on_nodes_of_several_zones() {
+    let control_plane = ControlPlane::shared().await;
+    let namespace = control_plane.namespace("harness").await;
+    control_plane.apply(&deployment(&namespace, "web", 3, &json!({}))).await.unwrap();
+    let pods = Api::<Pod>::namespaced(control_plane.client(), &namespace);
+    let pods = wait::until("three pods are Ready", PATIENCE, async || count_ready(&pods, 3).await).await.unwrap();
+
+    let nodes = Api::<Node>::all(control_plane.client());
+    let mut zones = BTreeSet::new();
+    for pod in pods {
+        let node = nodes.get(&pod.spec.unwrap().node_name.unwrap()).await.unwrap();
+        zones.insert(node.metadata.labels.unwrap()["topology.kubernetes.io/zone"].clone());
+    }
+    assert!(zones.len() > 1, "all pods are in {zones:?}");
+
+    let slices = Api::<EndpointSlice>::namespaced(control_plane.client(), &namespace);
+    let three_endpoints = async || {
+        let slices = slices.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+        let endpoints = slices.into_iter().flat_map(|slice| slice.endpoints.unwrap_or_default());
+        let ready = endpoints.filter(|endpoint| endpoint.conditions.as_ref().is_some_and(|is| is.ready == Some(true))).count();
+        if ready == 3 { Ok(()) } else { Err(format!("{ready} endpoints are ready")) }
+    };
+    wait::until("the Service has three endpoints", PATIENCE, three_endpoints).await.unwrap();
+
+    let writes = control_plane.audit().unwrap();
+    let binds = writes.iter().filter(|write| write.namespace == namespace && write.subresource == "binding");
+    assert_eq!(binds.filter(|write| write.user == "system:kube-scheduler" && write.status == 201).count(), 3);
+}
+
+#[tokio::test]
+async fn a_pod_annotated_so_runs_without_becoming_ready() {
+    let control_plane = ControlPlane::shared().await;
+    let namespace = control_plane.namespace("harness").await;
+    let annotations = json!({"test.leadergroup.io/ready": "false"});
+    control_plane.apply(&deployment(&namespace, "web", 1, &annotations)).await.unwrap();
+    let pods = Api::<Pod>::namespaced(control_plane.client(), &namespace);
+    let pod = wait::until("the pod runs", PATIENCE, async || running(&pods).await).await.unwrap();
+    assert!(!is_ready(&pod), "it is Ready");
+}
+
+#[tokio::test]
+async fn a_deleted_pod_takes_its_graceful_delay() {
+    let control_plane = ControlPlane::shared().await;
+    let namespace = control_plane.namespace("harness").await;
+    let annotations = json!({"test.leadergroup.io/delete-delay": "2s"});
+    control_plane.apply(&deployment(&namespace, "web", 1, &annotations)).await.unwrap();
+    let pods = Api::<Pod>::namespaced(control_plane.client(), &namespace);
+    let pod = wait::until("the pod runs", PATIENCE, async || running(&pods).await).await.unwrap();
+    let name = pod.metadata.name.unwrap();
+
+    pods.delete(&name, &DeleteParams::default()).await.unwrap();
+    let gone = async || match pods.get_opt(&name).await {
+        Ok(None) => Ok(()),
+        Ok(Some(_)) => Err("it is there".to_owned()),
+        Err(error) => Err(error.to_string()),
+    };
+    wait::until("the pod is gone", PATIENCE, gone).await.unwrap();
+    let writes = control_plane.audit().unwrap();
+    let of_pod = |write: &&AuditEvent| write.verb == "delete" && write.namespace == namespace && write.name == name;
+    let [asked, done] = writes.iter().filter(of_pod).collect::<Vec<_>>()[..] else { panic!("not two deletions: {writes:?}") };
+    assert_eq!((asked.user.as_str(), done.user.as_str()), ("administrator", "kwok"));
+    let took = Duration::try_from(done.received.duration_since(asked.received)).unwrap();
+    assert!(took >= Duration::from_secs(2), "it took only {took:?}");
+}
+
+#[tokio::test]
+async fn a_service_account_can_do_what_its_role_allows_and_no_more() {
+    let control_plane = ControlPlane::shared().await;
+    let namespace = control_plane.namespace("harness").await;
+    let kubeconfig = control_plane.kubeconfig_for(&namespace, "default").await.unwrap();
+    let kubeconfig = format!("--kubeconfig={}", kubeconfig.display());
+    let who = control_plane.kubectl(&["auth", "whoami", &kubeconfig]).await.unwrap().succeeded().unwrap();
+    assert!(who.contains(&format!("system:serviceaccount:{namespace}:default")), "{who}");
+    let refused = control_plane.kubectl(&["get", "pods", &kubeconfig]).await.unwrap();
+    assert!(refused.stderr.contains("Forbidden"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn two_control_planes_run_at_once() {
+    let first = ControlPlane::shared().await;
+    let second = ControlPlane::start(Options { nodes: 1, ..Options::default() }).await.unwrap();
+    let nodes = async |control_plane: &ControlPlane| Api::<Node>::all(control_plane.client()).list(&ListParams::default()).await.unwrap().items.len();
+    assert_eq!((nodes(first).await, nodes(&second).await), (4, 1));
+
+    second.restart_api_server(Duration::ZERO).await.unwrap();
+    assert_eq!((nodes(first).await, nodes(&second).await), (4, 1));
+
+    second.pause(Component::Scheduler).unwrap();
+    let trace = Trace::of(&second);
+    drop(second);
+    trace.missing().unwrap();
+}
+
+#[tokio::test]
+async fn nothing_stays_behind_when_the_owning_process_is_killed() {
+    let mut owner = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "harness::hold_a_control_plane_open", "--include-ignored", "--nocapture"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(owner.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let trace = Trace::read(&lines.find(|line| line.starts_with('{')).expect("it tells what it holds open"));
+    assert!(trace.folder_exists() && !trace.processes().is_empty(), "it holds nothing open");
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    wait::until("nothing is left", PATIENCE, async || trace.missing()).await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "run by the test above as a process of its own"]
+async fn hold_a_control_plane_open() {
+    let control_plane = ControlPlane::start(Options { nodes: 1, ..Options::default() }).await.unwrap();
+    control_plane.pause(Component::ControllerManager).unwrap();
+    println!("\n{}", Trace::of(&control_plane).0);
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test]
+async fn a_missing_program_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    for program in ["etcd", "kube-apiserver", "kube-controller-manager", "kwok", "kubectl"] {
+        std::fs::write(folder.path().join(program), "").unwrap();
+    }
+    let error = failure(Options { programs: Some(folder.path().to_owned()), ..Options::default() }).await;
+    assert!(error.starts_with("kube-scheduler is missing"), "{error}");
+}
+
+#[tokio::test]
+async fn a_component_that_does_not_start_says_why() {
+    let flags = vec![(Component::Etcd, "--no-such-flag".to_owned())];
+    let error = failure(Options { flags, ..Options::default() }).await;
+    assert!(error.contains("etcd ended with exit status: "), "{error}");
+    assert!(error.contains("flag provided but not defined: -no-such-flag"), "{error}");
+}
+
+/// What a control plane holds in the system: processes, ports and a folder.
+struct Trace(Value);
+
+impl Trace {
+    fn of(control_plane: &ControlPlane) -> Self {
+        Self(json!({
+            "processes": control_plane.process_ids(),
+            "ports": control_plane.ports(),
+            "folder": control_plane.folder(),
+        }))
+    }
+
+    fn read(line: &str) -> Self {
+        Self(serde_json::from_str(line).unwrap())
+    }
+
+    fn processes(&self) -> Vec<u64> {
+        // The command line of one that only waits to be reaped is empty.
+        let runs = |id: &u64| std::fs::read(format!("/proc/{id}/cmdline")).is_ok_and(|line| !line.is_empty());
+        self.0["processes"].as_array().unwrap().iter().filter_map(Value::as_u64).filter(runs).collect()
+    }
+
+    fn folder_exists(&self) -> bool {
+        Path::new(self.0["folder"].as_str().unwrap()).exists()
+    }
+
+    fn missing(&self) -> Result<(), String> {
+        let ports = self.0["ports"].as_array().unwrap().iter().map(|port| u16::try_from(port.as_u64().unwrap()).unwrap());
+        let taken: Vec<u16> = ports.filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_err()).collect();
+        match (self.processes(), taken, self.folder_exists()) {
+            (processes, taken, false) if processes.is_empty() && taken.is_empty() => Ok(()),
+            left => Err(format!("processes, ports, folder: {left:?}")),
+        }
+    }
+}
+
+async fn failure(options: Options) -> String {
+    match ControlPlane::start(options).await {
+        Ok(_) => panic!("it started"),
+        Err(error) => format!("{error:#}"),
+    }
+}
+
+async fn count_ready(pods: &Api<Pod>, wanted: usize) -> Result<Vec<Pod>, String> {
+    let pods = pods.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+    let ready: Vec<Pod> = pods.into_iter().filter(is_ready).collect();
+    if ready.len() == wanted { Ok(ready) } else { Err(format!("{} are", ready.len())) }
+}
+
+async fn running(pods: &Api<Pod>) -> Result<Pod, String> {
+    let pods = pods.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+    let phase = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default();
+    let phases: Vec<String> = pods.iter().map(phase).collect();
+    pods.into_iter().find(|pod| phase(pod) == "Running").ok_or_else(|| format!("{phases:?}"))
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// A Deployment and a Service of its pods.
+fn deployment(namespace: &str, name: &str, replicas: u32, annotations: &Value) -> String {
+    let labels = json!({"app": name});
+    json!({"apiVersion": "v1", "kind": "List", "items": [{
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": {
+            "metadata": {"labels": labels, "annotations": annotations},
+            "spec": {"containers": [{"name": "main", "image": "example.org/none"}]},
+        }},
+    }, {
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"selector": labels, "ports": [{"port": 80}]},
+    }]})
+    .to_string()
+}
