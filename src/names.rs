@@ -17,6 +17,8 @@ pub const ANNOTATION_MEMBER_OF: &str = "leadergroup.io/member-of";
 
 /// On the Lease: the uid of the pod that its holder names.
 pub const ANNOTATION_HOLDER_UID: &str = "leadergroup.io/holder-uid";
+/// On the Lease: a term that may be given out before the Lease names its holder, so that a failover need not wait for it.
+pub const ANNOTATION_RESERVED_TERM: &str = "leadergroup.io/reserved-term";
 /// On the Lease: why its holder leads.
 pub const ANNOTATION_REASON: &str = "leadergroup.io/reason";
 /// On the Lease: the holder before this one.

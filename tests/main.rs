@@ -1,4 +1,8 @@
 //! All tests of the project but those beside the code, in one binary.
 
+#[allow(dead_code, reason = "the example uses the rest")]
+mod control_plane;
+mod harness;
+mod histories;
 mod layering;
 mod manifests;

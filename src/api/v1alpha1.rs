@@ -264,6 +264,9 @@ pub struct LeaderGroupStatus {
     /// How many leaderships there have been: the Lease's leaseTransitions.
     #[serde(default)]
     pub transitions: i64,
+    /// The highest term so far, also while nobody leads.
+    #[serde(default)]
+    pub term: i64,
     /// The last change of the leader.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_transition: Option<Transition>,

@@ -21,7 +21,6 @@ use crate::api::{LeaderGroup, LeaderGroupStatus};
 use crate::names;
 use crate::policy::objects;
 use crate::policy::observation::{Deployment, Lease, Observation, Pod};
-use crate::policy::plan::transitions;
 use crate::policy::write::{PodMarks, PodWrite, Record, Write};
 
 /// How long one request may take before its outcome counts as unknown.
@@ -34,8 +33,6 @@ pub(super) enum Effect {
     Listed(BTreeSet<Box<str>>),
     /// The Deployment as the apply left it.
     Applied { uid: Box<str>, generation: i64 },
-    /// The pod's fence has moved: earlier writes to it fail.
-    Fenced(Box<str>),
     /// An object was made that only its watch brings into view.
     Created,
     Written,
@@ -181,7 +178,7 @@ impl Executor {
         match ask(api.patch(&write.name, &field_manager(), &Patch::Json::<()>(patch))).await {
             Ok(written) => {
                 Pod::answered(&self.store, key, written.data);
-                Ok(Effect::Fenced(write.uid.clone()))
+                Ok(Effect::Written)
             }
             Err(Failure::Changed) => Err(self.read_again::<Pod>(&api, &key).await),
             Err(Failure::Refused { code: 422, message }) => {
@@ -264,6 +261,7 @@ fn lease_body(observation: &Observation, record: &Record, label: bool) -> Value 
             "annotations": {
                 names::ANNOTATION_HOLDER_UID: record.holder_uid,
                 names::ANNOTATION_TERM: record.term.to_string(),
+                names::ANNOTATION_RESERVED_TERM: record.reserved_term.to_string(),
                 names::ANNOTATION_REASON: record.reason,
                 names::ANNOTATION_PREVIOUS_HOLDER: record.previous_holder,
             },
@@ -274,7 +272,7 @@ fn lease_body(observation: &Observation, record: &Record, label: bool) -> Value 
             // Six digits, as Go's decoder demands.
             "acquireTime": record.acquire_time.map(MicroTime),
             "renewTime": record.renew_time.map(MicroTime),
-            "leaseTransitions": transitions(record.term),
+            "leaseTransitions": record.transitions,
         },
     });
     if label {

@@ -12,7 +12,8 @@ use crate::api::LeaderGroup;
 use crate::clock::{self, Moment};
 use crate::metrics::{CONTROLLER, LeaderLabels, ReasonLabels, ReconcileLabels, WriteLabels};
 use crate::policy::leader;
-use crate::policy::observation::{Applied, Memory, Observation, Trouble};
+use crate::policy::memory::{Applied, Memory, Trouble};
+use crate::policy::observation::Observation;
 use crate::policy::standing::{self, Standing};
 use crate::policy::write::{LeasePurpose, PodMarks, PodPurpose, PodWrite, Write};
 use crate::policy::{self, Plan};
@@ -76,6 +77,7 @@ pub(super) async fn reconcile(context: &Context, key: &Key, keep: &mut Keep) -> 
             return Ended::Settled(None);
         }
         wrote = true;
+        writes.iter().for_each(|write| keep.memory.sending(write));
         let results = {
             // The semaphore is never closed.
             let _permit = context.permits.acquire().await;
@@ -155,17 +157,13 @@ impl Keep {
 
     /// Takes in a write that was done, and tells of it.
     fn done(&mut self, context: &Context, observation: &Observation, write: &Write, effect: Effect, began: Moment) {
+        self.memory.done(observation, write);
         match effect {
-            Effect::Listed(pods) => self.memory.unfenced = Some(pods),
+            Effect::Listed(pods) => self.memory.listed(pods),
             Effect::Applied { uid, generation } => {
                 self.memory.trouble = None;
                 let group_generation = observation.group.as_ref().and_then(|group| group.metadata.generation).unwrap_or_default();
                 self.memory.applied = Some(Applied { deployment_uid: uid, deployment_generation: generation, group_generation, at: clock::now() });
-            }
-            Effect::Fenced(uid) => {
-                if let Some(unfenced) = &mut self.memory.unfenced {
-                    unfenced.remove(&uid);
-                }
             }
             Effect::Created | Effect::Written => {}
         }
@@ -244,8 +242,8 @@ impl Keep {
 
     /// Takes in a write that was not done. Returns how long to wait, where the group has to.
     fn failed(&mut self, observation: &Observation, write: &Write, failure: &Failure) -> Option<Option<Duration>> {
-        if let (Write::Pod(write), Failure::Unknown(_), Some(unfenced)) = (write, failure, &mut self.memory.unfenced) {
-            unfenced.insert(write.uid.clone());
+        if matches!(failure, Failure::Unknown(_)) {
+            self.memory.lost(write);
         }
         match failure {
             // It has been observed anew, and the next stage starts from there.

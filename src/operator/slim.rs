@@ -401,6 +401,7 @@ impl Kind for Lease {
             holder: spec.holder_identity.unwrap_or_default().into(),
             holder_uid: metadata.annotation(names::ANNOTATION_HOLDER_UID).map(Into::into),
             term: metadata.number(names::ANNOTATION_TERM),
+            reserved_term: metadata.number(names::ANNOTATION_RESERVED_TERM),
             transitions: spec.lease_transitions.unwrap_or_default(),
             duration_seconds: spec.lease_duration_seconds,
             acquire_time: spec.acquire_time,

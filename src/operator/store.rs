@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::slim::ReplicaSet;
 use crate::api::LeaderGroup;
 use crate::names;
-use crate::policy::objects;
-use crate::policy::observation::{Candidate, Deployment, Lease, Memory, Node, NodeState, Observation, Pod};
+use crate::policy::{Memory, objects};
+use crate::policy::observation::{Candidate, Deployment, Lease, Node, NodeState, Observation, Pod};
 
 /// Namespace and name.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

@@ -12,8 +12,13 @@
 //! 3. Before the label is given, every *other* pod that an undelivered earlier write may still reach is sealed: its fence
 //!    is raised, so that the write fails when it arrives. Such pods are all pods, until this process has written to
 //!    them, and any whose last write has an unknown outcome ([`Memory::unfenced`]).
+//!
+//! What keeps a term from being given out twice: before a pod gets it the Lease bears it, as the term of that pod or as
+//! the one that this process has reserved and nobody else may use ([`Memory::reserved`]). The reservation is part of the
+//! Lease write of the election before, so where the old leader is gone one round trip is enough.
 
 pub mod leader;
+pub mod memory;
 pub mod objects;
 pub mod observation;
 pub mod plan;
@@ -22,6 +27,7 @@ mod status;
 mod verdict;
 pub mod write;
 
-pub use observation::{Memory, Observation};
+pub use memory::Memory;
+pub use observation::Observation;
 pub use plan::{Plan, plan};
 pub use write::Write;

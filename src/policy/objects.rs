@@ -69,18 +69,22 @@ pub fn deployment(group: &LeaderGroup, template: &DeploymentTemplate, uid: Optio
     json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec })
 }
 
-/// The Lease's record where `pod` leads in `term`. The time of acquisition is kept within a term.
+/// The Lease's record where `pod` leads in `term`. Within a term the time of acquisition is kept.
 pub fn record_of_leader(group: &LeaderGroup, lease: Option<&Lease>, pod: &Pod, term: i64, reason: &str, now: Timestamp) -> Record {
     let same = lease.filter(|lease| lease.holder == pod.name && lease.holder_uid.as_ref() == Some(&pod.uid) && lease.term == Some(term));
+    let reported = group.status.as_ref().and_then(|status| status.leader.as_ref());
+    let reported = reported.filter(|leader| leader.term == term && *leader.pod_uid == *pod.uid);
     let former = lease.filter(|lease| !lease.holder.is_empty()).map(|lease| lease.holder.clone());
     Record {
         holder: pod.name.clone(),
         holder_uid: Some(pod.uid.clone()),
         term,
+        reserved_term: term.saturating_add(1),
+        transitions: transitions(group, lease).saturating_add(i32::from(same.is_none() && reported.is_none())),
         duration_seconds: group.spec.lease.lease_duration_seconds,
-        acquire_time: same.and_then(|lease| lease.acquire_time).or(Some(now)),
+        acquire_time: same.and_then(|lease| lease.acquire_time).or(reported.map(|leader| leader.acquire_time.0)).or(Some(now)),
         renew_time: Some(now),
-        reason: same.and_then(|lease| lease.reason.clone()).or_else(|| Some(reason.into())),
+        reason: same.and_then(|lease| lease.reason.clone()).or_else(|| reported.map(|leader| leader.reason.as_str().into())).or_else(|| Some(reason.into())),
         previous_holder: match same {
             Some(lease) => lease.previous_holder.clone(),
             None => former.or_else(|| lease.and_then(|lease| lease.previous_holder.clone())),
@@ -95,12 +99,20 @@ pub fn record_of_nobody(group: &LeaderGroup, lease: Option<&Lease>, term: i64) -
         holder: "".into(),
         holder_uid: None,
         term,
+        reserved_term: term.saturating_add(1),
+        transitions: transitions(group, lease),
         duration_seconds: group.spec.lease.lease_duration_seconds,
         acquire_time: lease.and_then(|lease| lease.acquire_time),
         renew_time: lease.and_then(|lease| lease.renew_time),
         reason: None,
         previous_holder: former.or_else(|| lease.and_then(|lease| lease.previous_holder.clone())),
     }
+}
+
+/// How many leaderships there have been, though the Lease was deleted meanwhile.
+fn transitions(group: &LeaderGroup, lease: Option<&Lease>) -> i32 {
+    let reported = group.status.as_ref().map_or(0, |status| i32::try_from(status.transitions).unwrap_or(i32::MAX));
+    lease.map_or(0, |lease| lease.transitions).max(reported)
 }
 
 /// The object under `key`, made where it is missing.

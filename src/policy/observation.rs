@@ -2,12 +2,11 @@
 //!
 //! Pods are many, so [`Pod`] is small: a cluster of 30,000 of them must fit into a few dozen megabytes.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::memory::Memory;
 use crate::api::LeaderGroup;
 
 /// Everything that a plan for one group depends on.
@@ -47,38 +46,6 @@ pub enum NodeState {
     Present(Arc<Node>),
     /// It was seen to be deleted.
     Gone,
-}
-
-/// What one process remembers of a group. It may be lost at any time: safety does not rest on it.
-#[derive(Clone, Debug, Default)]
-pub struct Memory {
-    /// Pods that a write decided before, by this process or an earlier one, may still reach. `None`: this process has
-    /// not listed the group's pods since it started, so it may be any of them.
-    pub unfenced: Option<BTreeSet<Box<str>>>,
-    /// The last apply of the owned Deployment.
-    pub applied: Option<Applied>,
-    /// A write that the API server refused for a reason that the user has to know.
-    pub trouble: Option<Trouble>,
-    /// How long the group was without a leader before a term, where all of it was seen.
-    pub gap: Option<(i64, Duration)>,
-}
-
-/// The state of the owned Deployment after the last apply: while it stays so, nothing has drifted.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Applied {
-    pub deployment_uid: Box<str>,
-    pub deployment_generation: i64,
-    pub group_generation: i64,
-    pub at: Timestamp,
-}
-
-/// A refused write.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Trouble {
-    /// A condition's reason.
-    pub reason: &'static str,
-    /// What the API server said.
-    pub message: String,
 }
 
 /// A pod, as far as elections are concerned.
@@ -195,6 +162,7 @@ pub struct Lease {
     pub holder: Box<str>,
     pub holder_uid: Option<Box<str>>,
     pub term: Option<i64>,
+    pub reserved_term: Option<i64>,
     pub transitions: i32,
     pub duration_seconds: Option<i32>,
     pub acquire_time: Option<Timestamp>,

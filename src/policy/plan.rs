@@ -8,10 +8,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::leader::{self, Choice};
 use super::objects;
-use super::observation::{Applied, Lease, Observation, Pod};
+use super::memory::Applied;
+use super::observation::{Lease, Observation, Pod};
 use super::status;
 use super::verdict::{self, Obstacle};
-use super::write::{LeasePurpose, PodMarks, PodPurpose, PodWrite, Write};
+use super::write::{LeasePurpose, PodMarks, PodPurpose, PodWrite, Record, Write};
 use crate::api::LeaderGroup;
 use crate::api::v1alpha1::Renewal;
 use crate::names;
@@ -147,22 +148,22 @@ impl Planner<'_> {
         let label = &self.group.spec.leader_label;
         let lease = self.observation.lease.as_deref();
         let labelled = leader.labels.get(&label.key) == Some(&label.value);
-        let term = self.term(leader, labelled);
+        let (term, durable) = self.term(leader, labelled);
         self.lease(objects::record_of_leader(self.group, lease, leader, term, reason, self.observation.now));
 
         if labelled && leader.term == Some(term) && leader.fence.is_some() {
             self.others(Some(leader), &BTreeSet::new());
             return;
         }
-        let everybody = BTreeSet::new();
+        let nobody = BTreeSet::new();
         let unfenced = self.observation.memory.unfenced.as_ref();
         if unfenced.is_none() {
             self.writes.push(Write::ListPods);
         }
-        let others = self.others(Some(leader), unfenced.unwrap_or(&everybody));
-        // Last of all, and alone: nobody else carries the label, nothing undelivered can give it to anybody else, and
-        // the Lease is there to record it.
-        if unfenced.is_some() && !others.in_the_way && lease.is_some() {
+        let others = self.others(Some(leader), unfenced.unwrap_or(&nobody));
+        // Last of all: nobody else carries the label, nothing undelivered can give it to anybody else, and a later
+        // leadership cannot get the same term.
+        if unfenced.is_some() && !others.in_the_way && durable {
             let desired = PodMarks {
                 label: Some(label.value.clone()),
                 term: Some(term),
@@ -182,32 +183,39 @@ impl Planner<'_> {
 
     /// The highest term that anything bears witness to.
     fn known_term(&self) -> i64 {
-        let lease = self.observation.lease.as_deref();
-        let recorded = lease.map(|lease| lease.term.unwrap_or(0).max(lease.transitions.into()));
-        let reported = self.group.status.as_ref().map(|status| status.transitions.max(status.leader.as_ref().map_or(0, |leader| leader.term)));
+        let recorded = self.observation.lease.as_deref().and_then(|lease| lease.term);
+        let reported = self.group.status.as_ref().map(|status| status.term);
         let marked = self.observation.candidates.iter().map(|it| &it.pod).chain(&self.observation.strays).filter_map(|pod| pod.term);
-        recorded.into_iter().chain(reported).chain(marked).max().unwrap_or(0).max(0)
+        recorded.into_iter().chain(reported).chain(marked).max().unwrap_or(0).max(self.observation.memory.term)
     }
 
-    /// The term of `leader`: its own while its leadership lasts, else one more than any before.
-    fn term(&self, leader: &Pod, labelled: bool) -> i64 {
+    /// The term of `leader`, its own while its leadership lasts, and whether it may be given out: whether no crash and no
+    /// lost answer could lead to its being given out again.
+    fn term(&self, leader: &Pod, labelled: bool) -> (i64, bool) {
         let known = self.known_term();
-        let own = labelled && leader.term == Some(known);
-        let recorded = self.observation.lease.as_deref().is_some_and(|lease| {
-            lease.holder == leader.name && lease.holder_uid.as_ref() == Some(&leader.uid) && lease.term == Some(known)
-        });
-        if known > 0 && (own || recorded) { known } else { known.saturating_add(1) }
+        let lease = self.observation.lease.as_deref();
+        let recorded = lease.is_some_and(|lease| lease.holder == leader.name && lease.holder_uid.as_ref() == Some(&leader.uid) && lease.term == Some(known));
+        if known > 0 && (recorded || labelled && leader.term == Some(known)) {
+            return (known, recorded);
+        }
+        let reserved = lease.and_then(|lease| lease.reserved_term);
+        match self.observation.memory.reserved {
+            // Reserved by this process and not given out since: the Lease need not be written first.
+            Some(own) if reserved == Some(own) && own > known => (own, true),
+            // Another process may have given out the reserved one, and a Lease that is gone may have reserved one.
+            _ => (reserved.unwrap_or(0).max(if known > 0 { known.saturating_add(1) } else { 0 }).saturating_add(1), false),
+        }
     }
 
     /// The Lease: made where it is missing, written where it says something else, renewed when it is time.
-    fn lease(&mut self, record: super::write::Record) {
+    fn lease(&mut self, record: Record) {
         let name = objects::lease_name(self.group).to_owned();
         let Some(lease) = self.observation.lease.as_deref() else {
             self.writes.push(Write::CreateLease { name, record });
             return;
         };
         let same_holder = lease.holder == record.holder && lease.holder_uid == record.holder_uid;
-        let same_term = lease.term == Some(record.term) && lease.transitions == transitions(record.term);
+        let same_term = lease.term == Some(record.term) && lease.transitions == record.transitions && lease.reserved_term.is_some();
         let purpose = if !same_holder || lease.term != Some(record.term) && !record.holder.is_empty() {
             LeasePurpose::Transition
         } else if !same_term || lease.duration_seconds != Some(record.duration_seconds) || lease.controller.is_none() {
@@ -220,6 +228,9 @@ impl Planner<'_> {
             }
             LeasePurpose::Renewal
         };
+        // Never lowered: it may have been given out.
+        let reserved_term = record.reserved_term.max(lease.reserved_term.unwrap_or_default());
+        let record = Record { reserved_term, ..record };
         self.writes.push(Write::UpdateLease { name, resource_version: lease.resource_version, record, purpose });
         if let Some(next) = self.renewal_period().and_then(|period| self.observation.now.checked_add(period).ok()) {
             self.look_again(next);
@@ -306,7 +317,3 @@ fn next_fence(pod: &Pod) -> u64 {
     pod.fence.unwrap_or(0).saturating_add(1)
 }
 
-/// The term as the Lease's `leaseTransitions` holds it.
-pub(crate) fn transitions(term: i64) -> i32 {
-    i32::try_from(term).unwrap_or(i32::MAX)
-}

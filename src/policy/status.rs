@@ -47,7 +47,8 @@ pub(super) fn status(observation: &Observation, group: &LeaderGroup, obstacle: O
         replicas: count(alive()),
         ready_replicas: count(alive().filter(|candidate| candidate.pod.ready())),
         candidates: count(observation.candidates.iter().filter(may_lead)),
-        transitions: lease.map_or(former.transitions, |lease| lease.term.unwrap_or(lease.transitions.into()).max(former.transitions)),
+        transitions: lease.map_or(0, |lease| lease.transitions.into()).max(former.transitions),
+        term: leader.as_ref().map(|leader| leader.term).into_iter().chain(lease.and_then(|lease| lease.term)).max().unwrap_or(0).max(former.term),
         leader,
         last_transition,
     }

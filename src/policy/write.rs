@@ -27,6 +27,9 @@ pub struct Record {
     pub holder: Box<str>,
     pub holder_uid: Option<Box<str>>,
     pub term: i64,
+    /// May be given out before the Lease is written again.
+    pub reserved_term: i64,
+    pub transitions: i32,
     pub duration_seconds: i32,
     pub acquire_time: Option<Timestamp>,
     pub renew_time: Option<Timestamp>,

@@ -1,0 +1,94 @@
+//! What one process remembers of a group beside what it observes. It may be lost at any time: what is safe to do without
+//! it is what a plan does.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::observation::Observation;
+use super::write::Write;
+
+/// One process' memory of one group.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// Pods that a write decided before, by this process or an earlier one, may still reach. `None`: this process has
+    /// not listed the group's pods since it started, so it may be any of them.
+    pub unfenced: Option<BTreeSet<Box<str>>>,
+    /// The highest term that this process has sent: the Lease may be deleted before anything else bears witness to it.
+    pub term: i64,
+    /// A term that this process has reserved on the Lease and has not sent to any pod.
+    pub reserved: Option<i64>,
+    /// The last apply of the owned Deployment.
+    pub applied: Option<Applied>,
+    /// A write that the API server refused for a reason that the user has to know.
+    pub trouble: Option<Trouble>,
+    /// How long the group was without a leader before a term, where all of it was seen.
+    pub gap: Option<(i64, Duration)>,
+}
+
+/// The state of the owned Deployment after the last apply: while it stays so, nothing has drifted.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Applied {
+    pub deployment_uid: Box<str>,
+    pub deployment_generation: i64,
+    pub group_generation: i64,
+    pub at: Timestamp,
+}
+
+/// A refused write.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Trouble {
+    /// A condition's reason.
+    pub reason: &'static str,
+    /// What the API server said.
+    pub message: String,
+}
+
+impl Memory {
+    /// A write is about to be sent; whether it arrives is not known from here on.
+    pub fn sending(&mut self, write: &Write) {
+        match write {
+            Write::CreateLease { record, .. } | Write::UpdateLease { record, .. } => self.term = self.term.max(record.term),
+            Write::Pod(write) => {
+                self.term = self.term.max(write.desired.term.unwrap_or_default());
+                if self.reserved.is_some() && write.desired.term >= self.reserved {
+                    self.reserved = None;
+                }
+            }
+            Write::ListPods | Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::Status(_) => {}
+        }
+    }
+
+    /// A write that was decided on `observation` was done.
+    pub fn done(&mut self, observation: &Observation, write: &Write) {
+        match write {
+            Write::CreateLease { record, .. } if record.term == 1 => self.reserved = Some(record.reserved_term),
+            Write::UpdateLease { record, .. } => {
+                // What was reserved before may have been given out by a process that is no more.
+                let before = observation.lease.as_ref().and_then(|lease| lease.reserved_term);
+                if before.is_some_and(|before| record.reserved_term > before) {
+                    self.reserved = Some(record.reserved_term);
+                }
+            }
+            Write::Pod(write) => {
+                if let Some(unfenced) = &mut self.unfenced {
+                    unfenced.remove(&write.uid);
+                }
+            }
+            Write::CreateLease { .. } | Write::ListPods | Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::Status(_) => {}
+        }
+    }
+
+    /// Every pod of the group was listed: these are the ones that earlier writes may still reach.
+    pub fn listed(&mut self, pods: BTreeSet<Box<str>>) {
+        self.unfenced = Some(pods);
+    }
+
+    /// A write had no answer: it may have been done, or may be done later, or not.
+    pub fn lost(&mut self, write: &Write) {
+        if let (Write::Pod(write), Some(unfenced)) = (write, &mut self.unfenced) {
+            unfenced.insert(write.uid.clone());
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! A real Kubernetes control plane on the loopback address, for the tests and for trying things out.
+//!
+//! etcd, kube-apiserver, kube-controller-manager and kube-scheduler are the real ones; kwok plays the kubelets, so that
+//! pods are scheduled, run, become Ready and end, but hold no containers. It needs no root rights and no container engine,
+//! and leaves nothing behind, however its owner ends (`keeper`).
+//!
+//! Clients belong to the runtime they were made in, so a control plane that is shared over runtimes hands out new ones.
+
+mod audit;
+mod components;
+mod credentials;
+mod keeper;
+mod kubectl;
+mod nodes;
+mod ports;
+mod process;
+mod programs;
+mod start;
+pub(crate) mod wait;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use kube::api::{Api, PostParams};
+use serde_json::json;
+
+#[allow(unused_imports, reason = "what the methods give; not every user spells out the names")]
+pub(crate) use self::{audit::AuditEvent, kubectl::KubectlOutput, nodes::KUBELET_LABEL, process::Process};
+
+pub(crate) use self::components::Component;
+
+use self::components::Layout;
+use self::keeper::Keeper;
+
+/// How a control plane is to be.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// The number of nodes, spread over three zones.
+    pub(crate) nodes: usize,
+    /// What each node takes.
+    pub(crate) max_pods_per_node: u32,
+    /// Whether etcd waits for the disk, as it does in earnest.
+    pub(crate) fsync: bool,
+    /// Further flags of single components.
+    pub(crate) flags: Vec<(Component, String)>,
+    /// A folder with all programs, instead of the one that `tests/tools/build` fills.
+    pub(crate) programs: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { nodes: 4, max_pods_per_node: 1000, fsync: false, flags: Vec::new(), programs: None }
+    }
+}
+
+/// A running control plane. Dropping it ends it.
+pub(crate) struct ControlPlane {
+    // Dropped first: it ends all processes, those of the components below included.
+    keeper: Keeper,
+    components: Mutex<BTreeMap<Component, Process>>,
+    layout: Layout,
+    config: kube::Config,
+    kubeconfig: PathBuf,
+    kubectl: PathBuf,
+}
+
+impl ControlPlane {
+    /// Starts one, and returns when it is at work: nodes Ready, controllers warm.
+    pub(crate) async fn start(options: Options) -> anyhow::Result<Self> {
+        start::start(options).await
+    }
+
+    /// The one that all tests of a process share; started on first use, gone with the process.
+    pub(crate) async fn shared() -> &'static Self {
+        // A failure is kept as well, so that each test tells it instead of waiting for it again.
+        static SHARED: tokio::sync::OnceCell<Result<ControlPlane, String>> = tokio::sync::OnceCell::const_new();
+        let start = async || Self::start(Options::default()).await.map_err(|error| format!("{error:#}"));
+        match SHARED.get_or_init(start).await {
+            Ok(control_plane) => control_plane,
+            Err(error) => panic!("no control plane: {error}"),
+        }
+    }
+
+    /// How to reach the API server as administrator.
+    pub(crate) fn config(&self) -> kube::Config {
+        self.config.clone()
+    }
+
+    /// A new client of the administrator, for the caller's runtime.
+    pub(crate) fn client(&self) -> kube::Client {
+        kube::Client::try_from(self.config()).expect("the configuration was read from our own kubeconfig")
+    }
+
+    /// The administrator's kubeconfig.
+    pub(crate) fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// The folder of this control plane, which goes with it: logs, data, credentials.
+    pub(crate) fn folder(&self) -> &Path {
+        self.keeper.folder()
+    }
+
+    /// The ports that it listens on.
+    pub(crate) fn ports(&self) -> Vec<u16> {
+        self.layout.ports.all()
+    }
+
+    /// The process ids of the components that run.
+    pub(crate) fn process_ids(&self) -> Vec<u32> {
+        self.components().values().map(Process::pid).collect()
+    }
+
+    /// Writes a kubeconfig with a token of this service account, good for a day.
+    pub(crate) async fn kubeconfig_for(&self, namespace: &str, service_account: &str) -> anyhow::Result<PathBuf> {
+        let accounts = Api::<ServiceAccount>::namespaced(self.client(), namespace);
+        let request: TokenRequest = serde_json::from_value(json!({"spec": {"audiences": [], "expirationSeconds": 86_400}}))?;
+        let issued = accounts.create_token_request(service_account, &PostParams::default(), &request).await;
+        let issued = issued.with_context(|| format!("no token for the service account {namespace}/{service_account}"))?;
+        let token = issued.status.and_then(|status| status.token).context("the answer to the token request has no token")?;
+        let user = format!("{namespace}:{service_account}");
+        credentials::write_kubeconfig(self.folder(), self.layout.ports.api_server, &user, namespace, &token)
+    }
+
+    /// Creates a namespace `PREFIX-xxxxx` that pods can be created in.
+    pub(crate) async fn namespace(&self, prefix: &str) -> String {
+        let client = self.client();
+        let namespace: Namespace = serde_json::from_value(json!({"metadata": {"generateName": format!("{prefix}-")}})).unwrap();
+        let created = Api::all(client.clone()).create(&PostParams::default(), &namespace).await.expect("cannot create a namespace");
+        let name = created.metadata.name.expect("a created namespace has a name");
+        let accounts = Api::<ServiceAccount>::namespaced(client, &name);
+        let account = || accounts.get("default");
+        wait::until(&format!("{name} has its default service account"), Duration::from_secs(60), account).await.unwrap();
+        name
+    }
+
+    /// Starts a further process, such as the operator. It ends with the control plane at the latest, and prints into a
+    /// log file of its own.
+    pub(crate) fn spawn(&self, name: &str, command: &mut std::process::Command) -> anyhow::Result<Process> {
+        let log = (1..).map(|number| if number == 1 { self.layout.log(name) } else { self.layout.log(&format!("{name}-{number}")) });
+        // Opening it as a new file is what makes the name ours when two tests choose the same one at once.
+        let mut log = log.filter(|log| std::fs::File::create_new(log).is_ok() || !log.exists());
+        let log = log.next().context("no name is left for a log file")?;
+        Process::start(&self.keeper, name, &log, command)
+    }
+
+    /// Ends a component at once, as a power cut would.
+    pub(crate) fn stop(&self, component: Component) -> anyhow::Result<()> {
+        let process = self.components().remove(&component).with_context(|| format!("{} does not run", component.name()))?;
+        process.kill()?;
+        Ok(())
+    }
+
+    /// Starts a component that was stopped, and returns when it is at work.
+    pub(crate) async fn start_again(&self, component: Component) -> anyhow::Result<()> {
+        self.forget(component).await?;
+        self.launch(component)?;
+        self.ready(component).await
+    }
+
+    /// Stops a component where it stands: it keeps its connections and answers nothing.
+    pub(crate) fn pause(&self, component: Component) -> anyhow::Result<()> {
+        self.with(component, Process::pause)
+    }
+
+    /// Lets it go on after a pause.
+    pub(crate) fn resume(&self, component: Component) -> anyhow::Result<()> {
+        self.with(component, Process::resume)
+    }
+
+    /// Takes the API server away for so long, and returns when it is back.
+    pub(crate) async fn restart_api_server(&self, down_for: Duration) -> anyhow::Result<()> {
+        self.stop(Component::ApiServer)?;
+        tokio::time::sleep(down_for).await;
+        self.start_again(Component::ApiServer).await
+    }
+
+    /// All that a component printed.
+    pub(crate) fn log(&self, component: Component) -> String {
+        std::fs::read_to_string(self.layout.log(component.name())).unwrap_or_default()
+    }
+
+    fn with(&self, component: Component, action: impl Fn(&Process) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let components = self.components();
+        action(components.get(&component).with_context(|| format!("{} does not run", component.name()))?)
+    }
+
+    fn launch(&self, component: Component) -> anyhow::Result<()> {
+        let mut components = self.components();
+        ensure!(!components.contains_key(&component), "{} runs already", component.name());
+        let log = self.layout.log(component.name());
+        let process = Process::start(&self.keeper, component.name(), &log, &mut self.layout.command(component)?)?;
+        components.insert(component, process);
+        Ok(())
+    }
+
+    fn components(&self) -> MutexGuard<'_, BTreeMap<Component, Process>> {
+        self.components.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

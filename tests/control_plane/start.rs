@@ -1,0 +1,155 @@
+//! The order in which a control plane comes up, and what is said where a part of it does not.
+//!
+//! Each part starts when what it would otherwise wait for, with pauses of its own, is there.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::{Api, DeleteParams};
+
+use super::components::{Component, Layout};
+use super::keeper::Keeper;
+use super::ports::Ports;
+use super::programs::Programs;
+use super::{ControlPlane, Options, credentials, nodes, wait};
+
+const PATIENCE: Duration = Duration::from_secs(90);
+const ATTEMPTS: usize = 3;
+
+/// A namespace that nobody uses, whose default service account shows that the controller-manager works.
+const DETECTOR: &str = "kube-public";
+
+pub(super) async fn start(options: Options) -> anyhow::Result<ControlPlane> {
+    let folder = options.programs.clone();
+    // The first build takes minutes; the runtime of whoever starts the control plane goes on meanwhile.
+    let programs = tokio::task::spawn_blocking(move || match folder {
+        Some(folder) => Ok(Programs::in_folder(&folder)),
+        None => Programs::build(),
+    });
+    let programs = programs.await??;
+    for _ in 1..ATTEMPTS {
+        match start_once(&options, &programs).await {
+            Err(error) if format!("{error:#}").contains("address already in use") => {}
+            started => return started,
+        }
+    }
+    start_once(&options, &programs).await
+}
+
+async fn start_once(options: &Options, programs: &Programs) -> anyhow::Result<ControlPlane> {
+    let control_plane = prepare(options.clone(), programs.clone()).await?;
+    control_plane.launch(Component::Etcd)?;
+    control_plane.ready(Component::Etcd).await?;
+    control_plane.launch(Component::ApiServer)?;
+    control_plane.ready(Component::ApiServer).await?;
+    for component in [Component::ControllerManager, Component::Scheduler, Component::Kwok] {
+        control_plane.launch(component)?;
+    }
+    nodes::create(control_plane.client(), options.nodes, options.max_pods_per_node).await?;
+    control_plane.ready(Component::Kwok).await?;
+    control_plane.ready(Component::Scheduler).await?;
+    control_plane.ready(Component::ControllerManager).await?;
+    Ok(control_plane)
+}
+
+async fn prepare(options: Options, programs: Programs) -> anyhow::Result<ControlPlane> {
+    for component in Component::ALL {
+        programs.path(component.name())?;
+    }
+    let kubectl = programs.path("kubectl")?;
+    let keeper = Keeper::start()?;
+    let layout = Layout { folder: keeper.folder().to_owned(), ports: Ports::choose()?, programs, options };
+    layout.write().with_context(|| format!("cannot fill {}", layout.folder.display()))?;
+    let components = Mutex::default();
+    let kubeconfig = credentials::kubeconfig(&layout.folder, credentials::ADMINISTRATOR);
+    let config = kube::config::Kubeconfig::read_from(&kubeconfig)?;
+    let config = kube::Config::from_custom_kubeconfig(config, &kube::config::KubeConfigOptions::default()).await?;
+    Ok(ControlPlane { keeper, components, layout, config, kubeconfig, kubectl })
+}
+
+impl ControlPlane {
+    /// Removes what a former run of this component left in the cluster and would hide whether the next one works.
+    pub(super) async fn forget(&self, component: Component) -> anyhow::Result<()> {
+        match component {
+            Component::ControllerManager => {
+                let accounts = Api::<ServiceAccount>::namespaced(self.client(), DETECTOR);
+                accounts.delete("default", &DeleteParams::default()).await?;
+            }
+            Component::Kwok => nodes::release(self.client()).await?,
+            Component::Etcd | Component::ApiServer | Component::Scheduler => {}
+        }
+        Ok(())
+    }
+
+    /// Waits until this component does its work. The error says why it doesn't and how its log ends.
+    pub(super) async fn ready(&self, component: Component) -> anyhow::Result<()> {
+        let ports = self.layout.ports;
+        match component {
+            Component::Etcd => {
+                let listens = || tokio::net::TcpStream::connect(("127.0.0.1", ports.etcd));
+                self.until(component, listens).await?;
+                // The API server comes back to it with pauses of its own.
+                if self.components().contains_key(&Component::ApiServer) {
+                    self.until_healthy(Component::ApiServer, ports.api_server, "/readyz").await?;
+                }
+            }
+            Component::ApiServer => self.until_healthy(component, ports.api_server, "/readyz").await?,
+            Component::Scheduler => self.until_healthy(component, ports.scheduler, "/readyz").await?,
+            Component::ControllerManager => {
+                self.until_healthy(component, ports.controller_manager, "/healthz").await?;
+                for namespace in ["default", DETECTOR] {
+                    let accounts = Api::<ServiceAccount>::namespaced(self.client(), namespace);
+                    self.until(component, || accounts.get("default")).await?;
+                }
+                let client = self.client();
+                self.until(component, || nodes::seen_ready(client.clone())).await?;
+            }
+            Component::Kwok => {
+                let client = self.client();
+                self.until(component, || nodes::ready(client.clone())).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn until_healthy(&self, component: Component, port: u16, path: &str) -> anyhow::Result<()> {
+        let mut config = self.config();
+        config.cluster_url = format!("https://127.0.0.1:{port}").parse()?;
+        // The waiting is done here, and the last answer is wanted as it was.
+        config.default_retry = false;
+        let client = kube::Client::try_from(config)?;
+        let healthy = async || anyhow::Ok(client.request_text(http::Request::get(path).body(Vec::new())?).await?);
+        self.until(component, healthy).await?;
+        Ok(())
+    }
+
+    async fn until<T, E, Answer>(&self, component: Component, mut ask: impl FnMut() -> Answer) -> anyhow::Result<T>
+    where
+        Answer: Future<Output = Result<T, E>>,
+        E: std::fmt::Display,
+    {
+        let what = format!("{} is ready", component.name());
+        // An outer Ok ends the waiting, also for a process that has ended and will never be ready.
+        let answer = wait::until(&what, PATIENCE, || {
+            let answer = ask();
+            async { answer.await.map(Ok).or_else(|last| self.ended().map(Err).ok_or(last)) }
+        });
+        match answer.await {
+            Ok(answer) => answer,
+            Err(error) => Err(self.with_log(component, &error.to_string())),
+        }
+    }
+
+    /// The failure of a component that has ended by itself, if one has.
+    fn ended(&self) -> Option<anyhow::Error> {
+        let (component, status) = self.components().iter().find_map(|(component, process)| process.ended().map(|status| (*component, status)))?;
+        Some(self.with_log(component, &format!("{} ended with {status}", component.name())))
+    }
+
+    fn with_log(&self, component: Component, failure: &str) -> anyhow::Error {
+        let log = self.components().get(&component).map(|process| process.log_end(30)).unwrap_or_default();
+        anyhow!("{failure}\nthe end of its log:\n{log}")
+    }
+}

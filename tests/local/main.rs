@@ -1,0 +1,30 @@
+//! `cargo run --example local`: the tests' control plane, to try things out by hand.
+//!
+//! Only parses and dispatches; each command is a file beside this one.
+
+mod control_plane_command;
+
+#[allow(dead_code, reason = "the tests use the rest")]
+#[path = "../control_plane/mod.rs"]
+mod control_plane;
+
+use clap::{Parser, Subcommand};
+
+/// Kubernetes on this machine, without a container engine, to try things out.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    ControlPlane(control_plane_command::Arguments),
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::ControlPlane(arguments) => control_plane_command::run(arguments).await,
+    }
+}
