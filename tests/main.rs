@@ -6,3 +6,4 @@ mod harness;
 mod histories;
 mod layering;
 mod manifests;
+mod operator;

@@ -10,6 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
 use super::LeaderGroup;
+use super::v1alpha1::{LeaderLabel, LeaseSpec};
 
 /// Lists of a pod template that are maps by key, from the Kubernetes API's own markers: the list's field, its keys.
 const LIST_MAP_KEYS: &[(&str, &[&str])] = &[
@@ -54,9 +55,11 @@ pub fn crd() -> Value {
         "rule": "size(self.metadata.name) <= 63",
         "message": "`metadata.name` must be no more than 63 characters: it becomes the value of the label 'leadergroup.io/group'"
     }]);
-    // With a default of its own each absent object is filled in, field by field, and rules may rely on it.
-    for field in ["lease", "leaderLabel"] {
-        schema["properties"]["spec"]["properties"][field]["default"] = json!({});
+    // With a default of its own each absent object is filled in, and rules may rely on it. The API server judges a default
+    // by the rules as it stands, so it is written out.
+    let defaults = [("lease", json!(LeaseSpec::default())), ("leaderLabel", json!(LeaderLabel::default()))];
+    for (field, default) in defaults {
+        schema["properties"]["spec"]["properties"][field]["default"] = default;
     }
     crd
 }

@@ -73,6 +73,7 @@ async fn cluster(settings: &OperatorSettings) -> Result<Config, String> {
 async fn serve(address: BindAddress, flag: &str, router: axum::Router, mut stopped: watch::Receiver<()>) -> Result<(), String> {
     let BindAddress(Some(address)) = address else { return Ok(()) };
     let listener = TcpListener::bind(address).await.map_err(|problem| format!("{flag} {address}: {problem}"))?;
+    let address = listener.local_addr().unwrap_or(address);
     info!(%address, "Serving what {flag} asks for");
     tokio::spawn(async move {
         let shutdown = async move {

@@ -29,8 +29,8 @@ use crate::policy::observation::{Node, NodeState};
 const WATCH_TIMEOUT: u32 = 25;
 /// A watch without a sign of life for this long hangs.
 pub const SILENCE: Duration = Duration::from_secs(35);
-const FIRST_DELAY: Duration = Duration::from_millis(500);
-const LONGEST_DELAY: Duration = Duration::from_secs(30);
+const FIRST_DELAY: Duration = Duration::from_millis(200);
+const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
 /// What one watch shows of itself to health, readiness and metrics.
 #[derive(Debug)]
@@ -250,7 +250,7 @@ fn is_refusal(error: &watcher::Error) -> bool {
 /// What is wrong, and what to do about it.
 fn explain(kind: &str, error: &watcher::Error) -> String {
     match status_of(error) {
-        Some(status) if status.is_not_found() && kind == "LeaderGroup" => {
+        Some(status) if status.code == 404 && kind == "LeaderGroup" => {
             "The CustomResourceDefinition leadergroups.leadergroup.io is not installed; install it with kubectl apply -k crds/. Trying again".to_owned()
         }
         Some(status) if status.is_forbidden() => format!("Watching {kind} is forbidden: {}. Trying again", status.message),

@@ -63,7 +63,8 @@ impl Memory {
     /// A write that was decided on `observation` was done.
     pub fn done(&mut self, observation: &Observation, write: &Write) {
         match write {
-            Write::CreateLease { record, .. } if record.term == 1 => self.reserved = Some(record.reserved_term),
+            // Nothing bears witness to any term: this is the beginning.
+            Write::CreateLease { record, .. } if record.term <= 1 => self.reserved = Some(record.reserved_term),
             Write::UpdateLease { record, .. } => {
                 // What was reserved before may have been given out by a process that is no more.
                 let before = observation.lease.as_ref().and_then(|lease| lease.reserved_term);

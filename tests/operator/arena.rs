@@ -1,0 +1,274 @@
+//! One test's place on the shared control plane: a namespace, an operator process that keeps it under the shipped
+//! ClusterRole, and a witness that sees every version of every pod.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use kube::{Client, ResourceExt};
+use leadergroup::api::LeaderGroup;
+use serde_json::json;
+use tokio::sync::OnceCell;
+
+use super::witness::Witness;
+use crate::control_plane::{ControlPlane, Process, wait};
+
+/// How long a test waits for a condition: far more than it takes, because other tests run beside it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) struct Arena {
+    pub(crate) plane: &'static ControlPlane,
+    pub(crate) namespace: String,
+    pub(crate) client: Client,
+    kubeconfig: PathBuf,
+    operator: Option<Process>,
+    pub(crate) witness: Witness,
+}
+
+/// Installs what `config/` ships on the shared control plane, once, and gives the kubeconfig of the operator's account.
+async fn installed() -> (&'static ControlPlane, PathBuf) {
+    static INSTALLED: OnceCell<PathBuf> = OnceCell::const_new();
+    let plane = ControlPlane::shared().await;
+    let kubeconfig = INSTALLED.get_or_init(|| install(plane)).await;
+    (plane, kubeconfig.clone())
+}
+
+/// Installs what `config/` ships, and gives the kubeconfig of the operator's account.
+pub(crate) async fn install(plane: &ControlPlane) -> PathBuf {
+    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/config");
+    plane.kubectl(&["apply", "-k", config]).await.unwrap().succeeded().unwrap();
+    let established = ["wait", "--for=condition=Established", "crd/leadergroups.leadergroup.io", "--timeout=30s"];
+    plane.kubectl(&established).await.unwrap().succeeded().unwrap();
+    plane.kubeconfig_for("leadergroup-system", "leadergroup-operator").await.unwrap()
+}
+
+/// Starts the operator's binary under the shipped ClusterRole; no namespace means all.
+pub(crate) fn operator(plane: &ControlPlane, kubeconfig: &std::path::Path, namespace: Option<&str>) -> Process {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_leadergroup-operator"));
+    command.args(["--health-probe-bind-address=127.0.0.1:0", "--metrics-bind-address=127.0.0.1:0", "--log-level=info,leadergroup=debug"]);
+    command.arg("--kubeconfig").arg(kubeconfig);
+    command.args(namespace.map(|namespace| format!("--namespace={namespace}")));
+    plane.spawn(&format!("operator-{}", namespace.unwrap_or("all")), &mut command).unwrap()
+}
+
+impl Arena {
+    /// A namespace with an operator that keeps it.
+    pub(crate) async fn new(prefix: &str) -> Self {
+        let mut arena = Self::without_operator(prefix).await;
+        arena.start_operator();
+        arena
+    }
+
+    /// A namespace that no operator keeps yet.
+    pub(crate) async fn without_operator(prefix: &str) -> Self {
+        let (plane, kubeconfig) = installed().await;
+        let namespace = plane.namespace(prefix).await;
+        let client = plane.client();
+        let witness = Witness::start(client.clone(), &namespace).await;
+        Self { plane, namespace, client, kubeconfig, operator: None, witness }
+    }
+
+    pub(crate) fn start_operator(&mut self) {
+        self.operator = Some(operator(self.plane, &self.kubeconfig, Some(&self.namespace)));
+    }
+
+    /// SIGKILL: nothing is finished, nothing is said.
+    pub(crate) fn kill_operator(&mut self) {
+        self.operator.take().expect("an operator runs").kill().unwrap();
+    }
+
+    pub(crate) fn operator(&self) -> &Process {
+        self.operator.as_ref().expect("an operator runs")
+    }
+
+    pub(crate) fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// kubectl in the test's namespace; its output where it succeeds, and a panic with its complaint where it does not.
+    pub(crate) async fn kubectl(&self, arguments: &[&str]) -> String {
+        self.try_kubectl(arguments).await.unwrap()
+    }
+
+    pub(crate) async fn try_kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let arguments = [&["-n", &*self.namespace], arguments].concat();
+        self.plane.kubectl(&arguments).await.unwrap().succeeded()
+    }
+
+    /// Applies YAML in the test's namespace.
+    pub(crate) async fn apply(&self, yaml: &str) -> String {
+        self.try_apply(yaml).await.unwrap()
+    }
+
+    pub(crate) async fn try_apply(&self, yaml: &str) -> anyhow::Result<String> {
+        self.plane.kubectl_with_input(&["-n", &self.namespace, "apply", "-f", "-"], yaml).await.unwrap().succeeded()
+    }
+
+    /// Waits until `ask` gives something; while it gives `Err` that is what the test says when it runs out of patience.
+    pub(crate) async fn until<T, F>(&self, what: &str, ask: impl FnMut() -> F) -> T
+    where
+        F: Future<Output = Result<T, String>>,
+    {
+        match wait::until(what, PATIENCE, ask).await {
+            Ok(value) => value,
+            Err(error) => {
+                let log = self.operator.as_ref().map(|operator| operator.log_end(60)).unwrap_or_default();
+                panic!("{error:#}\n--- the operator's log ends:\n{log}")
+            }
+        }
+    }
+
+    pub(crate) async fn group(&self, name: &str) -> LeaderGroup {
+        self.api::<LeaderGroup>().get(name).await.unwrap()
+    }
+
+    pub(crate) async fn lease(&self, name: &str) -> Lease {
+        self.api::<Lease>().get(name).await.unwrap()
+    }
+
+    /// The pods that carry `role=leader` now.
+    pub(crate) async fn labelled(&self) -> Vec<Pod> {
+        self.api::<Pod>().list(&ListParams::default().labels("role=leader")).await.unwrap().items
+    }
+
+    /// Waits for a settled leader: one ready pod carries the label, and status, Lease and pod agree about it and its term.
+    pub(crate) async fn leader(&self, group: &str) -> Pod {
+        self.leader_where(group, "a settled leader", |_| true).await
+    }
+
+    /// Waits for a settled leader that is another pod than this one.
+    pub(crate) async fn leader_other_than(&self, group: &str, former: &Pod) -> Pod {
+        self.leader_where(group, "a settled leader that is another pod", |pod| pod.uid() != former.uid()).await
+    }
+
+    pub(crate) async fn leader_where(&self, group: &str, what: &str, wanted: impl Fn(&Pod) -> bool) -> Pod {
+        self.until(what, async || {
+            let object = self.group(group).await;
+            let status = object.status.unwrap_or_default();
+            let leader = status.leader.clone().ok_or_else(|| format!("no leader in status {}", json!(status)))?;
+            let pod = self.api::<Pod>().get_opt(&leader.pod_name).await.unwrap().ok_or("the leader in status does not exist")?;
+            let lease = self.lease(status.lease_name.as_deref().unwrap_or(group)).await;
+            let ready = status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+            let term = pod.annotations().get("leadergroup.io/term").cloned();
+            let labelled = pod.labels().get(&object.spec.leader_label.key) == Some(&object.spec.leader_label.value);
+            let held = lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone());
+            let settled = labelled
+                && ready
+                && status.observed_generation == object.metadata.generation
+                && pod.uid().as_deref() == Some(&leader.pod_uid)
+                && term == Some(leader.term.to_string())
+                && lease.annotations().get("leadergroup.io/term") == term.as_ref()
+                && held.as_deref() == Some(&leader.pod_name);
+            if settled && wanted(&pod) { Ok(pod) } else { Err(format!("status {}, pod labelled: {labelled}, its term {term:?}, Lease {held:?}", json!(status))) }
+        })
+        .await
+    }
+
+    /// The reason and status of one of the group's conditions, once it is this one.
+    pub(crate) async fn condition(&self, group: &str, type_: &str, status: &str, reason: &str) -> String {
+        self.until(&format!("{type_}={status} because of {reason}"), async || {
+            let object = self.group(group).await;
+            let conditions = object.status.unwrap_or_default().conditions;
+            let condition = conditions.iter().find(|condition| condition.type_ == type_);
+            match condition {
+                Some(condition) if condition.status == status && condition.reason == reason => Ok(condition.message.clone()),
+                _ => Err(format!("conditions are {}", json!(conditions))),
+            }
+        })
+        .await
+    }
+
+    /// Makes a pod unready, or ready again, as its kubelet would.
+    pub(crate) async fn set_ready(&self, pod: &Pod, ready: bool) {
+        let status = if ready { "True" } else { "False" };
+        let now = jiff_now();
+        let condition = |type_: &str| json!({ "type": type_, "status": status, "lastTransitionTime": now, "lastProbeTime": null });
+        let patch = json!({ "status": { "conditions": [condition("Ready"), condition("ContainersReady")] } });
+        self.api::<Pod>().patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Strategic(patch)).await.unwrap();
+    }
+
+    pub(crate) async fn delete_pod(&self, pod: &Pod) {
+        self.api::<Pod>().delete(&pod.name_any(), &DeleteParams::default()).await.unwrap();
+    }
+
+    /// Waits until the group has this many ready pods and its rollout is complete.
+    pub(crate) async fn ready_pods(&self, group: &str, count: i32) {
+        self.until(&format!("{count} ready pods"), async || {
+            let status = self.group(group).await.status.unwrap_or_default();
+            if status.ready_replicas == count && status.replicas == count { Ok(()) } else { Err(format!("status {}", json!(status))) }
+        })
+        .await;
+    }
+
+    /// Ends the test: no two pods of a group carried the leader's label at any version.
+    pub(crate) async fn finish(self) {
+        let Self { namespace, client, operator, witness, .. } = self;
+        witness.testify().await;
+        drop(operator);
+        // Nobody waits for it: an empty namespace takes seconds to go.
+        let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(client);
+        namespaces.delete(&namespace, &DeleteParams::default()).await.unwrap();
+    }
+}
+
+/// The time as `metav1.Time` has it.
+#[expect(clippy::disallowed_methods, reason = "the test plays the kubelet, which stamps its conditions")]
+fn jiff_now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// A group that owns its Deployment.
+pub(crate) fn web(replicas: u32) -> String {
+    format!(
+        r"
+apiVersion: leadergroup.io/v1alpha1
+kind: LeaderGroup
+metadata: {{ name: web }}
+spec:
+  deployment:
+    replicas: {replicas}
+    template:
+      spec:
+        containers:
+          - {{ name: web, image: 'registry.k8s.io/pause:3.10' }}
+"
+    )
+}
+
+/// A Deployment that the test keeps itself.
+pub(crate) fn deployment(name: &str, replicas: u32) -> String {
+    format!(
+        r"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{ name: {name} }}
+spec:
+  replicas: {replicas}
+  selector: {{ matchLabels: {{ app: {name} }} }}
+  template:
+    metadata: {{ labels: {{ app: {name} }} }}
+    spec:
+      containers:
+        - {{ name: web, image: 'registry.k8s.io/pause:3.10' }}
+"
+    )
+}
+
+/// A group over a Deployment that somebody else keeps.
+pub(crate) fn reference(name: &str, deployment: &str) -> String {
+    format!(
+        r"
+apiVersion: leadergroup.io/v1alpha1
+kind: LeaderGroup
+metadata: {{ name: {name} }}
+spec:
+  deploymentRef: {{ name: {deployment} }}
+"
+    )
+}

@@ -1,0 +1,6 @@
+//! The operator's binary on the real control plane, under the ClusterRole that is shipped. Each test has a namespace of its
+//! own, waits on conditions, and ends by asking its witness whether two pods ever carried the label at once.
+
+pub(crate) mod arena;
+mod elections;
+mod witness;

@@ -1,0 +1,104 @@
+//! Sees every version of every pod of a namespace, in the order in which etcd has them, and tells afterwards whether two
+//! pods of one group ever carried the leader's label at the same time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::{StreamExt, pin_mut};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, ListParams, PostParams, WatchEvent, WatchParams};
+use kube::{Client, ResourceExt};
+use serde_json::json;
+use tokio::task::JoinHandle;
+
+const SENTINEL: &str = "the-witness-has-seen-everything-before-this";
+
+pub(crate) struct Witness {
+    pods: Api<Pod>,
+    label: (String, String),
+    /// Pods whose label was set by the test itself.
+    tampered: Arc<Mutex<BTreeSet<String>>>,
+    watching: JoinHandle<Vec<Sight>>,
+}
+
+struct Sight {
+    name: String,
+    version: String,
+    labels: BTreeMap<String, String>,
+    deleted: bool,
+}
+
+impl Witness {
+    pub(crate) async fn start(client: Client, namespace: &str) -> Self {
+        let pods: Api<Pod> = Api::namespaced(client, namespace);
+        let from = pods.list(&ListParams::default()).await.unwrap();
+        assert!(from.items.is_empty(), "a witness that comes late has missed something");
+        let watching = tokio::spawn(watch(pods.clone(), from.metadata.resource_version.unwrap()));
+        Self { pods, label: ("role".into(), "leader".into()), tampered: Arc::default(), watching }
+    }
+
+    /// The group's label, where it is another than role=leader.
+    pub(crate) fn look_for(&mut self, key: &str, value: &str) {
+        self.label = (key.into(), value.into());
+    }
+
+    /// From now on this pod's label is the test's own doing, and not counted.
+    pub(crate) fn tampered(&self, pod: &str) {
+        self.tampered.lock().unwrap().insert(pod.into());
+    }
+
+    /// Panics if two pods of a group carried the label at once.
+    pub(crate) async fn testify(self) {
+        let sentinel = json!({ "metadata": { "name": SENTINEL }, "spec": { "schedulerName": "nobody", "containers": [{ "name": "none", "image": "none" }] } });
+        self.pods.create(&PostParams::default(), &serde_json::from_value(sentinel).unwrap()).await.unwrap();
+        let sights = tokio::time::timeout(Duration::from_secs(20), self.watching).await.expect("the witness sees the sentinel").unwrap();
+        let tampered = self.tampered.lock().unwrap().clone();
+        let (key, value) = &self.label;
+        let mut labelled: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for Sight { name, version, labels, deleted } in sights {
+            let group = labels.get("leadergroup.io/group").or(labels.get("app")).cloned().unwrap_or_default();
+            let leaders = labelled.entry(group.clone()).or_default();
+            if !deleted && labels.get(key) == Some(value) && !tampered.contains(&name) {
+                leaders.insert(name);
+            } else {
+                leaders.remove(&name);
+            }
+            assert!(leaders.len() < 2, "{leaders:?} of {group:?} carried {key}={value} at once, at version {version}");
+        }
+    }
+}
+
+/// Watches until the sentinel is seen. A watch that loses its place would miss something, so that is a failure.
+async fn watch(pods: Api<Pod>, mut version: String) -> Vec<Sight> {
+    let mut sights = Vec::new();
+    loop {
+        let events = match pods.watch(&WatchParams::default().timeout(240), &version).await {
+            Ok(events) => events,
+            // The API server is being restarted by a test: its watch cache is filled from etcd, where nothing is lost.
+            Err(kube::Error::Api(status)) if status.code == 410 => panic!("the witness lost its place: {}", status.message),
+            Err(_) => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        pin_mut!(events);
+        while let Some(event) = events.next().await {
+            let (pod, deleted) = match event {
+                Ok(WatchEvent::Added(pod) | WatchEvent::Modified(pod)) => (pod, false),
+                Ok(WatchEvent::Deleted(pod)) => (pod, true),
+                Ok(WatchEvent::Bookmark(bookmark)) => {
+                    version = bookmark.metadata.resource_version;
+                    continue;
+                }
+                Ok(WatchEvent::Error(status)) if status.code == 410 => panic!("the witness lost its place: {}", status.message),
+                Ok(WatchEvent::Error(_)) | Err(_) => break,
+            };
+            version = pod.resource_version().unwrap();
+            if pod.name_any() == SENTINEL {
+                return sights;
+            }
+            sights.push(Sight { name: pod.name_any(), version: version.clone(), labels: pod.labels().clone(), deleted });
+        }
+    }
+}
