@@ -5,6 +5,8 @@
 //! - [`operator`]: the I/O shell around them.
 //! - [`names`], [`settings`], [`metrics`], [`server`], [`clock`]: labels, flags, metrics, HTTP endpoints and the time.
 
+#![warn(clippy::unwrap_used)]
+
 pub mod api;
 pub mod clock;
 pub mod metrics;

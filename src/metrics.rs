@@ -99,8 +99,16 @@ impl Metrics {
         registry.register("controller_runtime_active_workers", "Reconciliations that are writing now", metrics.active_workers.clone());
         registry.register("leadergroup_leader_info", "1 for the pod that leads a group", metrics.leader.clone());
         registry.register("leadergroup_transitions", "Leaderships that began, by reason", metrics.transitions.clone());
-        registry.register("leadergroup_leaderless_seconds", "Time without a leader before a leadership, where all of it was seen", metrics.leaderless_seconds.clone());
-        registry.register("leadergroup_election_seconds", "Time from the observation that calls for another leader to its label", metrics.election_seconds.clone());
+        registry.register(
+            "leadergroup_leaderless_seconds",
+            "Time without a leader before a leadership, where all of it was seen",
+            metrics.leaderless_seconds.clone(),
+        );
+        registry.register(
+            "leadergroup_election_seconds",
+            "Time from the observation that calls for another leader to its label",
+            metrics.election_seconds.clone(),
+        );
         registry.register("leadergroup_writes", "Writes to the API server, by kind and outcome", metrics.writes.clone());
         registry.register("leadergroup_label_repairs", "Leader labels that others had set or removed", metrics.label_repairs.clone());
         registry.register("leadergroup_events_dropped", "Events that were not published, because too many waited", metrics.events_dropped.clone());

@@ -19,7 +19,7 @@ pub fn health(vitals: Vitals) -> Router {
     Router::new().route("/healthz", alive.clone()).route("/livez", alive).route("/readyz", get(move || async move { answer(vitals.ready()) }))
 }
 
-/// `/metrics` in the OpenMetrics text format.
+/// `/metrics` in the `OpenMetrics` text format.
 pub fn metrics(registry: Registry) -> Router {
     let registry = Arc::new(registry);
     let encode = move || async move {

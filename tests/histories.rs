@@ -15,7 +15,7 @@ use leadergroup::policy::write::{PodWrite, Record, Write};
 use leadergroup::policy::{self, Plan};
 use serde_json::json;
 
-/// SplitMix64: a seed in, the same numbers out.
+/// `SplitMix64`: a seed in, the same numbers out.
 struct Random(u64);
 
 impl Random {
@@ -59,7 +59,7 @@ impl World {
         let group = serde_json::from_value(json!({
             "apiVersion": "leadergroup.io/v1alpha1", "kind": "LeaderGroup",
             "metadata": { "name": "web", "namespace": "test", "uid": "group", "generation": 1, "resourceVersion": "1" },
-            "spec": { "deploymentRef": { "name": "web" }, "leaderLabel": { "followerValue": if seed % 3 == 0 { "follower" } else { "" } } },
+            "spec": { "deploymentRef": { "name": "web" }, "leaderLabel": { "followerValue": if seed.is_multiple_of(3) { "follower" } else { "" } } },
         }));
         Self {
             random: Random(seed),
@@ -84,7 +84,8 @@ impl World {
             revision: u64::try_from(pod.name.len()).unwrap() % 3,
             node: NodeState::Unknown,
         });
-        let deployment = Deployment { name: "web".into(), uid: "deployment".into(), selector: "app=web".into(), selector_keys: vec!["app".into()], ..Deployment::default() };
+        let deployment =
+            Deployment { name: "web".into(), uid: "deployment".into(), selector: "app=web".into(), selector_keys: vec!["app".into()], ..Deployment::default() };
         Observation {
             now: self.now,
             namespace: "test".into(),
@@ -335,6 +336,7 @@ fn run(seed: u64) {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a test's own knobs")]
 fn no_history_makes_two_leaders_and_every_history_settles() {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
     if let Some(seed) = number("SEED") {

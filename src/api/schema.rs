@@ -158,7 +158,9 @@ fn visit(schema: &mut Value, change: &mut impl FnMut(&mut Map<String, Value>)) {
     let Value::Object(node) = schema else { return };
     change(node);
     if let Some(Value::Object(properties)) = node.get_mut("properties") {
-        properties.values_mut().for_each(|property| visit(property, change));
+        for property in properties.values_mut() {
+            visit(property, change);
+        }
     }
     for inner in ["items", "additionalProperties"] {
         if let Some(inner) = node.get_mut(inner) {
@@ -167,7 +169,9 @@ fn visit(schema: &mut Value, change: &mut impl FnMut(&mut Map<String, Value>)) {
     }
     for list in ["allOf", "anyOf", "oneOf"] {
         if let Some(Value::Array(inner)) = node.get_mut(list) {
-            inner.iter_mut().for_each(|inner| visit(inner, change));
+            for inner in inner {
+                visit(inner, change);
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ use super::schema;
 /// What a user asks for: which Deployment's pods are the candidates, which Lease records the election, and which
 /// label the leader carries.
 #[derive(CustomResource, Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[allow(clippy::duplicated_attributes, reason = "several printer columns have the same type")]
 #[kube(
     group = "leadergroup.io",
     version = "v1alpha1",
@@ -26,11 +27,7 @@ use super::schema;
     category = "leadergroup",
     doc = "A LeaderGroup names a Deployment and a Lease. Exactly one pod of the Deployment leads: the operator elects it, \
            records it in the Lease and labels it, so that a plain Service reaches only it.",
-    scale(
-        spec_replicas_path = ".spec.deployment.replicas",
-        status_replicas_path = ".status.replicas",
-        label_selector_path = ".status.selector"
-    ),
+    scale(spec_replicas_path = ".spec.deployment.replicas", status_replicas_path = ".status.replicas", label_selector_path = ".status.selector"),
     selectable = ".spec.deploymentRef.name",
     selectable = ".spec.lease.name",
     selectable = ".status.leader.podName",
@@ -47,12 +44,7 @@ use super::schema;
         json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
         description = "Why the group is ready, or what it lacks"
     ),
-    printcolumn(
-        name = "Transitions",
-        type_ = "integer",
-        json_path = ".status.transitions",
-        description = "How many leaderships there have been"
-    ),
+    printcolumn(name = "Transitions", type_ = "integer", json_path = ".status.transitions", description = "How many leaderships there have been"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Node", type_ = "string", json_path = ".status.leader.nodeName", priority = 1, description = "The leader's node"),
     printcolumn(name = "Term", type_ = "integer", json_path = ".status.leader.term", priority = 1, description = "The number of this leadership"),

@@ -1,5 +1,7 @@
 //! `leadergroup-operator`: reads its flags, starts logs and endpoints, runs the operator. Nothing else.
 
+#![warn(clippy::unwrap_used)]
+
 use std::process::ExitCode;
 
 use clap::Parser;

@@ -10,7 +10,7 @@ pub(super) fn delay(failures: u32, first: Duration, longest: Duration) -> Durati
     let whole = first.saturating_mul(1 << doublings).min(longest);
     // A fresh hasher is keyed at random.
     let random = RandomState::new().hash_one(failures) % 1024;
-    whole - whole.mul_f64(f64::from(u32::try_from(random).unwrap_or(0)) / 2048.0)
+    whole.saturating_sub(whole.mul_f64(f64::from(u32::try_from(random).unwrap_or(0)) / 2048.0))
 }
 
 #[cfg(test)]

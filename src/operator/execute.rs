@@ -32,7 +32,10 @@ pub(super) enum Effect {
     /// Every pod that an earlier write may reach.
     Listed(BTreeSet<Box<str>>),
     /// The Deployment as the apply left it.
-    Applied { uid: Box<str>, generation: i64 },
+    Applied {
+        uid: Box<str>,
+        generation: i64,
+    },
     /// An object was made that only its watch brings into view.
     Created,
     Written,
@@ -247,7 +250,9 @@ async fn ask<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(kube::Error::Api(status))) => Err(match status.code {
             404 | 409 => Failure::Changed,
-            429 => Failure::Throttled(status.details.as_ref().filter(|it| it.retry_after_seconds > 0).map(|it| Duration::from_secs(it.retry_after_seconds.into()))),
+            429 => {
+                Failure::Throttled(status.details.as_ref().filter(|it| it.retry_after_seconds > 0).map(|it| Duration::from_secs(it.retry_after_seconds.into())))
+            }
             400..=499 => Failure::Refused { code: status.code, message: status.message.clone() },
             _ => Failure::Unknown(format!("{} ({})", status.message, status.code)),
         }),

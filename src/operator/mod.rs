@@ -26,8 +26,8 @@ use execute::Executor;
 use groups::Groups;
 use slim::ReplicaSet;
 use store::Store;
-pub use watch::{Pulse, SILENCE};
 use watch::Watches;
+pub use watch::{Pulse, SILENCE};
 
 /// What writes that are under way get to finish after a signal.
 const GRACE: Duration = Duration::from_secs(8);

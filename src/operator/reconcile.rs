@@ -77,7 +77,9 @@ pub(super) async fn reconcile(context: &Context, key: &Key, keep: &mut Keep) -> 
             return Ended::Settled(None);
         }
         wrote = true;
-        writes.iter().for_each(|write| keep.memory.sending(write));
+        for write in &writes {
+            keep.memory.sending(write);
+        }
         let results = {
             // The semaphore is never closed.
             let _permit = context.permits.acquire().await;
@@ -86,7 +88,8 @@ pub(super) async fn reconcile(context: &Context, key: &Key, keep: &mut Keep) -> 
             context.metrics.active_workers.get_or_create(&CONTROLLER).dec();
             results
         };
-        let mut failed = None;
+        let mut failed = false;
+        let mut asked = None;
         let mut unseen = false;
         for (write, result) in writes.iter().zip(results) {
             let outcome = result.as_ref().map_or_else(Failure::as_str, |_| "done");
@@ -98,12 +101,13 @@ pub(super) async fn reconcile(context: &Context, key: &Key, keep: &mut Keep) -> 
                 }
                 Err(failure) => {
                     debug!(namespace = %key.namespace, name = %key.name, write = execute::kind_of(write), %failure, "Write was not done");
-                    failed = keep.failed(&observation, write, &failure).or(failed);
+                    failed |= keep.failed(&observation, write, &failure);
+                    asked = asked.max(if let Failure::Throttled(wait) = failure { wait } else { None });
                 }
             }
         }
-        if let Some(wait) = failed {
-            ended = Ended::Failed(wait);
+        if failed {
+            ended = Ended::Failed(asked);
             break;
         }
         if unseen {
@@ -167,7 +171,9 @@ impl Keep {
             }
             Effect::Created | Effect::Written => {}
         }
-        if !matches!(write, Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::Status(_)) && self.memory.trouble.as_ref().is_some_and(|it| it.reason == "WriteRefused") {
+        if !matches!(write, Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::Status(_))
+            && self.memory.trouble.as_ref().is_some_and(|it| it.reason == "WriteRefused")
+        {
             self.memory.trouble = None;
         }
         let Some(group) = &observation.group else { return };
@@ -193,7 +199,8 @@ impl Keep {
                 LeasePurpose::Transition | LeasePurpose::Renewal => {}
             },
             Write::Status(status) => {
-                let ready = |conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition]| conditions.iter().find(|it| it.type_ == "Stalled").cloned();
+                let ready =
+                    |conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition]| conditions.iter().find(|it| it.type_ == "Stalled").cloned();
                 let (before, after) = (group.status.as_ref().and_then(|status| ready(&status.conditions)), ready(&status.conditions));
                 if let Some(after) = after.filter(|after| after.status == "True" && before.is_none_or(|before| before.reason != after.reason)) {
                     warn!(namespace = %observation.namespace, name = %observation.name, reason = after.reason, "{}", after.message);
@@ -213,7 +220,15 @@ impl Keep {
             PodPurpose::Label if observed.term == desired.term => {
                 context.metrics.label_repairs.inc();
                 info!(namespace = %observation.namespace, name = %observation.name, pod = %name, "Leader label was put back");
-                announce(context, group, true, "LabelRepaired", "Repair", format!("pod {name} leads, and had lost its label {}; it was put back", write.key), pod);
+                announce(
+                    context,
+                    group,
+                    true,
+                    "LabelRepaired",
+                    "Repair",
+                    format!("pod {name} leads, and had lost its label {}; it was put back", write.key),
+                    pod,
+                );
             }
             PodPurpose::Label => {
                 let PodMarks { term, .. } = desired;
@@ -234,22 +249,27 @@ impl Keep {
             PodPurpose::Unlabel => {
                 context.metrics.label_repairs.inc();
                 info!(namespace = %observation.namespace, name = %observation.name, pod = %name, "Leader label that others had set was taken away");
-                announce(context, group, true, "LabelRepaired", "Repair", format!("pod {name} does not lead, and carried the leader's label {}; it was taken away", write.key), pod);
+                announce(
+                    context,
+                    group,
+                    true,
+                    "LabelRepaired",
+                    "Repair",
+                    format!("pod {name} does not lead, and carried the leader's label {}; it was taken away", write.key),
+                    pod,
+                );
             }
             PodPurpose::Seal | PodPurpose::Follow | PodPurpose::Forget => {}
         }
     }
 
-    /// Takes in a write that was not done. Returns how long to wait, where the group has to.
-    fn failed(&mut self, observation: &Observation, write: &Write, failure: &Failure) -> Option<Option<Duration>> {
+    /// Takes in a write that was not done. `false` where the next stage can start from what has been read meanwhile.
+    fn failed(&mut self, observation: &Observation, write: &Write, failure: &Failure) -> bool {
         if matches!(failure, Failure::Unknown(_)) {
             self.memory.lost(write);
         }
         match failure {
-            // It has been observed anew, and the next stage starts from there.
-            Failure::Changed if matches!(write, Write::UpdateLease { .. } | Write::Pod(_)) => None,
-            Failure::Changed => Some(Some(Duration::from_millis(50))),
-            Failure::Throttled(wait) => Some(*wait),
+            Failure::Changed => !matches!(write, Write::UpdateLease { .. } | Write::Pod(_)),
             Failure::Refused { code, message } => {
                 let (reason, what) = match write {
                     Write::ApplyDeployment { name, .. } | Write::HoldReplicas { name, .. } => ("DeploymentRefused", format!("Deployment {name}")),
@@ -260,9 +280,9 @@ impl Keep {
                 };
                 warn!(namespace = %observation.namespace, name = %observation.name, code, "API server refused {what}: {message}");
                 self.memory.trouble = Some(Trouble { reason, message: format!("the API server refused {what}: {message}").chars().take(2048).collect() });
-                Some(None)
+                true
             }
-            Failure::Unknown(_) => Some(None),
+            Failure::Throttled(_) | Failure::Unknown(_) => true,
         }
     }
 }
@@ -278,11 +298,8 @@ fn serving(observation: &Observation) -> Option<String> {
 /// Why the pod of this write becomes leader: as the Lease says, or as the choice said that is being carried out.
 fn reason_of(observation: &Observation, write: &PodWrite) -> String {
     let recorded = observation.lease.as_ref().filter(|lease| lease.holder_uid.as_deref() == Some(&*write.uid) && lease.term == write.desired.term);
-    match (recorded.and_then(|lease| lease.reason.as_deref()), leader::choose(observation).0) {
-        (Some(reason), _) => reason.to_owned(),
-        (None, leader::Choice::Promote { reason, .. }) => reason.to_owned(),
-        (None, _) => "Adopted".to_owned(),
-    }
+    let chosen = || if let leader::Choice::Promote { reason, .. } = leader::choose(observation).0 { reason } else { "Adopted" };
+    recorded.and_then(|lease| lease.reason.as_deref()).unwrap_or_else(chosen).to_owned()
 }
 
 fn announce(context: &Context, group: &LeaderGroup, warning: bool, reason: &str, action: &str, note: String, pod: Option<(&str, &str)>) {

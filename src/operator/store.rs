@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::slim::ReplicaSet;
 use crate::api::LeaderGroup;
 use crate::names;
-use crate::policy::{Memory, objects};
 use crate::policy::observation::{Candidate, Deployment, Lease, Node, NodeState, Observation, Pod};
+use crate::policy::{Memory, objects};
 
 /// Namespace and name.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -318,7 +318,8 @@ impl Tables {
     }
 
     fn concerns_of_pod(&self, key: &Key, pod: &Pod) -> Concerned {
-        let replica_set = pod.replica_set.as_ref().and_then(|uid| self.replica_set_by_uid.get(uid)).and_then(|key| self.replica_sets.get(key).map(|it| (key, it)));
+        let replica_set =
+            pod.replica_set.as_ref().and_then(|uid| self.replica_set_by_uid.get(uid)).and_then(|key| self.replica_sets.get(key).map(|it| (key, it)));
         let owners = replica_set.map(|(key, replica_set)| self.concerns_of_replica_set(key, replica_set)).unwrap_or_default();
         owners.into_iter().chain(member_of(key, pod)).collect()
     }

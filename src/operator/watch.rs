@@ -172,12 +172,7 @@ impl Watches {
         Ok((client, pulse))
     }
 
-    async fn follow<K: Debug>(
-        self,
-        pulse: Arc<Pulse>,
-        events: impl Stream<Item = watcher::Result<Event<K>>>,
-        take: impl Fn(Event<K>) -> Concerned,
-    ) {
+    async fn follow<K: Debug>(self, pulse: Arc<Pulse>, events: impl Stream<Item = watcher::Result<Event<K>>>, take: impl Fn(Event<K>) -> Concerned) {
         pin_mut!(events);
         let mut failures = 0_u32;
         loop {

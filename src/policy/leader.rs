@@ -59,9 +59,7 @@ pub fn choose(observation: &Observation) -> (Choice, Option<Timestamp>) {
         (Some(incumbent), best) => {
             let standing = standing::of_leader(incumbent);
             match best {
-                Some((best, better)) if better.rank() < standing.rank() => {
-                    Choice::Promote { pod: best.pod.clone(), reason: reason_to_replace(standing) }
-                }
+                Some((best, better)) if better.rank() < standing.rank() => Choice::Promote { pod: best.pod.clone(), reason: reason_to_replace(standing) },
                 _ if matches!(standing, Standing::Barred(_)) => Choice::Vacate,
                 _ => Choice::Keep(incumbent.pod.clone()),
             }

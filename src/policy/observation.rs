@@ -49,6 +49,7 @@ pub enum NodeState {
 }
 
 /// A pod, as far as elections are concerned.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Pod {
     pub name: Box<str>,
@@ -109,6 +110,7 @@ impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for Labels {
 }
 
 /// A node, as far as elections are concerned.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Node {
     pub name: Box<str>,
@@ -124,6 +126,7 @@ pub struct Node {
 }
 
 /// A Deployment, as far as the group is concerned.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Deployment {
     pub name: Box<str>,

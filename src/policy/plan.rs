@@ -7,8 +7,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::leader::{self, Choice};
-use super::objects;
 use super::memory::Applied;
+use super::objects;
 use super::observation::{Lease, Observation, Pod};
 use super::status;
 use super::verdict::{self, Obstacle};
@@ -66,12 +66,8 @@ fn forget_pod(pod: &Pod, key: &str) -> PodWrite {
 }
 
 fn pod_write(pod: &Pod, key: &str, purpose: PodPurpose, desired: PodMarks) -> PodWrite {
-    let observed = PodMarks {
-        label: pod.labels.get(key).map(str::to_owned),
-        term: pod.term,
-        fence: pod.fence,
-        member_of: pod.member_of.as_deref().map(str::to_owned),
-    };
+    let observed =
+        PodMarks { label: pod.labels.get(key).map(str::to_owned), term: pod.term, fence: pod.fence, member_of: pod.member_of.as_deref().map(str::to_owned) };
     PodWrite { name: pod.name.clone(), uid: pod.uid.clone(), purpose, key: key.to_owned(), observed, desired, has_annotations: pod.has_annotations }
 }
 
@@ -316,4 +312,3 @@ struct Others {
 fn next_fence(pod: &Pod) -> u64 {
     pod.fence.unwrap_or(0).saturating_add(1)
 }
-

@@ -74,8 +74,8 @@ fn leader_of(candidate: &Candidate, lease: Option<&Lease>, former: Option<&Leade
         pod_uid: pod.uid.to_string(),
         node_name: pod.node.as_deref().map(str::to_owned),
         term,
-        acquire_time: former.map(|former| former.acquire_time.clone()).unwrap_or_else(|| whole_seconds(recorded.and_then(|lease| lease.acquire_time).unwrap_or(now))),
-        reason: former.map(|former| former.reason.clone()).unwrap_or_else(|| recorded.and_then(|lease| lease.reason.as_deref()).unwrap_or("Adopted").to_owned()),
+        acquire_time: former.map_or_else(|| whole_seconds(recorded.and_then(|lease| lease.acquire_time).unwrap_or(now)), |former| former.acquire_time.clone()),
+        reason: former.map_or_else(|| recorded.and_then(|lease| lease.reason.as_deref()).unwrap_or("Adopted").to_owned(), |former| former.reason.clone()),
     })
 }
 
@@ -94,8 +94,12 @@ fn findings(observation: &Observation, group: &LeaderGroup, obstacle: Option<&Ob
     let standing = labelled.map(standing::of_leader);
     let serving = labelled.filter(|candidate| candidate.pod.ready() && !matches!(standing, Some(Standing::Barred(_))));
     let available = match serving {
-        Some(candidate) => Finding { type_: "Available", status: true, reason: "LeaderReady", message: format!("pod {} carries the label and is ready", candidate.pod.name) },
-        None if labelled.is_some() => Finding { type_: "Available", status: false, reason: "LeaderNotReady", message: "the pod that carries the label is not ready".into() },
+        Some(candidate) => {
+            Finding { type_: "Available", status: true, reason: "LeaderReady", message: format!("pod {} carries the label and is ready", candidate.pod.name) }
+        }
+        None if labelled.is_some() => {
+            Finding { type_: "Available", status: false, reason: "LeaderNotReady", message: "the pod that carries the label is not ready".into() }
+        }
         None => Finding { type_: "Available", status: false, reason: "NoLeader", message: "no pod carries the label".into() },
     };
     let rolling_out = group.spec.deployment.is_some()
@@ -103,19 +107,13 @@ fn findings(observation: &Observation, group: &LeaderGroup, obstacle: Option<&Ob
 
     let ready = match (obstacle, serving) {
         (Some(obstacle), _) => Finding { type_: "Ready", status: false, reason: obstacle.reason, message: obstacle.message.clone() },
-        (None, Some(candidate)) if group.spec.suspend => Finding {
-            type_: "Ready",
-            status: true,
-            reason: "Suspended",
-            message: format!("pod {} leads; elections are suspended", candidate.pod.name),
-        },
+        (None, Some(candidate)) if group.spec.suspend => {
+            Finding { type_: "Ready", status: true, reason: "Suspended", message: format!("pod {} leads; elections are suspended", candidate.pod.name) }
+        }
         (None, Some(candidate)) => Finding { type_: "Ready", status: true, reason: "LeaderElected", message: format!("pod {} leads", candidate.pod.name) },
-        (None, None) if group.spec.suspend => Finding {
-            type_: "Ready",
-            status: false,
-            reason: "Suspended",
-            message: "elections are suspended, and no ready pod leads".into(),
-        },
+        (None, None) if group.spec.suspend => {
+            Finding { type_: "Ready", status: false, reason: "Suspended", message: "elections are suspended, and no ready pod leads".into() }
+        }
         (None, None) => not_ready(observation),
     };
     let stalled = obstacle.filter(|obstacle| obstacle.stalled);

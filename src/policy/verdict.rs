@@ -6,7 +6,7 @@ use crate::api::LeaderGroup;
 
 /// An obstacle, as the user reads it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Obstacle {
+pub(super) struct Obstacle {
     pub reason: &'static str,
     pub message: String,
     /// Only a person can remove it.
@@ -16,7 +16,7 @@ pub struct Obstacle {
 }
 
 /// The gravest obstacle, if any.
-pub fn obstacle(observation: &Observation) -> Option<Obstacle> {
+pub(super) fn obstacle(observation: &Observation) -> Option<Obstacle> {
     let group = observation.group.as_ref()?;
     let key = &group.spec.leader_label.key;
     let deployment_name = objects::deployment_name(group);
@@ -29,7 +29,9 @@ pub fn obstacle(observation: &Observation) -> Option<Obstacle> {
         if group.spec.deployment.is_some() && !may_own_deployment(group, observation) {
             return blocked(
                 "DeploymentConflict",
-                format!("a Deployment named {deployment_name} exists and is not this group's; refer to it by deploymentRef, rename the group, or delete the Deployment"),
+                format!(
+                    "a Deployment named {deployment_name} exists and is not this group's; refer to it by deploymentRef, rename the group, or delete the Deployment"
+                ),
             );
         }
         if deployment.selector_keys.iter().any(|selected| **selected == **key) {
@@ -83,12 +85,13 @@ pub(super) fn may_own_deployment(group: &LeaderGroup, observation: &Observation)
 
 /// A Lease is the group's if the group controls it, or if nobody does and nobody but a pod of the group holds it.
 pub(super) fn may_own_lease(group: &LeaderGroup, observation: &Observation) -> bool {
-    observation.lease.as_ref().is_none_or(|lease| match lease.controller.as_deref() {
-        Some(owner) => Some(owner) == group.metadata.uid.as_deref(),
-        None => {
-            let known = |uid: &str| observation.candidates.iter().any(|it| *it.pod.uid == *uid) || observation.strays.iter().any(|it| *it.uid == *uid);
-            // A Lease with our annotations and without an owner is what `--cascade=orphan` left of an earlier group.
-            lease.holder.is_empty() || lease.term.is_some() || lease.holder_uid.as_deref().is_some_and(known)
+    observation.lease.as_ref().is_none_or(|lease| {
+        if let Some(owner) = lease.controller.as_deref() {
+            return Some(owner) == group.metadata.uid.as_deref();
         }
+        // A Lease with our annotations and without an owner is what `--cascade=orphan` left of an earlier group. One that a
+        // pod of the group holds was its election until now.
+        let of_the_group = |name: &str| observation.candidates.iter().any(|candidate| *candidate.pod.name == *name);
+        lease.holder.is_empty() || lease.term.is_some() || of_the_group(&lease.holder)
     })
 }

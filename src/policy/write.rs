@@ -10,12 +10,29 @@ pub enum Write {
     /// Lists the group's pods from the API server, so that every pod that an earlier process may have known is known.
     ListPods,
     /// Server-side apply of the owned Deployment. `uid`: of the one observed; `None` creates it and takes over nothing.
-    ApplyDeployment { name: String, uid: Option<Box<str>>, body: Value },
+    ApplyDeployment {
+        name: String,
+        uid: Option<Box<str>>,
+        body: Value,
+    },
     /// Takes `spec.replicas` of the owned Deployment under another field manager, so that our apply may give it up.
-    HoldReplicas { name: String, uid: Box<str>, resource_version: u64, replicas: i32 },
-    CreateLease { name: String, record: Record },
+    HoldReplicas {
+        name: String,
+        uid: Box<str>,
+        resource_version: u64,
+        replicas: i32,
+    },
+    CreateLease {
+        name: String,
+        record: Record,
+    },
     /// Writes the Lease if its version is still this one.
-    UpdateLease { name: String, resource_version: u64, record: Record, purpose: LeasePurpose },
+    UpdateLease {
+        name: String,
+        resource_version: u64,
+        record: Record,
+        purpose: LeasePurpose,
+    },
     Pod(PodWrite),
     Status(Box<crate::api::LeaderGroupStatus>),
 }

@@ -165,7 +165,11 @@ impl Arena {
                 && term == Some(leader.term.to_string())
                 && lease.annotations().get("leadergroup.io/term") == term.as_ref()
                 && held.as_deref() == Some(&leader.pod_name);
-            if settled && wanted(&pod) { Ok(pod) } else { Err(format!("status {}, pod labelled: {labelled}, its term {term:?}, Lease {held:?}", json!(status))) }
+            if settled && wanted(&pod) {
+                Ok(pod)
+            } else {
+                Err(format!("status {}, pod labelled: {labelled}, its term {term:?}, Lease {held:?}", json!(status)))
+            }
         })
         .await
     }
