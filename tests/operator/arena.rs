@@ -11,16 +11,17 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt};
 use leadergroup::api::LeaderGroup;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::OnceCell;
 
 use super::witness::Witness;
-use crate::control_plane::{ControlPlane, Process, wait};
+use crate::control_plane::{ControlPlane, Options, Process, wait};
 
 /// How long a test waits for a condition: far more than it takes, because other tests run beside it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Arena {
-    pub(crate) plane: &'static ControlPlane,
+    pub(crate) plane: Plane,
     pub(crate) namespace: String,
     pub(crate) client: Client,
     kubeconfig: PathBuf,
@@ -28,8 +29,25 @@ pub(crate) struct Arena {
     pub(crate) witness: Witness,
 }
 
+/// The control plane that all tests share, or one of the test's own, for what would disturb the others.
+pub(crate) enum Plane {
+    Shared(&'static ControlPlane),
+    Own(Box<ControlPlane>),
+}
+
+impl std::ops::Deref for Plane {
+    type Target = ControlPlane;
+
+    fn deref(&self) -> &ControlPlane {
+        match self {
+            Plane::Shared(plane) => plane,
+            Plane::Own(plane) => plane,
+        }
+    }
+}
+
 /// Installs what `config/` ships on the shared control plane, once, and gives the kubeconfig of the operator's account.
-async fn installed() -> (&'static ControlPlane, PathBuf) {
+pub(crate) async fn installed() -> (&'static ControlPlane, PathBuf) {
     static INSTALLED: OnceCell<PathBuf> = OnceCell::const_new();
     let plane = ControlPlane::shared().await;
     let kubeconfig = INSTALLED.get_or_init(|| install(plane)).await;
@@ -65,6 +83,19 @@ impl Arena {
     /// A namespace that no operator keeps yet.
     pub(crate) async fn without_operator(prefix: &str) -> Self {
         let (plane, kubeconfig) = installed().await;
+        Self::on(Plane::Shared(plane), kubeconfig, prefix).await
+    }
+
+    /// A control plane of the test's own, and an operator that keeps one namespace of it.
+    pub(crate) async fn alone(prefix: &str) -> Self {
+        let plane = ControlPlane::start(Options::default()).await.unwrap();
+        let kubeconfig = install(&plane).await;
+        let mut arena = Self::on(Plane::Own(Box::new(plane)), kubeconfig, prefix).await;
+        arena.start_operator();
+        arena
+    }
+
+    async fn on(plane: Plane, kubeconfig: PathBuf, prefix: &str) -> Self {
         let namespace = plane.namespace(prefix).await;
         let client = plane.client();
         let witness = Witness::start(client.clone(), &namespace).await;
@@ -72,7 +103,7 @@ impl Arena {
     }
 
     pub(crate) fn start_operator(&mut self) {
-        self.operator = Some(operator(self.plane, &self.kubeconfig, Some(&self.namespace)));
+        self.operator = Some(operator(&self.plane, &self.kubeconfig, Some(&self.namespace)));
     }
 
     /// SIGKILL: nothing is finished, nothing is said.
@@ -201,6 +232,24 @@ impl Arena {
         self.api::<Pod>().delete(&pod.name_any(), &DeleteParams::default()).await.unwrap();
     }
 
+    /// Asks one of the operator's endpoints: the status code and the body.
+    pub(crate) async fn probe(&self, path: &str) -> (String, String) {
+        let flag = if path == "metrics" { "--metrics-bind-address" } else { "--health-probe-bind-address" };
+        let address = self
+            .until(&format!("the operator serves {path}"), async || {
+                let log = self.operator().log();
+                let line = log.lines().find(|line| line.contains(flag));
+                line.and_then(|line| line.split_once("address=")).map(|(_, address)| address.trim().to_owned()).ok_or(log)
+            })
+            .await;
+        let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+        stream.write_all(format!("GET /{path} HTTP/1.1\r\nHost: operator\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().to_owned(), body.to_owned())
+    }
+
     /// Waits until the group has this many ready pods and its rollout is complete.
     pub(crate) async fn ready_pods(&self, group: &str, count: i32) {
         self.until(&format!("{count} ready pods"), async || {
@@ -212,9 +261,12 @@ impl Arena {
 
     /// Ends the test: no two pods of a group carried the leader's label at any version.
     pub(crate) async fn finish(self) {
-        let Self { namespace, client, operator, witness, .. } = self;
+        let Self { plane, namespace, client, operator, witness, .. } = self;
         witness.testify().await;
         drop(operator);
+        if matches!(plane, Plane::Own(_)) {
+            return;
+        }
         // Nobody waits for it: an empty namespace takes seconds to go.
         let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(client);
         namespaces.delete(&namespace, &DeleteParams::default()).await.unwrap();

@@ -2,5 +2,8 @@
 //! own, waits on conditions, and ends by asking its witness whether two pods ever carried the label at once.
 
 pub(crate) mod arena;
+mod at_rest;
 mod elections;
+mod outages;
+mod runtime;
 mod witness;
