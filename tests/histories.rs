@@ -10,7 +10,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use leadergroup::api::LeaderGroup;
 use leadergroup::policy::memory::{Applied, Memory};
-use leadergroup::policy::observation::{Candidate, Deployment, Labels, Lease, NodeState, Observation, Pod};
+use leadergroup::policy::observation::{Candidate, Controller, Deployment, Labels, Lease, NodeState, Observation, Pod};
 use leadergroup::policy::write::{PodWrite, Record, Write};
 use leadergroup::policy::{self, Plan};
 use serde_json::json;
@@ -273,7 +273,7 @@ fn lease(record: &Record, version: u64) -> Lease {
         name: "web".into(),
         uid: "lease".into(),
         resource_version: version,
-        controller: Some("group".into()),
+        controller: Some(Controller { uid: "group".into(), group: None }),
         holder: record.holder.clone(),
         holder_uid: record.holder_uid.clone(),
         term: Some(record.term),
@@ -374,7 +374,8 @@ fn a_settled_group_is_applied_once_and_not_again() {
     world.group.spec.deployment = serde_json::from_value(json!({ "template": {} })).unwrap();
     world.memory.applied = Some(applied);
     let mut observation = world.observe();
-    let owned = Deployment { uid: "deployment".into(), generation: 1, controller: Some("group".into()), ..Deployment::default() };
+    let owned =
+        Deployment { uid: "deployment".into(), generation: 1, controller: Some(Controller { uid: "group".into(), group: None }), ..Deployment::default() };
     observation.deployment = Some(Arc::new(owned.clone()));
     let applies = |observation: &Observation| policy::plan(observation).writes.iter().any(|write| matches!(write, Write::ApplyDeployment { .. }));
     assert!(!applies(&observation));

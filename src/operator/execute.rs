@@ -19,9 +19,9 @@ use super::slim::Slim;
 use super::store::{Key, Store, Table};
 use crate::api::{LeaderGroup, LeaderGroupStatus};
 use crate::names;
-use crate::policy::objects;
 use crate::policy::observation::{Deployment, Lease, Observation, Pod};
 use crate::policy::write::{PodMarks, PodWrite, Record, Write};
+use crate::policy::{objects, verdict};
 
 /// How long one request may take before its outcome counts as unknown.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -156,7 +156,7 @@ impl Executor {
 
     async fn update_lease(&self, observation: &Observation, name: &str, resource_version: u64, record: &Record) -> Result<Effect, Failure> {
         let Some(group) = &observation.group else { return Err(Failure::Changed) };
-        let adopt = observation.lease.as_ref().is_some_and(|lease| lease.controller.is_none());
+        let adopt = observation.lease.as_ref().is_some_and(|lease| !verdict::controls(group, lease.controller.as_ref()));
         let mut patch = lease_body(observation, record, adopt);
         patch["metadata"]["resourceVersion"] = json!(resource_version.to_string());
         if adopt {

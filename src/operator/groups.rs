@@ -16,7 +16,8 @@ use super::store::Key;
 use crate::metrics::CONTROLLER;
 
 const FIRST_DELAY: Duration = Duration::from_millis(50);
-const LONGEST_DELAY: Duration = Duration::from_secs(30);
+/// An API server that was away for long must not be found again late.
+const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
 /// Wakes the tasks of groups. Nothing runs before [`Groups::open`].
 #[derive(Debug, Default)]

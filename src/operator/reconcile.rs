@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures::{StreamExt, stream};
+
 use tracing::{debug, info, warn};
 
 use super::Context;
@@ -20,6 +22,8 @@ use crate::policy::{self, Plan};
 
 /// A group that is still moving after so many stages is left for a moment, for others' sake.
 const STAGES: usize = 24;
+/// How many writes of one stage are under way at once: each takes a connection.
+const AT_ONCE: usize = 16;
 /// What a new object's watch has this long to show before the group is looked at anyway.
 const UNTIL_SEEN: Duration = Duration::from_millis(500);
 
@@ -84,7 +88,8 @@ pub(super) async fn reconcile(context: &Context, key: &Key, keep: &mut Keep) -> 
             // The semaphore is never closed.
             let _permit = context.permits.acquire().await;
             context.metrics.active_workers.get_or_create(&CONTROLLER).inc();
-            let results = futures::future::join_all(writes.iter().map(|write| context.executor.perform(&observation, write))).await;
+            let requests: Vec<_> = writes.iter().map(|write| context.executor.perform(&observation, write)).collect();
+            let results: Vec<_> = stream::iter(requests).buffered(AT_ONCE).collect().await;
             context.metrics.active_workers.get_or_create(&CONTROLLER).dec();
             results
         };

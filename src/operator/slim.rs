@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::names;
-use crate::policy::observation::{Deployment, Lease, Node, Pod};
+use crate::policy::observation::{Controller, Deployment, Lease, Node, Pod};
 
 /// An object that is watched: its policy data, and just enough metadata for the client.
 #[derive(Clone, Debug)]
@@ -119,16 +119,26 @@ pub(super) struct Metadata<M> {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Owner {
+    #[serde(default)]
+    api_version: String,
     kind: String,
+    #[serde(default)]
+    name: String,
     uid: String,
     #[serde(default)]
     controller: bool,
 }
 
 impl<M> Metadata<M> {
-    fn controller(&self) -> Option<&Owner> {
+    fn owner(&self) -> Option<&Owner> {
         self.owner_references.iter().find(|owner| owner.controller)
+    }
+
+    fn controller(&self) -> Option<Controller> {
+        let is_group = |owner: &&Owner| owner.kind == "LeaderGroup" && owner.api_version.starts_with("leadergroup.io/");
+        self.owner().map(|owner| Controller { uid: owner.uid.as_str().into(), group: Some(owner).filter(is_group).map(|owner| owner.name.as_str().into()) })
     }
 
     /// Comparable since KEP-5504; a server whose versions are not numbers gets no comparison, and each event is taken.
@@ -225,7 +235,7 @@ impl Kind for Pod {
             resource_version: metadata.version(),
             labels: metadata.labels.iter().collect(),
             has_annotations: !metadata.annotations.is_empty(),
-            replica_set: metadata.controller().filter(|owner| owner.kind == "ReplicaSet").map(|owner| owner.uid.as_str().into()),
+            replica_set: metadata.owner().filter(|owner| owner.kind == "ReplicaSet").map(|owner| owner.uid.as_str().into()),
             node: spec.node_name.map(Into::into),
             ready_since: condition("Ready").map(|ready| ready.last_transition_time.unwrap_or(Timestamp::UNIX_EPOCH)),
             terminating: metadata.deletion_timestamp.is_some(),
@@ -292,7 +302,7 @@ impl Kind for ReplicaSet {
     fn read(metadata: Metadata<IgnoredAny>, _: IgnoredAny, _: IgnoredAny) -> Self {
         ReplicaSet {
             resource_version: metadata.version(),
-            deployment: metadata.controller().filter(|owner| owner.kind == "Deployment").map(|owner| owner.uid.as_str().into()),
+            deployment: metadata.owner().filter(|owner| owner.kind == "Deployment").map(|owner| owner.uid.as_str().into()),
             revision: metadata.number(names::ANNOTATION_REVISION).unwrap_or_default(),
             uid: metadata.uid.into(),
         }
@@ -357,7 +367,7 @@ impl Kind for Deployment {
         Deployment {
             resource_version: metadata.version(),
             generation: metadata.generation,
-            controller: metadata.controller().map(|owner| owner.uid.as_str().into()),
+            controller: metadata.controller(),
             terminating: metadata.deletion_timestamp.is_some(),
             selector_keys: selector_keys.map(Into::into).collect(),
             template_label_keys: spec.template.metadata.labels.keys().map(|key| key.as_str().into()).collect(),
@@ -398,7 +408,7 @@ impl Kind for Lease {
     fn read(metadata: Metadata<IgnoredAny>, spec: LeaseSpec, _: IgnoredAny) -> Self {
         Lease {
             resource_version: metadata.version(),
-            controller: metadata.controller().map(|owner| owner.uid.as_str().into()),
+            controller: metadata.controller(),
             holder: spec.holder_identity.unwrap_or_default().into(),
             holder_uid: metadata.annotation(names::ANNOTATION_HOLDER_UID).map(Into::into),
             term: metadata.number(names::ANNOTATION_TERM),

@@ -253,3 +253,25 @@ fn explain(kind: &str, error: &watcher::Error) -> String {
         None => format!("Watching {kind} failed: {error}. Trying again"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_shows_no_sign_of_life_is_found_out() {
+        let pulse = Pulse::new("Pod", None, false);
+        tokio::time::advance(Duration::from_secs(34)).await;
+        assert!(pulse.silence() < SILENCE);
+        pulse.beat();
+        tokio::time::advance(Duration::from_secs(36)).await;
+        assert!(pulse.silence() > SILENCE);
+    }
+
+    #[test]
+    fn a_missing_crd_is_told_from_a_missing_right() {
+        let error = |code, message: &str| watcher::Error::InitialListFailed(kube::Error::Api(kube::core::Status::failure(message, "").with_code(code).boxed()));
+        assert!(explain("LeaderGroup", &error(404, "404 page not found")).contains("kubectl apply -k crds/"));
+        assert!(explain("Node", &error(403, "nodes is forbidden")).contains("nodes is forbidden"));
+    }
+}

@@ -24,7 +24,7 @@ pub mod observation;
 pub mod plan;
 pub mod standing;
 mod status;
-mod verdict;
+pub mod verdict;
 pub mod write;
 
 pub use memory::Memory;

@@ -48,6 +48,14 @@ pub enum NodeState {
     Gone,
 }
 
+/// The controlling owner of an object.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Controller {
+    pub uid: Box<str>,
+    /// Its name, where it is a LeaderGroup.
+    pub group: Option<Box<str>>,
+}
+
 /// A pod, as far as elections are concerned.
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -133,8 +141,7 @@ pub struct Deployment {
     pub uid: Box<str>,
     pub resource_version: u64,
     pub generation: i64,
-    /// The uid of the object that controls it.
-    pub controller: Option<Box<str>>,
+    pub controller: Option<Controller>,
     pub terminating: bool,
     /// The selector as text, as `kubectl get -l` takes it.
     pub selector: Box<str>,
@@ -159,8 +166,7 @@ pub struct Lease {
     pub name: Box<str>,
     pub uid: Box<str>,
     pub resource_version: u64,
-    /// The uid of the object that controls it.
-    pub controller: Option<Box<str>>,
+    pub controller: Option<Controller>,
     /// Empty where there is none: client-go takes null and "" for the same.
     pub holder: Box<str>,
     pub holder_uid: Option<Box<str>>,

@@ -101,7 +101,7 @@ impl Planner<'_> {
             let Applied { deployment_uid, deployment_generation, group_generation: generation, at: _ } = applied;
             *deployment_uid == deployment.uid && *deployment_generation == deployment.generation && *generation == group_generation
         });
-        if current && deployment.controller.is_some() {
+        if current && verdict::controls(self.group, deployment.controller.as_ref()) {
             return;
         }
         // A drift that comes back at once is somebody else's controller: it is corrected, but not in a race.
@@ -214,7 +214,7 @@ impl Planner<'_> {
         let same_term = lease.term == Some(record.term) && lease.transitions == record.transitions && lease.reserved_term.is_some();
         let purpose = if !same_holder || lease.term != Some(record.term) && !record.holder.is_empty() {
             LeasePurpose::Transition
-        } else if !same_term || lease.duration_seconds != Some(record.duration_seconds) || lease.controller.is_none() {
+        } else if !same_term || lease.duration_seconds != Some(record.duration_seconds) || !verdict::controls(self.group, lease.controller.as_ref()) {
             LeasePurpose::Repair
         } else {
             let Some(due) = self.renewal_due(lease).filter(|_| !record.holder.is_empty()) else { return };

@@ -1,7 +1,7 @@
 //! What stands in the way of a group: each obstacle has one cause, one reason and one message that says what to do.
 
 use super::objects;
-use super::observation::Observation;
+use super::observation::{Controller, Observation};
 use crate::api::LeaderGroup;
 
 /// An obstacle, as the user reads it.
@@ -77,21 +77,30 @@ pub(super) fn obstacle(observation: &Observation) -> Option<Obstacle> {
 
 /// A Deployment of the group's name is the group's if the group controls it, or if a former group of the name left it behind.
 pub(super) fn may_own_deployment(group: &LeaderGroup, observation: &Observation) -> bool {
-    observation.deployment.as_ref().is_none_or(|deployment| {
-        let ours = format!("{}={}", crate::names::LABEL_GROUP, observation.name);
-        deployment.controller.as_deref().map_or(*deployment.selector == *ours, |owner| Some(owner) == group.metadata.uid.as_deref())
+    observation.deployment.as_ref().is_none_or(|deployment| match &deployment.controller {
+        Some(controller) => is_or_was(group, controller),
+        None => *deployment.selector == *format!("{}={}", crate::names::LABEL_GROUP, observation.name),
     })
 }
 
-/// A Lease is the group's if the group controls it, or if nobody does and nobody but a pod of the group holds it.
+/// A Lease is the group's if the group controls it, if a former group of the name left it behind, or if nobody but a pod
+/// of the group holds it.
 pub(super) fn may_own_lease(group: &LeaderGroup, observation: &Observation) -> bool {
     observation.lease.as_ref().is_none_or(|lease| {
-        if let Some(owner) = lease.controller.as_deref() {
-            return Some(owner) == group.metadata.uid.as_deref();
+        if let Some(controller) = &lease.controller {
+            return is_or_was(group, controller);
         }
-        // A Lease with our annotations and without an owner is what `--cascade=orphan` left of an earlier group. One that a
-        // pod of the group holds was its election until now.
         let of_the_group = |name: &str| observation.candidates.iter().any(|candidate| *candidate.pod.name == *name);
         lease.holder.is_empty() || lease.term.is_some() || of_the_group(&lease.holder)
     })
+}
+
+/// Whether the controller is this group, or one of its name that is gone: two cannot be at once.
+fn is_or_was(group: &LeaderGroup, controller: &Controller) -> bool {
+    group.metadata.uid.as_deref() == Some(&controller.uid) || group.metadata.name.is_some() && group.metadata.name.as_deref() == controller.group.as_deref()
+}
+
+/// Whether the group is what the object's owner reference says.
+pub fn controls(group: &LeaderGroup, controller: Option<&Controller>) -> bool {
+    controller.is_some_and(|controller| group.metadata.uid.as_deref() == Some(&controller.uid))
 }

@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::OnceCell;
 
 use super::witness::Witness;
-use crate::control_plane::{ControlPlane, Options, Process, wait};
+use crate::control_plane::{Component, ControlPlane, Options, Process, wait};
 
 /// How long a test waits for a condition: far more than it takes, because other tests run beside it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -88,7 +88,9 @@ impl Arena {
 
     /// A control plane of the test's own, and an operator that keeps one namespace of it.
     pub(crate) async fn alone(prefix: &str) -> Self {
-        let plane = ControlPlane::start(Options::default()).await.unwrap();
+        // Without a watch cache for pods the witness can go on where it was after the API server was restarted.
+        let flags = vec![(Component::ApiServer, "--watch-cache-sizes=pods#0".to_owned())];
+        let plane = ControlPlane::start(Options { flags, ..Options::default() }).await.unwrap();
         let kubeconfig = install(&plane).await;
         let mut arena = Self::on(Plane::Own(Box::new(plane)), kubeconfig, prefix).await;
         arena.start_operator();

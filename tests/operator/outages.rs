@@ -69,8 +69,12 @@ async fn without_the_crd_the_operator_says_what_to_install_and_waits_for_it() {
 
     arena.kill_operator();
     arena.start_operator();
-    let (_, unready) = arena.probe("readyz").await;
-    assert!(unready.contains("leadergroups.leadergroup.io is not installed"), "{unready}");
+    arena
+        .until("readiness says what is missing", async || match arena.probe("readyz").await {
+            (code, why) if code == "503" && why.starts_with("The CustomResourceDefinition leadergroups.leadergroup.io is not installed") => Ok(()),
+            (code, why) => Err(format!("{code} {why}")),
+        })
+        .await;
     assert!(arena.operator().ended().is_none(), "the operator waits, it does not exit");
 
     install(&arena.plane).await;

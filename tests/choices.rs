@@ -1,0 +1,232 @@
+//! Who leads, case by case: the order of preference, what makes a leader go and what does not.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use leadergroup::api::LeaderGroup;
+use leadergroup::policy::leader::{Choice, choose};
+use leadergroup::policy::observation::{Candidate, Controller, Deployment, Lease, Node, NodeState, Observation, Pod};
+use leadergroup::policy::write::Write;
+use leadergroup::policy::{self, Memory};
+use serde_json::{Value, json};
+
+/// Noon of the day on which everything here happens.
+fn now() -> Timestamp {
+    "2026-01-01T12:00:00Z".parse().unwrap()
+}
+
+/// A pod that has been ready for a minute, of revision 1, on a healthy node.
+fn pod(name: &str) -> Candidate {
+    let ready_since = Some(now() - SignedDuration::from_secs(60));
+    let pod = Pod { name: name.into(), uid: format!("uid-of-{name}").into(), running: true, ready_since, ..Pod::default() };
+    Candidate { pod: Arc::new(pod), revision: 1, node: NodeState::Present(Arc::new(Node { name: "node".into(), ..Node::default() })) }
+}
+
+fn with(mut candidate: Candidate, change: impl FnOnce(&mut Pod)) -> Candidate {
+    change(Arc::make_mut(&mut candidate.pod));
+    candidate
+}
+
+fn on(candidate: Candidate, change: impl FnOnce(&mut Node)) -> Candidate {
+    let mut node = Node { name: "node".into(), ..Node::default() };
+    change(&mut node);
+    Candidate { node: NodeState::Present(Arc::new(node)), ..candidate }
+}
+
+fn unready(name: &str) -> Candidate {
+    with(pod(name), |pod| pod.ready_since = None)
+}
+
+fn labelled(candidate: Candidate) -> Candidate {
+    with(candidate, |pod| pod.labels = [("role", "leader")].into_iter().collect())
+}
+
+fn observation(spec: &Value, candidates: Vec<Candidate>, holder: Option<&str>) -> Observation {
+    let group: LeaderGroup = serde_json::from_value(json!({
+        "apiVersion": "leadergroup.io/v1alpha1", "kind": "LeaderGroup",
+        "metadata": { "name": "web", "namespace": "test", "uid": "group", "generation": 1 }, "spec": spec,
+    }))
+    .unwrap();
+    let lease = holder.map(|holder| Lease {
+        name: "web".into(),
+        controller: Some(Controller { uid: "group".into(), group: Some("web".into()) }),
+        holder: holder.into(),
+        holder_uid: Some(format!("uid-of-{holder}").into()),
+        term: Some(7),
+        reserved_term: Some(8),
+        transitions: 7,
+        duration_seconds: Some(15),
+        renew_time: Some(now()),
+        ..Lease::default()
+    });
+    Observation {
+        now: now(),
+        namespace: "test".into(),
+        name: "web".into(),
+        group: Some(Arc::new(group)),
+        rival: None,
+        deployment: Some(Arc::new(Deployment { name: "web".into(), uid: "deployment".into(), ..Deployment::default() })),
+        candidates,
+        strays: Vec::new(),
+        lease: lease.map(Arc::new),
+        memory: Memory::default(),
+    }
+}
+
+/// Checks who leads, as `KEEP name`, `PROMOTE name: reason`, `VACATE` or `FROZEN`, in every order of the candidates.
+fn check(why: &str, candidates: Vec<Candidate>, holder: Option<&str>, expected: &str) {
+    check_with(why, &json!({ "deploymentRef": { "name": "web" } }), candidates, holder, expected);
+}
+
+fn check_with(why: &str, spec: &Value, mut candidates: Vec<Candidate>, holder: Option<&str>, expected: &str) {
+    for _ in 0..candidates.len().max(1) {
+        let chosen = match choose(&observation(spec, candidates.clone(), holder)).0 {
+            Choice::Keep(pod) => format!("KEEP {}", pod.name),
+            Choice::Promote { pod, reason } => format!("PROMOTE {}: {reason}", pod.name),
+            Choice::Vacate => "VACATE".to_owned(),
+            Choice::Frozen => "FROZEN".to_owned(),
+        };
+        assert_eq!(chosen, expected, "{why}");
+        let rotation = usize::from(!candidates.is_empty());
+        candidates.rotate_left(rotation);
+    }
+}
+
+#[test]
+fn a_first_leader_is_the_newest_then_the_longest_ready_then_the_first_by_name() {
+    let longer = |name: &str| with(pod(name), |pod| pod.ready_since = Some(now() - SignedDuration::from_secs(90)));
+    let newer = |name: &str| Candidate { revision: 2, ..pod(name) };
+    check("by name", vec![pod("b"), pod("a"), pod("c")], None, "PROMOTE a: FirstElection");
+    check("longest ready before name", vec![pod("a"), longer("b")], None, "PROMOTE b: FirstElection");
+    check("newest ReplicaSet before longest ready", vec![longer("a"), newer("b")], None, "PROMOTE b: FirstElection");
+    check("a node that is leaving comes last", vec![on(newer("a"), |node| node.leaving = true), pod("b")], None, "PROMOTE b: FirstElection");
+    check("better a leaving node than none", vec![on(pod("a"), |node| node.leaving = true)], None, "PROMOTE a: FirstElection");
+    check("nobody is ready", vec![unready("a")], None, "VACATE");
+    check("nobody is there", vec![], None, "VACATE");
+}
+
+#[test]
+fn a_leader_stays_while_it_is_as_good_as_any() {
+    let newer = Candidate { revision: 2, ..pod("b") };
+    check("though another is newer", vec![pod("a"), newer], Some("a"), "KEEP a");
+    check("though it has only just become ready", vec![with(pod("a"), |pod| pod.ready_since = Some(now())), pod("b")], Some("a"), "KEEP a");
+    check("though unready, where nobody can follow", vec![unready("a"), unready("b")], Some("a"), "KEEP a");
+    check("though terminating, where nobody can follow", vec![with(pod("a"), |pod| pod.terminating = true)], Some("a"), "KEEP a");
+    let leaving = |name: &str| on(pod(name), |node| node.leaving = true);
+    check("though its node leaves, where all do", vec![leaving("a"), leaving("b")], Some("a"), "KEEP a");
+}
+
+#[test]
+fn a_leader_is_replaced_for_a_reason() {
+    let cases: [(Candidate, &str); 9] = [
+        (unready("a"), "LeaderNotReady"),
+        (with(pod("a"), |pod| pod.terminating = true), "LeaderTerminating"),
+        (with(pod("a"), |pod| pod.finished = true), "LeaderFinished"),
+        (with(pod("a"), |pod| pod.disrupted = true), "LeaderDisrupted"),
+        (with(pod("a"), |pod| pod.excluded = true), "LeaderExcluded"),
+        (on(pod("a"), |node| node.leaving = true), "NodeLeaving"),
+        (on(pod("a"), |node| node.unreachable = true), "NodeUnreachable"),
+        (on(pod("a"), |node| node.out_of_service = true), "NodeOutOfService"),
+        (Candidate { node: NodeState::Gone, ..pod("a") }, "NodeGone"),
+    ];
+    for (leader, reason) in cases {
+        check(reason, vec![leader, pod("b")], Some("a"), &format!("PROMOTE b: {reason}"));
+    }
+    check("it is gone", vec![pod("b")], Some("a"), "PROMOTE b: LeaderGone");
+    check("another pod has its name", vec![with(pod("a"), |pod| pod.uid = "another".into()), pod("b")], Some("a"), "PROMOTE a: LeaderGone");
+}
+
+#[test]
+fn a_leader_that_must_not_lead_goes_even_where_nobody_follows() {
+    check("it has finished", vec![with(pod("a"), |pod| pod.finished = true)], Some("a"), "VACATE");
+    check("it is excluded", vec![with(pod("a"), |pod| pod.excluded = true)], Some("a"), "VACATE");
+    check("its node is excluded", vec![on(pod("a"), |node| node.excluded = true)], Some("a"), "VACATE");
+}
+
+#[test]
+fn what_is_unknown_of_a_node_speaks_against_no_pod() {
+    check("nodes may not be read", vec![Candidate { node: NodeState::Unknown, ..pod("a") }], None, "PROMOTE a: FirstElection");
+}
+
+#[test]
+fn a_labelled_pod_is_adopted_where_the_lease_names_nobody() {
+    check("one is labelled", vec![pod("a"), labelled(pod("b"))], None, "KEEP b");
+    check("of several the one of the highest term", vec![labelled(pod("a")), with(labelled(pod("b")), |pod| pod.term = Some(3))], None, "KEEP b");
+    check("not while it is unfit", vec![pod("a"), labelled(unready("b"))], None, "PROMOTE a: LeaderNotReady");
+    check("the Lease's holder before a label set by hand", vec![pod("a"), labelled(pod("b"))], Some("a"), "KEEP a");
+    check("a foreign holder is nobody", vec![pod("a"), labelled(pod("b"))], Some("stranger"), "KEEP b");
+}
+
+#[test]
+fn suspended_elections_move_nobody() {
+    let spec = json!({ "deploymentRef": { "name": "web" }, "suspend": true });
+    check_with("an unready leader stays", &spec, vec![unready("a"), pod("b")], Some("a"), "KEEP a");
+    check_with("a finished leader stays", &spec, vec![with(pod("a"), |pod| pod.finished = true), pod("b")], Some("a"), "KEEP a");
+    check_with("nobody follows a leader that is gone", &spec, vec![pod("b")], Some("a"), "FROZEN");
+}
+
+#[test]
+fn a_pod_is_not_elected_before_min_ready_seconds_and_the_group_is_looked_at_then() {
+    let just_ready = with(pod("a"), |pod| pod.ready_since = Some(now() - SignedDuration::from_secs(4)));
+    let mut observation = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![just_ready], None);
+    observation.deployment = Some(Arc::new(Deployment { min_ready_seconds: 10, ..Deployment::default() }));
+    assert_eq!(choose(&observation), (Choice::Vacate, Some(now() + SignedDuration::from_secs(6))));
+    observation.now = now() + SignedDuration::from_secs(6);
+    assert!(matches!(choose(&observation).0, Choice::Promote { .. }));
+}
+
+/// The writes of a plan that change who leads, in short.
+fn stage(observation: &Observation) -> Vec<String> {
+    let mut stage: Vec<_> = policy::plan(observation)
+        .writes
+        .iter()
+        .map(|write| match write {
+            Write::Pod(write) => format!("{} {}", write.purpose.as_str(), write.name),
+            Write::UpdateLease { record, .. } => format!("lease {} {}", record.holder, record.term),
+            Write::ListPods => "list".to_owned(),
+            other => format!("{other:?}"),
+        })
+        .collect();
+    stage.sort();
+    stage
+}
+
+fn fenced(candidate: Candidate) -> Candidate {
+    with(candidate, |pod| pod.fence = Some(1))
+}
+
+#[test]
+fn the_label_is_given_in_a_stage_of_its_own_after_it_was_taken_away() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let former = with(fenced(labelled(pod("a"))), |pod| {
+        pod.term = Some(7);
+        pod.terminating = true;
+    });
+    let mut moving = observation(&spec, vec![former.clone(), fenced(pod("b"))], Some("a"));
+    moving.memory.unfenced = Some(std::collections::BTreeSet::new());
+    moving.memory.reserved = Some(8);
+    assert_eq!(stage(&moving), ["lease b 8", "unlabel a"]);
+    // Where the former leader is gone one stage is enough, because the term was reserved with the last election.
+    let mut gone = observation(&spec, vec![fenced(pod("b"))], Some("a"));
+    gone.memory = moving.memory.clone();
+    assert_eq!(stage(&gone), ["label b", "lease b 8"]);
+    // A process that did not reserve it does not know whether it was given out: another term, and the Lease first.
+    gone.memory.reserved = None;
+    assert_eq!(stage(&gone), ["lease b 9"]);
+    // One that has not listed the pods does not know whom an earlier process may still label.
+    moving.memory = Memory::default();
+    assert_eq!(stage(&moving), ["lease b 9", "list", "unlabel a"]);
+}
+
+#[test]
+fn a_settled_group_plans_nothing_but_the_next_renewal() {
+    let leader = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(7));
+    let mut settled = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![leader, pod("b")], Some("a"));
+    let first = policy::plan(&settled);
+    let [Write::Status(status)] = &first.writes[..] else { panic!("{:?}", first.writes) };
+    let mut group = (**settled.group.as_ref().unwrap()).clone();
+    group.status = Some((**status).clone());
+    settled.group = Some(Arc::new(group));
+    let plan = policy::plan(&settled);
+    assert_eq!((plan.writes, plan.recheck), (vec![], Some(std::time::Duration::from_secs(5))));
+}
