@@ -104,6 +104,11 @@ impl Arena {
         Self { plane, namespace, client, kubeconfig, operator: None, witness }
     }
 
+    /// From now on the operator is started under this service account.
+    pub(crate) async fn use_account(&mut self, namespace: &str, account: &str) {
+        self.kubeconfig = self.plane.kubeconfig_for(namespace, account).await.unwrap();
+    }
+
     pub(crate) fn start_operator(&mut self) {
         self.operator = Some(operator(&self.plane, &self.kubeconfig, Some(&self.namespace)));
     }

@@ -86,3 +86,23 @@ async fn logs_are_json_where_asked_for() {
         assert!(line["timestamp"].is_string() && line["level"].is_string() && line["message"].is_string(), "{line}");
     }
 }
+
+/// A team that may do nothing outside of its namespace: nodes, which are of no namespace, cannot be read.
+#[tokio::test]
+async fn rights_to_one_namespace_are_enough_for_an_operator_of_one_namespace() {
+    let mut arena = Arena::without_operator("namespaced").await;
+    let namespace = &arena.namespace;
+    arena.kubectl(&["create", "serviceaccount", "team"]).await;
+    let bind = ["create", "rolebinding", "team", "--clusterrole=leadergroup-operator", &format!("--serviceaccount={namespace}:team")];
+    arena.kubectl(&bind).await;
+    let namespace = namespace.clone();
+    arena.use_account(&namespace, "team").await;
+    arena.start_operator();
+    arena.apply(&arena::web(3)).await;
+    arena.leader("web").await;
+    let (code, _) = arena.probe("readyz").await;
+    assert_eq!(code, "200");
+    let log = arena.operator().log();
+    assert!(log.contains("Watching Node is forbidden"), "{log}");
+    arena.finish().await;
+}
