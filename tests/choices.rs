@@ -1,5 +1,6 @@
 //! Who leads, case by case: the order of preference, what makes a leader go and what does not.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -69,7 +70,6 @@ fn observation(spec: &Value, candidates: Vec<Candidate>, holder: Option<&str>) -
         candidates,
         strays: Vec::new(),
         lease: lease.map(Arc::new),
-        memory: Memory::default(),
     }
 }
 
@@ -176,8 +176,8 @@ fn a_pod_is_not_elected_before_min_ready_seconds_and_the_group_is_looked_at_then
 }
 
 /// The writes of a plan that change who leads, in short.
-fn stage(observation: &Observation) -> Vec<String> {
-    let mut stage: Vec<_> = policy::plan(observation)
+fn stage(observation: &Observation, memory: &Memory) -> Vec<String> {
+    let mut stage: Vec<_> = policy::plan(observation, memory)
         .writes
         .iter()
         .map(|write| match write {
@@ -202,31 +202,28 @@ fn the_label_is_given_in_a_stage_of_its_own_after_it_was_taken_away() {
         pod.term = Some(7);
         pod.terminating = true;
     });
-    let mut moving = observation(&spec, vec![former.clone(), fenced(pod("b"))], Some("a"));
-    moving.memory.unfenced = Some(std::collections::BTreeSet::new());
-    moving.memory.reserved = Some(8);
-    assert_eq!(stage(&moving), ["lease b 8", "unlabel a"]);
+    let moving = observation(&spec, vec![former, fenced(pod("b"))], Some("a"));
+    let mut memory = Memory { unfenced: Some(BTreeSet::new()), reserved: Some(8), ..Memory::default() };
+    assert_eq!(stage(&moving, &memory), ["lease b 8", "unlabel a"]);
     // Where the former leader is gone one stage is enough, because the term was reserved with the last election.
-    let mut gone = observation(&spec, vec![fenced(pod("b"))], Some("a"));
-    gone.memory = moving.memory.clone();
-    assert_eq!(stage(&gone), ["label b", "lease b 8"]);
+    let gone = observation(&spec, vec![fenced(pod("b"))], Some("a"));
+    assert_eq!(stage(&gone, &memory), ["label b", "lease b 8"]);
     // A process that did not reserve it does not know whether it was given out: another term, and the Lease first.
-    gone.memory.reserved = None;
-    assert_eq!(stage(&gone), ["lease b 9"]);
+    memory.reserved = None;
+    assert_eq!(stage(&gone, &memory), ["lease b 9"]);
     // One that has not listed the pods does not know whom an earlier process may still label.
-    moving.memory = Memory::default();
-    assert_eq!(stage(&moving), ["lease b 9", "list", "unlabel a"]);
+    assert_eq!(stage(&moving, &Memory::default()), ["lease b 9", "list", "unlabel a"]);
 }
 
 #[test]
 fn a_settled_group_plans_nothing_but_the_next_renewal() {
     let leader = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(7));
     let mut settled = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![leader, pod("b")], Some("a"));
-    let first = policy::plan(&settled);
+    let first = policy::plan(&settled, &Memory::default());
     let [Write::Status(status)] = &first.writes[..] else { panic!("{:?}", first.writes) };
     let mut group = (**settled.group.as_ref().unwrap()).clone();
     group.status = Some((**status).clone());
     settled.group = Some(Arc::new(group));
-    let plan = policy::plan(&settled);
+    let plan = policy::plan(&settled, &Memory::default());
     assert_eq!((plan.writes, plan.recheck), (vec![], Some(std::time::Duration::from_secs(5))));
 }

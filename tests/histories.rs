@@ -96,7 +96,6 @@ impl World {
             candidates: candidates.collect(),
             strays: Vec::new(),
             lease: self.lease.clone().map(Arc::new),
-            memory: self.memory.clone(),
         }
     }
 
@@ -152,7 +151,7 @@ impl World {
     /// One stage of the operator, with answers lost as often as `lossy` says.
     fn operate(&mut self, lossy: usize) -> Plan {
         let observation = self.observe();
-        let plan = policy::plan(&observation);
+        let plan = policy::plan(&observation, &self.memory);
         plan.writes.iter().for_each(|write| self.memory.sending(write));
         let mut writes = plan.writes.clone();
         for end in (1..writes.len()).rev() {
@@ -377,7 +376,8 @@ fn a_settled_group_is_applied_once_and_not_again() {
     let owned =
         Deployment { uid: "deployment".into(), generation: 1, controller: Some(Controller { uid: "group".into(), group: None }), ..Deployment::default() };
     observation.deployment = Some(Arc::new(owned.clone()));
-    let applies = |observation: &Observation| policy::plan(observation).writes.iter().any(|write| matches!(write, Write::ApplyDeployment { .. }));
+    let applies =
+        |observation: &Observation| policy::plan(observation, &world.memory).writes.iter().any(|write| matches!(write, Write::ApplyDeployment { .. }));
     assert!(!applies(&observation));
     observation.now = observation.now.checked_add(SignedDuration::from_secs(2)).unwrap();
     observation.deployment = Some(Arc::new(Deployment { generation: 2, ..owned }));

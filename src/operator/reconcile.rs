@@ -67,12 +67,12 @@ pub(super) async fn reconcile(context: &Context, key: &Key, keep: &mut Keep) -> 
     let mut wrote = false;
     let mut ended = Ended::Settled(Some(Duration::ZERO));
     for _ in 0..STAGES {
-        let Some(observation) = context.store.observe(key, &keep.memory) else {
+        let Some(observation) = context.store.observe(key) else {
             keep.name_leader(context, None);
             return Ended::Gone;
         };
         keep.look(context, &observation);
-        let Plan { writes, recheck } = policy::plan(&observation);
+        let Plan { writes, recheck } = policy::plan(&observation, &keep.memory);
         if writes.is_empty() {
             ended = Ended::Settled(recheck);
             break;

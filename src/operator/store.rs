@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::slim::ReplicaSet;
 use crate::api::LeaderGroup;
 use crate::names;
+use crate::policy::objects;
 use crate::policy::observation::{Candidate, Deployment, Lease, Node, NodeState, Observation, Pod};
-use crate::policy::{Memory, objects};
 
 /// Namespace and name.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -372,7 +372,7 @@ impl Store {
     }
 
     /// Everything that a plan for this group depends on; `None` where neither the group nor a trace of it is left.
-    pub(super) fn observe(&self, key: &Key, memory: &Memory) -> Option<Observation> {
+    pub(super) fn observe(&self, key: &Key) -> Option<Observation> {
         let tables = self.lock();
         let group = tables.groups.get(key).cloned();
         let deployment = group.as_ref().and_then(|group| tables.deployments.get(&key.sibling(objects::deployment_name(group)))).cloned();
@@ -396,7 +396,6 @@ impl Store {
             candidates,
             strays,
             lease,
-            memory: memory.clone(),
         })
     }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::memory::Memory;
 use crate::api::LeaderGroup;
 
 /// Everything that a plan for one group depends on.
@@ -26,7 +25,6 @@ pub struct Observation {
     /// Pods that say they are members of this group but do not belong to its Deployment.
     pub strays: Vec<Arc<Pod>>,
     pub lease: Option<Arc<Lease>>,
-    pub memory: Memory,
 }
 
 /// A pod of the group, with what is known of its ReplicaSet and node.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::leader::{self, Choice};
-use super::memory::Applied;
+use super::memory::{Applied, Memory};
 use super::objects;
 use super::observation::{Lease, Observation, Pod};
 use super::status;
@@ -28,8 +28,8 @@ pub struct Plan {
     pub recheck: Option<Duration>,
 }
 
-/// Plans the next stage for one group.
-pub fn plan(observation: &Observation) -> Plan {
+/// Plans the next stage for one group, from what was observed and what this process remembers.
+pub fn plan(observation: &Observation, memory: &Memory) -> Plan {
     let Some(group) = &observation.group else {
         return Plan { writes: forget(observation), recheck: None };
     };
@@ -37,8 +37,8 @@ pub fn plan(observation: &Observation) -> Plan {
         // On its way out: nothing is made anew, and the traces are cleaned when it is gone.
         return Plan::default();
     }
-    let obstacle = verdict::obstacle(observation);
-    let mut plan = Planner { observation, group, writes: Vec::new(), recheck: None };
+    let obstacle = verdict::obstacle(observation, memory);
+    let mut plan = Planner { observation, memory, group, writes: Vec::new(), recheck: None };
     if !obstacle.as_ref().is_some_and(|obstacle| obstacle.blocks) {
         plan.deployment();
         plan.election();
@@ -73,6 +73,7 @@ fn pod_write(pod: &Pod, key: &str, purpose: PodPurpose, desired: PodMarks) -> Po
 
 struct Planner<'a> {
     observation: &'a Observation,
+    memory: &'a Memory,
     group: &'a Arc<LeaderGroup>,
     writes: Vec<Write>,
     recheck: Option<Timestamp>,
@@ -96,7 +97,7 @@ impl Planner<'_> {
         if deployment.terminating {
             return;
         }
-        let applied = self.observation.memory.applied.as_ref();
+        let applied = self.memory.applied.as_ref();
         let current = applied.is_some_and(|applied| {
             let Applied { deployment_uid, deployment_generation, group_generation: generation, at: _ } = applied;
             *deployment_uid == deployment.uid && *deployment_generation == deployment.generation && *generation == group_generation
@@ -152,7 +153,7 @@ impl Planner<'_> {
             return;
         }
         let nobody = BTreeSet::new();
-        let unfenced = self.observation.memory.unfenced.as_ref();
+        let unfenced = self.memory.unfenced.as_ref();
         if unfenced.is_none() {
             self.writes.push(Write::ListPods);
         }
@@ -182,7 +183,7 @@ impl Planner<'_> {
         let recorded = self.observation.lease.as_deref().and_then(|lease| lease.term);
         let reported = self.group.status.as_ref().map(|status| status.term);
         let marked = self.observation.candidates.iter().map(|it| &it.pod).chain(&self.observation.strays).filter_map(|pod| pod.term);
-        recorded.into_iter().chain(reported).chain(marked).max().unwrap_or(0).max(self.observation.memory.term)
+        recorded.into_iter().chain(reported).chain(marked).max().unwrap_or(0).max(self.memory.term)
     }
 
     /// The term of `leader`, its own while its leadership lasts, and whether it may be given out: whether no crash and no
@@ -195,7 +196,7 @@ impl Planner<'_> {
             return (known, recorded);
         }
         let reserved = lease.and_then(|lease| lease.reserved_term);
-        match self.observation.memory.reserved {
+        match self.memory.reserved {
             // Reserved by this process and not given out since: the Lease need not be written first.
             Some(own) if reserved == Some(own) && own > known => (own, true),
             // Another process may have given out the reserved one, and a Lease that is gone may have reserved one.
@@ -297,7 +298,7 @@ impl Planner<'_> {
         if moving && obstacle.is_none() {
             return;
         }
-        let status = status::status(self.observation, self.group, obstacle);
+        let status = status::status(self.observation, self.memory, self.group, obstacle);
         if self.group.status.as_ref() != Some(&status) {
             self.writes.push(Write::Status(Box::new(status)));
         }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::leader::{self, Choice};
+use super::memory::Memory;
 use super::objects;
 use super::observation::{Candidate, Lease, Observation};
 use super::standing::{self, Standing};
@@ -22,7 +23,7 @@ struct Finding {
     message: String,
 }
 
-pub(super) fn status(observation: &Observation, group: &LeaderGroup, obstacle: Option<&Obstacle>) -> LeaderGroupStatus {
+pub(super) fn status(observation: &Observation, memory: &Memory, group: &LeaderGroup, obstacle: Option<&Obstacle>) -> LeaderGroupStatus {
     let former = group.status.clone().unwrap_or_default();
     let lease = observation.lease.as_deref();
     let labelled = labelled(observation, group);
@@ -31,7 +32,7 @@ pub(super) fn status(observation: &Observation, group: &LeaderGroup, obstacle: O
         || former.last_transition.clone(),
         |leader| match &former.last_transition {
             Some(last) if former.leader.as_ref().is_some_and(|before| before.term == leader.term) => Some(last.clone()),
-            _ => Some(transition_to(leader, lease, observation)),
+            _ => Some(transition_to(leader, lease, memory)),
         },
     );
     let min_ready_seconds = observation.deployment.as_ref().map_or(0, |deployment| deployment.min_ready_seconds);
@@ -79,8 +80,8 @@ fn leader_of(candidate: &Candidate, lease: Option<&Lease>, former: Option<&Leade
     })
 }
 
-fn transition_to(leader: &Leader, lease: Option<&Lease>, observation: &Observation) -> Transition {
-    let gap = observation.memory.gap.filter(|(term, _)| *term == leader.term).map(|(_, gap)| gap);
+fn transition_to(leader: &Leader, lease: Option<&Lease>, memory: &Memory) -> Transition {
+    let gap = memory.gap.filter(|(term, _)| *term == leader.term).map(|(_, gap)| gap);
     Transition {
         from: lease.and_then(|lease| lease.previous_holder.as_deref()).map(str::to_owned),
         to: leader.pod_name.clone(),

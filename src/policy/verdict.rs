@@ -1,5 +1,6 @@
 //! What stands in the way of a group: each obstacle has one cause, one reason and one message that says what to do.
 
+use super::memory::Memory;
 use super::objects;
 use super::observation::{Controller, Observation};
 use crate::api::LeaderGroup;
@@ -16,7 +17,7 @@ pub(super) struct Obstacle {
 }
 
 /// The gravest obstacle, if any.
-pub(super) fn obstacle(observation: &Observation) -> Option<Obstacle> {
+pub(super) fn obstacle(observation: &Observation, memory: &Memory) -> Option<Obstacle> {
     let group = observation.group.as_ref()?;
     let key = &group.spec.leader_label.key;
     let deployment_name = objects::deployment_name(group);
@@ -47,7 +48,7 @@ pub(super) fn obstacle(observation: &Observation) -> Option<Obstacle> {
             format!("Lease {} exists, is held by {holder} and is not this group's; name another in lease.name, or delete it", lease.name),
         );
     }
-    if let Some(trouble) = &observation.memory.trouble {
+    if let Some(trouble) = &memory.trouble {
         return Some(Obstacle { reason: trouble.reason, message: trouble.message.clone(), stalled: true, blocks: false });
     }
     match &observation.deployment {
