@@ -208,12 +208,16 @@ impl Keep {
         let PodWrite { name, uid, purpose, observed, desired, .. } = write;
         let pod = Some((&**name, &**uid));
         let recorded = observation.lease.as_ref().and_then(|lease| lease.holder_uid.as_deref()) == Some(&**uid);
+        // A leadership that the status tells of already is not another one because its marks were lost.
+        let reported = group.status.as_ref().and_then(|status| status.leader.as_ref());
+        let known = observed.term == desired.term || reported.is_some_and(|leader| *leader.pod_uid == **uid && Some(leader.term) == desired.term);
         match purpose {
             PodPurpose::Label if observed.term == desired.term && observed.label == desired.label => {}
-            PodPurpose::Label if observed.term == desired.term => {
+            PodPurpose::Label if known => {
                 context.metrics.label_repairs.inc();
-                info!(namespace = %observation.namespace, name = %observation.name, pod = %name, "Leader label was put back");
-                announce(context, group, true, "LabelRepaired", "Repair", format!("pod {name} leads, and had lost its label {}; it was put back", write.key), pod);
+                let lost = if observed.label == desired.label { format!("annotation {}", crate::names::ANNOTATION_TERM) } else { format!("label {}", write.key) };
+                info!(namespace = %observation.namespace, name = %observation.name, pod = %name, lost, "Mark of the leader was put back");
+                announce(context, group, true, "LabelRepaired", "Repair", format!("pod {name} leads, and had lost its {lost}; it was put back"), pod);
             }
             PodPurpose::Label => {
                 let PodMarks { term, .. } = desired;
