@@ -12,7 +12,7 @@ use crate::api::LeaderGroup;
 use crate::clock::{self, Moment};
 use crate::metrics::{CONTROLLER, LeaderLabels, ReasonLabels, ReconcileLabels, WriteLabels};
 use crate::policy::leader;
-use crate::policy::memory::{Applied, Memory, Trouble};
+use crate::policy::memory::{Applied, Memory, Refused, Trouble};
 use crate::policy::observation::Observation;
 use crate::policy::standing::{self, Standing};
 use crate::policy::write::{LeasePurpose, PodMarks, PodPurpose, PodWrite, Write};
@@ -162,6 +162,7 @@ impl Keep {
             Effect::Listed(pods) => self.memory.listed(pods),
             Effect::Applied { uid, generation } => {
                 self.memory.trouble = None;
+                self.memory.refused = None;
                 let group_generation = observation.group.as_ref().and_then(|group| group.metadata.generation).unwrap_or_default();
                 self.memory.applied = Some(Applied { deployment_uid: uid, deployment_generation: generation, group_generation, at: clock::now() });
             }
@@ -264,6 +265,14 @@ impl Keep {
                 };
                 warn!(namespace = %observation.namespace, name = %observation.name, code, "API server refused {what}: {message}");
                 self.memory.trouble = Some(Trouble { reason, message: format!("the API server refused {what}: {message}").chars().take(2048).collect() });
+                if reason == "DeploymentRefused" {
+                    let group_generation = observation.group.as_ref().and_then(|group| group.metadata.generation).unwrap_or_default();
+                    let before = self.memory.refused.as_ref().filter(|refused| refused.group_generation == group_generation);
+                    let times = before.map_or(0, |refused| refused.times.saturating_add(1));
+                    self.memory.refused = Some(Refused { group_generation, at: clock::now(), times });
+                    // The plan waits with the Deployment alone: the election goes on.
+                    return None;
+                }
                 Some(None)
             }
             Failure::Unknown(_) => Some(None),
