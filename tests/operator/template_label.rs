@@ -72,7 +72,13 @@ async fn a_template_that_carries_the_label_is_reported_and_all_pods_but_one_are_
     assert!(message.contains("the pod template of Deployment app carries the label role"), "{message}");
     arena.condition("web", "Ready", "False", "TemplateCarriesLabel").await;
     arena.condition("web", "Available", "True", "LeaderReady").await;
-    let leader = arena.group("web").await.status.unwrap().leader.unwrap();
+    // While something stalls the group its status is written during the election, too.
+    let leader = arena
+        .until("a leader in the status", async || {
+            let status = arena.group("web").await.status.unwrap();
+            status.leader.clone().ok_or_else(|| serde_json::to_string(&status).unwrap())
+        })
+        .await;
     let labelled = || async { arena.labelled().await.iter().filter_map(ResourceExt::uid).collect::<Vec<_>>() };
     arena
         .until("one pod carries the label", async || {
