@@ -11,6 +11,9 @@ use serde_json::Value;
 
 use super::schema;
 
+/// What the API server accepts as the name of an object.
+const OBJECT_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
 /// What a user asks for: which Deployment's pods are the candidates, which Lease records the election, and which
 /// label the leader carries.
 #[derive(CustomResource, Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -126,6 +129,7 @@ pub struct DeploymentRef {
     /// The Deployment's name.
     #[schemars(
         length(min = 1, max = 253),
+        extend("pattern" = OBJECT_NAME),
         extend("x-kubernetes-validations" = [{ "rule": "self == oldSelf", "message": "`deploymentRef.name` may not be changed: create another LeaderGroup" }])
     )]
     pub name: String,
@@ -140,7 +144,7 @@ pub struct DeploymentRef {
 pub struct LeaseSpec {
     /// The Lease's name. Default: the group's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), extend("pattern" = OBJECT_NAME))]
     pub name: Option<String>,
     /// Seconds that a reader of the Lease waits after the last renewal before it takes the leader for lost.
     #[serde(default = "default_lease_duration")]
@@ -178,13 +182,19 @@ pub struct LeaderLabel {
     /// The label's key.
     #[serde(default = "default_label_key")]
     #[schemars(
-        length(min = 1, max = 316),
+        length(min = 1, max = 317),
         extend(
             "pattern" = "^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
-            "x-kubernetes-validations" = [{
-                "rule": "!self.startsWith('leadergroup.io/') && self != 'pod-template-hash'",
-                "message": "`leaderLabel.key` must not start with 'leadergroup.io/' nor be 'pod-template-hash': those are set by controllers"
-            }]
+            "x-kubernetes-validations" = [
+                {
+                    "rule": "!self.startsWith('leadergroup.io/') && self != 'pod-template-hash'",
+                    "message": "`leaderLabel.key` must not start with 'leadergroup.io/' nor be 'pod-template-hash': those are set by controllers"
+                },
+                {
+                    "rule": "self.indexOf('/') <= 253",
+                    "message": "`leaderLabel.key` must have no prefix or a prefix of no more than 253 characters"
+                }
+            ]
         )
     )]
     pub key: String,

@@ -14,7 +14,7 @@ use crate::api::LeaderGroup;
 use crate::clock::{self, Moment};
 use crate::metrics::{CONTROLLER, LeaderLabels, ReasonLabels, ReconcileLabels, WriteLabels};
 use crate::policy::leader;
-use crate::policy::memory::{Applied, Memory, Trouble};
+use crate::policy::memory::{Applied, Memory, Refused, Trouble};
 use crate::policy::observation::Observation;
 use crate::policy::standing::{self, Standing};
 use crate::policy::write::{LeasePurpose, PodMarks, PodPurpose, PodWrite, Write};
@@ -171,6 +171,7 @@ impl Keep {
             Effect::Listed(pods) => self.memory.listed(pods),
             Effect::Applied { uid, generation } => {
                 self.memory.trouble = None;
+                self.memory.refused = None;
                 let group_generation = observation.group.as_ref().and_then(|group| group.metadata.generation).unwrap_or_default();
                 self.memory.applied = Some(Applied { deployment_uid: uid, deployment_generation: generation, group_generation, at: clock::now() });
             }
@@ -220,20 +221,17 @@ impl Keep {
         let PodWrite { name, uid, purpose, observed, desired, .. } = write;
         let pod = Some((&**name, &**uid));
         let recorded = observation.lease.as_ref().and_then(|lease| lease.holder_uid.as_deref()) == Some(&**uid);
+        // A leadership that the status tells of already is not another one because its marks were lost.
+        let reported = group.status.as_ref().and_then(|status| status.leader.as_ref());
+        let known = observed.term == desired.term || reported.is_some_and(|leader| *leader.pod_uid == **uid && Some(leader.term) == desired.term);
         match purpose {
             PodPurpose::Label if observed.term == desired.term && observed.label == desired.label => {}
-            PodPurpose::Label if observed.term == desired.term => {
+            PodPurpose::Label if known => {
                 context.metrics.label_repairs.inc();
-                info!(namespace = %observation.namespace, name = %observation.name, pod = %name, "Leader label was put back");
-                announce(
-                    context,
-                    group,
-                    true,
-                    "LabelRepaired",
-                    "Repair",
-                    format!("pod {name} leads, and had lost its label {}; it was put back", write.key),
-                    pod,
-                );
+                let lost =
+                    if observed.label == desired.label { format!("annotation {}", crate::names::ANNOTATION_TERM) } else { format!("label {}", write.key) };
+                info!(namespace = %observation.namespace, name = %observation.name, pod = %name, lost, "Mark of the leader was put back");
+                announce(context, group, true, "LabelRepaired", "Repair", format!("pod {name} leads, and had lost its {lost}; it was put back"), pod);
             }
             PodPurpose::Label => {
                 let PodMarks { term, .. } = desired;
@@ -285,6 +283,14 @@ impl Keep {
                 };
                 warn!(namespace = %observation.namespace, name = %observation.name, code, "API server refused {what}: {message}");
                 self.memory.trouble = Some(Trouble { reason, message: format!("the API server refused {what}: {message}").chars().take(2048).collect() });
+                if reason == "DeploymentRefused" {
+                    let group_generation = observation.group.as_ref().and_then(|group| group.metadata.generation).unwrap_or_default();
+                    let before = self.memory.refused.as_ref().filter(|refused| refused.group_generation == group_generation);
+                    let times = before.map_or(0, |refused| refused.times.saturating_add(1));
+                    self.memory.refused = Some(Refused { group_generation, at: clock::now(), times });
+                    // The plan waits with the Deployment alone: the election goes on.
+                    return false;
+                }
                 true
             }
             Failure::Throttled(_) | Failure::Unknown(_) => true,

@@ -360,10 +360,9 @@ impl Kind for Deployment {
     fn read(metadata: Metadata<Managers>, spec: DeploymentSpec, status: DeploymentStatus) -> Self {
         let expressions = spec.selector.match_expressions.iter().flatten().map(|expression| expression.key.as_str());
         let selector_keys = spec.selector.match_labels.iter().flatten().map(|(key, _)| key.as_str()).chain(expressions);
-        let replicas_applied =
-            metadata.managed_fields.0.iter().any(|manager| {
-                manager.manager == names::FIELD_MANAGER && manager.operation == "Apply" && manager.fields.pointer("/f:spec/f:replicas").is_some()
-            });
+        let owners = || metadata.managed_fields.0.iter().filter(|manager| manager.fields.pointer("/f:spec/f:replicas").is_some());
+        let ours = |manager: &Manager| manager.manager == names::FIELD_MANAGER && manager.operation == "Apply";
+        let replicas_applied = owners().next().is_some() && owners().all(ours);
         Deployment {
             resource_version: metadata.version(),
             generation: metadata.generation,

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::observation::Observation;
 use super::write::Write;
@@ -21,6 +21,8 @@ pub struct Memory {
     pub reserved: Option<i64>,
     /// The last apply of the owned Deployment.
     pub applied: Option<Applied>,
+    /// The last apply of the owned Deployment, where the API server refused it.
+    pub refused: Option<Refused>,
     /// A write that the API server refused for a reason that the user has to know.
     pub trouble: Option<Trouble>,
     /// How long the group was without a leader before a term, where all of it was seen.
@@ -34,6 +36,22 @@ pub struct Applied {
     pub deployment_generation: i64,
     pub group_generation: i64,
     pub at: Timestamp,
+}
+
+/// A refused apply: the same one is tried again after a growing wait, which an election does not share.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Refused {
+    pub group_generation: i64,
+    pub at: Timestamp,
+    /// How often in a row.
+    pub times: u32,
+}
+
+impl Refused {
+    /// How long to wait before the next try.
+    pub fn wait(&self) -> SignedDuration {
+        SignedDuration::from_secs(1 << self.times.min(6))
+    }
 }
 
 /// A refused write.

@@ -33,7 +33,7 @@ pub fn owner_reference(group: &LeaderGroup) -> OwnerReference {
     }
 }
 
-/// The owned Deployment as server-side apply takes it: what the user wrote, the group's label, and nothing else.
+/// The owned Deployment as server-side apply takes it: what the user wrote, the group's label, and a strategy.
 pub fn deployment(group: &LeaderGroup, template: &DeploymentTemplate, uid: Option<&str>) -> Value {
     let name = group.metadata.name.as_deref().unwrap_or_default();
     let mut pods = template.template.clone();
@@ -54,9 +54,7 @@ pub fn deployment(group: &LeaderGroup, template: &DeploymentTemplate, uid: Optio
             spec.insert(field.into(), json!(number));
         }
     }
-    if let Some(strategy) = &template.strategy {
-        spec.insert("strategy".into(), strategy.clone());
-    }
+    spec.insert("strategy".into(), strategy(template.strategy.as_ref()));
 
     let mut metadata = json!({
         "name": name,
@@ -67,6 +65,23 @@ pub fn deployment(group: &LeaderGroup, template: &DeploymentTemplate, uid: Optio
         metadata["uid"] = json!(uid);
     }
     json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec })
+}
+
+/// The strategy, spelled out. What the API server fills in by itself nobody owns, so it would stay behind when the
+/// strategy becomes `Recreate`, which the API server then refuses.
+fn strategy(wanted: Option<&Value>) -> Value {
+    let mut strategy = wanted.cloned().unwrap_or_else(|| json!({}));
+    let type_ = strategy.get("type").cloned().unwrap_or_else(|| json!("RollingUpdate"));
+    if type_ == "RollingUpdate" {
+        let rolling_update = object_at(&mut strategy, "rollingUpdate");
+        for field in ["maxSurge", "maxUnavailable"] {
+            if rolling_update.get(field).is_none() {
+                rolling_update[field] = json!("25%");
+            }
+        }
+    }
+    strategy["type"] = type_;
+    strategy
 }
 
 /// The Lease's record where `pod` leads in `term`. Within a term the time of acquisition is kept.

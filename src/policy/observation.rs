@@ -149,7 +149,7 @@ pub struct Deployment {
     pub template_label_keys: Vec<Box<str>>,
     pub min_ready_seconds: i32,
     pub replicas: i32,
-    /// Whether our apply owns `spec.replicas`.
+    /// Whether our apply, and nobody else, owns `spec.replicas`.
     pub replicas_applied: bool,
     pub observed_generation: i64,
     /// Every pod is of the newest revision and available, and no old one is left.

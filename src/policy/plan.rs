@@ -90,6 +90,11 @@ impl Planner<'_> {
         let name = objects::deployment_name(self.group).to_owned();
         let group_generation = self.group.metadata.generation.unwrap_or_default();
         let deployment = self.observation.deployment.as_deref();
+        // What was refused is tried again when the group says something else, or now and then: a quota may have grown.
+        let refused = self.memory.refused.as_ref().filter(|refused| refused.group_generation == group_generation);
+        if refused.is_some_and(|refused| self.too_early(refused.at, refused.wait())) {
+            return;
+        }
         let Some(deployment) = deployment else {
             self.writes.push(Write::ApplyDeployment { name, uid: None, body: objects::deployment(self.group, template, None) });
             return;
@@ -107,11 +112,7 @@ impl Planner<'_> {
         }
         // A drift that comes back at once is somebody else's controller: it is corrected, but not in a race.
         let drifted = applied.filter(|applied| applied.deployment_uid == deployment.uid && applied.group_generation == group_generation);
-        if let Some(next) = drifted.and_then(|applied| applied.at.checked_add(BETWEEN_APPLIES).ok())
-            && next > self.observation.now
-            && next.duration_since(self.observation.now) <= BETWEEN_APPLIES
-        {
-            self.look_again(next);
+        if drifted.is_some_and(|applied| self.too_early(applied.at, BETWEEN_APPLIES)) {
             return;
         }
         self.writes.push(if template.replicas.is_none() && deployment.replicas_applied {
@@ -121,6 +122,16 @@ impl Planner<'_> {
             let body = objects::deployment(self.group, template, Some(&deployment.uid));
             Write::ApplyDeployment { name, uid: Some(deployment.uid.clone()), body }
         });
+    }
+
+    /// Whether less than `wait` has passed since `last`; then it is looked at again in time. A clock that was set back
+    /// makes no wait longer.
+    fn too_early(&mut self, last: Timestamp, wait: SignedDuration) -> bool {
+        let next = last.checked_add(wait).ok().filter(|next| *next > self.observation.now && next.duration_since(self.observation.now) <= wait);
+        if let Some(next) = next {
+            self.look_again(next);
+        }
+        next.is_some()
     }
 
     /// The Lease and the pods.

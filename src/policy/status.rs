@@ -26,7 +26,8 @@ struct Finding {
 pub(super) fn status(observation: &Observation, memory: &Memory, group: &LeaderGroup, obstacle: Option<&Obstacle>) -> LeaderGroupStatus {
     let former = group.status.clone().unwrap_or_default();
     let lease = observation.lease.as_deref();
-    let labelled = labelled(observation, group);
+    // Where another group leads the pods the label is that group's.
+    let labelled = labelled(observation, group).filter(|_| observation.rival.is_none());
     let leader = labelled.and_then(|candidate| leader_of(candidate, lease, former.leader.as_ref(), observation.now));
     let last_transition = leader.as_ref().map_or_else(
         || former.last_transition.clone(),

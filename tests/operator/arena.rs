@@ -187,11 +187,11 @@ impl Arena {
 
     pub(crate) async fn leader_where(&self, group: &str, what: &str, wanted: impl Fn(&Pod) -> bool) -> Pod {
         self.until(what, async || {
-            let object = self.group(group).await;
+            let object = self.api::<LeaderGroup>().get_opt(group).await.unwrap().ok_or("the group does not exist")?;
             let status = object.status.unwrap_or_default();
             let leader = status.leader.clone().ok_or_else(|| format!("no leader in status {}", json!(status)))?;
             let pod = self.api::<Pod>().get_opt(&leader.pod_name).await.unwrap().ok_or("the leader in status does not exist")?;
-            let lease = self.lease(status.lease_name.as_deref().unwrap_or(group)).await;
+            let lease = self.api::<Lease>().get_opt(status.lease_name.as_deref().unwrap_or(group)).await.unwrap().ok_or("the Lease does not exist")?;
             let ready = status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
             let term = pod.annotations().get("leadergroup.io/term").cloned();
             let labelled = pod.labels().get(&object.spec.leader_label.key) == Some(&object.spec.leader_label.value);

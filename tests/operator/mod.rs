@@ -1,9 +1,17 @@
 //! The operator's binary on the real control plane, under the ClusterRole that is shipped. Each test has a namespace of its
 //! own, waits on conditions, and ends by asking its witness whether two pods ever carried the label at once.
 
+mod admission;
 pub(crate) mod arena;
 mod at_rest;
+mod conflicts;
+mod deletion;
+mod drift;
 mod elections;
+mod kubectl;
+mod looks;
 mod outages;
+mod repairs;
 mod runtime;
+mod template_label;
 mod witness;
