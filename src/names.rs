@@ -15,6 +15,11 @@ pub const ANNOTATION_FENCE: &str = "leadergroup.io/fence";
 /// On a pod that the operator wrote to: `GROUP/LABEL-KEY`. It tells what to clean where the group is gone.
 pub const ANNOTATION_MEMBER_OF: &str = "leadergroup.io/member-of";
 
+/// On a pod, by whoever wants to say which pod a smaller ReplicaSet should delete last (KEP-2255).
+pub const ANNOTATION_DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+/// On the leader's pod: its deletion cost before it was raised; empty where it had none.
+pub const ANNOTATION_FORMER_DELETION_COST: &str = "leadergroup.io/former-deletion-cost";
+
 /// On the Lease: the uid of the pod that its holder names.
 pub const ANNOTATION_HOLDER_UID: &str = "leadergroup.io/holder-uid";
 /// On the Lease: a term that may be given out before the Lease names its holder, so that a failover need not wait for it.

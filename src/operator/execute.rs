@@ -287,12 +287,13 @@ fn lease_body(observation: &Observation, record: &Record, label: bool) -> Value 
 }
 
 fn is_as_observed(pod: &Pod, write: &PodWrite) -> bool {
-    let PodMarks { label, term, fence, member_of } = &write.observed;
+    let PodMarks { label, term, fence, member_of, cost } = &write.observed;
     pod.uid == write.uid
         && pod.labels.get(&write.key) == label.as_deref()
         && pod.term == *term
         && pod.fence == *fence
         && pod.member_of.as_deref() == member_of.as_deref()
+        && pod.cost == *cost
         && pod.has_annotations == write.has_annotations
 }
 
@@ -305,10 +306,13 @@ fn pod_patch(write: &PodWrite) -> Value {
     if observed.label.is_some() || desired.label.is_some() {
         operations.push(json!({ "op": "test", "path": label_path, "value": observed.label }));
     }
+    let text = |value: &Option<Box<str>>| value.as_deref().map(str::to_owned);
     let annotations = [
         (names::ANNOTATION_FENCE, observed.fence.map(|it| it.to_string()), desired.fence.map(|it| it.to_string())),
         (names::ANNOTATION_TERM, observed.term.map(|it| it.to_string()), desired.term.map(|it| it.to_string())),
         (names::ANNOTATION_MEMBER_OF, observed.member_of.clone(), desired.member_of.clone()),
+        (names::ANNOTATION_DELETION_COST, text(&observed.cost.now), text(&desired.cost.now)),
+        (names::ANNOTATION_FORMER_DELETION_COST, text(&observed.cost.former), text(&desired.cost.former)),
     ];
     if *has_annotations {
         let fence = format!("/metadata/annotations/{}", escape(names::ANNOTATION_FENCE));

@@ -8,6 +8,7 @@ mod groups;
 mod reconcile;
 mod slim;
 mod store;
+mod tell;
 mod watch;
 
 use std::sync::Arc;

@@ -1,45 +1,49 @@
 //! observe → plan → execute, stage by stage, until nothing is left to do.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::Context;
-use super::announce::Announcement;
 use super::execute::{self, Effect, Failure};
 use super::store::Key;
-use crate::api::LeaderGroup;
+use super::tell;
 use crate::clock::{self, Moment};
-use crate::metrics::{CONTROLLER, LeaderLabels, ReasonLabels, ReconcileLabels, WriteLabels};
-use crate::policy::leader;
-use crate::policy::memory::{Applied, Memory, Refused, Trouble};
+use crate::metrics::{CONTROLLER, LeaderLabels, Metrics, ReconcileLabels, WriteLabels};
+use crate::policy::memory::{Applied, Memory, Trouble};
 use crate::policy::observation::Observation;
 use crate::policy::standing::{self, Standing};
-use crate::policy::write::{LeasePurpose, PodMarks, PodPurpose, PodWrite, Write};
+use crate::policy::write::Write;
 use crate::policy::{self, Plan};
 
 /// A group that is still moving after so many stages is left for a moment, for others' sake.
 const STAGES: usize = 24;
 /// How many writes of one stage are under way at once: each takes a connection.
 const AT_ONCE: usize = 16;
-/// What a new object's watch has this long to show before the group is looked at anyway.
-const UNTIL_SEEN: Duration = Duration::from_millis(500);
+
+/// A write that was put aside, what it was decided on, and what became of it.
+type Aside = (Arc<Observation>, Write, Result<Effect, Failure>);
 
 /// What one process keeps of a group between its reconciliations. Losing it is safe.
 #[derive(Debug, Default)]
 pub(super) struct Keep {
-    memory: Memory,
+    pub(super) memory: Memory,
     /// When the group was seen to lose its leader.
-    leaderless: Leaderless,
+    pub(super) leaderless: Leaderless,
+    /// The write of the owned Deployment that is under way.
+    aside: Option<JoinHandle<Aside>>,
     /// The series of the metric that names the leader.
     named: Option<LeaderLabels>,
     pub(super) failures: u32,
 }
 
 #[derive(Debug, Default)]
-enum Leaderless {
+pub(super) enum Leaderless {
     /// Not observed yet.
     #[default]
     Unknown,
@@ -61,51 +65,51 @@ pub(super) enum Ended {
     Gone,
 }
 
-/// Reconciles one group.
-pub(super) async fn reconcile(context: &Context, key: &Key, keep: &mut Keep) -> Ended {
+/// Reconciles one group. `wake` is what its task sleeps on.
+pub(super) async fn reconcile(context: &Context, key: &Key, keep: &mut Keep, wake: &Arc<Notify>) -> Ended {
     let began = Moment::now();
     let mut wrote = false;
     let mut ended = Ended::Settled(Some(Duration::ZERO));
     for _ in 0..STAGES {
-        let Some(observation) = context.store.observe(key) else {
+        keep.take_aside(context).await;
+        let Some(observation) = context.store.observe(key).map(Arc::new) else {
             keep.name_leader(context, None);
             return Ended::Gone;
         };
         keep.look(context, &observation);
         let Plan { writes, recheck } = policy::plan(&observation, &keep.memory);
+        // The Deployment is written beside everything else: a slow admission webhook of its kind must not hold up an election.
+        let (aside, writes): (Vec<_>, Vec<_>) =
+            writes.into_iter().partition(|write| matches!(write, Write::ApplyDeployment { .. } | Write::HoldReplicas { .. }));
+        if context.stopping() {
+            return Ended::Settled(None);
+        }
+        for write in aside {
+            keep.put_aside(context, &observation, write, wake.clone());
+        }
         if writes.is_empty() {
             ended = Ended::Settled(recheck);
             break;
-        }
-        if context.stopping() {
-            return Ended::Settled(None);
         }
         wrote = true;
         for write in &writes {
             keep.memory.sending(write);
         }
-        let results = {
+        let requests: Vec<_> = writes.iter().map(|write| context.perform(&observation, write)).collect();
+        let results: Vec<_> = {
             // The semaphore is never closed.
             let _permit = context.permits.acquire().await;
             context.metrics.active_workers.get_or_create(&CONTROLLER).inc();
-            let requests: Vec<_> = writes.iter().map(|write| context.executor.perform(&observation, write)).collect();
-            let results: Vec<_> = stream::iter(requests).buffered(AT_ONCE).collect().await;
+            let results = stream::iter(requests).buffered(AT_ONCE).collect().await;
             context.metrics.active_workers.get_or_create(&CONTROLLER).dec();
             results
         };
         let mut failed = false;
         let mut asked = None;
-        let mut unseen = false;
         for (write, result) in writes.iter().zip(results) {
-            let outcome = result.as_ref().map_or_else(Failure::as_str, |_| "done");
-            context.metrics.writes.get_or_create(&WriteLabels { write: execute::kind_of(write), outcome }).inc();
             match result {
-                Ok(effect) => {
-                    unseen |= matches!(effect, Effect::Created) || matches!(write, Write::ApplyDeployment { uid: None, .. });
-                    keep.done(context, &observation, write, effect, began);
-                }
+                Ok(effect) => keep.done(context, &observation, write, effect, began),
                 Err(failure) => {
-                    debug!(namespace = %key.namespace, name = %key.name, write = execute::kind_of(write), %failure, "Write was not done");
                     failed |= keep.failed(&observation, write, &failure);
                     asked = asked.max(if let Failure::Throttled(wait) = failure { wait } else { None });
                 }
@@ -113,10 +117,6 @@ pub(super) async fn reconcile(context: &Context, key: &Key, keep: &mut Keep) -> 
         }
         if failed {
             ended = Ended::Failed(asked);
-            break;
-        }
-        if unseen {
-            ended = Ended::Settled(Some(recheck.map_or(UNTIL_SEEN, |recheck| recheck.min(UNTIL_SEEN))));
             break;
         }
     }
@@ -136,6 +136,32 @@ pub(super) async fn reconcile(context: &Context, key: &Key, keep: &mut Keep) -> 
 }
 
 impl Keep {
+    /// Sends a write that nothing of the election waits for. Its task wakes the group when it is answered.
+    fn put_aside(&mut self, context: &Context, observation: &Arc<Observation>, write: Write, wake: Arc<Notify>) {
+        self.memory.applying = true;
+        let (executor, observation, metrics) = (context.executor.clone(), observation.clone(), context.metrics.clone());
+        self.aside = Some(tokio::spawn(async move {
+            let result = executor.perform(&observation, &write).await;
+            count(&metrics, &write, &result);
+            wake.notify_one();
+            (observation, write, result)
+        }));
+    }
+
+    /// Takes in what was put aside, if it is answered.
+    async fn take_aside(&mut self, context: &Context) {
+        let Some(aside) = self.aside.take_if(|aside| aside.is_finished()) else { return };
+        self.memory.applying = false;
+        // An error is a panic, which the runtime has reported: it is planned again.
+        let Ok((observation, write, result)) = aside.await else { return };
+        match result {
+            Ok(effect) => self.done(context, &observation, &write, effect, Moment::now()),
+            Err(failure) => {
+                self.failed(&observation, &write, &failure);
+            }
+        }
+    }
+
     /// Notes who leads, and since when nobody does.
     fn look(&mut self, context: &Context, observation: &Observation) {
         let serving = serving(observation);
@@ -171,7 +197,7 @@ impl Keep {
             Effect::Listed(pods) => self.memory.listed(pods),
             Effect::Applied { uid, generation } => {
                 self.memory.trouble = None;
-                self.memory.refused = None;
+                self.memory.deferred = None;
                 let group_generation = observation.group.as_ref().and_then(|group| group.metadata.generation).unwrap_or_default();
                 self.memory.applied = Some(Applied { deployment_uid: uid, deployment_generation: generation, group_generation, at: clock::now() });
             }
@@ -182,88 +208,7 @@ impl Keep {
         {
             self.memory.trouble = None;
         }
-        let Some(group) = &observation.group else { return };
-        match write {
-            Write::Pod(write) => self.tell_of_pod(context, observation, group, write, began),
-            Write::ApplyDeployment { name, uid, .. } => {
-                let former = self.memory.applied.as_ref().is_some();
-                let (reason, what) = if uid.is_none() { ("DeploymentCreated", "created") } else { ("DeploymentApplied", "brought to what the group says") };
-                if uid.is_none() || !former {
-                    debug!(namespace = %observation.namespace, name = %observation.name, "Deployment was applied");
-                }
-                if uid.is_none() {
-                    announce(context, group, false, reason, "Apply", format!("Deployment {name} was {what}"), None);
-                }
-            }
-            Write::UpdateLease { name, record, purpose, .. } => match purpose {
-                LeasePurpose::Transition if record.holder.is_empty() => {
-                    let former = record.previous_holder.as_deref().unwrap_or_default();
-                    info!(namespace = %observation.namespace, name = %observation.name, pod = former, term = record.term, "Leader was lost and nobody can follow");
-                    announce(context, group, true, "LeaderLost", "Elect", format!("pod {former} no longer leads, and no pod may follow"), None);
-                }
-                LeasePurpose::Repair => announce(context, group, true, "LeaseRepaired", "Repair", format!("Lease {name} was put right"), None),
-                LeasePurpose::Transition | LeasePurpose::Renewal => {}
-            },
-            Write::Status(status) => {
-                let ready =
-                    |conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition]| conditions.iter().find(|it| it.type_ == "Stalled").cloned();
-                let (before, after) = (group.status.as_ref().and_then(|status| ready(&status.conditions)), ready(&status.conditions));
-                if let Some(after) = after.filter(|after| after.status == "True" && before.is_none_or(|before| before.reason != after.reason)) {
-                    warn!(namespace = %observation.namespace, name = %observation.name, reason = after.reason, "{}", after.message);
-                    announce(context, group, true, &after.reason, "Reconcile", after.message.clone(), None);
-                }
-            }
-            Write::ListPods | Write::HoldReplicas { .. } | Write::CreateLease { .. } => {}
-        }
-    }
-
-    fn tell_of_pod(&mut self, context: &Context, observation: &Observation, group: &LeaderGroup, write: &PodWrite, began: Moment) {
-        let PodWrite { name, uid, purpose, observed, desired, .. } = write;
-        let pod = Some((&**name, &**uid));
-        let recorded = observation.lease.as_ref().and_then(|lease| lease.holder_uid.as_deref()) == Some(&**uid);
-        // A leadership that the status tells of already is not another one because its marks were lost.
-        let reported = group.status.as_ref().and_then(|status| status.leader.as_ref());
-        let known = observed.term == desired.term || reported.is_some_and(|leader| *leader.pod_uid == **uid && Some(leader.term) == desired.term);
-        match purpose {
-            PodPurpose::Label if observed.term == desired.term && observed.label == desired.label => {}
-            PodPurpose::Label if known => {
-                context.metrics.label_repairs.inc();
-                let lost =
-                    if observed.label == desired.label { format!("annotation {}", crate::names::ANNOTATION_TERM) } else { format!("label {}", write.key) };
-                info!(namespace = %observation.namespace, name = %observation.name, pod = %name, lost, "Mark of the leader was put back");
-                announce(context, group, true, "LabelRepaired", "Repair", format!("pod {name} leads, and had lost its {lost}; it was put back"), pod);
-            }
-            PodPurpose::Label => {
-                let PodMarks { term, .. } = desired;
-                let term = term.unwrap_or_default();
-                if let Leaderless::Since(since) = self.leaderless {
-                    self.memory.gap = Some((term, since.elapsed()));
-                    context.metrics.leaderless_seconds.observe(since.elapsed().as_secs_f64());
-                }
-                let reason = reason_of(observation, write);
-                context.metrics.election_seconds.observe(began.elapsed().as_secs_f64());
-                context.metrics.transitions.get_or_create(&ReasonLabels { reason: reason.clone() }).inc();
-                info!(namespace = %observation.namespace, name = %observation.name, pod = %name, term, reason, "Leader was elected");
-                announce(context, group, false, "LeaderElected", "Elect", format!("pod {name} leads in term {term}: {reason}"), pod);
-            }
-            PodPurpose::Unlabel if recorded || observed.term.is_some() => {
-                info!(namespace = %observation.namespace, name = %observation.name, pod = %name, term = observed.term, "Leader label was taken away");
-            }
-            PodPurpose::Unlabel => {
-                context.metrics.label_repairs.inc();
-                info!(namespace = %observation.namespace, name = %observation.name, pod = %name, "Leader label that others had set was taken away");
-                announce(
-                    context,
-                    group,
-                    true,
-                    "LabelRepaired",
-                    "Repair",
-                    format!("pod {name} does not lead, and carried the leader's label {}; it was taken away", write.key),
-                    pod,
-                );
-            }
-            PodPurpose::Seal | PodPurpose::Follow | PodPurpose::Forget => {}
-        }
+        tell::of_write(context, observation, write, self, began);
     }
 
     /// Takes in a write that was not done. `false` where the next stage can start from what has been read meanwhile.
@@ -271,30 +216,26 @@ impl Keep {
         if matches!(failure, Failure::Unknown(_)) {
             self.memory.lost(write);
         }
-        match failure {
-            Failure::Changed => !matches!(write, Write::UpdateLease { .. } | Write::Pod(_)),
-            Failure::Refused { code, message } => {
-                let (reason, what) = match write {
-                    Write::ApplyDeployment { name, .. } | Write::HoldReplicas { name, .. } => ("DeploymentRefused", format!("Deployment {name}")),
-                    Write::CreateLease { name, .. } | Write::UpdateLease { name, .. } => ("WriteRefused", format!("Lease {name}")),
-                    Write::Pod(write) => ("WriteRefused", format!("the labels of pod {}", write.name)),
-                    Write::ListPods => ("WriteRefused", "the list of pods".to_owned()),
-                    Write::Status(_) => ("WriteRefused", "the group's status".to_owned()),
-                };
-                warn!(namespace = %observation.namespace, name = %observation.name, code, "API server refused {what}: {message}");
-                self.memory.trouble = Some(Trouble { reason, message: format!("the API server refused {what}: {message}").chars().take(2048).collect() });
-                if reason == "DeploymentRefused" {
-                    let group_generation = observation.group.as_ref().and_then(|group| group.metadata.generation).unwrap_or_default();
-                    let before = self.memory.refused.as_ref().filter(|refused| refused.group_generation == group_generation);
-                    let times = before.map_or(0, |refused| refused.times.saturating_add(1));
-                    self.memory.refused = Some(Refused { group_generation, at: clock::now(), times });
-                    // The plan waits with the Deployment alone: the election goes on.
-                    return false;
-                }
-                true
-            }
-            Failure::Throttled(_) | Failure::Unknown(_) => true,
+        debug!(namespace = %observation.namespace, name = %observation.name, write = execute::kind_of(write), %failure, "Write was not done");
+        let of_deployment = matches!(write, Write::ApplyDeployment { .. } | Write::HoldReplicas { .. });
+        if let Failure::Refused { code, message } = failure {
+            let (reason, what) = match write {
+                Write::ApplyDeployment { name, .. } | Write::HoldReplicas { name, .. } => ("DeploymentRefused", format!("Deployment {name}")),
+                Write::CreateLease { name, .. } | Write::UpdateLease { name, .. } => ("WriteRefused", format!("Lease {name}")),
+                Write::Pod(write) => ("WriteRefused", format!("the labels of pod {}", write.name)),
+                Write::ListPods => ("WriteRefused", "the list of pods".to_owned()),
+                Write::Status(_) => ("WriteRefused", "the group's status".to_owned()),
+            };
+            warn!(namespace = %observation.namespace, name = %observation.name, code, "API server refused {what}: {message}");
+            self.memory.trouble = Some(Trouble { reason, message: format!("the API server refused {what}: {message}").chars().take(2048).collect() });
         }
+        if of_deployment {
+            // It waits alone: the election goes on.
+            let group_generation = observation.group.as_ref().and_then(|group| group.metadata.generation).unwrap_or_default();
+            self.memory.defer(group_generation, clock::now());
+            return false;
+        }
+        !matches!((failure, write), (Failure::Changed, Write::UpdateLease { .. } | Write::Pod(_)))
     }
 }
 
@@ -306,13 +247,15 @@ fn serving(observation: &Observation) -> Option<String> {
     observation.candidates.iter().find(|candidate| leads(candidate) && fit(candidate)).map(|candidate| candidate.pod.name.to_string())
 }
 
-/// Why the pod of this write becomes leader: as the Lease says, or as the choice said that is being carried out.
-fn reason_of(observation: &Observation, write: &PodWrite) -> String {
-    let recorded = observation.lease.as_ref().filter(|lease| lease.holder_uid.as_deref() == Some(&*write.uid) && lease.term == write.desired.term);
-    let chosen = || if let leader::Choice::Promote { reason, .. } = leader::choose(observation).0 { reason } else { "Adopted" };
-    recorded.and_then(|lease| lease.reason.as_deref()).unwrap_or_else(chosen).to_owned()
+fn count(metrics: &Metrics, write: &Write, result: &Result<Effect, Failure>) {
+    let outcome = result.as_ref().map_or_else(Failure::as_str, |_| "done");
+    metrics.writes.get_or_create(&WriteLabels { write: execute::kind_of(write), outcome }).inc();
 }
 
-fn announce(context: &Context, group: &LeaderGroup, warning: bool, reason: &str, action: &str, note: String, pod: Option<(&str, &str)>) {
-    context.announcer.announce(group, &Announcement { warning, reason, action, note, pod });
+impl Context {
+    async fn perform(&self, observation: &Observation, write: &Write) -> Result<Effect, Failure> {
+        let result = self.executor.perform(observation, write).await;
+        count(&self.metrics, write, &result);
+        result
+    }
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::names;
-use crate::policy::observation::{Controller, Deployment, Lease, Node, Pod};
+use crate::policy::observation::{Controller, DeletionCost, Deployment, Lease, Node, Pod};
 
 /// An object that is watched: its policy data, and just enough metadata for the client.
 #[derive(Clone, Debug)]
@@ -246,6 +246,10 @@ impl Kind for Pod {
             term: metadata.number(names::ANNOTATION_TERM),
             fence: metadata.number(names::ANNOTATION_FENCE),
             member_of: metadata.annotation(names::ANNOTATION_MEMBER_OF).map(Into::into),
+            cost: DeletionCost {
+                now: metadata.annotation(names::ANNOTATION_DELETION_COST).map(Into::into),
+                former: metadata.annotation(names::ANNOTATION_FORMER_DELETION_COST).map(Into::into),
+            },
             name: metadata.name.into(),
             uid: metadata.uid.into(),
         }

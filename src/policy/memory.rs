@@ -21,8 +21,12 @@ pub struct Memory {
     pub reserved: Option<i64>,
     /// The last apply of the owned Deployment.
     pub applied: Option<Applied>,
-    /// The last apply of the owned Deployment, where the API server refused it.
-    pub refused: Option<Refused>,
+    /// A write of the owned Deployment is under way.
+    pub applying: bool,
+    /// The last write of the owned Deployment, where it failed.
+    pub deferred: Option<Deferred>,
+    /// When this process made the Lease, which its watch may not show yet.
+    pub lease_created: Option<Timestamp>,
     /// A write that the API server refused for a reason that the user has to know.
     pub trouble: Option<Trouble>,
     /// How long the group was without a leader before a term, where all of it was seen.
@@ -38,16 +42,16 @@ pub struct Applied {
     pub at: Timestamp,
 }
 
-/// A refused apply: the same one is tried again after a growing wait, which an election does not share.
+/// A failed write of the Deployment: the same one is tried again after a growing wait, which an election does not share.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Refused {
+pub struct Deferred {
     pub group_generation: i64,
     pub at: Timestamp,
     /// How often in a row.
     pub times: u32,
 }
 
-impl Refused {
+impl Deferred {
     /// How long to wait before the next try.
     pub fn wait(&self) -> SignedDuration {
         SignedDuration::from_secs(1 << self.times.min(6))
@@ -81,8 +85,13 @@ impl Memory {
     /// A write that was decided on `observation` was done.
     pub fn done(&mut self, observation: &Observation, write: &Write) {
         match write {
-            // Nothing bears witness to any term: this is the beginning.
-            Write::CreateLease { record, .. } if record.term <= 1 => self.reserved = Some(record.reserved_term),
+            Write::CreateLease { record, .. } => {
+                self.lease_created = Some(observation.now);
+                if record.term <= 1 {
+                    // Nothing bears witness to any term: this is the beginning.
+                    self.reserved = Some(record.reserved_term);
+                }
+            }
             Write::UpdateLease { record, .. } => {
                 // What was reserved before may have been given out by a process that is no more.
                 let before = observation.lease.as_ref().and_then(|lease| lease.reserved_term);
@@ -95,8 +104,15 @@ impl Memory {
                     unfenced.remove(&write.uid);
                 }
             }
-            Write::CreateLease { .. } | Write::ListPods | Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::Status(_) => {}
+            Write::ListPods | Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::Status(_) => {}
         }
+    }
+
+    /// The write of the Deployment that this generation of the group asks for has failed.
+    pub fn defer(&mut self, group_generation: i64, now: Timestamp) {
+        let before = self.deferred.as_ref().filter(|deferred| deferred.group_generation == group_generation);
+        let times = before.map_or(0, |deferred| deferred.times.saturating_add(1));
+        self.deferred = Some(Deferred { group_generation, at: now, times });
     }
 
     /// Every pod of the group was listed: these are the ones that earlier writes may still reach.

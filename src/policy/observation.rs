@@ -83,7 +83,40 @@ pub struct Pod {
     pub fence: Option<u64>,
     /// The annotation `leadergroup.io/member-of`.
     pub member_of: Option<Box<str>>,
+    pub cost: DeletionCost,
 }
+
+/// What a ReplicaSet is told about deleting this pod before another (KEP-2255). The leader's is raised to the highest
+/// there is, so that a smaller ReplicaSet keeps it, and given back afterwards.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct DeletionCost {
+    /// The annotation that ReplicaSets read.
+    pub now: Option<Box<str>>,
+    /// What it was before it was raised; empty where there was none. `None`: it was not raised.
+    pub former: Option<Box<str>>,
+}
+
+impl DeletionCost {
+    /// Of a pod that leads.
+    #[must_use]
+    pub fn raised(&self) -> Self {
+        let former = self.former.clone().unwrap_or_else(|| self.now.clone().unwrap_or_default());
+        Self { now: Some(HIGHEST_COST.into()), former: Some(former) }
+    }
+
+    /// Of a pod that does not lead any more. A cost that others have set meanwhile is theirs.
+    #[must_use]
+    pub fn given_back(&self) -> Self {
+        let now = match &self.former {
+            Some(former) if self.now.as_deref() == Some(HIGHEST_COST) => Some(former.clone()).filter(|former| !former.is_empty()),
+            _ => self.now.clone(),
+        };
+        Self { now, former: None }
+    }
+}
+
+/// The highest that the API server takes.
+const HIGHEST_COST: &str = "2147483647";
 
 impl Pod {
     pub fn ready(&self) -> bool {
@@ -192,7 +225,22 @@ mod tests {
     }
 
     #[test]
+    fn the_cost_of_deleting_the_leader_is_given_back_as_it_was() {
+        let cost = |now: Option<&str>| DeletionCost { now: now.map(Into::into), former: None };
+        for before in [None, Some("7")] {
+            let raised = cost(before).raised();
+            assert_eq!(raised.now.as_deref(), Some(HIGHEST_COST));
+            assert_eq!(raised.raised(), raised, "raised twice");
+            assert_eq!(raised.given_back(), cost(before));
+            // Somebody else has an opinion meanwhile.
+            let theirs = DeletionCost { now: Some("-3".into()), ..raised };
+            assert_eq!(theirs.given_back(), cost(Some("-3")));
+        }
+        assert_eq!(cost(Some("7")).given_back(), cost(Some("7")), "never raised");
+    }
+
+    #[test]
     fn a_pod_is_small() {
-        assert!(size_of::<Pod>() <= 256, "{} bytes", size_of::<Pod>());
+        assert!(size_of::<Pod>() <= 288, "{} bytes", size_of::<Pod>());
     }
 }

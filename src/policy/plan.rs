@@ -17,6 +17,8 @@ use crate::api::LeaderGroup;
 use crate::api::v1alpha1::Renewal;
 use crate::names;
 
+/// How long a watch may take to show what was made: until then it is not made again.
+const UNTIL_SEEN: SignedDuration = SignedDuration::from_secs(1);
 /// Corrections of a Deployment that somebody else changes again and again come no faster than this.
 const BETWEEN_APPLIES: SignedDuration = SignedDuration::from_secs(1);
 
@@ -61,13 +63,17 @@ fn forget(observation: &Observation) -> Vec<Write> {
 }
 
 fn forget_pod(pod: &Pod, key: &str) -> PodWrite {
-    let nothing = PodMarks { label: None, term: None, fence: None, member_of: None };
-    pod_write(pod, key, PodPurpose::Forget, nothing)
+    pod_write(pod, key, PodPurpose::Forget, PodMarks { label: None, term: None, fence: None, member_of: None, cost: pod.cost.given_back() })
 }
 
 fn pod_write(pod: &Pod, key: &str, purpose: PodPurpose, desired: PodMarks) -> PodWrite {
-    let observed =
-        PodMarks { label: pod.labels.get(key).map(str::to_owned), term: pod.term, fence: pod.fence, member_of: pod.member_of.as_deref().map(str::to_owned) };
+    let observed = PodMarks {
+        label: pod.labels.get(key).map(str::to_owned),
+        term: pod.term,
+        fence: pod.fence,
+        member_of: pod.member_of.as_deref().map(str::to_owned),
+        cost: pod.cost.clone(),
+    };
     PodWrite { name: pod.name.clone(), uid: pod.uid.clone(), purpose, key: key.to_owned(), observed, desired, has_annotations: pod.has_annotations }
 }
 
@@ -90,12 +96,20 @@ impl Planner<'_> {
         let name = objects::deployment_name(self.group).to_owned();
         let group_generation = self.group.metadata.generation.unwrap_or_default();
         let deployment = self.observation.deployment.as_deref();
-        // What was refused is tried again when the group says something else, or now and then: a quota may have grown.
-        let refused = self.memory.refused.as_ref().filter(|refused| refused.group_generation == group_generation);
-        if refused.is_some_and(|refused| self.too_early(refused.at, refused.wait())) {
+        if self.memory.applying {
+            return;
+        }
+        // What failed is tried again when the group says something else, or now and then: a quota may have grown.
+        let deferred = self.memory.deferred.as_ref().filter(|deferred| deferred.group_generation == group_generation);
+        if deferred.is_some_and(|deferred| self.too_early(deferred.at, deferred.wait())) {
             return;
         }
         let Some(deployment) = deployment else {
+            // One that was made a moment ago is not shown by its watch yet.
+            let made = self.memory.applied.as_ref().filter(|applied| applied.group_generation == group_generation);
+            if made.is_some_and(|made| self.too_early(made.at, UNTIL_SEEN)) {
+                return;
+            }
             self.writes.push(Write::ApplyDeployment { name, uid: None, body: objects::deployment(self.group, template, None) });
             return;
         };
@@ -173,6 +187,7 @@ impl Planner<'_> {
         // leadership cannot get the same term.
         if unfenced.is_some() && !others.in_the_way && durable {
             let desired = PodMarks {
+                cost: leader.cost.raised(),
                 label: Some(label.value.clone()),
                 term: Some(term),
                 fence: Some(next_fence(leader)),
@@ -219,7 +234,9 @@ impl Planner<'_> {
     fn lease(&mut self, record: Record) {
         let name = objects::lease_name(self.group).to_owned();
         let Some(lease) = self.observation.lease.as_deref() else {
-            self.writes.push(Write::CreateLease { name, record });
+            if !self.memory.lease_created.is_some_and(|made| self.too_early(made, UNTIL_SEEN)) {
+                self.writes.push(Write::CreateLease { name, record });
+            }
             return;
         };
         let same_holder = lease.holder == record.holder && lease.holder_uid == record.holder_uid;
@@ -293,7 +310,8 @@ impl Planner<'_> {
                 () if to_seal => PodPurpose::Seal,
                 () => continue,
             };
-            let desired = PodMarks { label: desired, term: None, fence: Some(next_fence(pod)), member_of: Some(member_of.clone()) };
+            let desired =
+                PodMarks { label: desired, term: None, fence: Some(next_fence(pod)), member_of: Some(member_of.clone()), cost: pod.cost.given_back() };
             self.writes.push(Write::Pod(pod_write(pod, &label.key, purpose, desired)));
         }
         Others { in_the_way }
@@ -302,10 +320,14 @@ impl Planner<'_> {
     /// The status, once the election is settled; while something keeps it from settling the user is told why.
     fn status(&mut self, obstacle: Option<&Obstacle>) {
         let moving = self.writes.iter().any(|write| match write {
-            Write::ListPods | Write::Pod(_) | Write::CreateLease { .. } => true,
+            // Before the Deployment is applied what was observed is not what the group's generation brings about.
+            Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::ListPods | Write::Pod(_) | Write::CreateLease { .. } => true,
             Write::UpdateLease { purpose, .. } => *purpose == LeasePurpose::Transition,
-            Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::Status(_) => false,
+            Write::Status(_) => false,
         });
+        let generation = self.group.metadata.generation.unwrap_or_default();
+        let deferred = self.memory.deferred.as_ref().is_some_and(|deferred| deferred.group_generation == generation);
+        let moving = moving || self.memory.applying || deferred;
         if moving && obstacle.is_none() {
             return;
         }

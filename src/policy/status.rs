@@ -107,7 +107,7 @@ fn findings(observation: &Observation, group: &LeaderGroup, obstacle: Option<&Ob
     let rolling_out = group.spec.deployment.is_some()
         && observation.deployment.as_ref().is_none_or(|deployment| deployment.observed_generation < deployment.generation || !deployment.rolled_out);
 
-    let ready = match (obstacle, serving) {
+    let ready = match (obstacle.filter(|obstacle| obstacle.unready), serving) {
         (Some(obstacle), _) => Finding { type_: "Ready", status: false, reason: obstacle.reason, message: obstacle.message.clone() },
         (None, Some(candidate)) if group.spec.suspend => {
             Finding { type_: "Ready", status: true, reason: "Suspended", message: format!("pod {} leads; elections are suspended", candidate.pod.name) }

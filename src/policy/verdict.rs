@@ -12,6 +12,8 @@ pub(super) struct Obstacle {
     pub message: String,
     /// Only a person can remove it.
     pub stalled: bool,
+    /// The group is not Ready while it lasts, whoever leads.
+    pub unready: bool,
     /// No pod is elected and none is written to while it lasts.
     pub blocks: bool,
 }
@@ -21,7 +23,7 @@ pub(super) fn obstacle(observation: &Observation, memory: &Memory) -> Option<Obs
     let group = observation.group.as_ref()?;
     let key = &group.spec.leader_label.key;
     let deployment_name = objects::deployment_name(group);
-    let blocked = |reason, message| Some(Obstacle { reason, message, stalled: true, blocks: true });
+    let blocked = |reason, message| Some(Obstacle { reason, message, stalled: true, unready: true, blocks: true });
 
     if let Some(rival) = &observation.rival {
         return blocked("OverlappingGroups", format!("the pods of Deployment {deployment_name} are led by LeaderGroup {rival} already; delete one of the two"));
@@ -49,13 +51,14 @@ pub(super) fn obstacle(observation: &Observation, memory: &Memory) -> Option<Obs
         );
     }
     if let Some(trouble) = &memory.trouble {
-        return Some(Obstacle { reason: trouble.reason, message: trouble.message.clone(), stalled: true, blocks: false });
+        return Some(Obstacle { reason: trouble.reason, message: trouble.message.clone(), stalled: true, unready: true, blocks: false });
     }
     match &observation.deployment {
         None if group.spec.deployment_ref.is_some() => Some(Obstacle {
             reason: "DeploymentNotFound",
             message: format!("Deployment {deployment_name} does not exist in this namespace"),
             stalled: false,
+            unready: true,
             blocks: false,
         }),
         Some(deployment) if deployment.template_label_keys.iter().any(|carried| **carried == **key) => Some(Obstacle {
@@ -64,12 +67,15 @@ pub(super) fn obstacle(observation: &Observation, memory: &Memory) -> Option<Obs
                 "the pod template of Deployment {deployment_name} carries the label {key}, so every new pod has it until the operator takes it away; remove it from the template"
             ),
             stalled: true,
+            unready: true,
             blocks: false,
         }),
         Some(deployment) if deployment.progress_deadline_exceeded => Some(Obstacle {
             reason: "ProgressDeadlineExceeded",
             message: format!("the rollout of Deployment {deployment_name} has exceeded its progress deadline"),
             stalled: true,
+            // The leader serves, and another can follow it.
+            unready: false,
             blocks: false,
         }),
         _ => None,

@@ -4,6 +4,8 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::observation::DeletionCost;
+
 /// One write, or the one read that a write depends on.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Write {
@@ -88,6 +90,7 @@ pub struct PodMarks {
     pub term: Option<i64>,
     pub fence: Option<u64>,
     pub member_of: Option<String>,
+    pub cost: DeletionCost,
 }
 
 /// Why a pod is written.

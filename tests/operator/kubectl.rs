@@ -141,7 +141,7 @@ async fn plain_apply_installs_the_definition_again_and_again() {
 async fn addresses(arena: &Arena, service: &str) -> BTreeSet<String> {
     let selector = ListParams::default().labels(&format!("kubernetes.io/service-name={service}"));
     let slices = arena.api::<EndpointSlice>().list(&selector).await.unwrap().items;
-    let endpoints = slices.into_iter().flat_map(|slice| slice.endpoints).flatten();
+    let endpoints = slices.into_iter().filter_map(|slice| slice.endpoints).flatten();
     endpoints.filter(|endpoint| endpoint.conditions.as_ref().is_none_or(|it| it.ready != Some(false))).flat_map(|endpoint| endpoint.addresses).collect()
 }
 

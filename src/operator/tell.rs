@@ -1,0 +1,103 @@
+//! What is told of a write that was done: a log line, an event, a metric. Choices, not loops.
+
+use tracing::{debug, info, warn};
+
+use super::Context;
+use super::announce::Announcement;
+use super::reconcile::{Keep, Leaderless};
+use crate::api::LeaderGroup;
+use crate::clock::Moment;
+use crate::metrics::ReasonLabels;
+use crate::policy::leader;
+use crate::policy::observation::Observation;
+use crate::policy::write::{LeasePurpose, PodMarks, PodPurpose, PodWrite, Write};
+
+pub(super) fn of_write(context: &Context, observation: &Observation, write: &Write, keep: &mut Keep, began: Moment) {
+    let Some(group) = &observation.group else { return };
+    match write {
+        Write::Pod(write) => of_pod(context, observation, group, write, keep, began),
+        Write::ApplyDeployment { name, uid: None, .. } => {
+            announce(context, group, false, "DeploymentCreated", "Apply", format!("Deployment {name} was created"), None);
+        }
+        Write::ApplyDeployment { name, .. } => {
+            debug!(namespace = %observation.namespace, name = %observation.name, deployment = name, "Deployment was applied");
+        }
+        Write::UpdateLease { name, record, purpose, .. } => match purpose {
+            LeasePurpose::Transition if record.holder.is_empty() => {
+                let former = record.previous_holder.as_deref().unwrap_or_default();
+                info!(namespace = %observation.namespace, name = %observation.name, pod = former, term = record.term, "Leader was lost and nobody can follow");
+                announce(context, group, true, "LeaderLost", "Elect", format!("pod {former} no longer leads, and no pod may follow"), None);
+            }
+            LeasePurpose::Repair => announce(context, group, true, "LeaseRepaired", "Repair", format!("Lease {name} was put right"), None),
+            LeasePurpose::Transition | LeasePurpose::Renewal => {}
+        },
+        Write::Status(status) => {
+            let ready = |conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition]| conditions.iter().find(|it| it.type_ == "Stalled").cloned();
+            let (before, after) = (group.status.as_ref().and_then(|status| ready(&status.conditions)), ready(&status.conditions));
+            if let Some(after) = after.filter(|after| after.status == "True" && before.is_none_or(|before| before.reason != after.reason)) {
+                warn!(namespace = %observation.namespace, name = %observation.name, reason = after.reason, "{}", after.message);
+                announce(context, group, true, &after.reason, "Reconcile", after.message.clone(), None);
+            }
+        }
+        Write::ListPods | Write::HoldReplicas { .. } | Write::CreateLease { .. } => {}
+    }
+}
+
+fn of_pod(context: &Context, observation: &Observation, group: &LeaderGroup, write: &PodWrite, keep: &mut Keep, began: Moment) {
+    let PodWrite { name, uid, purpose, observed, desired, .. } = write;
+    let pod = Some((&**name, &**uid));
+    let recorded = observation.lease.as_ref().and_then(|lease| lease.holder_uid.as_deref()) == Some(&**uid);
+    // A leadership that the status tells of already is not another one because its marks were lost.
+    let reported = group.status.as_ref().and_then(|status| status.leader.as_ref());
+    let known = observed.term == desired.term || reported.is_some_and(|leader| *leader.pod_uid == **uid && Some(leader.term) == desired.term);
+    match purpose {
+        PodPurpose::Label if observed.term == desired.term && observed.label == desired.label => {}
+        PodPurpose::Label if known => {
+            context.metrics.label_repairs.inc();
+            let lost = if observed.label == desired.label { format!("annotation {}", crate::names::ANNOTATION_TERM) } else { format!("label {}", write.key) };
+            info!(namespace = %observation.namespace, name = %observation.name, pod = %name, lost, "Mark of the leader was put back");
+            announce(context, group, true, "LabelRepaired", "Repair", format!("pod {name} leads, and had lost its {lost}; it was put back"), pod);
+        }
+        PodPurpose::Label => {
+            let PodMarks { term, .. } = desired;
+            let term = term.unwrap_or_default();
+            if let Leaderless::Since(since) = keep.leaderless {
+                keep.memory.gap = Some((term, since.elapsed()));
+                context.metrics.leaderless_seconds.observe(since.elapsed().as_secs_f64());
+            }
+            let reason = reason_of(observation, write);
+            context.metrics.election_seconds.observe(began.elapsed().as_secs_f64());
+            context.metrics.transitions.get_or_create(&ReasonLabels { reason: reason.clone() }).inc();
+            info!(namespace = %observation.namespace, name = %observation.name, pod = %name, term, reason, "Leader was elected");
+            announce(context, group, false, "LeaderElected", "Elect", format!("pod {name} leads in term {term}: {reason}"), pod);
+        }
+        PodPurpose::Unlabel if recorded || observed.term.is_some() => {
+            info!(namespace = %observation.namespace, name = %observation.name, pod = %name, term = observed.term, "Leader label was taken away");
+        }
+        PodPurpose::Unlabel => {
+            context.metrics.label_repairs.inc();
+            info!(namespace = %observation.namespace, name = %observation.name, pod = %name, "Leader label that others had set was taken away");
+            announce(
+                context,
+                group,
+                true,
+                "LabelRepaired",
+                "Repair",
+                format!("pod {name} does not lead, and carried the leader's label {}; it was taken away", write.key),
+                pod,
+            );
+        }
+        PodPurpose::Seal | PodPurpose::Follow | PodPurpose::Forget => {}
+    }
+}
+
+/// Why the pod of this write becomes leader: as the Lease says, or as the choice said that is being carried out.
+fn reason_of(observation: &Observation, write: &PodWrite) -> String {
+    let recorded = observation.lease.as_ref().filter(|lease| lease.holder_uid.as_deref() == Some(&*write.uid) && lease.term == write.desired.term);
+    let chosen = || if let leader::Choice::Promote { reason, .. } = leader::choose(observation).0 { reason } else { "Adopted" };
+    recorded.and_then(|lease| lease.reason.as_deref()).unwrap_or_else(chosen).to_owned()
+}
+
+fn announce(context: &Context, group: &LeaderGroup, warning: bool, reason: &str, action: &str, note: String, pod: Option<(&str, &str)>) {
+    context.announcer.announce(group, &Announcement { warning, reason, action, note, pod });
+}
