@@ -299,12 +299,14 @@ impl Planner<'_> {
         Others { in_the_way }
     }
 
-    /// The status, once the election is settled; while something keeps it from settling the user is told why.
+    /// The status, once the Deployment is applied and the election is settled; while something keeps it from that the user
+    /// is told why.
     fn status(&mut self, obstacle: Option<&Obstacle>) {
         let moving = self.writes.iter().any(|write| match write {
-            Write::ListPods | Write::Pod(_) | Write::CreateLease { .. } => true,
+            // Nor does a Deployment that is about to be applied tell yet what the group's generation brings about.
+            Write::ListPods | Write::Pod(_) | Write::CreateLease { .. } | Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } => true,
             Write::UpdateLease { purpose, .. } => *purpose == LeasePurpose::Transition,
-            Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::Status(_) => false,
+            Write::Status(_) => false,
         });
         if moving && obstacle.is_none() {
             return;
