@@ -113,6 +113,11 @@ impl Arena {
         self.operator = Some(operator(&self.plane, &self.kubeconfig, Some(&self.namespace)));
     }
 
+    /// Another operator of the same namespace, beside the one that runs already.
+    pub(crate) fn another_operator(&self) -> Process {
+        operator(&self.plane, &self.kubeconfig, Some(&self.namespace))
+    }
+
     /// SIGKILL: nothing is finished, nothing is said.
     pub(crate) fn kill_operator(&mut self) {
         self.operator.take().expect("an operator runs").kill().unwrap();

@@ -1,17 +1,23 @@
 //! The operator's binary on the real control plane, under the ClusterRole that is shipped. Each test has a namespace of its
 //! own, waits on conditions, and ends by asking its witness whether two pods ever carried the label at once.
 
-mod admission;
 pub(crate) mod arena;
+mod admission;
 mod at_rest;
 mod conflicts;
 mod deletion;
 mod drift;
 mod elections;
 mod kubectl;
+mod labels;
 mod looks;
+mod nodes;
 mod outages;
 mod repairs;
+mod restarts;
+mod rollouts;
 mod runtime;
+mod scaling;
+mod steps;
 mod template_label;
 mod witness;

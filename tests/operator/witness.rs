@@ -19,6 +19,8 @@ pub(crate) struct Witness {
     label: (String, String),
     /// Pods whose label was set by the test itself.
     tampered: Arc<Mutex<BTreeSet<String>>>,
+    /// Whether every leadership must have a higher term than the one before.
+    terms_rise: bool,
     watching: JoinHandle<Vec<Sight>>,
 }
 
@@ -26,6 +28,8 @@ struct Sight {
     name: String,
     version: String,
     labels: BTreeMap<String, String>,
+    uid: String,
+    term: Option<i64>,
     deleted: bool,
 }
 
@@ -35,7 +39,7 @@ impl Witness {
         let from = pods.list(&ListParams::default()).await.unwrap();
         assert!(from.items.is_empty(), "a witness that comes late has missed something");
         let watching = tokio::spawn(watch(pods.clone(), from.metadata.resource_version.unwrap()));
-        Self { pods, label: ("role".into(), "leader".into()), tampered: Arc::default(), watching }
+        Self { pods, label: ("role".into(), "leader".into()), tampered: Arc::default(), terms_rise: false, watching }
     }
 
     /// The group's label, where it is another than role=leader.
@@ -43,12 +47,17 @@ impl Witness {
         self.label = (key.into(), value.into());
     }
 
+    /// In this test no group is deleted, and nobody but the operator writes terms: they must rise.
+    pub(crate) fn expect_rising_terms(&mut self) {
+        self.terms_rise = true;
+    }
+
     /// From now on this pod's label is the test's own doing, and not counted.
     pub(crate) fn tampered(&self, pod: &str) {
         self.tampered.lock().unwrap().insert(pod.into());
     }
 
-    /// Panics if two pods of a group carried the label at once.
+    /// Panics if two pods of a group carried the label at once, or with terms that do not rise where they must.
     pub(crate) async fn testify(self) {
         let sentinel = json!({ "metadata": { "name": SENTINEL }, "spec": { "schedulerName": "nobody", "containers": [{ "name": "none", "image": "none" }] } });
         self.pods.create(&PostParams::default(), &serde_json::from_value(sentinel).unwrap()).await.unwrap();
@@ -56,10 +65,17 @@ impl Witness {
         let tampered = self.tampered.lock().unwrap().clone();
         let (key, value) = &self.label;
         let mut labelled: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for Sight { name, version, labels, deleted } in sights {
+        let mut led: BTreeMap<String, (i64, String)> = BTreeMap::new();
+        for Sight { name, version, labels, uid, term, deleted } in sights {
             let group = labels.get("leadergroup.io/group").or(labels.get("app")).cloned().unwrap_or_default();
             let leaders = labelled.entry(group.clone()).or_default();
             if !deleted && labels.get(key) == Some(value) && !tampered.contains(&name) {
+                if self.terms_rise {
+                    let now = (term.expect("a leader has a term"), uid);
+                    let before = led.insert(group.clone(), now.clone());
+                    let rises = before.as_ref().is_none_or(|before| now.0 > before.0 || now == *before);
+                    assert!(rises, "{name} led with {now:?} after {before:?}, at version {version}");
+                }
                 leaders.insert(name);
             } else {
                 leaders.remove(&name);
@@ -98,7 +114,14 @@ async fn watch(pods: Api<Pod>, mut version: String) -> Vec<Sight> {
             if pod.name_any() == SENTINEL {
                 return sights;
             }
-            sights.push(Sight { name: pod.name_any(), version: version.clone(), labels: pod.labels().clone(), deleted });
+            sights.push(Sight {
+                name: pod.name_any(),
+                version: version.clone(),
+                labels: pod.labels().clone(),
+                uid: pod.uid().unwrap(),
+                term: pod.annotations().get("leadergroup.io/term").and_then(|term| term.parse().ok()),
+                deleted,
+            });
         }
     }
 }

@@ -1,0 +1,94 @@
+//! The label is the one that the group asks for, on the leader and on those that follow it.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{Api, ListParams};
+use serde_json::json;
+
+use super::arena::{self, Arena};
+use super::steps::{settled, term};
+
+const KEY: &str = "example.com/part";
+
+fn with_label(replicas: u32) -> String {
+    format!("{}  leaderLabel: {{ key: {KEY}, value: primary, followerValue: standby }}\n", arena::web(replicas))
+}
+
+/// How many pods that are not on their way out carry each value; "" stands for none.
+async fn values(pods: &Api<Pod>, key: &str) -> BTreeMap<String, usize> {
+    let mut values = BTreeMap::new();
+    for pod in pods.list(&ListParams::default()).await.unwrap() {
+        if pod.metadata.deletion_timestamp.is_none() {
+            *values.entry(pod.labels().get(key).cloned().unwrap_or_default()).or_default() += 1;
+        }
+    }
+    values
+}
+
+async fn until_values(arena: &Arena, key: &str, wanted: &[(&str, usize)]) {
+    let wanted: BTreeMap<String, usize> = wanted.iter().map(|(value, count)| ((*value).to_owned(), *count)).collect();
+    let pods = arena.api::<Pod>();
+    arena
+        .until(&format!("the values {wanted:?} of {key}"), async || {
+            let values = values(&pods, key).await;
+            if values == wanted { Ok(()) } else { Err(format!("{values:?}")) }
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn followers_carry_their_own_value_of_the_groups_key_until_it_is_removed() {
+    let mut arena = Arena::new("followers").await;
+    arena.witness.look_for(KEY, "primary");
+    arena.apply(&with_label(3)).await;
+    arena.ready_pods("web", 3).await;
+    let first = arena.leader("web").await;
+    until_values(&arena, KEY, &[("primary", 1), ("standby", 2)]).await;
+
+    // New pods follow as well, and the successor's value changes.
+    arena.change(json!({ "deployment": { "replicas": 4 } })).await;
+    until_values(&arena, KEY, &[("primary", 1), ("standby", 3)]).await;
+    arena.delete_pod(&first).await;
+    let second = arena.leader_other_than("web", &first).await;
+    until_values(&arena, KEY, &[("primary", 1), ("standby", 3)]).await;
+
+    arena.change(json!({ "leaderLabel": { "followerValue": null } })).await;
+    until_values(&arena, KEY, &[("", 3), ("primary", 1)]).await;
+    let leader = arena.leader("web").await;
+    assert_eq!((leader.uid(), term(&leader)), (second.uid(), term(&second)));
+    assert!(arena.labelled().await.is_empty(), "somebody carries the default label");
+    arena.finish().await;
+}
+
+#[tokio::test]
+async fn another_value_of_the_label_goes_to_the_pod_that_leads_already() {
+    let (mut arena, leader) = settled("value", 3).await;
+    arena.witness.look_for("role", "primary");
+    arena.change(json!({ "leaderLabel": { "value": "primary", "followerValue": "standby" } })).await;
+    until_values(&arena, "role", &[("primary", 1), ("standby", 2)]).await;
+    let same = arena.leader("web").await;
+    assert_eq!((same.uid(), term(&same)), (leader.uid(), term(&leader)));
+    assert_eq!(same.labels()["role"], "primary");
+    arena.led(1).await;
+    arena.finish().await;
+}
+
+#[tokio::test]
+async fn values_of_leader_and_followers_may_change_places() {
+    let mut arena = Arena::new("swap").await;
+    arena.witness.look_for(KEY, "primary");
+    arena.apply(&with_label(3)).await;
+    arena.ready_pods("web", 3).await;
+    let leader = arena.leader("web").await;
+    until_values(&arena, KEY, &[("primary", 1), ("standby", 2)]).await;
+    // From here on no value stands for the leader throughout.
+    arena.witness.look_for("role", "leader");
+
+    arena.change(json!({ "leaderLabel": { "value": "standby", "followerValue": "primary" } })).await;
+    until_values(&arena, KEY, &[("primary", 2), ("standby", 1)]).await;
+    let same = arena.leader("web").await;
+    assert_eq!((same.uid(), term(&same)), (leader.uid(), term(&leader)));
+    arena.finish().await;
+}

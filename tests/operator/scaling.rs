@@ -1,0 +1,110 @@
+//! However many pods a group has, exactly one leads; with none nobody does, and the terms go on afterwards.
+
+use kube::ResourceExt;
+use serde_json::json;
+
+use super::arena::{self, Arena};
+use super::steps::{settled, term};
+
+#[tokio::test]
+async fn a_scale_up_leaves_the_leader_alone() {
+    let (arena, leader) = settled("up", 1).await;
+    arena.change(json!({ "deployment": { "replicas": 5 } })).await;
+    arena.ready_pods("web", 5).await;
+    let same = arena.leader("web").await;
+    assert_eq!((same.uid(), term(&same)), (leader.uid(), 1));
+    assert_eq!(arena.labelled_names().await, [leader.name_any()]);
+    arena.led(1).await;
+    arena.finish().await;
+}
+
+#[tokio::test]
+async fn a_scale_down_to_one_pod_leaves_it_leading() {
+    let (mut arena, first) = settled("down", 3).await;
+    arena.witness.expect_rising_terms();
+    arena.change(json!({ "deployment": { "replicas": 1 } })).await;
+    arena.ready_pods("web", 1).await;
+    let last = arena.leader("web").await;
+    assert_eq!(arena.labelled_names().await, [last.name_any()]);
+    assert!(arena.others(&last).await.is_empty());
+    // The ReplicaSet chooses whom to keep; where it keeps the leader nothing moves.
+    if last.uid() == first.uid() {
+        assert_eq!((term(&last), arena.transitions().await), (1, 1));
+    } else {
+        assert!(term(&last) > 1, "another pod leads in term {}", term(&last));
+    }
+    arena.finish().await;
+}
+
+#[tokio::test]
+async fn nobody_leads_a_group_without_pods_and_the_next_leader_has_a_higher_term() {
+    let (mut arena, first) = settled("zero", 2).await;
+    arena.witness.expect_rising_terms();
+    arena.change(json!({ "deployment": { "replicas": 0 } })).await;
+    arena.condition("web", "Ready", "False", "NoPods").await;
+    arena.condition("web", "Available", "False", "NoLeader").await;
+    let lease = arena.lease("web").await;
+    assert_eq!(lease.spec.unwrap().holder_identity.unwrap_or_default(), "");
+    let status = arena.group("web").await.status.unwrap();
+    assert_eq!(status.leader, None);
+    // On the way down the lead may have gone to the pod that was deleted later.
+    assert!(status.term >= term(&first), "{status:?}");
+
+    arena.change(json!({ "deployment": { "replicas": 2 } })).await;
+    arena.ready_pods("web", 2).await;
+    let next = arena.leader("web").await;
+    assert!(term(&next) > status.term, "term {} after {}", term(&next), status.term);
+    arena.led(status.transitions + 1).await;
+    assert_eq!(arena.last_transition().await.reason, "CandidateReturned");
+    arena.finish().await;
+}
+
+#[tokio::test]
+async fn kubectl_scales_a_group_by_its_scale_subresource() {
+    let (arena, leader) = settled("scale", 2).await;
+    arena.kubectl(&["scale", "leadergroup", "web", "--replicas=5"]).await;
+    assert_eq!(arena.group("web").await.spec.deployment.unwrap().replicas, Some(5));
+    arena.ready_pods("web", 5).await;
+    assert_eq!(arena.deployment("web").await.spec.replicas, Some(5));
+    assert_eq!(arena.leader("web").await.uid(), leader.uid());
+    let scale = arena.kubectl(&["get", "leadergroup", "web", "--subresource=scale", "-o", "jsonpath={.status}"]).await;
+    let scale: serde_json::Value = serde_json::from_str(&scale).unwrap();
+    assert_eq!(scale, json!({ "replicas": 5, "selector": "leadergroup.io/group=web" }));
+    arena.finish().await;
+}
+
+#[tokio::test]
+async fn a_referenced_deployment_may_be_scaled_to_nothing_and_back() {
+    let mut arena = Arena::new("refscale").await;
+    arena.witness.expect_rising_terms();
+    arena.apply(&arena::deployment("backend", 3)).await;
+    arena.apply(&arena::reference("web", "backend")).await;
+    arena.ready_pods("web", 3).await;
+    let first = arena.leader("web").await;
+    arena.kubectl(&["scale", "deployment", "backend", "--replicas=0"]).await;
+    arena.condition("web", "Ready", "False", "NoPods").await;
+    arena.kubectl(&["scale", "deployment", "backend", "--replicas=3"]).await;
+    arena.ready_pods("web", 3).await;
+    let next = arena.leader("web").await;
+    assert!(term(&next) > term(&first), "term {} after {}", term(&next), term(&first));
+    arena.finish().await;
+}
+
+#[tokio::test]
+async fn sizes_that_change_faster_than_pods_come_and_go_end_with_one_leader() {
+    let (mut arena, _) = settled("restless", 3).await;
+    arena.witness.expect_rising_terms();
+    for replicas in [6, 1, 4, 0, 2, 5, 2] {
+        arena.change(json!({ "deployment": { "replicas": replicas } })).await;
+        arena
+            .until("the Deployment has this size", async || {
+                let now = arena.deployment("web").await.spec.replicas;
+                if now == Some(replicas) { Ok(()) } else { Err(format!("{now:?} replicas")) }
+            })
+            .await;
+    }
+    arena.ready_pods("web", 2).await;
+    let leader = arena.leader("web").await;
+    assert_eq!(arena.labelled_names().await, [leader.name_any()]);
+    arena.finish().await;
+}
