@@ -122,6 +122,7 @@ impl World {
                 pod.term = desired.term;
                 pod.fence = desired.fence;
                 pod.member_of = desired.member_of.as_deref().map(Into::into);
+                pod.cost = desired.cost.clone();
                 pod.has_annotations = true;
                 true
             }
@@ -299,6 +300,7 @@ fn run(seed: u64) {
             }
         }
         // Quiet from here on, except for what is still on its way.
+        world.now = world.now.checked_add(SignedDuration::from_secs(2)).unwrap();
         let mut stages = 0;
         while !world.operate(0).writes.is_empty() {
             stages += 1;

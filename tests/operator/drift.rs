@@ -85,13 +85,13 @@ async fn a_label_that_somebody_added_to_the_deployment_stays() {
 
 #[tokio::test]
 async fn replicas_that_the_group_sets_are_changed_back() {
-    let (arena, _) = settled("replicas").await;
+    let (arena, leader) = settled("replicas").await;
     let before = arena.api::<Deployment>().get("web").await.unwrap();
     arena.kubectl(&["scale", "deployment", "web", "--replicas=5"]).await;
     let after = owned(&arena, "three replicas", |deployment| replicas(deployment) == Some(3)).await;
     assert!(after.metadata.generation > before.metadata.generation, "there were five for a while");
     arena.ready_pods("web", 3).await;
-    arena.leader("web").await;
+    assert_eq!(arena.leader("web").await.metadata.uid, leader.metadata.uid);
     arena.finish().await;
 }
 

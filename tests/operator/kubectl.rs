@@ -63,12 +63,12 @@ async fn the_lease_shows_its_holder() {
 
 #[tokio::test]
 async fn a_group_is_scaled_and_waited_for() {
-    let (arena, _) = settled("scale").await;
+    let (arena, leader) = settled("scale").await;
     arena.kubectl(&["wait", "--for=condition=Ready", "lg/web", "--timeout=30s"]).await;
     arena.kubectl(&["wait", "--for=jsonpath={.status.leader.podName}", "lg/web", "--timeout=30s"]).await;
     arena.kubectl(&["scale", "lg", "web", "--current-replicas=3", "--replicas=2"]).await;
     arena.ready_pods("web", 2).await;
-    arena.leader("web").await;
+    assert_eq!(arena.leader("web").await.metadata.uid, leader.metadata.uid);
     arena.kubectl(&["scale", "lg/web", "--replicas=4"]).await;
     arena.ready_pods("web", 4).await;
     arena.kubectl(&["wait", "--for=condition=Reconciling=False", "lg/web", "--timeout=30s"]).await;

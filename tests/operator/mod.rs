@@ -1,8 +1,8 @@
 //! The operator's binary on the real control plane, under the ClusterRole that is shipped. Each test has a namespace of its
 //! own, waits on conditions, and ends by asking its witness whether two pods ever carried the label at once.
 
-pub(crate) mod arena;
 mod admission;
+pub(crate) mod arena;
 mod at_rest;
 mod conflicts;
 mod deletion;

@@ -1,5 +1,6 @@
 //! However many pods a group has, exactly one leads; with none nobody does, and the terms go on afterwards.
 
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde_json::json;
 
@@ -19,20 +20,36 @@ async fn a_scale_up_leaves_the_leader_alone() {
 }
 
 #[tokio::test]
-async fn a_scale_down_to_one_pod_leaves_it_leading() {
-    let (mut arena, first) = settled("down", 3).await;
+async fn a_scale_down_never_moves_the_leader() {
+    let (mut arena, leader) = settled("down", 6).await;
     arena.witness.expect_rising_terms();
-    arena.change(json!({ "deployment": { "replicas": 1 } })).await;
-    arena.ready_pods("web", 1).await;
-    let last = arena.leader("web").await;
-    assert_eq!(arena.labelled_names().await, [last.name_any()]);
-    assert!(arena.others(&last).await.is_empty());
-    // The ReplicaSet chooses whom to keep; where it keeps the leader nothing moves.
-    if last.uid() == first.uid() {
-        assert_eq!((term(&last), arena.transitions().await), (1, 1));
-    } else {
-        assert!(term(&last) > 1, "another pod leads in term {}", term(&last));
+    for replicas in [4, 2, 1] {
+        arena.change(json!({ "deployment": { "replicas": replicas } })).await;
+        arena.ready_pods("web", replicas).await;
+        let same = arena.leader("web").await;
+        assert_eq!((same.uid(), term(&same)), (leader.uid(), 1));
     }
+    arena.led(1).await;
+    arena.finish().await;
+}
+
+#[tokio::test]
+async fn what_a_pod_costs_to_delete_is_raised_while_it_leads_and_given_back_afterwards() {
+    let mut arena = Arena::new("cost").await;
+    arena.witness.expect_rising_terms();
+    arena.apply(&arena::deployment("backend", 2)).await;
+    arena.kubectl(&["rollout", "status", "deployment/backend", "--timeout=30s"]).await;
+    arena.kubectl(&["annotate", "pods", "-l", "app=backend", "controller.kubernetes.io/pod-deletion-cost=7"]).await;
+    arena.apply(&arena::reference("web", "backend")).await;
+    let first = arena.leader("web").await;
+    let cost = |pod: &Pod| pod.annotations().get("controller.kubernetes.io/pod-deletion-cost").cloned();
+    assert_eq!(cost(&first).as_deref(), Some("2147483647"));
+    arena.set_ready(&first, false).await;
+    let second = arena.leader_other_than("web", &first).await;
+    assert_eq!(cost(&second).as_deref(), Some("2147483647"));
+    let first = arena.api::<Pod>().get(&first.name_any()).await.unwrap();
+    assert_eq!(cost(&first).as_deref(), Some("7"));
+    assert!(!first.annotations().contains_key("leadergroup.io/former-deletion-cost"));
     arena.finish().await;
 }
 
