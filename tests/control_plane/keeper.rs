@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use anyhow::{Context, ensure};
 
-pub(super) struct Keeper {
+pub(crate) struct Keeper {
     folder: PathBuf,
     group: i32,
     script: Child,
@@ -20,7 +20,7 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn start() -> anyhow::Result<Self> {
+    pub(crate) fn start() -> anyhow::Result<Self> {
         let mut leader = Command::new("cat");
         leader.stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0);
         let leader = leader.spawn().context("cannot start cat")?;
@@ -39,7 +39,7 @@ impl Keeper {
     }
 
     /// The control plane's folder, which the keeper made and removes.
-    pub(super) fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 

@@ -32,10 +32,10 @@ use serde_json::json;
 #[allow(unused_imports, reason = "what the methods give; not every user spells out the names")]
 pub(crate) use self::{audit::AuditEvent, kubectl::KubectlOutput, nodes::KUBELET_LABEL, process::Process};
 
-pub(crate) use self::components::Component;
+#[allow(unused_imports, reason = "the programs beside the tests use them")]
+pub(crate) use self::{components::Component, keeper::Keeper, programs::kubectl_program};
 
 use self::components::Layout;
-use self::keeper::Keeper;
 
 /// How a control plane is to be.
 #[derive(Clone, Debug)]

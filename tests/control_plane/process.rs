@@ -24,7 +24,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(super) fn start(keeper: &Keeper, name: &str, log: &Path, command: &mut Command) -> anyhow::Result<Self> {
+    pub(crate) fn start(keeper: &Keeper, name: &str, log: &Path, command: &mut Command) -> anyhow::Result<Self> {
         let output = File::options().create(true).append(true).open(log).with_context(|| format!("cannot open {}", log.display()))?;
         let child = command
             .stdin(Stdio::null())

@@ -44,6 +44,11 @@ impl Programs {
     }
 }
 
+/// The control plane's kubectl, for whoever has none.
+pub(crate) fn kubectl_program() -> anyhow::Result<PathBuf> {
+    Programs::build()?.path("kubectl")
+}
+
 impl ControlPlane {
     /// What the programs beside Kubernetes' own say of themselves.
     pub(crate) async fn program_versions(&self) -> Vec<String> {

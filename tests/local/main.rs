@@ -3,10 +3,15 @@
 //! Only parses and dispatches; each command is a file beside this one.
 
 mod control_plane_command;
+mod demo;
+mod observer;
+mod operator_process;
 
 #[allow(dead_code, reason = "the tests use the rest")]
 #[path = "../control_plane/mod.rs"]
 mod control_plane;
+
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -20,11 +25,13 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     ControlPlane(control_plane_command::Arguments),
+    Demo(demo::Arguments),
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
-        Command::ControlPlane(arguments) => control_plane_command::run(arguments).await,
+        Command::ControlPlane(arguments) => control_plane_command::run(arguments).await.map(|()| ExitCode::SUCCESS),
+        Command::Demo(arguments) => demo::run(arguments).await,
     }
 }
