@@ -111,6 +111,11 @@ impl ControlPlane {
         self.layout.ports.all()
     }
 
+    /// Where etcd answers, as plain HTTP.
+    pub(crate) fn etcd_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.layout.ports.etcd)
+    }
+
     /// The process ids of the components that run.
     pub(crate) fn process_ids(&self) -> Vec<u32> {
         self.components().values().map(Process::pid).collect()

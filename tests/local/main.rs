@@ -2,6 +2,7 @@
 //!
 //! Only parses and dispatches; each command is a file beside this one.
 
+mod bench;
 mod control_plane_command;
 mod demo;
 mod observer;
@@ -24,6 +25,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Bench(bench::Arguments),
     ControlPlane(control_plane_command::Arguments),
     Demo(demo::Arguments),
 }
@@ -31,6 +33,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
+        Command::Bench(arguments) => bench::run(arguments).await,
         Command::ControlPlane(arguments) => control_plane_command::run(arguments).await.map(|()| ExitCode::SUCCESS),
         Command::Demo(arguments) => demo::run(arguments).await,
     }

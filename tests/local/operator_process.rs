@@ -5,6 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 
+use crate::control_plane::{ControlPlane, Process};
+
 const NAME: &str = "leadergroup-operator";
 
 /// The binary of the same build as this program.
@@ -33,4 +35,22 @@ pub(crate) fn command(program: &Path, namespace: Option<&str>) -> Command {
     command.args(["--health-probe-bind-address=127.0.0.1:0", "--metrics-bind-address=0"]);
     command.args(namespace.map(|namespace| format!("--namespace={namespace}")));
     command
+}
+
+/// Installs the API, the account and its rights, and gives the account's kubeconfig.
+pub(crate) async fn install(control_plane: &ControlPlane) -> anyhow::Result<PathBuf> {
+    for file in ["crds/leadergroups.yaml", "config/namespace.yaml", "config/rbac.yaml"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        control_plane.apply(&std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?).await?;
+    }
+    let established = ["wait", "--for=condition=Established", "crd/leadergroups.leadergroup.io", "--timeout=30s"];
+    control_plane.kubectl(&established).await?.succeeded()?;
+    control_plane.kubeconfig_for("leadergroup-system", "leadergroup-operator").await
+}
+
+/// Starts the operator under the shipped rights.
+pub(crate) fn start(control_plane: &ControlPlane, account: &Path, program: &Path, namespace: Option<&str>) -> anyhow::Result<Process> {
+    let mut command = command(program, namespace);
+    command.arg("--kubeconfig").arg(account);
+    control_plane.spawn("operator", &mut command)
 }

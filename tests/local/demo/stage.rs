@@ -199,8 +199,8 @@ impl Stage {
     /// Takes away all that the demo made.
     pub(super) async fn clean_up(self) -> anyhow::Result<()> {
         let Self { place, terminal, client: _, kubectl, namespace, operator, created_namespace, installed_crd, .. } = self;
-        if let Some(operator) = operator.as_ref().filter(|operator| operator.ended().is_none()) {
-            operator.terminate()?;
+        // One that cannot be asked to end is ended below.
+        if let Some(operator) = operator.as_ref().filter(|operator| operator.terminate().is_ok()) {
             operator.wait(Duration::from_secs(10)).await;
         }
         drop(operator);

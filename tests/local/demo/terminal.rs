@@ -23,6 +23,7 @@ impl Terminal {
         println!("\n{}", self.paint(BOLD, sentence));
     }
 
+    #[expect(clippy::unused_self, reason = "said by the terminal, as all the rest")]
     pub(super) fn note(self, sentence: impl Display) {
         println!("  {sentence}");
     }
@@ -34,6 +35,7 @@ impl Terminal {
     }
 
     /// What it printed.
+    #[expect(clippy::unused_self, reason = "said by the terminal, as all the rest")]
     pub(super) fn output(self, text: &str) {
         for line in text.trim_end().lines() {
             println!("    {}", line.trim_end());

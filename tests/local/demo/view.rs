@@ -113,18 +113,17 @@ pub(super) fn what_to_try(stage: &Stage) {
     if let Some(folder) = stage.kubectl.folder() {
         terminal.note(format!("export PATH={}:$PATH", folder.display()));
     }
-    let pods = format!("kubectl -n {namespace} get pods -L role --watch");
-    terminal.note(format!("{pods:<92}# leave this one running beside the others"));
-    println!();
-    for (command, effect) in [
+    let commands = [
+        ("get pods -L role --watch", "leave this one running beside the others"),
         ("delete pod -l role=leader", "another pod leads before this one is gone"),
         ("scale leadergroup/web --replicas=5", "the leader stays"),
         ("edit leadergroup web", "change the template: the leader moves once"),
         ("label pods --all --overwrite role=leader", "only one keeps it"),
         ("events --for leadergroup/web", "what happened, and why"),
-    ] {
-        let command = format!("kubectl -n {namespace} {command}");
-        terminal.note(format!("{command:<92}# {effect}"));
+    ];
+    let width = commands.iter().map(|(command, _)| command.len()).max().unwrap_or_default();
+    for (command, effect) in commands {
+        terminal.note(format!("kubectl -n {namespace} {command:<width$}  # {effect}"));
     }
     println!();
     if let Some(log) = stage.operator_log_path() {

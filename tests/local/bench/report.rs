@@ -1,0 +1,85 @@
+//! The numbers as Markdown, with what they depend on.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Context;
+
+use super::failover::{Arm, Mover, Sample};
+use crate::control_plane::ControlPlane;
+
+/// What the numbers depend on.
+pub(super) async fn conditions(control_plane: &ControlPlane, program: &Path) -> anyhow::Result<()> {
+    let version = Command::new(program).arg("--version").output().with_context(|| format!("cannot run {}", program.display()))?;
+    let folder = program.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+    let own = if cfg!(debug_assertions) { "dev" } else { "release" };
+    let kubernetes = control_plane.client().apiserver_version().await?.git_version;
+    let processors = std::thread::available_parallelism()?;
+    let model = std::fs::read_to_string("/proc/cpuinfo")?;
+    let model = model.lines().find_map(|line| line.strip_prefix("model name")).map_or("", |model| model.trim_start_matches([' ', '\t', ':']));
+    println!("- operator: {}, from the folder `{folder}`", String::from_utf8_lossy(&version.stdout).trim());
+    println!("- observer and floor: one kube client of this program, {own} profile");
+    println!("- Kubernetes {kubernetes}; {}; etcd with fsync", control_plane.program_versions().await.join("; "));
+    println!("- {processors} processors ({model})");
+    load("at the start")
+}
+
+/// How busy the machine is, with whatever runs beside.
+pub(super) fn load(when: &str) -> anyhow::Result<()> {
+    println!("- load average {when}: {}", std::fs::read_to_string("/proc/loadavg")?.trim());
+    Ok(())
+}
+
+pub(super) fn failovers(arms: &[Arm]) {
+    table("From the answer to the request that causes the loss, to the new label, in ms", arms, |sample| sample.from_answer);
+    table("From when the watch shows the loss, to the new label, in ms", arms, |sample| sample.from_sight);
+}
+
+fn table(title: &str, arms: &[Arm], measure: impl Fn(&Sample) -> f64) {
+    println!("\n### {title}\n");
+    println!("| What happens | Writes | Who moves the label | n | p50 | p90 | p99 | max | operator/floor p50 | p99 |");
+    println!("|---|--:|---|--:|--:|--:|--:|--:|--:|--:|");
+    let sorted = |arm: &Arm| {
+        let mut values: Vec<f64> = arm.samples.iter().map(&measure).collect();
+        values.sort_by(f64::total_cmp);
+        values
+    };
+    for arm in arms {
+        let values = sorted(arm);
+        let (who, ratios) = match arm.mover {
+            Mover::Floor => ("floor: the bare patches", String::from(" | ")),
+            Mover::Operator => {
+                let floor = arms.iter().find(|floor| floor.loss == arm.loss && floor.mover == Mover::Floor).map(sorted).unwrap_or_default();
+                let ratio = |percent| percentile(&values, percent) / percentile(&floor, percent);
+                ("operator", format!("{:.2} | {:.2}", ratio(50), ratio(99)))
+            }
+        };
+        let [p50, p90, p99, max] = [50, 90, 99, 100].map(|percent| format!("{:.1}", percentile(&values, percent)));
+        println!("| {} | {} | {who} | {} | {p50} | {p90} | {p99} | {max} | {ratios} |", arm.loss.words(), arm.loss.writes(), values.len());
+    }
+}
+
+/// The least value that so many percent of all do not exceed.
+fn percentile(sorted: &[f64], percent: usize) -> f64 {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied().unwrap_or(f64::NAN)
+}
+
+/// How long etcd's write-ahead log waited for the disk, as etcd's own histogram tells.
+pub(super) async fn fsync(control_plane: &ControlPlane) -> anyhow::Result<()> {
+    let client = kube::Client::try_from(kube::Config::new(control_plane.etcd_url().parse()?))?;
+    let metrics = client.request_text(http::Request::get("/metrics").body(Vec::new())?).await?;
+    let mut buckets: BTreeMap<u64, (String, u64)> = BTreeMap::new();
+    for line in metrics.lines() {
+        let Some(rest) = line.strip_prefix("etcd_disk_wal_fsync_duration_seconds_bucket{le=\"") else { continue };
+        let Some((bound, count)) = rest.split_once("\"} ") else { continue };
+        let count: u64 = count.trim().parse()?;
+        // Buckets grow, so the first one of a count is its least bound.
+        buckets.entry(count).or_insert_with(|| (bound.to_owned(), count));
+    }
+    let total = buckets.keys().next_back().copied().unwrap_or_default();
+    let below = |percent: u64| buckets.range((total * percent).div_ceil(100)..).next().map_or("?", |(_, (bound, _))| bound);
+    println!("\netcd's fsync: {total} so far; 50 % took at most {} s, 90 % {} s, 99 % {} s.", below(50), below(90), below(99));
+    Ok(())
+}
