@@ -47,6 +47,9 @@ pub(super) enum Failure {
     /// The object is no longer what the write was decided on. What it is now has been read.
     #[error("the object changed meanwhile")]
     Changed,
+    /// There is no such object any more.
+    #[error("the object is gone")]
+    Gone,
     /// The API server will not do it.
     #[error("{message} ({code})")]
     Refused { code: u16, message: String },
@@ -63,6 +66,7 @@ impl Failure {
     pub(super) fn as_str(&self) -> &'static str {
         match self {
             Failure::Changed => "changed",
+            Failure::Gone => "gone",
             Failure::Refused { .. } => "refused",
             Failure::Throttled(_) => "throttled",
             Failure::Unknown(_) => "unknown",
@@ -169,8 +173,7 @@ impl Executor {
                 Lease::answered(&self.store, key, written.data);
                 Ok(Effect::Written)
             }
-            Err(Failure::Changed) => Err(self.read_again::<Lease>(&api, &key).await),
-            Err(failure) => Err(failure),
+            Err(failure) => Err(self.look_again::<Lease>(&api, key, failure).await),
         }
     }
 
@@ -183,23 +186,24 @@ impl Executor {
                 Pod::answered(&self.store, key, written.data);
                 Ok(Effect::Written)
             }
-            Err(Failure::Changed) => Err(self.read_again::<Pod>(&api, &key).await),
             Err(Failure::Refused { code: 422, message }) => {
                 // A failed test of a JSON Patch and a broken rule look alike; the pod itself tells which it was.
                 match ask(api.get(&write.name)).await {
                     Ok(pod) if is_as_observed(&pod.data, write) => Err(Failure::Refused { code: 422, message }),
+                    Ok(pod) if pod.data.uid != write.uid => {
+                        // Another pod has its name.
+                        Pod::delete(&self.store, &key);
+                        Pod::apply(&self.store, key, pod.data);
+                        Err(Failure::Changed)
+                    }
                     Ok(pod) => {
                         Pod::answered(&self.store, key, pod.data);
                         Err(Failure::Changed)
                     }
-                    Err(Failure::Changed) => {
-                        Pod::delete(&self.store, &key);
-                        Err(Failure::Changed)
-                    }
-                    Err(failure) => Err(failure),
+                    Err(failure) => Err(self.look_again::<Pod>(&api, key, failure).await),
                 }
             }
-            Err(failure) => Err(failure),
+            Err(failure) => Err(self.look_again::<Pod>(&api, key, failure).await),
         }
     }
 
@@ -219,19 +223,22 @@ impl Executor {
         Ok(Effect::Written)
     }
 
-    /// Takes in what the object is now, after a write found it changed.
-    async fn read_again<T: super::slim::Kind + Table>(&self, api: &Api<Slim<T>>, key: &Key) -> Failure {
-        match ask(api.get(&key.name)).await {
-            Ok(object) => {
-                T::answered(&self.store, key.clone(), object.data);
-                Failure::Changed
-            }
-            Err(Failure::Changed) => {
-                T::delete(&self.store, key);
-                Failure::Changed
-            }
-            Err(failure) => failure,
+    /// Takes in what the object is now, after a write found it changed or gone.
+    async fn look_again<T: super::slim::Kind + Table>(&self, api: &Api<Slim<T>>, key: Key, failure: Failure) -> Failure {
+        let failure = match failure {
+            Failure::Changed => match ask(api.get(&key.name)).await {
+                Ok(object) => {
+                    T::answered(&self.store, key, object.data);
+                    return Failure::Changed;
+                }
+                Err(failure) => failure,
+            },
+            failure => failure,
+        };
+        if matches!(failure, Failure::Gone) {
+            T::delete(&self.store, &key);
         }
+        failure
     }
 
     async fn request<T: DeserializeOwned>(&self, request: Request<Vec<u8>>) -> Result<T, Failure> {
@@ -249,7 +256,8 @@ async fn ask<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result
         Err(_) => Err(Failure::Unknown(format!("no answer within {} s", DEADLINE.as_secs()))),
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(kube::Error::Api(status))) => Err(match status.code {
-            404 | 409 => Failure::Changed,
+            404 => Failure::Gone,
+            409 => Failure::Changed,
             429 => {
                 Failure::Throttled(status.details.as_ref().filter(|it| it.retry_after_seconds > 0).map(|it| Duration::from_secs(it.retry_after_seconds.into())))
             }

@@ -121,13 +121,15 @@ async fn run(context: Arc<Context>, key: Key, wake: Arc<Notify>) -> Key {
             Ended::Failed(wait) => {
                 keep.failures = keep.failures.saturating_add(1);
                 let own = backoff::delay(keep.failures, FIRST_DELAY, LONGEST_DELAY);
-                // A change that comes in meanwhile does not shorten the wait: it would turn every event into a try.
-                let wait = wait.map_or(own, |asked| asked.max(own));
+                // A change may be what was lacking, or a leader's end: it does not wait for long. What the API server asked
+                // for it gets.
+                let at_least = wait.unwrap_or(FIRST_DELAY);
                 tokio::select! {
                     biased;
                     () = context.stopped() => return key,
-                    () = tokio::time::sleep(wait) => continue,
+                    () = tokio::time::sleep(at_least) => {}
                 }
+                Some(own.saturating_sub(at_least))
             }
         };
         tokio::select! {

@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use tokio::sync::Notify;
-use tokio::task::JoinHandle;
-
+use tokio::sync::{Notify, oneshot};
 use tracing::{debug, warn};
 
 use super::Context;
@@ -23,6 +21,7 @@ use crate::policy::{self, Plan};
 
 /// A group that is still moving after so many stages is left for a moment, for others' sake.
 const STAGES: usize = 24;
+const BREATH: Duration = Duration::from_millis(100);
 /// How many writes of one stage are under way at once: each takes a connection.
 const AT_ONCE: usize = 16;
 
@@ -36,7 +35,7 @@ pub(super) struct Keep {
     /// When the group was seen to lose its leader.
     pub(super) leaderless: Leaderless,
     /// The write of the owned Deployment that is under way.
-    aside: Option<JoinHandle<Aside>>,
+    aside: Option<oneshot::Receiver<Aside>>,
     /// The series of the metric that names the leader.
     named: Option<LeaderLabels>,
     pub(super) failures: u32,
@@ -69,9 +68,9 @@ pub(super) enum Ended {
 pub(super) async fn reconcile(context: &Context, key: &Key, keep: &mut Keep, wake: &Arc<Notify>) -> Ended {
     let began = Moment::now();
     let mut wrote = false;
-    let mut ended = Ended::Settled(Some(Duration::ZERO));
+    let mut ended = Ended::Settled(Some(BREATH));
     for _ in 0..STAGES {
-        keep.take_aside(context).await;
+        keep.take_aside(context);
         let Some(observation) = context.store.observe(key).map(Arc::new) else {
             keep.name_leader(context, None);
             return Ended::Gone;
@@ -140,20 +139,27 @@ impl Keep {
     fn put_aside(&mut self, context: &Context, observation: &Arc<Observation>, write: Write, wake: Arc<Notify>) {
         self.memory.applying = true;
         let (executor, observation, metrics) = (context.executor.clone(), observation.clone(), context.metrics.clone());
-        self.aside = Some(tokio::spawn(async move {
+        let (answer, aside) = oneshot::channel();
+        self.aside = Some(aside);
+        tokio::spawn(async move {
             let result = executor.perform(&observation, &write).await;
             count(&metrics, &write, &result);
+            // Nobody listens where the group is gone. The answer is there before the group is woken.
+            let _ = answer.send((observation, write, result));
             wake.notify_one();
-            (observation, write, result)
-        }));
+        });
     }
 
     /// Takes in what was put aside, if it is answered.
-    async fn take_aside(&mut self, context: &Context) {
-        let Some(aside) = self.aside.take_if(|aside| aside.is_finished()) else { return };
+    fn take_aside(&mut self, context: &Context) {
+        let answer = match self.aside.as_mut().map(oneshot::Receiver::try_recv) {
+            None | Some(Err(oneshot::error::TryRecvError::Empty)) => return,
+            Some(answer) => answer,
+        };
+        self.aside = None;
         self.memory.applying = false;
-        // An error is a panic, which the runtime has reported: it is planned again.
-        let Ok((observation, write, result)) = aside.await else { return };
+        // Without an answer its task has panicked, which the runtime has reported: it is planned again.
+        let Ok((observation, write, result)) = answer else { return };
         match result {
             Ok(effect) => self.done(context, &observation, &write, effect, Moment::now()),
             Err(failure) => {
@@ -235,7 +241,7 @@ impl Keep {
             self.memory.defer(group_generation, clock::now());
             return false;
         }
-        !matches!((failure, write), (Failure::Changed, Write::UpdateLease { .. } | Write::Pod(_)))
+        !matches!((failure, write), (Failure::Changed | Failure::Gone, Write::UpdateLease { .. } | Write::Pod(_)))
     }
 }
 
