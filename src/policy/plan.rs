@@ -171,9 +171,10 @@ impl Planner<'_> {
         let lease = self.observation.lease.as_deref();
         let labelled = leader.labels.get(&label.key) == Some(&label.value);
         let (term, durable) = self.term(leader, labelled);
-        self.lease(objects::record_of_leader(self.group, lease, leader, term, reason, self.observation.now));
+        let record = objects::record_of_leader(self.group, lease, leader, term, reason, self.observation.now);
 
         if labelled && leader.term == Some(term) && leader.fence.is_some() {
+            self.lease(record);
             self.others(Some(leader), &BTreeSet::new());
             return;
         }
@@ -183,6 +184,10 @@ impl Planner<'_> {
             self.writes.push(Write::ListPods);
         }
         let others = self.others(Some(leader), unfenced.unwrap_or(&nobody));
+        // A term that the Lease has reserved lets the Lease be written beside the label: until then nothing waits for it.
+        if !(durable && others.in_the_way) {
+            self.lease(record);
+        }
         // Last of all: nobody else carries the label, nothing undelivered can give it to anybody else, and a later
         // leadership cannot get the same term.
         if unfenced.is_some() && !others.in_the_way && durable {
