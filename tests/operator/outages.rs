@@ -6,7 +6,7 @@ use std::time::Duration;
 use kube::ResourceExt;
 
 use super::arena::{self, Arena, install};
-use crate::control_plane::{ControlPlane, Options};
+use crate::control_plane::{Component, ControlPlane, Options};
 
 #[tokio::test]
 async fn an_api_server_restart_moves_no_leader_and_elections_go_on_after_it() {
@@ -41,6 +41,36 @@ async fn a_leader_that_is_lost_while_the_api_server_is_away_is_followed_when_it_
     let leader = arena.leader("web").await;
     arena.delete_pod(&leader).await;
     arena.plane.restart_api_server(Duration::from_secs(1)).await.unwrap();
+    arena.leader_other_than("web", &leader).await;
+    arena.finish().await;
+}
+
+#[tokio::test]
+async fn an_operator_that_finds_no_api_server_says_so_and_waits_for_it() {
+    let mut arena = Arena::alone("none").await;
+    arena.apply(&arena::web(3)).await;
+    arena.ready_pods("web", 3).await;
+    let leader = arena.leader("web").await;
+    arena.kill_operator();
+    arena.plane.stop(Component::ApiServer).unwrap();
+    arena.start_operator();
+    arena
+        .until("readiness says what is the matter", async || match arena.probe("readyz").await {
+            (code, why) if code == "503" && why.contains("Watching LeaderGroup failed") => Ok(()),
+            (code, why) => Err(format!("{code} {why}")),
+        })
+        .await;
+    let (alive, _) = arena.probe("healthz").await;
+    assert_eq!(alive, "200", "an API server that is away is no reason to be restarted");
+    arena.plane.start_again(Component::ApiServer).await.unwrap();
+    arena
+        .until("the operator is ready", async || match arena.probe("readyz").await {
+            (code, _) if code == "200" => Ok(()),
+            (code, why) => Err(format!("{code} {why}")),
+        })
+        .await;
+    assert_eq!(arena.leader("web").await.uid(), leader.uid());
+    arena.delete_pod(&leader).await;
     arena.leader_other_than("web", &leader).await;
     arena.finish().await;
 }

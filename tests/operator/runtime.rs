@@ -106,3 +106,13 @@ async fn rights_to_one_namespace_are_enough_for_an_operator_of_one_namespace() {
     assert!(log.contains("Watching Node is forbidden"), "{log}");
     arena.finish().await;
 }
+
+/// The API server admits its pod to a namespace that enforces Pod Security *restricted*, or there would be none.
+#[tokio::test]
+async fn the_shipped_deployment_of_the_operator_is_admitted_to_its_restricted_namespace() {
+    let (plane, _) = arena::installed().await;
+    let enforced = ["get", "namespace", "leadergroup-system", "-o", "jsonpath={.metadata.labels.pod-security\\.kubernetes\\.io/enforce}"];
+    assert_eq!(plane.kubectl(&enforced).await.unwrap().succeeded().unwrap(), "restricted");
+    let rollout = ["-n", "leadergroup-system", "rollout", "status", "deployment/leadergroup-operator", "--timeout=30s"];
+    plane.kubectl(&rollout).await.unwrap().succeeded().unwrap();
+}
