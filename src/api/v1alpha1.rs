@@ -7,8 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
+use super::json::Json;
 use super::schema;
 
 /// What the API server accepts as the name of an object.
@@ -104,11 +104,11 @@ pub struct DeploymentTemplate {
     pub replicas: Option<i32>,
     /// The pods, as in a Deployment. The operator adds the label leadergroup.io/group.
     #[schemars(schema_with = "schema::pod_template")]
-    pub template: Value,
+    pub template: Json,
     /// How a rollout replaces pods, as in a Deployment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::deployment_strategy")]
-    pub strategy: Option<Value>,
+    pub strategy: Option<Json>,
     /// Seconds that a new pod must be ready before it counts as available, and may be elected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]

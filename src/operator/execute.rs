@@ -217,8 +217,7 @@ impl Executor {
         ]);
         let patch = serde_json::from_value(patch).map_err(|error| Failure::Refused { code: 0, message: error.to_string() })?;
         let mut written = ask(api.patch_status(&observation.name, &field_manager(), &Patch::Json::<()>(patch))).await?;
-        written.metadata.managed_fields = None;
-        written.metadata.annotations = None;
+        super::watch::slim_down(&mut written);
         LeaderGroup::answered(&self.store, Key::new(&observation.namespace, &observation.name), Arc::new(written));
         Ok(Effect::Written)
     }

@@ -112,7 +112,8 @@ impl Groups {
 async fn run(context: Arc<Context>, key: Key, wake: Arc<Notify>) -> Key {
     let mut keep = Keep::default();
     loop {
-        let wait = match reconcile(&context, &key, &mut keep, &wake).await {
+        // Boxed: what a reconciliation needs while it runs is not kept while the group sleeps.
+        let wait = match Box::pin(reconcile(&context, &key, &mut keep, &wake)).await {
             Ended::Gone => return key,
             Ended::Settled(wait) => {
                 keep.failures = 0;

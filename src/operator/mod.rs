@@ -30,6 +30,7 @@ use store::Store;
 use watch::Watches;
 pub use watch::{Pulse, SILENCE};
 
+const APPLIES: usize = 8;
 /// What writes that are under way get to finish after a signal.
 const GRACE: Duration = Duration::from_secs(8);
 
@@ -41,6 +42,8 @@ struct Context {
     metrics: Metrics,
     /// Bounds how many groups write at once.
     permits: Semaphore,
+    /// Bounds how many owned Deployments are written at once: after a start each is, to see whether it has drifted.
+    applies: Arc<Semaphore>,
     stop: channel::Receiver<bool>,
 }
 
@@ -110,6 +113,7 @@ pub async fn run(config: Config, options: Options, metrics: Metrics, vitals: Vit
         announcer,
         metrics: metrics.clone(),
         permits: Semaphore::new(options.concurrent_groups),
+        applies: Arc::new(Semaphore::new(APPLIES)),
         stop: stopped,
     });
 

@@ -139,10 +139,14 @@ impl Keep {
     fn put_aside(&mut self, context: &Context, observation: &Arc<Observation>, write: Write, wake: Arc<Notify>) {
         self.memory.applying = true;
         let (executor, observation, metrics) = (context.executor.clone(), observation.clone(), context.metrics.clone());
+        let applies = context.applies.clone();
         let (answer, aside) = oneshot::channel();
         self.aside = Some(aside);
         tokio::spawn(async move {
+            // The semaphore is never closed.
+            let permit = applies.acquire().await;
             let result = executor.perform(&observation, &write).await;
+            drop(permit);
             count(&metrics, &write, &result);
             // Nobody listens where the group is gone. The answer is there before the group is woken.
             let _ = answer.send((observation, write, result));

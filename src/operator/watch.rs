@@ -27,6 +27,8 @@ use crate::policy::observation::{Node, NodeState};
 
 /// Seconds until a watch is asked anew.
 const WATCH_TIMEOUT: u32 = 25;
+/// Objects per request of a list: what a page takes in memory is taken at once.
+const PAGE_SIZE: u32 = 100;
 /// A watch without a sign of life for this long hangs.
 pub const SILENCE: Duration = Duration::from_secs(35);
 const FIRST_DELAY: Duration = Duration::from_millis(200);
@@ -126,9 +128,7 @@ impl Watches {
                 Concerned::new()
             }
             Event::InitApply(DeserializeGuard(Ok(mut group))) | Event::Apply(DeserializeGuard(Ok(mut group))) => {
-                // Never read here, and as large as the rest of the object.
-                group.metadata.managed_fields = None;
-                group.metadata.annotations = None;
+                slim_down(&mut group);
                 LeaderGroup::apply(&store, Key::new(&group.namespace().unwrap_or_default(), &group.name_any()), Arc::new(group))
             }
             Event::InitApply(DeserializeGuard(Err(error))) | Event::Apply(DeserializeGuard(Err(error))) => {
@@ -214,8 +214,15 @@ impl Watches {
     }
 }
 
+/// Drops what is never read, and is as large as the rest of the object.
+pub(super) fn slim_down(group: &mut LeaderGroup) {
+    group.metadata.managed_fields = None;
+    group.metadata.annotations = None;
+    group.metadata.labels = None;
+}
+
 fn config() -> watcher::Config {
-    watcher::Config { timeout: Some(WATCH_TIMEOUT), ..watcher::Config::default() }
+    watcher::Config { timeout: Some(WATCH_TIMEOUT), page_size: Some(PAGE_SIZE), ..watcher::Config::default() }
 }
 
 fn scoped<K>(client: Client, namespace: Option<&str>) -> Api<K>

@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::observation::{Lease, Pod};
 use super::write::Record;
-use crate::api::LeaderGroup;
 use crate::api::v1alpha1::DeploymentTemplate;
+use crate::api::{Json, LeaderGroup};
 use crate::names;
 
 /// The name of the Deployment whose pods are the group's.
@@ -36,7 +36,7 @@ pub fn owner_reference(group: &LeaderGroup) -> OwnerReference {
 /// The owned Deployment as server-side apply takes it: what the user wrote, the group's label, and a strategy.
 pub fn deployment(group: &LeaderGroup, template: &DeploymentTemplate, uid: Option<&str>) -> Value {
     let name = group.metadata.name.as_deref().unwrap_or_default();
-    let mut pods = template.template.clone();
+    let mut pods = template.template.value();
     let labels = object_at(object_at(&mut pods, "metadata"), "labels");
     labels[names::LABEL_GROUP] = json!(name);
 
@@ -69,8 +69,8 @@ pub fn deployment(group: &LeaderGroup, template: &DeploymentTemplate, uid: Optio
 
 /// The strategy, spelled out. What the API server fills in by itself nobody owns, so it would stay behind when the
 /// strategy becomes `Recreate`, which the API server then refuses.
-fn strategy(wanted: Option<&Value>) -> Value {
-    let mut strategy = wanted.cloned().unwrap_or_else(|| json!({}));
+fn strategy(wanted: Option<&Json>) -> Value {
+    let mut strategy = wanted.map_or_else(|| json!({}), Json::value);
     let type_ = strategy.get("type").cloned().unwrap_or_else(|| json!("RollingUpdate"));
     if type_ == "RollingUpdate" {
         let rolling_update = object_at(&mut strategy, "rollingUpdate");
