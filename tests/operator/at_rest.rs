@@ -7,6 +7,7 @@ use leadergroup::api::LeaderGroup;
 use serde_json::json;
 
 use super::arena::{self, Arena};
+use super::steps::settled;
 
 const ACCOUNT: &str = "system:serviceaccount:leadergroup-system:leadergroup-operator";
 
@@ -52,10 +53,7 @@ async fn for_a_minute_at_rest_nothing_is_written_but_renewals() {
 /// Changes of a pod that no decision depends on are not even looked at.
 #[tokio::test]
 async fn a_pod_that_others_annotate_again_and_again_causes_no_write() {
-    let arena = Arena::new("busy").await;
-    arena.apply(&arena::web(3)).await;
-    arena.ready_pods("web", 3).await;
-    let leader = arena.leader("web").await;
+    let (arena, leader) = settled("busy", 3).await;
     arena.condition("web", "Reconciling", "False", "Settled").await;
     let group: Api<LeaderGroup> = arena.api();
     let version = group.get("web").await.unwrap().metadata.resource_version;

@@ -8,7 +8,8 @@ use kube::api::ListParams;
 use serde_json::json;
 
 use super::arena::{self, Arena};
-use super::looks::{deployed, garbage_is_collected, ready, term, told, writes};
+use super::looks::{deployed, garbage_is_collected, ready, told, writes};
+use super::steps::term;
 
 /// Waits until the group is Stalled for this reason, with an event; gives the message.
 async fn stalled(arena: &Arena, group: &str, reason: &str) -> String {

@@ -10,7 +10,8 @@ use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 
 use super::arena::{self, Arena};
-use super::looks::{deployed, garbage_is_collected, ready, settled, term, writes};
+use super::looks::{deployed, garbage_is_collected, ready, writes};
+use super::steps::{settled, term};
 use crate::control_plane::{ControlPlane, wait};
 
 /// Waits until no pod has the leader's label or an annotation of ours. The pods' own labels stay.
@@ -58,7 +59,7 @@ async fn referred(prefix: &str) -> Arena {
 
 #[tokio::test]
 async fn a_deleted_group_takes_its_deployment_lease_and_pods_with_it() {
-    let (arena, _) = settled("owned").await;
+    let (arena, _) = settled("owned", 3).await;
     garbage_is_collected(&arena).await;
     arena.kubectl(&["delete", "lg", "web"]).await;
     lease_gone(&arena, "web").await;
@@ -103,7 +104,7 @@ async fn a_group_that_is_deleted_while_the_operator_is_down_is_cleaned_when_it_r
 
 #[tokio::test]
 async fn an_orphaned_deployment_runs_on_and_is_adopted_by_the_next_group_of_the_name() {
-    let (arena, first) = settled("orphan").await;
+    let (arena, first) = settled("orphan", 3).await;
     garbage_is_collected(&arena).await;
     let pods = ready(&arena, "leadergroup.io/group=web", 3).await;
     let deployment = arena.api::<Deployment>().get("web").await.unwrap();
@@ -134,7 +135,7 @@ async fn an_orphaned_deployment_runs_on_and_is_adopted_by_the_next_group_of_the_
 
 #[tokio::test]
 async fn a_group_that_is_deleted_and_made_anew_at_once_leads_again() {
-    let (arena, first) = settled("again").await;
+    let (arena, first) = settled("again", 3).await;
     garbage_is_collected(&arena).await;
     let before = arena.group("web").await;
     arena.kubectl(&["delete", "lg", "web", "--wait=false"]).await;

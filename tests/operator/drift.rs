@@ -9,7 +9,8 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::arena::{self, Arena};
-use super::looks::{deployment_where, ready, settled, term, two_renewals, writes};
+use super::looks::{deployment_where, ready, two_renewals, writes};
+use super::steps::{settled, term};
 
 const IMAGE: &str = "registry.k8s.io/pause:3.10";
 
@@ -49,7 +50,7 @@ async fn patch(arena: &Arena, operations: Value) {
 
 #[tokio::test]
 async fn a_deleted_deployment_is_made_anew_and_a_new_pod_leads_in_a_higher_term() {
-    let (arena, first) = settled("recreated").await;
+    let (arena, first) = settled("recreated", 3).await;
     let before = arena.api::<Deployment>().get("web").await.unwrap();
     arena.kubectl(&["delete", "deployment", "web"]).await;
     owned(&arena, "the Deployment is back", |deployment| deployment.uid() != before.uid()).await;
@@ -61,7 +62,7 @@ async fn a_deleted_deployment_is_made_anew_and_a_new_pod_leads_in_a_higher_term(
 
 #[tokio::test]
 async fn an_image_that_somebody_changed_is_changed_back() {
-    let (arena, _) = settled("image").await;
+    let (arena, _) = settled("image", 3).await;
     let before = arena.api::<Deployment>().get("web").await.unwrap();
     arena.kubectl(&["set", "image", "deployment/web", "web=registry.k8s.io/pause:3.9"]).await;
     let after = owned(&arena, "the image is the group's", |deployment| container(deployment).image.as_deref() == Some(IMAGE)).await;
@@ -73,7 +74,7 @@ async fn an_image_that_somebody_changed_is_changed_back() {
 
 #[tokio::test]
 async fn a_label_that_somebody_added_to_the_deployment_stays() {
-    let (arena, leader) = settled("theirs").await;
+    let (arena, leader) = settled("theirs", 3).await;
     arena.kubectl(&["label", "deployment", "web", "team=blue"]).await;
     arena.kubectl(&["annotate", "deployment", "web", "note=hello"]).await;
     patch(&arena, json!([{ "op": "add", "path": "/spec/deployment/revisionHistoryLimit", "value": 3 }])).await;
@@ -85,7 +86,7 @@ async fn a_label_that_somebody_added_to_the_deployment_stays() {
 
 #[tokio::test]
 async fn replicas_that_the_group_sets_are_changed_back() {
-    let (arena, leader) = settled("replicas").await;
+    let (arena, leader) = settled("replicas", 3).await;
     let before = arena.api::<Deployment>().get("web").await.unwrap();
     arena.kubectl(&["scale", "deployment", "web", "--replicas=5"]).await;
     let after = owned(&arena, "three replicas", |deployment| replicas(deployment) == Some(3)).await;
@@ -113,7 +114,7 @@ async fn replicas_that_the_group_does_not_set_are_left_to_others() {
 
 #[tokio::test]
 async fn replicas_that_are_taken_out_of_the_group_stay_as_they_are() {
-    let (arena, _) = settled("given-up").await;
+    let (arena, _) = settled("given-up", 3).await;
     let pods = uids(&arena, 3).await;
     patch(&arena, json!([{ "op": "remove", "path": "/spec/deployment/replicas" }])).await;
     let after = owned(&arena, "the operator gave the replicas up", |deployment| !keeps_replicas(deployment)).await;
@@ -183,7 +184,7 @@ spec:
 
 #[tokio::test]
 async fn the_deployments_own_settings_can_be_set_changed_and_removed() {
-    let (arena, leader) = settled("settings").await;
+    let (arena, leader) = settled("settings", 3).await;
     let rolling = |surge: Value, unavailable: Value| json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": surge, "maxUnavailable": unavailable } });
     // What is set, what it is changed to, and what the API server has where it is not set.
     let settings = [

@@ -11,10 +11,7 @@ use super::steps::{settled, settled_with, term};
 
 #[tokio::test]
 async fn a_group_creates_its_deployment_and_elects_one_of_its_pods() {
-    let arena = Arena::new("elect").await;
-    arena.apply(&arena::web(3)).await;
-    arena.ready_pods("web", 3).await;
-    let leader = arena.leader("web").await;
+    let (arena, leader) = settled("elect", 3).await;
     assert_eq!(arena.labelled().await.len(), 1);
     assert_eq!(leader.metadata.annotations.unwrap()["leadergroup.io/term"], "1");
     arena.finish().await;
@@ -22,10 +19,7 @@ async fn a_group_creates_its_deployment_and_elects_one_of_its_pods() {
 
 #[tokio::test]
 async fn a_deleted_leader_is_followed_before_it_is_gone() {
-    let arena = Arena::new("deleted").await;
-    arena.apply(&arena::web(3)).await;
-    arena.ready_pods("web", 3).await;
-    let first = arena.leader("web").await;
+    let (arena, first) = settled("deleted", 3).await;
     arena.delete_pod(&first).await;
     arena.leader_other_than("web", &first).await;
     let status = arena.group("web").await.status.unwrap();

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 
 use super::arena::{self, Arena};
-use super::looks::settled;
+use super::steps::settled;
 
 /// A table as kubectl prints it: no cell of ours has a space.
 fn table(text: &str) -> Vec<Vec<&str>> {
@@ -17,7 +17,7 @@ fn table(text: &str) -> Vec<Vec<&str>> {
 
 #[tokio::test]
 async fn the_table_shows_who_leads_and_why() {
-    let (arena, leader) = settled("table").await;
+    let (arena, leader) = settled("table", 3).await;
     let name = leader.name_any();
     let names = ["leadergroups", "leadergroup", "lg", "leasegroup", "leasegroups", "leadergroups.leadergroup.io", "lg/web"];
     for resource in names {
@@ -54,7 +54,7 @@ async fn the_table_shows_what_a_group_without_a_leader_lacks() {
 
 #[tokio::test]
 async fn the_lease_shows_its_holder() {
-    let (arena, leader) = settled("holder").await;
+    let (arena, leader) = settled("holder", 3).await;
     let text = arena.kubectl(&["get", "lease", "web"]).await;
     let [head, row] = &table(&text)[..] else { panic!("{text}") };
     assert_eq!((&head[..], &row[..2]), (&["NAME", "HOLDER", "AGE"][..], &["web", &*leader.name_any()][..]));
@@ -63,7 +63,7 @@ async fn the_lease_shows_its_holder() {
 
 #[tokio::test]
 async fn a_group_is_scaled_and_waited_for() {
-    let (arena, leader) = settled("scale").await;
+    let (arena, leader) = settled("scale", 3).await;
     arena.kubectl(&["wait", "--for=condition=Ready", "lg/web", "--timeout=30s"]).await;
     arena.kubectl(&["wait", "--for=jsonpath={.status.leader.podName}", "lg/web", "--timeout=30s"]).await;
     arena.kubectl(&["scale", "lg", "web", "--current-replicas=3", "--replicas=2"]).await;
@@ -79,7 +79,7 @@ async fn a_group_is_scaled_and_waited_for() {
 
 #[tokio::test]
 async fn groups_are_selected_by_their_leader_deployment_and_lease() {
-    let (arena, leader) = settled("fields").await;
+    let (arena, leader) = settled("fields", 3).await;
     let select = async |field: &str| arena.kubectl(&["get", "lg", "-o", "name", "--field-selector", field]).await;
     assert_eq!(select(&format!("status.leader.podName={}", leader.name_any())).await, "leadergroup.leadergroup.io/web\n");
     assert_eq!(select("status.leader.podName=another").await, "");
@@ -91,7 +91,7 @@ async fn groups_are_selected_by_their_leader_deployment_and_lease() {
 
 #[tokio::test]
 async fn a_description_shows_the_election_as_an_event() {
-    let (arena, leader) = settled("describe").await;
+    let (arena, leader) = settled("describe", 3).await;
     let event = format!("pod {} leads in term 1: FirstElection", leader.name_any());
     arena
         .until("the event is described", async || {
@@ -158,7 +158,7 @@ async fn serves(arena: &Arena, leader: &Pod) {
 
 #[tokio::test]
 async fn a_plain_service_names_the_leader_alone_also_after_it_moved() {
-    let (arena, first) = settled("service").await;
+    let (arena, first) = settled("service", 3).await;
     let service = r"
 apiVersion: v1
 kind: Service

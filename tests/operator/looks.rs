@@ -14,15 +14,6 @@ use crate::control_plane::{AuditEvent, wait};
 
 const OPERATOR: &str = "system:serviceaccount:leadergroup-system:leadergroup-operator";
 
-/// A namespace with the group `web` of three ready pods, and its leader.
-pub(super) async fn settled(prefix: &str) -> (Arena, Pod) {
-    let arena = Arena::new(prefix).await;
-    arena.apply(&arena::web(3)).await;
-    arena.ready_pods("web", 3).await;
-    let leader = arena.leader("web").await;
-    (arena, leader)
-}
-
 /// A namespace without an operator, with a Deployment of so many ready pods.
 pub(super) async fn deployed(prefix: &str, name: &str, replicas: u32) -> Arena {
     let arena = Arena::without_operator(prefix).await;
@@ -44,11 +35,6 @@ pub(super) async fn ready(arena: &Arena, selector: &str, count: usize) -> Vec<Po
             if ready == count && pods.len() == count { Ok(pods) } else { Err(format!("{ready} of {} pods are ready", pods.len())) }
         })
         .await
-}
-
-/// The term that the pod's annotation tells.
-pub(super) fn term(pod: &Pod) -> i64 {
-    pod.annotations()["leadergroup.io/term"].parse().unwrap()
 }
 
 /// What moves with every write of the operator to the pod.

@@ -5,7 +5,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use super::arena::Arena;
-use super::looks::{fence, follower, notes, only_labelled, ready, settled, term, told};
+use super::looks::{fence, follower, notes, only_labelled, ready, told};
+use super::steps::{settled, term};
 
 /// Waits until the leader is settled again, and asserts that it is the same leadership.
 async fn same_leadership(arena: &Arena, before: &Pod, transitions: i64) -> Pod {
@@ -33,7 +34,7 @@ fn holder(lease: &Lease) -> Option<&str> {
 
 #[tokio::test]
 async fn a_label_that_the_leader_lost_is_put_back_in_the_same_term() {
-    let (arena, leader) = settled("unlabelled").await;
+    let (arena, leader) = settled("unlabelled", 3).await;
     arena.kubectl(&["label", "pod", &leader.name_any(), "role-"]).await;
     let after = same_leadership(&arena, &leader, 1).await;
     assert_ne!(fence(&after), fence(&leader), "a write of the operator moves the fence");
@@ -43,7 +44,7 @@ async fn a_label_that_the_leader_lost_is_put_back_in_the_same_term() {
 
 #[tokio::test]
 async fn a_label_of_another_value_on_the_leader_is_put_right() {
-    let (arena, leader) = settled("relabelled").await;
+    let (arena, leader) = settled("relabelled", 3).await;
     arena.kubectl(&["label", "--overwrite", "pod", &leader.name_any(), "role=follower"]).await;
     same_leadership(&arena, &leader, 1).await;
     told(&arena, "LabelRepaired", "put back").await;
@@ -52,7 +53,7 @@ async fn a_label_of_another_value_on_the_leader_is_put_right() {
 
 #[tokio::test]
 async fn a_label_that_somebody_gave_to_a_follower_is_taken_away() {
-    let (arena, leader) = settled("usurper").await;
+    let (arena, leader) = settled("usurper", 3).await;
     let follower = follower(&arena, &leader).await;
     arena.witness.tampered(&follower.name_any());
     arena.kubectl(&["label", "pod", &follower.name_any(), "role=leader"]).await;
@@ -65,7 +66,7 @@ async fn a_label_that_somebody_gave_to_a_follower_is_taken_away() {
 
 #[tokio::test]
 async fn a_label_is_taken_away_from_a_pod_that_the_operator_never_wrote_to() {
-    let (arena, leader) = settled("newcomer").await;
+    let (arena, leader) = settled("newcomer", 3).await;
     arena.kubectl(&["scale", "lg", "web", "--replicas=4"]).await;
     let pods = ready(&arena, "leadergroup.io/group=web", 4).await;
     let newcomer = pods.iter().find(|pod| fence(pod).is_none()).expect("a follower is left alone");
@@ -78,7 +79,7 @@ async fn a_label_is_taken_away_from_a_pod_that_the_operator_never_wrote_to() {
 
 #[tokio::test]
 async fn a_term_that_the_leader_lost_or_that_was_lowered_is_put_back() {
-    let (arena, leader) = settled("term").await;
+    let (arena, leader) = settled("term", 3).await;
     for change in ["leadergroup.io/term-", "leadergroup.io/term=0", "leadergroup.io/term=many"] {
         arena.kubectl(&["annotate", "--overwrite", "pod", &leader.name_any(), change]).await;
         same_leadership(&arena, &leader, 1).await;
@@ -90,7 +91,7 @@ async fn a_term_that_the_leader_lost_or_that_was_lowered_is_put_back() {
 
 #[tokio::test]
 async fn a_fence_that_the_leader_lost_is_put_back() {
-    let (arena, leader) = settled("fence").await;
+    let (arena, leader) = settled("fence", 3).await;
     arena.kubectl(&["annotate", "pod", &leader.name_any(), "leadergroup.io/fence-"]).await;
     arena
         .until("the fence is back", async || {
@@ -104,7 +105,7 @@ async fn a_fence_that_the_leader_lost_is_put_back() {
 
 #[tokio::test]
 async fn a_leader_without_any_mark_keeps_its_leadership() {
-    let (arena, leader) = settled("bare").await;
+    let (arena, leader) = settled("bare", 3).await;
     let patch =
         r#"{"metadata":{"labels":{"role":null},"annotations":{"leadergroup.io/term":null,"leadergroup.io/fence":null,"leadergroup.io/member-of":null}}}"#;
     arena.kubectl(&["patch", "pod", &leader.name_any(), "--type=merge", "-p", patch]).await;
@@ -115,7 +116,7 @@ async fn a_leader_without_any_mark_keeps_its_leadership() {
 
 #[tokio::test]
 async fn a_deleted_lease_is_made_anew_with_its_holder_and_term() {
-    let (arena, first) = settled("no-lease").await;
+    let (arena, first) = settled("no-lease", 3).await;
     // A second leadership, so that what starts anew would show.
     arena.delete_pod(&first).await;
     let leader = arena.leader_other_than("web", &first).await;
@@ -140,7 +141,7 @@ async fn a_deleted_lease_is_made_anew_with_its_holder_and_term() {
 
 #[tokio::test]
 async fn a_lease_that_a_stranger_took_is_taken_back() {
-    let (arena, leader) = settled("stranger").await;
+    let (arena, leader) = settled("stranger", 3).await;
     let patches = [
         r#"{"spec":{"holderIdentity":"stranger"}}"#,
         r#"{"spec":{"holderIdentity":null}}"#,
@@ -157,7 +158,7 @@ async fn a_lease_that_a_stranger_took_is_taken_back() {
 
 #[tokio::test]
 async fn a_lease_that_somebody_gave_to_a_follower_does_not_move_the_label() {
-    let (arena, leader) = settled("handed").await;
+    let (arena, leader) = settled("handed", 3).await;
     let follower = follower(&arena, &leader).await;
     let patch = format!(r#"{{"spec":{{"holderIdentity":"{}"}}}}"#, follower.name_any());
     arena.kubectl(&["patch", "lease", "web", "--type=merge", "-p", &patch]).await;
@@ -168,7 +169,7 @@ async fn a_lease_that_somebody_gave_to_a_follower_does_not_move_the_label() {
 
 #[tokio::test]
 async fn a_lowered_term_of_the_lease_is_put_right() {
-    let (arena, leader) = settled("lowered").await;
+    let (arena, leader) = settled("lowered", 3).await;
     for change in ["leadergroup.io/term=0", "leadergroup.io/term-", "leadergroup.io/reserved-term-", "leadergroup.io/holder-uid-"] {
         let before = arena.lease("web").await;
         arena.kubectl(&["annotate", "--overwrite", "lease", "web", change]).await;
@@ -186,7 +187,7 @@ async fn a_lowered_term_of_the_lease_is_put_right() {
 
 #[tokio::test]
 async fn a_lease_that_lost_its_owner_or_its_duration_gets_them_back() {
-    let (arena, leader) = settled("disowned").await;
+    let (arena, leader) = settled("disowned", 3).await;
     let before = arena.lease("web").await;
     let patch = r#"{"metadata":{"ownerReferences":null},"spec":{"leaseDurationSeconds":99}}"#;
     arena.kubectl(&["patch", "lease", "web", "--type=merge", "-p", patch]).await;

@@ -4,13 +4,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::arena::{self, Arena};
+use super::steps::settled;
 
 #[tokio::test]
 async fn health_readiness_and_metrics_are_served() {
-    let arena = Arena::new("endpoints").await;
-    arena.apply(&arena::web(3)).await;
-    arena.ready_pods("web", 3).await;
-    let leader = arena.leader("web").await;
+    let (arena, leader) = settled("endpoints", 3).await;
     for path in ["healthz", "livez", "readyz"] {
         let (code, body) = arena.probe(path).await;
         assert_eq!((code.as_str(), body.as_str()), ("200", "ok\n"), "{path}");
@@ -32,10 +30,7 @@ async fn health_readiness_and_metrics_are_served() {
 
 #[tokio::test]
 async fn sigterm_ends_the_operator_in_order_and_moves_nothing() {
-    let arena = Arena::new("sigterm").await;
-    arena.apply(&arena::web(3)).await;
-    arena.ready_pods("web", 3).await;
-    let leader = arena.leader("web").await;
+    let (arena, leader) = settled("sigterm", 3).await;
     arena.operator().terminate().unwrap();
     let status = arena.operator().wait(Duration::from_secs(10)).await.expect("it ends within ten seconds");
     assert!(status.success(), "{status}\n{}", arena.operator().log_end(20));
