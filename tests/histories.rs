@@ -350,7 +350,6 @@ fn no_history_makes_two_leaders_and_every_history_settles() {
 #[test]
 #[should_panic(expected = "carry the label at once")]
 fn histories_find_two_leaders_where_pods_are_not_sealed() {
-    std::panic::set_hook(Box::new(|_| {}));
     for seed in 0..20_000 {
         let mut world = World { check_terms: false, ..World::new(seed) };
         (0..3).for_each(|_| world.create_pod());

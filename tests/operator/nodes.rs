@@ -165,7 +165,15 @@ async fn a_leader_leaves_a_node_that_shall_bear_none() {
 #[tokio::test]
 async fn a_leader_on_an_unreachable_node_is_replaced() {
     let (arena, nodes, first) = settled("unreachable").await;
-    arena.kubectl(&["taint", "node", &node_of(&first), "node.kubernetes.io/unreachable:NoSchedule"]).await;
+    // The node controller takes the taint from a node that is Ready, sometimes before anybody has looked.
+    let taint = ["taint", "node", &*node_of(&first), "node.kubernetes.io/unreachable:NoSchedule", "--overwrite"];
+    arena
+        .until("another pod leads", async || {
+            arena.kubectl(&taint).await;
+            let leader = arena.group("web").await.status.unwrap_or_default().leader.map(|leader| leader.pod_uid);
+            if leader.is_some() && leader != first.uid() { Ok(()) } else { Err(format!("{leader:?} leads")) }
+        })
+        .await;
     moved(&arena, &first, "NodeUnreachable").await;
     arena.finish().await;
     nodes.remove().await;
