@@ -36,8 +36,6 @@ pub(super) enum Effect {
         uid: Box<str>,
         generation: i64,
     },
-    /// An object was made that only its watch brings into view.
-    Created,
     Written,
 }
 
@@ -155,7 +153,7 @@ impl Executor {
         let request = kube::core::Request::new(path)
             .create(&PostParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PostParams::default() }, lease.to_string().into_bytes());
         let request = request.map_err(|error| Failure::Refused { code: 0, message: error.to_string() })?;
-        self.request::<Slim<Lease>>(request).await.map(|_| Effect::Created)
+        self.request::<Slim<Lease>>(request).await.map(|_| Effect::Written)
     }
 
     async fn update_lease(&self, observation: &Observation, name: &str, resource_version: u64, record: &Record) -> Result<Effect, Failure> {

@@ -78,8 +78,7 @@ pub(super) async fn reconcile(context: &Context, key: &Key, keep: &mut Keep, wak
         keep.look(context, &observation);
         let Plan { writes, recheck } = policy::plan(&observation, &keep.memory);
         // The Deployment is written beside everything else: a slow admission webhook of its kind must not hold up an election.
-        let (aside, writes): (Vec<_>, Vec<_>) =
-            writes.into_iter().partition(|write| matches!(write, Write::ApplyDeployment { .. } | Write::HoldReplicas { .. }));
+        let (aside, writes): (Vec<_>, Vec<_>) = writes.into_iter().partition(Write::is_of_deployment);
         if context.stopping() {
             return Ended::Settled(None);
         }
@@ -208,14 +207,12 @@ impl Keep {
             Effect::Applied { uid, generation } => {
                 self.memory.trouble = None;
                 self.memory.deferred = None;
-                let group_generation = observation.group.as_ref().and_then(|group| group.metadata.generation).unwrap_or_default();
+                let group_generation = observation.group_generation();
                 self.memory.applied = Some(Applied { deployment_uid: uid, deployment_generation: generation, group_generation, at: clock::now() });
             }
-            Effect::Created | Effect::Written => {}
+            Effect::Written => {}
         }
-        if !matches!(write, Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::Status(_))
-            && self.memory.trouble.as_ref().is_some_and(|it| it.reason == "WriteRefused")
-        {
+        if !(write.is_of_deployment() || matches!(write, Write::Status(_))) && self.memory.trouble.as_ref().is_some_and(|it| it.reason == "WriteRefused") {
             self.memory.trouble = None;
         }
         tell::of_write(context, observation, write, self, began);
@@ -227,7 +224,6 @@ impl Keep {
             self.memory.lost(write);
         }
         debug!(namespace = %observation.namespace, name = %observation.name, write = execute::kind_of(write), %failure, "Write was not done");
-        let of_deployment = matches!(write, Write::ApplyDeployment { .. } | Write::HoldReplicas { .. });
         if let Failure::Refused { code, message } = failure {
             let (reason, what) = match write {
                 Write::ApplyDeployment { name, .. } | Write::HoldReplicas { name, .. } => ("DeploymentRefused", format!("Deployment {name}")),
@@ -239,10 +235,9 @@ impl Keep {
             warn!(namespace = %observation.namespace, name = %observation.name, code, "API server refused {what}: {message}");
             self.memory.trouble = Some(Trouble { reason, message: format!("the API server refused {what}: {message}").chars().take(2048).collect() });
         }
-        if of_deployment {
+        if write.is_of_deployment() {
             // It waits alone: the election goes on.
-            let group_generation = observation.group.as_ref().and_then(|group| group.metadata.generation).unwrap_or_default();
-            self.memory.defer(group_generation, clock::now());
+            self.memory.defer(observation.group_generation(), clock::now());
             return false;
         }
         !matches!((failure, write), (Failure::Changed | Failure::Gone, Write::UpdateLease { .. } | Write::Pod(_)))

@@ -5,7 +5,7 @@ use tracing::{debug, info, warn};
 use super::Context;
 use super::announce::Announcement;
 use super::reconcile::{Keep, Leaderless};
-use crate::api::LeaderGroup;
+use crate::api::{LeaderGroup, LeaderGroupStatus};
 use crate::clock::Moment;
 use crate::metrics::ReasonLabels;
 use crate::policy::leader;
@@ -32,8 +32,8 @@ pub(super) fn of_write(context: &Context, observation: &Observation, write: &Wri
             LeasePurpose::Transition | LeasePurpose::Renewal => {}
         },
         Write::Status(status) => {
-            let ready = |conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition]| conditions.iter().find(|it| it.type_ == "Stalled").cloned();
-            let (before, after) = (group.status.as_ref().and_then(|status| ready(&status.conditions)), ready(&status.conditions));
+            let stalled = |status: &LeaderGroupStatus| status.conditions.iter().find(|it| it.type_ == "Stalled").cloned();
+            let (before, after) = (group.status.as_ref().and_then(stalled), stalled(status));
             if let Some(after) = after.filter(|after| after.status == "True" && before.is_none_or(|before| before.reason != after.reason)) {
                 warn!(namespace = %observation.namespace, name = %observation.name, reason = after.reason, "{}", after.message);
                 announce(context, group, true, &after.reason, "Reconcile", after.message.clone(), None);

@@ -27,6 +27,13 @@ pub struct Observation {
     pub lease: Option<Arc<Lease>>,
 }
 
+impl Observation {
+    /// The generation of the group's spec.
+    pub fn group_generation(&self) -> i64 {
+        self.group.as_ref().and_then(|group| group.metadata.generation).unwrap_or_default()
+    }
+}
+
 /// A pod of the group, with what is known of its ReplicaSet and node.
 #[derive(Clone, Debug)]
 pub struct Candidate {

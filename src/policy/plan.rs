@@ -94,7 +94,7 @@ impl Planner<'_> {
     fn deployment(&mut self) {
         let Some(template) = &self.group.spec.deployment else { return };
         let name = objects::deployment_name(self.group).to_owned();
-        let group_generation = self.group.metadata.generation.unwrap_or_default();
+        let group_generation = self.observation.group_generation();
         let deployment = self.observation.deployment.as_deref();
         if self.memory.applying {
             return;
@@ -330,7 +330,7 @@ impl Planner<'_> {
             Write::UpdateLease { purpose, .. } => *purpose == LeasePurpose::Transition,
             Write::Status(_) => false,
         });
-        let generation = self.group.metadata.generation.unwrap_or_default();
+        let generation = self.observation.group_generation();
         let deferred = self.memory.deferred.as_ref().is_some_and(|deferred| deferred.group_generation == generation);
         let moving = moving || self.memory.applying || deferred;
         if moving && obstacle.is_none() {

@@ -39,6 +39,13 @@ pub enum Write {
     Status(Box<crate::api::LeaderGroupStatus>),
 }
 
+impl Write {
+    /// Whether it writes the owned Deployment, which no election waits for.
+    pub fn is_of_deployment(&self) -> bool {
+        matches!(self, Write::ApplyDeployment { .. } | Write::HoldReplicas { .. })
+    }
+}
+
 /// What a Lease says of an election, in client-go's words.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
