@@ -1,17 +1,28 @@
 //! Exactly one pod of a Deployment leads, everybody can see which, and Services reach only it.
 //!
+//! - [`elector`]: leader election in client-go's protocol, for any program. Needs no feature of this crate.
+//!
+//! With the feature `programs`, which is on by default:
+//!
 //! - [`api`]: the `LeaderGroup` resource, as users write and read it.
 //! - [`policy`]: the decisions. What was observed in, the next writes out; pure.
 //! - [`operator`]: the I/O shell around them.
-//! - [`names`], [`settings`], [`metrics`], [`server`], [`clock`]: labels, flags, metrics, HTTP endpoints and the time.
+//! - [`names`], [`settings`], [`metrics`], [`server`]: labels, flags, metrics and HTTP endpoints.
 
 #![warn(clippy::unwrap_used)]
 
+#[cfg(feature = "programs")]
 pub mod api;
-pub mod clock;
+pub mod elector;
+#[cfg(feature = "programs")]
 pub mod metrics;
+#[cfg(feature = "programs")]
 pub mod names;
+#[cfg(feature = "programs")]
 pub mod operator;
+#[cfg(feature = "programs")]
 pub mod policy;
+#[cfg(feature = "programs")]
 pub mod server;
+#[cfg(feature = "programs")]
 pub mod settings;

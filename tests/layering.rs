@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 /// A part of the library, and the parts that it may import.
 const ARROWS: &[(&str, &[&str])] = &[
     ("api", &[]),
-    ("clock", &[]),
+    ("elector", &[]),
     ("metrics", &[]),
     ("names", &[]),
     ("settings", &[]),
     ("policy", &["api", "names"]),
-    ("operator", &["api", "clock", "metrics", "names", "policy", "settings"]),
+    ("operator", &["api", "elector", "metrics", "names", "policy", "settings"]),
     ("server", &["operator"]),
 ];
 

@@ -11,7 +11,7 @@ use super::Context;
 use super::execute::{self, Effect, Failure};
 use super::store::Key;
 use super::tell;
-use crate::clock::{self, Moment};
+use crate::elector::clock::{self, Stopwatch};
 use crate::metrics::{CONTROLLER, LeaderLabels, Metrics, ReconcileLabels, WriteLabels};
 use crate::policy::memory::{Applied, Memory, Trouble};
 use crate::policy::observation::Observation;
@@ -50,7 +50,7 @@ pub(super) enum Leaderless {
     No,
     /// Nobody does, and nobody knows since when.
     Always,
-    Since(Moment),
+    Since(Stopwatch),
 }
 
 /// How a reconciliation ended.
@@ -66,7 +66,7 @@ pub(super) enum Ended {
 
 /// Reconciles one group. `wake` is what its task sleeps on.
 pub(super) async fn reconcile(context: &Context, key: &Key, keep: &mut Keep, wake: &Arc<Notify>) -> Ended {
-    let began = Moment::now();
+    let began = Stopwatch::start();
     let mut wrote = false;
     let mut ended = Ended::Settled(Some(BREATH));
     for _ in 0..STAGES {
@@ -164,7 +164,7 @@ impl Keep {
         // Without an answer its task has panicked, which the runtime has reported: it is planned again.
         let Ok((observation, write, result)) = answer else { return };
         match result {
-            Ok(effect) => self.done(context, &observation, &write, effect, Moment::now()),
+            Ok(effect) => self.done(context, &observation, &write, effect, Stopwatch::start()),
             Err(failure) => {
                 self.failed(&observation, &write, &failure);
             }
@@ -179,7 +179,7 @@ impl Keep {
         } else {
             match self.leaderless {
                 Leaderless::Unknown => self.leaderless = Leaderless::Always,
-                Leaderless::No => self.leaderless = Leaderless::Since(Moment::now()),
+                Leaderless::No => self.leaderless = Leaderless::Since(Stopwatch::start()),
                 Leaderless::Always | Leaderless::Since(_) => {}
             }
         }
@@ -200,7 +200,7 @@ impl Keep {
     }
 
     /// Takes in a write that was done, and tells of it.
-    fn done(&mut self, context: &Context, observation: &Observation, write: &Write, effect: Effect, began: Moment) {
+    fn done(&mut self, context: &Context, observation: &Observation, write: &Write, effect: Effect, began: Stopwatch) {
         self.memory.done(observation, write);
         match effect {
             Effect::Listed(pods) => self.memory.listed(pods),
@@ -208,7 +208,7 @@ impl Keep {
                 self.memory.trouble = None;
                 self.memory.deferred = None;
                 let group_generation = observation.group_generation();
-                self.memory.applied = Some(Applied { deployment_uid: uid, deployment_generation: generation, group_generation, at: clock::now() });
+                self.memory.applied = Some(Applied { deployment_uid: uid, deployment_generation: generation, group_generation, at: clock::wall() });
             }
             Effect::Written => {}
         }
@@ -237,7 +237,7 @@ impl Keep {
         }
         if write.is_of_deployment() {
             // It waits alone: the election goes on.
-            self.memory.defer(observation.group_generation(), clock::now());
+            self.memory.defer(observation.group_generation(), clock::wall());
             return false;
         }
         !matches!((failure, write), (Failure::Changed | Failure::Gone, Write::UpdateLease { .. } | Write::Pod(_)))

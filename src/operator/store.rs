@@ -387,7 +387,7 @@ impl Store {
             return None;
         }
         Some(Observation {
-            now: crate::clock::now(),
+            now: crate::elector::clock::wall(),
             namespace: key.namespace.clone(),
             name: key.name.clone(),
             rival: group.as_ref().and_then(|group| tables.rival(key, group)),

@@ -6,13 +6,13 @@ use super::Context;
 use super::announce::Announcement;
 use super::reconcile::{Keep, Leaderless};
 use crate::api::{LeaderGroup, LeaderGroupStatus};
-use crate::clock::Moment;
+use crate::elector::clock::Stopwatch;
 use crate::metrics::ReasonLabels;
 use crate::policy::leader;
 use crate::policy::observation::Observation;
 use crate::policy::write::{LeasePurpose, PodMarks, PodPurpose, PodWrite, Write};
 
-pub(super) fn of_write(context: &Context, observation: &Observation, write: &Write, keep: &mut Keep, began: Moment) {
+pub(super) fn of_write(context: &Context, observation: &Observation, write: &Write, keep: &mut Keep, began: Stopwatch) {
     let Some(group) = &observation.group else { return };
     match write {
         Write::Pod(write) => of_pod(context, observation, group, write, keep, began),
@@ -43,7 +43,7 @@ pub(super) fn of_write(context: &Context, observation: &Observation, write: &Wri
     }
 }
 
-fn of_pod(context: &Context, observation: &Observation, group: &LeaderGroup, write: &PodWrite, keep: &mut Keep, began: Moment) {
+fn of_pod(context: &Context, observation: &Observation, group: &LeaderGroup, write: &PodWrite, keep: &mut Keep, began: Stopwatch) {
     let PodWrite { name, uid, purpose, observed, desired, .. } = write;
     let pod = Some((&**name, &**uid));
     let recorded = observation.lease.as_ref().and_then(|lease| lease.holder_uid.as_deref()) == Some(&**uid);

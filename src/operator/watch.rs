@@ -22,7 +22,7 @@ use super::groups::Groups;
 use super::slim::{Kind, Slim};
 use super::store::{Concerned, Key, Store, Table};
 use crate::api::LeaderGroup;
-use crate::clock::Moment;
+use crate::elector::clock::Stopwatch;
 use crate::policy::observation::{Node, NodeState};
 
 /// Seconds until a watch is asked anew.
@@ -41,7 +41,7 @@ pub struct Pulse {
     pub namespace: Option<String>,
     /// Whether the operator can work without it.
     pub optional: bool,
-    started: Moment,
+    started: Stopwatch,
     /// Milliseconds from `started` to the last sign of life.
     last: AtomicU64,
     synced: AtomicBool,
@@ -55,7 +55,7 @@ impl Pulse {
             kind,
             namespace,
             optional,
-            started: Moment::now(),
+            started: Stopwatch::start(),
             last: AtomicU64::new(0),
             synced: AtomicBool::new(false),
             refused: AtomicBool::new(false),

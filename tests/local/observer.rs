@@ -10,18 +10,18 @@ use futures::{StreamExt, pin_mut};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 use kube::{Client, ResourceExt};
-use leadergroup::clock::Moment;
+use leadergroup::elector::clock::Stopwatch;
 use leadergroup::names;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Counts from one moment on, so that times can be subtracted from each other.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock(Moment);
+pub(crate) struct Clock(Stopwatch);
 
 impl Clock {
     pub(crate) fn start() -> Self {
-        Self(Moment::now())
+        Self(Stopwatch::start())
     }
 
     pub(crate) fn now(self) -> Duration {

@@ -8,7 +8,7 @@ mod view;
 
 use std::process::ExitCode;
 
-use leadergroup::clock::Moment;
+use leadergroup::elector::clock::Stopwatch;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::stage::Stage;
@@ -61,7 +61,7 @@ impl Interrupt {
 const INTERRUPTED: u8 = 130;
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let began = Moment::now();
+    let began = Stopwatch::start();
     let terminal = Terminal::new(!arguments.no_color.is_empty());
     let mut interrupt = Interrupt::new()?;
     let opening = async {

@@ -9,7 +9,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Api, ListParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, ResourceExt};
-use leadergroup::clock::{self, Moment};
+use leadergroup::elector::clock::{self, Stopwatch};
 
 use super::kubectl::Kubectl;
 use super::terminal::Terminal;
@@ -44,7 +44,7 @@ impl Stage {
     pub(super) async fn local(terminal: Terminal) -> anyhow::Result<Self> {
         let program = operator_process::beside_this_program()?;
         terminal.heading("A control plane starts on this machine, without root rights or containers.");
-        let began = Moment::now();
+        let began = Stopwatch::start();
         let control_plane = ControlPlane::start(Options::default()).await?;
         let client = control_plane.client();
         let version = client.apiserver_version().await?.git_version;
@@ -244,7 +244,7 @@ async fn refuse_second_operator(client: Client) -> anyhow::Result<()> {
 /// Five letters and digits that no earlier demo has had.
 fn suffix() -> String {
     const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-    let mut number = clock::now().as_microsecond().unsigned_abs();
+    let mut number = clock::wall().as_microsecond().unsigned_abs();
     let mut letters = String::new();
     for _ in 0..5 {
         let index = usize::try_from(number % LETTERS.len() as u64).unwrap_or_default();

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use leadergroup::api::LeaderGroup;
-use leadergroup::clock;
+use leadergroup::elector::clock;
 use serde_json::{Value, json};
 
 use super::stage::Stage;
@@ -144,14 +144,14 @@ async fn lose_the_operator(stage: &mut Stage, observer: &Observer, leader: &Lead
     let operator = stage.operator()?;
     stage.terminal.command(&["kill", "-KILL", &operator.pid().to_string()]);
     operator.kill()?;
-    let killed = clock::now();
+    let killed = clock::wall();
     let renewed = stage.renewed().await?;
     // The sample renews its Lease every 5 seconds; half a second later it is plain that nobody does.
     let missed = renewed.checked_add(Duration::from_millis(5500))?;
-    let left = missed.duration_since(clock::now());
+    let left = missed.duration_since(clock::wall());
     tokio::time::sleep(left.try_into().unwrap_or(Duration::ZERO)).await;
     ensure!(stage.renewed().await? == renewed, "the Lease was renewed, but the operator is dead");
-    let silent = clock::now().duration_since(killed).as_secs_f64();
+    let silent = clock::wall().duration_since(killed).as_secs_f64();
     stage.terminal.note(format!("{silent:.1} s later, with a renewal of the Lease missed:"));
     stage.show_here(&PODS).await?;
     show_endpoint(stage).await?;

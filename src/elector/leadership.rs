@@ -1,0 +1,141 @@
+//! What an election shows of itself to the rest of the process: who leads, and whether that is still true now.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::clock::{Clock, Moment};
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Phase {
+    #[default]
+    Following,
+    Leading,
+    /// Leads on, but was asked to stop.
+    Resigning,
+}
+
+/// The election as the loop last saw it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct State {
+    pub(super) phase: Phase,
+    /// The holder as last seen.
+    pub(super) holder: Option<String>,
+    /// The last term of this candidate's own.
+    pub(super) term: Option<i64>,
+    /// Until when it may be trusted.
+    pub(super) until: Moment,
+    /// Before this moment nobody else leads.
+    pub(super) limit: Moment,
+    /// How often a renewal had to read first.
+    pub(super) slow_paths: u64,
+}
+
+/// A view of one candidate's election: cheap to clone, and to ask at every use.
+#[derive(Clone)]
+pub struct Leadership {
+    pub(super) state: watch::Receiver<State>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) identity: Arc<str>,
+}
+
+impl fmt::Debug for Leadership {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Leadership").field("identity", &self.identity).field("state", &*self.state.borrow()).finish_non_exhaustive()
+    }
+}
+
+impl Leadership {
+    /// This candidate's own name.
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// Whether this candidate leads, now: also true while it finishes its work after it was asked to stop.
+    pub fn is_leader(&self) -> bool {
+        self.remaining().is_some()
+    }
+
+    /// How long this candidate's leadership lasts if it is not renewed any more.
+    pub fn remaining(&self) -> Option<Duration> {
+        let state = self.state.borrow();
+        let remaining = state.until.remaining(&*self.clock);
+        (state.phase != Phase::Following && !remaining.is_zero()).then_some(remaining)
+    }
+
+    /// Who leads, as far as this candidate has seen: a leader that is gone is named until another is seen.
+    pub fn leader(&self) -> Option<String> {
+        self.state.borrow().holder.clone().filter(|holder| !holder.is_empty())
+    }
+
+    /// The number of this candidate's present leadership, or of its last one.
+    pub fn term(&self) -> Option<i64> {
+        self.state.borrow().term
+    }
+
+    /// How often a renewal had to read the record first (client-go's `leader_election_slowpath_total`).
+    pub fn slow_paths(&self) -> u64 {
+        self.state.borrow().slow_paths
+    }
+
+    /// Completes when any of this has changed since the last call; renewals are changes too.
+    pub async fn changed(&mut self) {
+        if self.state.changed().await.is_err() {
+            // The elector is gone: nothing changes any more.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// For health: how long ago the present leadership should have ended at the latest, zero if it need not have.
+    pub(super) fn overdue(&self) -> Duration {
+        let state = self.state.borrow();
+        if state.phase == Phase::Following { Duration::ZERO } else { self.clock.now() - state.limit }
+    }
+}
+
+/// One leadership, for the work that is done under it.
+#[derive(Clone, Debug)]
+pub struct Tenure {
+    pub(super) leadership: Leadership,
+    pub(super) term: i64,
+}
+
+impl Tenure {
+    /// The number of this leadership: the record's transitions. It grows with every leadership for as long as the lock's
+    /// object exists, which makes it a fencing token.
+    pub fn term(&self) -> i64 {
+        self.term
+    }
+
+    /// The name under which it is held.
+    pub fn identity(&self) -> &str {
+        self.leadership.identity()
+    }
+
+    /// Whether it still holds, now. Ask before everything that only a leader may do.
+    pub fn is_held(&self) -> bool {
+        self.remaining().is_some()
+    }
+
+    /// How long it holds at least.
+    pub fn remaining(&self) -> Option<Duration> {
+        (self.leadership.term() == Some(self.term)).then(|| self.leadership.remaining()).flatten()
+    }
+
+    /// How long nobody else can lead: the time there is to stop. Zero once another may.
+    pub fn exclusive(&self) -> Duration {
+        let state = self.leadership.state.borrow();
+        if state.term == Some(self.term) { state.limit.remaining(&*self.leadership.clock) } else { Duration::ZERO }
+    }
+
+    /// Completes when the work has to stop: because the elector was cancelled, and then the leadership goes on until the
+    /// work has ended; or because it is lost, and then [`Self::exclusive`] says how long there is.
+    pub async fn stop_requested(&self) {
+        let term = self.term;
+        let mut state = self.leadership.state.clone();
+        // An error means that the elector is gone, and the leadership with it.
+        drop(state.wait_for(|state| state.phase != Phase::Leading || state.term != Some(term)).await);
+    }
+}

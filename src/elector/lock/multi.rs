@@ -1,0 +1,111 @@
+//! Two locks held as one, while candidates move from the first to the second (client-go's `MultiLock`, v0.24).
+//!
+//! Candidates of the old kind know the first lock only, so it is written first and decides where both differ. Writing both is
+//! not atomic: what a crash in between leaves behind reads as held by somebody unknown, and everybody waits it out.
+
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::{Lock, LockError, Record, Snapshot};
+
+/// The holder of two locks whose holders differ (client-go's `UnknownLeader`). Nobody bears that name.
+pub const UNKNOWN_LEADER: &str = "leaderelection.k8s.io/unknown";
+
+/// A lock that is held while both of its locks are.
+pub struct MultiLock<P, S> {
+    primary: P,
+    secondary: S,
+}
+
+/// What was read of both.
+struct Both {
+    primary: Snapshot,
+    secondary: Option<Snapshot>,
+}
+
+impl<P: Lock, S: Lock> MultiLock<P, S> {
+    /// Candidates that know only `primary` are respected; `secondary` is what all shall use in the end.
+    pub fn new(primary: P, secondary: S) -> Self {
+        Self { primary, secondary }
+    }
+}
+
+fn join(primary: Snapshot, secondary: Option<Snapshot>) -> Snapshot {
+    let Some(second) = &secondary else {
+        return Snapshot::new(primary.record.clone(), primary.raw.clone(), None, Both { primary, secondary });
+    };
+    let mut record = primary.record.clone();
+    if record.holder != second.record.holder {
+        UNKNOWN_LEADER.clone_into(&mut record.holder);
+    }
+    // A change of either is one of both.
+    let raw = format!("{},{}", primary.raw, second.raw);
+    Snapshot::new(record, raw, None, Both { primary, secondary })
+}
+
+impl<P: Lock, S: Lock> Lock for MultiLock<P, S> {
+    fn get(&self) -> BoxFuture<'_, Result<Option<Snapshot>, LockError>> {
+        async {
+            let Some(primary) = self.primary.get().await? else { return Ok(None) };
+            let secondary = self.secondary.get().await?;
+            if secondary.is_none() && primary.record.holder == self.identity() {
+                // Half made: it is made as a whole.
+                return Ok(None);
+            }
+            Ok(Some(join(primary, secondary)))
+        }
+        .boxed()
+    }
+
+    fn create(&self, record: Record) -> BoxFuture<'_, Result<Snapshot, LockError>> {
+        async move {
+            let primary = match self.primary.create(record.clone()).await {
+                Err(LockError::Conflict) => {
+                    let primary = self.primary.get().await?.ok_or(LockError::NotFound)?;
+                    // Ours, from a try that made only the first. client-go takes another's for its own as well.
+                    if primary.record.holder == record.holder { primary } else { return Err(LockError::Conflict) }
+                }
+                made => made?,
+            };
+            let secondary = self.secondary.create(record).await?;
+            Ok(join(primary, Some(secondary)))
+        }
+        .boxed()
+    }
+
+    fn update(&self, seen: Snapshot, record: Record) -> BoxFuture<'_, Result<Snapshot, LockError>> {
+        async move {
+            let both = seen.state::<Both>()?;
+            let primary = self.primary.update(both.primary.clone(), record.clone()).await?;
+            // As it was seen, not as it is now (client-go): a candidate of the new kind may have taken it meanwhile.
+            let secondary = match &both.secondary {
+                Some(secondary) => self.secondary.update(secondary.clone(), record).await?,
+                None => self.secondary.create(record).await?,
+            };
+            Ok(join(primary, Some(secondary)))
+        }
+        .boxed()
+    }
+
+    fn record_event(&self, event: String) -> BoxFuture<'_, ()> {
+        async move {
+            self.primary.record_event(event.clone()).await;
+            self.secondary.record_event(event).await;
+        }
+        .boxed()
+    }
+
+    fn identity(&self) -> &str {
+        self.primary.identity()
+    }
+
+    fn describe(&self) -> String {
+        self.primary.describe()
+    }
+
+    fn resolution(&self) -> Duration {
+        self.primary.resolution().max(self.secondary.resolution())
+    }
+}

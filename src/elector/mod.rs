@@ -1,0 +1,88 @@
+//! Leader election in client-go's protocol: candidates written with it and candidates written with client-go contend
+//! safely for one lock.
+//!
+//! It stands alone: it needs nothing else of this crate and no feature, and leaves the choice of Kubernetes' version
+//! (`k8s-openapi`'s feature) to the program.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use leadergroup::elector::{self, Callbacks, Config, Elector, LockKind, LockOptions};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = elector::client(kube::Config::infer().await?)?;
+//! let options = LockOptions {
+//!     namespace: "default".into(),
+//!     name: "example".into(),
+//!     identity: elector::unique_identity("pod-1"),
+//!     ..LockOptions::default()
+//! };
+//! let config = Config { release_on_cancel: true, name: "example".into(), ..Config::default() };
+//! let mut elector = Elector::new(elector::lock(LockKind::Leases, &client, &options), config)?;
+//! let mut callbacks = Callbacks::new(|tenure| async move {
+//!     while tenure.is_held() {
+//!         println!("leading in term {}", tenure.term());
+//!         tokio::select! {
+//!             () = tenure.stop_requested() => return,
+//!             () = tokio::time::sleep(Duration::from_secs(1)) => {}
+//!         }
+//!     }
+//! });
+//! let stop = async { drop(tokio::signal::ctrl_c().await) };
+//! elector.run_until(&mut callbacks, stop).await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it promises
+//!
+//! - At most one candidate leads at a time, as long as clocks run at rates that differ by less than
+//!   `leaseDuration / (renewDeadline + retryPeriod)`; their settings do not matter. Every candidate judges by what it
+//!   observed itself; stamps of others are never compared with its own clock.
+//! - A leader that cannot renew stops before another can lead, and *then* writes to the API server, if at all.
+//! - A leader that was paused does not act on: its [`Tenure`] tells at every use whether it still holds.
+//! - Only this candidate's own record is ever emptied.
+//!
+//! Like client-go's, it cannot stop a process that is frozen between asking [`Tenure::is_held`] and acting. Pass
+//! [`Tenure::term`] to what you write to, and let it refuse lower ones.
+
+pub mod clock;
+mod config;
+mod health;
+mod leadership;
+mod lock;
+mod run;
+mod step;
+mod watching;
+
+use std::time::Duration;
+
+use http::HeaderValue;
+use http::header::USER_AGENT;
+use kube::Client;
+
+pub use config::{Config, ConfigError, JITTER_FACTOR};
+pub use health::HealthAdaptor;
+pub use leadership::{Leadership, Tenure};
+pub use lock::{
+    AnnotationLock, LEADER_ANNOTATION, LeaseLock, Lock, LockError, LockKind, LockOptions, MultiLock, Record, Sighting, Snapshot, UNKNOWN_LEADER, lock,
+};
+pub use run::{Callbacks, Elector, Ended};
+pub use step::Loss;
+
+/// `NAME_UUID`: an identity that no other process, and no other run of this one, has (controller-runtime's form).
+///
+/// A name that survives a restart makes a new process take over at once what its predecessor held, though it may still
+/// be at work.
+pub fn unique_identity(name: &str) -> String {
+    format!("{name}_{}", uuid::Uuid::new_v4())
+}
+
+/// A client for elections alone: it retries nothing by itself (a renewal that is repeated behind the elector's back may
+/// outlive the leadership), and gives up a connection that is not established soon.
+pub fn client(config: kube::Config) -> Result<Client, kube::Error> {
+    let mut config = config;
+    config.default_retry = false;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    config.headers.push((USER_AGENT, HeaderValue::from_static(concat!("leadergroup/", env!("CARGO_PKG_VERSION"), " leader-election"))));
+    Client::try_from(config)
+}

@@ -1,0 +1,468 @@
+//! The loop around the state machine: sends what it asks for, feeds it what comes back, tells the rest of the process.
+//! It decides nothing about who leads.
+
+use std::any::Any;
+use std::future::pending;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinHandle};
+use tracing::{debug, info, warn};
+
+use super::clock::{Clock, Moment, SystemClock};
+use super::config::{Config, ConfigError, JITTER_FACTOR};
+use super::leadership::{Leadership, Phase, State, Tenure};
+use super::lock::{Lock, LockError, Sighting};
+use super::step::{Answer, Candidate, Loss, Request, Step};
+use super::watching::Watching;
+
+/// How long an event, or work that was aborted, is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+type Started = Box<dyn FnMut(Tenure) -> BoxFuture<'static, ()> + Send>;
+
+/// What a candidate does about its election (client-go's `LeaderCallbacks`).
+pub struct Callbacks {
+    started: Started,
+    stopped: Box<dyn FnMut() + Send>,
+    new_leader: Box<dyn FnMut(&str) + Send>,
+}
+
+impl Callbacks {
+    /// `started` is the work of a leader (`OnStartedLeading`). It is to end when [`Tenure::stop_requested`] completes;
+    /// where it does not, it is dropped before another can lead. If it ends by itself, the candidate leads on.
+    pub fn new<F>(mut started: impl FnMut(Tenure) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Self { started: Box::new(move |tenure| started(tenure).boxed()), stopped: Box::new(|| {}), new_leader: Box::new(|_| {}) }
+    }
+
+    /// Called once the work of a leader has ended, and never where none had started (`OnStoppedLeading`; client-go calls
+    /// it without a start too).
+    #[must_use]
+    pub fn on_stopped(mut self, stopped: impl FnMut() + Send + 'static) -> Self {
+        self.stopped = Box::new(stopped);
+        self
+    }
+
+    /// Called in order whenever another holder is seen, this candidate included; empty where there is none
+    /// (`OnNewLeader`).
+    #[must_use]
+    pub fn on_new_leader(mut self, new_leader: impl FnMut(&str) + Send + 'static) -> Self {
+        self.new_leader = Box::new(new_leader);
+        self
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Ended {
+    Cancelled,
+    Lost(Loss),
+}
+
+/// One candidate of one election.
+pub struct Elector {
+    lock: Arc<dyn Lock>,
+    config: Config,
+    clock: Arc<dyn Clock>,
+    candidate: Candidate,
+    state: watch::Sender<State>,
+    random: fastrand::Rng,
+    /// When to try next.
+    next: Moment,
+}
+
+/// A request that is under way.
+struct Flight {
+    request: Request,
+    started: Moment,
+    answer: BoxFuture<'static, Answer>,
+}
+
+/// The work of a leader that is under way, and what was told of it.
+struct Work {
+    task: Option<JoinHandle<()>>,
+    announcing: JoinHandle<()>,
+    panic: Option<Box<dyn Any + Send>>,
+}
+
+enum Happening {
+    Deadline,
+    Cancelled,
+    WorkEnded(Result<(), JoinError>),
+    Answered(Box<Request>, Moment, Answer),
+    Seen(Result<Sighting, LockError>),
+    Timer,
+}
+
+impl Elector {
+    /// A candidate under this lock's identity.
+    ///
+    /// # Errors
+    /// Where the durations leave no room for an election, or the lock has no identity.
+    pub fn new(lock: Arc<dyn Lock>, config: Config) -> Result<Self, ConfigError> {
+        Self::with_clock(lock, config, Arc::new(SystemClock))
+    }
+
+    /// A candidate that knows the time from `clock`.
+    pub fn with_clock(lock: Arc<dyn Lock>, config: Config, clock: Arc<dyn Clock>) -> Result<Self, ConfigError> {
+        config.validate(lock.resolution())?;
+        if lock.identity().is_empty() {
+            return Err(ConfigError::Identity);
+        }
+        let candidate = Candidate::new(lock.identity().to_owned(), config.clone());
+        let next = clock.now();
+        Ok(Self { lock, config, clock, candidate, state: watch::Sender::default(), random: fastrand::Rng::new(), next })
+    }
+
+    /// Makes the pauses between tries repeatable.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.random = fastrand::Rng::with_seed(seed);
+        self
+    }
+
+    /// A view of this election for the rest of the process.
+    pub fn leadership(&self) -> Leadership {
+        Leadership { state: self.state.subscribe(), clock: self.clock.clone(), identity: self.lock.identity().into() }
+    }
+
+    /// Contends until `cancel` completes: a leadership that is lost is followed by the next try.
+    pub async fn run_until(&mut self, callbacks: &mut Callbacks, cancel: impl Future<Output = ()>) {
+        let cancel = cancel.shared();
+        while let Ended::Lost(loss) = self.run(callbacks, cancel.clone()).await {
+            info!(lock = self.lock.describe(), ?loss, "Leadership was lost, and is contended for anew");
+        }
+    }
+
+    /// Contends for one leadership, and returns when it is lost or `cancel` completes. May be called again.
+    ///
+    /// # Panics
+    /// With the panic of the work, after the leadership was given up.
+    pub async fn run(&mut self, callbacks: &mut Callbacks, cancel: impl Future<Output = ()>) -> Ended {
+        let mut cancel = pin!(cancel);
+        let mut cancelled = false;
+        let mut watching = Watching::new(self.lock.clone(), self.clock.clone(), self.config.retry_period);
+        let mut flight: Option<Flight> = None;
+        let mut work: Option<Work> = None;
+        self.next = self.clock.now();
+        loop {
+            let deadline = self.candidate.deadline();
+            let idle = flight.is_none();
+            let happening = tokio::select! {
+                biased;
+                () = self.until(deadline) => Happening::Deadline,
+                () = &mut cancel, if !cancelled => Happening::Cancelled,
+                ended = join(&mut work) => Happening::WorkEnded(ended),
+                (request, started, answer) = landed(&mut flight) => Happening::Answered(Box::new(request), started, answer),
+                sighting = watching.next() => Happening::Seen(sighting),
+                () = self.until(idle.then_some(self.next)) => Happening::Timer,
+            };
+            let (now, wall) = (self.clock.now(), self.clock.wall());
+            // After a pause everything is ready at once, and the deadline counts first.
+            let happening = if deadline.is_some_and(|deadline| deadline <= now) { Happening::Deadline } else { happening };
+            let step = match happening {
+                Happening::Deadline => Step::Lost(Loss::RenewDeadline),
+                Happening::Cancelled => {
+                    cancelled = true;
+                    Step::Nothing
+                }
+                Happening::WorkEnded(ended) => {
+                    if let Some(work) = &mut work {
+                        work.task = None;
+                        work.panic = ended.err().and_then(|error| error.try_into_panic().ok());
+                    }
+                    Step::Nothing
+                }
+                Happening::Answered(request, started, answer) => {
+                    flight = None;
+                    let news = self.candidate.answered(&request, answer, started, now, wall);
+                    if matches!(*request, Request::Get) && self.is_missing_changes(&watching, now) {
+                        watching.distrust();
+                    }
+                    news
+                }
+                Happening::Seen(Ok(sighting)) => self.candidate.seen(sighting, flight.is_some(), now, wall),
+                Happening::Seen(Err(error)) => {
+                    debug!(lock = self.lock.describe(), %error, "Changes cannot be watched, so the lock is polled");
+                    self.next = self.next.min(now + self.pause());
+                    Step::Nothing
+                }
+                Happening::Timer => self.candidate.attempt(now, wall),
+            };
+            match step {
+                Step::Ask(request) => flight = Some(self.send(request, now)),
+                Step::Acquired => {
+                    work = Some(self.begin(callbacks));
+                    self.schedule(&watching, now, false);
+                }
+                Step::Lost(loss) => {
+                    // A request that is under way is given up; should it still arrive, its precondition or its lateness makes it harmless.
+                    self.candidate.step_down();
+                    return self.lost(loss, work, callbacks).await;
+                }
+                Step::Failed(error) => {
+                    self.complain(&error);
+                    self.schedule(&watching, now, true);
+                }
+                Step::Renewed | Step::Wait => self.schedule(&watching, now, false),
+                Step::Nothing => {}
+            }
+            let stopping = cancelled || work.as_ref().is_some_and(|work| work.panic.is_some());
+            self.publish(callbacks, if stopping { Phase::Resigning } else { Phase::Leading });
+            if stopping && work.as_ref().is_none_or(|work| work.task.is_none()) {
+                return self.cancelled(work, callbacks).await;
+            }
+        }
+    }
+
+    /// One try without the loop, as client-go's `tryAcquireOrRenew`: whether this candidate leads after it. For callers
+    /// that have a loop of their own.
+    pub async fn attempt(&mut self) -> bool {
+        let mut step = self.candidate.attempt(self.clock.now(), self.clock.wall());
+        loop {
+            match step {
+                Step::Ask(request) => {
+                    let Flight { request, started, answer } = self.send(request, self.clock.now());
+                    let answer = answer.await;
+                    step = self.candidate.answered(&request, answer, started, self.clock.now(), self.clock.wall());
+                }
+                Step::Acquired | Step::Renewed => {
+                    self.show(Phase::Leading);
+                    return true;
+                }
+                Step::Lost(_) | Step::Wait | Step::Failed(_) | Step::Nothing => {
+                    self.show(Phase::Leading);
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// Gives the lock back, if it is this candidate's: `false` where that is not known to have happened. The record is read
+    /// first, and another's is left alone (client-go's `release` judges by what it saw last).
+    pub async fn release(&mut self) -> bool {
+        let until = self.clock.now() + self.config.renew_deadline;
+        self.candidate.step_down();
+        while self.candidate.has_claim() && self.clock.now() < until {
+            let read = match self.timed(self.lock.get()).await {
+                Ok(Some(read)) => read,
+                Ok(None) => break,
+                Err(error) => {
+                    self.complain(&error);
+                    return false;
+                }
+            };
+            let Some(record) = self.candidate.release(&read, self.clock.wall()) else {
+                self.candidate.released(Some((read, self.clock.now())));
+                break;
+            };
+            match self.timed(self.lock.update(read, record)).await {
+                Ok(released) => self.candidate.released(Some((released, self.clock.now()))),
+                // A renewal that was under way has arrived meanwhile.
+                Err(LockError::Conflict) => {}
+                Err(error) => {
+                    self.complain(&error);
+                    return false;
+                }
+            }
+        }
+        self.show(Phase::Following);
+        true
+    }
+
+    async fn until(&self, moment: Option<Moment>) {
+        match moment {
+            Some(moment) => self.clock.sleep(moment.remaining(&*self.clock)).await,
+            None => pending().await,
+        }
+    }
+
+    async fn timed<T>(&self, request: impl Future<Output = Result<T, LockError>>) -> Result<T, LockError> {
+        timed(&*self.clock, self.config.request_timeout(), request).await
+    }
+
+    fn send(&self, request: Request, now: Moment) -> Flight {
+        let (lock, clock, timeout, asked) = (self.lock.clone(), self.clock.clone(), self.config.request_timeout(), request.clone());
+        let answer = async move {
+            let answer = async {
+                match asked {
+                    Request::Get => lock.get().await,
+                    Request::Create(record) => lock.create(record).await.map(Some),
+                    Request::Update { seen, record, fast: _ } => lock.update(seen, record).await.map(Some),
+                }
+            };
+            timed(&*clock, timeout, answer).await
+        };
+        Flight { request, started: now, answer: answer.boxed() }
+    }
+
+    fn begin(&mut self, callbacks: &mut Callbacks) -> Work {
+        let (lock, identity) = (self.lock.describe(), self.lock.identity());
+        info!(lock, identity, term = self.candidate.term(), "Became leader");
+        self.publish(callbacks, Phase::Leading);
+        let tenure = Tenure { leadership: self.leadership(), term: self.candidate.term().unwrap_or_default() };
+        let task = tokio::spawn((callbacks.started)(tenure));
+        let lock = self.lock.clone();
+        let announcing = tokio::spawn(async move { lock.record_event("became leader".to_owned()).await });
+        Work { task: Some(task), announcing, panic: None }
+    }
+
+    /// The leadership is gone: the work stops before anything else is done.
+    async fn lost(&mut self, loss: Loss, work: Option<Work>, callbacks: &mut Callbacks) -> Ended {
+        if matches!(loss, Loss::Displaced { .. }) {
+            // Somebody else may lead already: there is no time.
+            self.state.send_modify(|state| state.limit = self.clock.now());
+        }
+        self.publish(callbacks, Phase::Following);
+        warn!(lock = self.lock.describe(), identity = self.lock.identity(), ?loss, "Lost the leadership");
+        let grace = self.state.borrow().limit.remaining(&*self.clock);
+        if let Some(mut work) = work {
+            if let Some(mut task) = work.task.take() {
+                let ended = tokio::select! {
+                    biased;
+                    ended = &mut task => Some(ended),
+                    () = self.clock.sleep(grace) => None,
+                };
+                let ended = if ended.is_some() {
+                    ended
+                } else {
+                    task.abort();
+                    tokio::time::timeout(PATIENCE, task).await.ok()
+                };
+                work.panic = ended.and_then(Result::err).and_then(|error| error.try_into_panic().ok());
+            }
+            (callbacks.stopped)();
+            self.announce_stop(work).await;
+        }
+        Ended::Lost(loss)
+    }
+
+    /// The work has ended, or there was none: the lock may be given back.
+    async fn cancelled(&mut self, work: Option<Work>, callbacks: &mut Callbacks) -> Ended {
+        self.candidate.step_down();
+        self.publish(callbacks, Phase::Following);
+        if work.is_some() {
+            info!(lock = self.lock.describe(), identity = self.lock.identity(), "Stopped leading");
+            (callbacks.stopped)();
+        }
+        if self.config.release_on_cancel {
+            self.release().await;
+            self.publish(callbacks, Phase::Following);
+        }
+        if let Some(work) = work {
+            self.announce_stop(work).await;
+        }
+        Ended::Cancelled
+    }
+
+    async fn announce_stop(&self, work: Work) {
+        let announce = async {
+            let _ = work.announcing.await;
+            self.lock.record_event("stopped leading".to_owned()).await;
+        };
+        let _ = tokio::time::timeout(PATIENCE, announce).await;
+        if let Some(panic) = work.panic {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
+    fn complain(&self, error: &LockError) {
+        match error {
+            // The everyday fate of one of two that try at once.
+            LockError::Conflict => debug!(lock = self.lock.describe(), "Another candidate was faster"),
+            error => warn!(lock = self.lock.describe(), %error, "Lock could not be acquired or renewed"),
+        }
+    }
+
+    /// Shows the rest of the process how things stand, and reports a holder that is new.
+    fn publish(&mut self, callbacks: &mut Callbacks, phase: Phase) {
+        if let Some(holder) = self.show(phase) {
+            (callbacks.new_leader)(&holder);
+        }
+    }
+
+    /// Shows how things stand, and returns the holder if it is another than before. `phase`: of a candidate that leads.
+    fn show(&mut self, phase: Phase) -> Option<String> {
+        let candidate = &self.candidate;
+        let before = self.state.borrow().clone();
+        let mut state = before.clone();
+        state.slow_paths = candidate.slow;
+        state.phase = Phase::Following;
+        if let (Some(until), Some(limit)) = (candidate.deadline(), candidate.limit()) {
+            (state.phase, state.term, state.until, state.limit) = (phase, candidate.term(), until, limit);
+        }
+        if let Some(holder) = candidate.holder() {
+            state.holder = Some(holder.to_owned());
+        }
+        let news = (state.holder != before.holder).then(|| state.holder.clone()).flatten();
+        if state != before {
+            self.state.send_replace(state);
+        }
+        news
+    }
+
+    /// When to try next, if nothing happens before.
+    fn schedule(&mut self, watching: &Watching, now: Moment, failed: bool) {
+        if let Some(renewed) = self.candidate.renewed() {
+            let due = renewed + self.config.retry_period;
+            self.next = if due > now { due } else { now + self.config.retry_period };
+            return;
+        }
+        let pause = self.pause();
+        let expiry = self.candidate.expiry().filter(|expiry| *expiry > now || !failed);
+        // Not all at the very same moment.
+        let expiry = expiry.map(|expiry| expiry + (self.config.retry_period / 20).min(PATIENCE / 10).mul_f64(self.random.f64()));
+        self.next = match (expiry, watching.heard()) {
+            (Some(expiry), Some(heard)) if !failed => expiry.min((heard + self.suspicious()).max(now + pause)),
+            (Some(expiry), _) => expiry.min(now + pause),
+            (None, _) => now + pause,
+        };
+    }
+
+    /// client-go's pause between two tries to acquire.
+    fn pause(&mut self) -> Duration {
+        self.config.retry_period.mul_f64(1.0 + JITTER_FACTOR * self.random.f64())
+    }
+
+    /// After so long a silence a watch is not relied on: most leaders renew several times within their lease.
+    fn suspicious(&self) -> Duration {
+        self.candidate.lease().unwrap_or(self.config.lease_duration) / 2
+    }
+
+    fn is_missing_changes(&self, watching: &Watching, now: Moment) -> bool {
+        let overdue = watching.heard().is_some_and(|heard| now - heard > self.config.retry_period.mul_f64(1.0 + JITTER_FACTOR));
+        overdue && self.candidate.changed_at(now)
+    }
+}
+
+async fn timed<T>(clock: &dyn Clock, timeout: Duration, request: impl Future<Output = Result<T, LockError>>) -> Result<T, LockError> {
+    tokio::select! {
+        biased;
+        answer = request => answer,
+        () = clock.sleep(timeout) => Err(LockError::Timeout(timeout)),
+    }
+}
+
+async fn join(work: &mut Option<Work>) -> Result<(), JoinError> {
+    match work.as_mut().and_then(|work| work.task.as_mut()) {
+        Some(task) => task.await,
+        None => pending().await,
+    }
+}
+
+async fn landed(flight: &mut Option<Flight>) -> (Request, Moment, Answer) {
+    match flight {
+        Some(Flight { request, started, answer }) => {
+            let answer = answer.await;
+            (request.clone(), *started, answer)
+        }
+        None => pending().await,
+    }
+}

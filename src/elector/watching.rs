@@ -1,0 +1,73 @@
+//! Follows a lock's changes: opens the watch anew when it ends, and knows whether it can be relied on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+
+use super::clock::{Clock, Moment};
+use super::lock::{Lock, LockError, Sighting};
+
+/// The pause before a watch that ended by itself is opened anew.
+const BREATH: Duration = Duration::from_millis(100);
+
+pub(super) struct Watching {
+    lock: Arc<dyn Lock>,
+    clock: Arc<dyn Clock>,
+    stream: Option<BoxStream<'static, Result<Sighting, LockError>>>,
+    open_at: Moment,
+    /// The pause after a failure.
+    pause: Duration,
+    /// When it last told something; `None` while it does not work.
+    heard: Option<Moment>,
+}
+
+impl Watching {
+    pub(super) fn new(lock: Arc<dyn Lock>, clock: Arc<dyn Clock>, pause: Duration) -> Self {
+        Self { lock, open_at: clock.now(), clock, stream: None, pause, heard: None }
+    }
+
+    /// When it last told something, if it works.
+    pub(super) fn heard(&self) -> Option<Moment> {
+        self.heard
+    }
+
+    /// It has missed something: it is opened anew.
+    pub(super) fn distrust(&mut self) {
+        self.stream = None;
+        self.heard = None;
+    }
+
+    /// The next change, or why there will be none for a while. May be dropped while it waits.
+    pub(super) async fn next(&mut self) -> Result<Sighting, LockError> {
+        loop {
+            let Some(stream) = &mut self.stream else {
+                let wait = self.open_at.remaining(&*self.clock);
+                if !wait.is_zero() {
+                    self.clock.sleep(wait).await;
+                }
+                match self.lock.watch() {
+                    Some(stream) => self.stream = Some(stream),
+                    None => std::future::pending::<()>().await,
+                }
+                continue;
+            };
+            match stream.next().await {
+                Some(Ok(sighting)) => {
+                    self.heard = Some(self.clock.now());
+                    return Ok(sighting);
+                }
+                Some(Err(error)) => {
+                    self.distrust();
+                    self.open_at = self.clock.now() + self.pause;
+                    return Err(error);
+                }
+                None => {
+                    self.stream = None;
+                    self.open_at = self.clock.now() + BREATH;
+                }
+            }
+        }
+    }
+}
