@@ -70,6 +70,7 @@ fn observation(spec: &Value, candidates: Vec<Candidate>, holder: Option<&str>) -
         candidates,
         strays: Vec::new(),
         lease: lease.map(Arc::new),
+        proven: None,
     }
 }
 

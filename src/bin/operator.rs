@@ -53,9 +53,9 @@ async fn run(settings: OperatorSettings) -> Result<(), String> {
     serve(settings.health_probe_bind_address, "--health-probe-bind-address", server::health(vitals.clone()), stopped.clone()).await?;
     serve(settings.metrics_bind_address, "--metrics-bind-address", server::metrics(registry), stopped).await?;
     let options = Options { namespaces: settings.namespaces, concurrent_groups: settings.concurrent_groups.into() };
-    let ended = operator::run(config, options, metrics, vitals, terminated()).await;
+    let ended = operator::run(config, options, None, metrics, vitals, terminated()).await;
     drop(stop);
-    ended.map_err(|problem| format!("No client for the cluster could be made: {problem}"))
+    ended.map_err(|problem| problem.to_string())
 }
 
 /// The cluster, found as kubectl finds it.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tracing::{debug, info, warn};
 
@@ -76,6 +76,9 @@ pub struct Elector {
     random: fastrand::Rng,
     /// When to try next.
     next: Moment,
+    /// Somebody waits for a renewal that begins from now on.
+    nudge: Arc<Notify>,
+    nudged: bool,
 }
 
 /// A request that is under way.
@@ -98,6 +101,7 @@ enum Happening {
     WorkEnded(Result<(), JoinError>),
     Answered(Box<Request>, Moment, Answer),
     Seen(Result<Sighting, LockError>),
+    Nudged,
     Timer,
 }
 
@@ -118,7 +122,7 @@ impl Elector {
         }
         let candidate = Candidate::new(lock.identity().to_owned(), config.clone());
         let next = clock.now();
-        Ok(Self { lock, config, clock, candidate, state: watch::Sender::default(), random: fastrand::Rng::new(), next })
+        Ok(Self { lock, config, clock, candidate, state: watch::Sender::default(), random: fastrand::Rng::new(), next, nudge: Arc::default(), nudged: false })
     }
 
     /// Makes the pauses between tries repeatable.
@@ -130,7 +134,7 @@ impl Elector {
 
     /// A view of this election for the rest of the process.
     pub fn leadership(&self) -> Leadership {
-        Leadership { state: self.state.subscribe(), clock: self.clock.clone(), identity: self.lock.identity().into() }
+        Leadership { state: self.state.subscribe(), clock: self.clock.clone(), identity: self.lock.identity().into(), nudge: self.nudge.clone() }
     }
 
     /// Contends until `cancel` completes: a leadership that is lost is followed by the next try.
@@ -152,6 +156,7 @@ impl Elector {
         let mut flight: Option<Flight> = None;
         let mut work: Option<Work> = None;
         self.next = self.clock.now();
+        let nudge = self.nudge.clone();
         loop {
             let deadline = self.candidate.deadline();
             let idle = flight.is_none();
@@ -162,6 +167,7 @@ impl Elector {
                 ended = join(&mut work) => Happening::WorkEnded(ended),
                 (request, started, answer) = landed(&mut flight) => Happening::Answered(Box::new(request), started, answer),
                 sighting = watching.next() => Happening::Seen(sighting),
+                () = nudge.notified() => Happening::Nudged,
                 () = self.until(idle.then_some(self.next)) => Happening::Timer,
             };
             let (now, wall) = (self.clock.now(), self.clock.wall());
@@ -194,7 +200,17 @@ impl Elector {
                     self.next = self.next.min(now + self.pause());
                     Step::Nothing
                 }
-                Happening::Timer => self.candidate.attempt(now, wall),
+                Happening::Nudged => {
+                    if self.candidate.term().is_some() {
+                        self.nudged = true;
+                        self.next = now;
+                    }
+                    Step::Nothing
+                }
+                Happening::Timer => {
+                    self.nudged = false;
+                    self.candidate.attempt(now, wall)
+                }
             };
             match step {
                 Step::Ask(request) => flight = Some(self.send(request, now)),
@@ -395,8 +411,8 @@ impl Elector {
         let mut state = before.clone();
         state.slow_paths = candidate.slow;
         state.phase = Phase::Following;
-        if let (Some(until), Some(limit)) = (candidate.deadline(), candidate.limit()) {
-            (state.phase, state.term, state.until, state.limit) = (phase, candidate.term(), until, limit);
+        if let (Some(renewed), Some(until), Some(limit)) = (candidate.renewed(), candidate.deadline(), candidate.limit()) {
+            state = State { phase, term: candidate.term(), renewed, until, limit, ..state };
         }
         if let Some(holder) = candidate.holder() {
             state.holder = Some(holder.to_owned());
@@ -412,7 +428,11 @@ impl Elector {
     fn schedule(&mut self, watching: &Watching, now: Moment, failed: bool) {
         if let Some(renewed) = self.candidate.renewed() {
             let due = renewed + self.config.retry_period;
-            self.next = if due > now { due } else { now + self.config.retry_period };
+            self.next = match () {
+                () if self.nudged && !failed => now,
+                () if due > now => due,
+                () => now + self.config.retry_period,
+            };
             return;
         }
         let pause = self.pause();

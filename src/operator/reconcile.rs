@@ -71,7 +71,7 @@ pub(super) async fn reconcile(context: &Context, key: &Key, keep: &mut Keep, wak
     let mut ended = Ended::Settled(Some(BREATH));
     for _ in 0..STAGES {
         keep.take_aside(context);
-        let Some(observation) = context.store.observe(key).map(Arc::new) else {
+        let Some(observation) = context.store.observe(key, context.proven()).map(Arc::new) else {
             keep.name_leader(context, None);
             return Ended::Gone;
         };
@@ -230,6 +230,7 @@ impl Keep {
                 Write::CreateLease { name, .. } | Write::UpdateLease { name, .. } => ("WriteRefused", format!("Lease {name}")),
                 Write::Pod(write) => ("WriteRefused", format!("the labels of pod {}", write.name)),
                 Write::ListPods => ("WriteRefused", "the list of pods".to_owned()),
+                Write::Prove => ("WriteRefused", "the operator's Lease".to_owned()),
                 Write::Status(_) => ("WriteRefused", "the group's status".to_owned()),
             };
             warn!(namespace = %observation.namespace, name = %observation.name, code, "API server refused {what}: {message}");

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::slim::ReplicaSet;
 use crate::api::LeaderGroup;
+use crate::elector::clock::Moment;
 use crate::names;
 use crate::policy::objects;
 use crate::policy::observation::{Candidate, Deployment, Lease, Node, NodeState, Observation, Pod};
@@ -38,6 +39,8 @@ pub(super) trait Stored: Clone {
     fn resource_version(&self) -> u64;
     /// Whether a decision could differ between the two.
     fn differs(&self, other: &Self) -> bool;
+    /// Takes over what is known of the version that it replaces.
+    fn replacing(_object: &mut Arc<Self>, _former: &Self) {}
 }
 
 macro_rules! stored {
@@ -55,7 +58,24 @@ macro_rules! stored {
         }
     )* };
 }
-stored!(Pod, Deployment, ReplicaSet);
+stored!(Deployment, ReplicaSet);
+
+impl Stored for Pod {
+    fn uid(&self) -> &str {
+        &self.uid
+    }
+    fn resource_version(&self) -> u64 {
+        self.resource_version
+    }
+    fn differs(&self, other: &Self) -> bool {
+        Self { resource_version: other.resource_version, read: other.read, ..self.clone() } != *other
+    }
+    fn replacing(pod: &mut Arc<Self>, former: &Self) {
+        if pod.fence == former.fence && pod.labels == former.labels {
+            Arc::make_mut(pod).read = former.read;
+        }
+    }
+}
 
 impl Stored for Lease {
     fn uid(&self) -> &str {
@@ -113,7 +133,7 @@ impl<T: Stored> Cache<T> {
         self.objects.get(key)
     }
 
-    fn insert(&mut self, key: Key, object: Arc<T>) -> Insertion<T> {
+    fn insert(&mut self, key: Key, mut object: Arc<T>) -> Insertion<T> {
         if let Some(listed) = &mut self.listed {
             listed.insert(key.clone());
         }
@@ -123,6 +143,7 @@ impl<T: Stored> Cache<T> {
                 if object.resource_version() < stored.resource_version() {
                     return Insertion::Stale;
                 }
+                T::replacing(&mut object, stored);
                 let differs = stored.differs(&object);
                 let former = std::mem::replace(stored, object);
                 if differs { Insertion::Changed(Some(former)) } else { Insertion::Same }
@@ -372,7 +393,8 @@ impl Store {
     }
 
     /// Everything that a plan for this group depends on; `None` where neither the group nor a trace of it is left.
-    pub(super) fn observe(&self, key: &Key) -> Option<Observation> {
+    /// What is known of a group; `proven` as in [`Observation`].
+    pub(super) fn observe(&self, key: &Key, proven: Option<Moment>) -> Option<Observation> {
         let tables = self.lock();
         let group = tables.groups.get(key).cloned();
         let deployment = group.as_ref().and_then(|group| tables.deployments.get(&key.sibling(objects::deployment_name(group)))).cloned();
@@ -396,6 +418,7 @@ impl Store {
             candidates,
             strays,
             lease,
+            proven,
         })
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::api::LeaderGroup;
+use crate::elector::clock::Moment;
 
 /// Everything that a plan for one group depends on.
 #[derive(Clone, Debug)]
@@ -25,6 +26,9 @@ pub struct Observation {
     /// Pods that say they are members of this group but do not belong to its Deployment.
     pub strays: Vec<Arc<Pod>>,
     pub lease: Option<Arc<Lease>>,
+    /// When this process last began to prove that it leads the operator's replicas, with success. `None`: it has no rivals
+    /// and needs no proof.
+    pub proven: Option<Moment>,
 }
 
 impl Observation {
@@ -68,6 +72,8 @@ pub struct Pod {
     pub name: Box<str>,
     pub uid: Box<str>,
     pub resource_version: u64,
+    /// When the pod was first read with these labels and this fence.
+    pub read: Moment,
     pub labels: Labels,
     /// Whether the pod has any annotation: a JSON Patch may test a key of an existing map only.
     pub has_annotations: bool,

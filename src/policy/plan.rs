@@ -183,6 +183,11 @@ impl Planner<'_> {
         if unfenced.is_none() {
             self.writes.push(Write::ListPods);
         }
+        // What was read of the pod before the proof was read before any successor of this process sealed it.
+        let proven = self.observation.proven.is_none_or(|proven| leader.read < proven);
+        if !proven {
+            self.writes.push(Write::Prove);
+        }
         let others = self.others(Some(leader), unfenced.unwrap_or(&nobody));
         // A term that the Lease has reserved lets the Lease be written beside the label: until then nothing waits for it.
         if !(durable && others.in_the_way) {
@@ -190,7 +195,7 @@ impl Planner<'_> {
         }
         // Last of all: nobody else carries the label, nothing undelivered can give it to anybody else, and a later
         // leadership cannot get the same term.
-        if unfenced.is_some() && !others.in_the_way && durable {
+        if unfenced.is_some() && !others.in_the_way && durable && proven {
             let desired = PodMarks {
                 cost: leader.cost.raised(),
                 label: Some(label.value.clone()),
@@ -223,7 +228,9 @@ impl Planner<'_> {
         let known = self.known_term();
         let lease = self.observation.lease.as_deref();
         let recorded = lease.is_some_and(|lease| lease.holder == leader.name && lease.holder_uid.as_ref() == Some(&leader.uid) && lease.term == Some(known));
-        if known > 0 && (recorded || labelled && leader.term == Some(known)) {
+        // A record without a mark of it on the pod is old: a process that is no more may have moved on from it.
+        let current = recorded && (leader.term == Some(known) || self.memory.recorded == Some(known));
+        if known > 0 && (current || labelled && leader.term == Some(known)) {
             return (known, recorded);
         }
         let reserved = lease.and_then(|lease| lease.reserved_term);
@@ -326,7 +333,7 @@ impl Planner<'_> {
     fn status(&mut self, obstacle: Option<&Obstacle>) {
         let moving = self.writes.iter().any(|write| match write {
             // Before the Deployment is applied what was observed is not what the group's generation brings about.
-            Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::ListPods | Write::Pod(_) | Write::CreateLease { .. } => true,
+            Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::ListPods | Write::Prove | Write::Pod(_) | Write::CreateLease { .. } => true,
             Write::UpdateLease { purpose, .. } => *purpose == LeasePurpose::Transition,
             Write::Status(_) => false,
         });
