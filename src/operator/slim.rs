@@ -414,6 +414,7 @@ impl Kind for Lease {
     fn read(metadata: Metadata<IgnoredAny>, spec: LeaseSpec, _: IgnoredAny) -> Self {
         Lease {
             resource_version: metadata.version(),
+            read: SystemClock.now(),
             controller: metadata.controller(),
             holder: spec.holder_identity.unwrap_or_default().into(),
             holder_uid: metadata.annotation(names::ANNOTATION_HOLDER_UID).map(Into::into),

@@ -86,7 +86,12 @@ impl Stored for Lease {
     }
     /// A renewal changes nothing; the next one is due by the clock.
     fn differs(&self, other: &Self) -> bool {
-        Self { resource_version: other.resource_version, renew_time: other.renew_time, ..self.clone() } != *other
+        Self { resource_version: other.resource_version, read: other.read, renew_time: other.renew_time, ..self.clone() } != *other
+    }
+    fn replacing(lease: &mut Arc<Self>, former: &Self) {
+        if lease.resource_version == former.resource_version {
+            Arc::make_mut(lease).read = former.read;
+        }
     }
 }
 

@@ -210,6 +210,8 @@ pub struct Lease {
     pub name: Box<str>,
     pub uid: Box<str>,
     pub resource_version: u64,
+    /// When this version was first read.
+    pub read: Moment,
     pub controller: Option<Controller>,
     /// Empty where there is none: client-go takes null and "" for the same.
     pub holder: Box<str>,

@@ -15,6 +15,7 @@ use super::verdict::{self, Obstacle};
 use super::write::{LeasePurpose, PodMarks, PodPurpose, PodWrite, Record, Write};
 use crate::api::LeaderGroup;
 use crate::api::v1alpha1::Renewal;
+use crate::elector::clock::Moment;
 use crate::names;
 
 /// How long a watch may take to show what was made: until then it is not made again.
@@ -184,10 +185,7 @@ impl Planner<'_> {
             self.writes.push(Write::ListPods);
         }
         // What was read of the pod before the proof was read before any successor of this process sealed it.
-        let proven = self.observation.proven.is_none_or(|proven| leader.read < proven);
-        if !proven {
-            self.writes.push(Write::Prove);
-        }
+        let proven = self.proven_since(leader.read);
         let others = self.others(Some(leader), unfenced.unwrap_or(&nobody));
         // A term that the Lease has reserved lets the Lease be written beside the label: until then nothing waits for it.
         if !(durable && others.in_the_way) {
@@ -205,6 +203,16 @@ impl Planner<'_> {
             };
             self.writes.push(Write::Pod(pod_write(leader, &label.key, PodPurpose::Label, desired)));
         }
+    }
+
+    /// Whether this process is known to have led the operator's replicas after this moment. Where it is not, that is what
+    /// the stage finds out.
+    fn proven_since(&mut self, read: Moment) -> bool {
+        let proven = self.observation.proven.is_none_or(|proven| read < proven);
+        if !proven && !self.writes.contains(&Write::Prove) {
+            self.writes.push(Write::Prove);
+        }
+        proven
     }
 
     fn vacate(&mut self) {
@@ -265,6 +273,10 @@ impl Planner<'_> {
             }
             LeasePurpose::Renewal
         };
+        // Or a successor's reservation would be overtaken by what a process wrote that leads no more.
+        if purpose == LeasePurpose::Transition && !self.proven_since(lease.read) {
+            return;
+        }
         // Never lowered: it may have been given out.
         let reserved_term = record.reserved_term.max(lease.reserved_term.unwrap_or_default());
         let record = Record { reserved_term, ..record };

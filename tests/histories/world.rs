@@ -65,9 +65,17 @@ impl Replica {
         self.view.labels.clone_from(&now.labels);
     }
 
+    fn refresh_lease(&mut self, now: &View, moment: Moment) {
+        let former = self.view.lease.take();
+        self.view.lease.clone_from(&now.lease);
+        if let Some(lease) = &mut self.view.lease {
+            lease.read = former.filter(|former| former.resource_version == lease.resource_version).map_or(moment, |former| former.read);
+        }
+    }
+
     fn refresh(&mut self, now: &View, moment: Moment) {
         self.refresh_pods(now, moment);
-        self.view.lease.clone_from(&now.lease);
+        self.refresh_lease(now, moment);
         self.view.group.clone_from(&now.group);
     }
 }
@@ -133,6 +141,9 @@ impl World {
         let mut replica = Replica { view: self.truth.clone(), memory: Memory::default(), proven: Moment::default(), stage: Vec::new() };
         for pod in replica.view.pods.values_mut() {
             pod.read = moment;
+        }
+        if let Some(lease) = &mut replica.view.lease {
+            lease.read = moment;
         }
         replica.proven = self.moment();
         self.replicas.push(replica);
@@ -285,7 +296,7 @@ impl World {
                     replica.view.labels.remove(&**name);
                 }
             },
-            Write::CreateLease { .. } | Write::UpdateLease { .. } => replica.view.lease.clone_from(&truth.lease),
+            Write::CreateLease { .. } | Write::UpdateLease { .. } => replica.refresh_lease(truth, answered),
             Write::Status(_) => replica.view.group.clone_from(&truth.group),
             Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } => {}
         }
@@ -302,7 +313,7 @@ impl World {
             replicas[replica].refresh_pods(truth, moment);
         }
         if random.chance(70) {
-            replicas[replica].view.lease.clone_from(&truth.lease);
+            replicas[replica].refresh_lease(truth, moment);
             replicas[replica].view.group.clone_from(&truth.group);
         }
     }
@@ -481,6 +492,7 @@ fn lease(record: &Record, version: u64) -> Lease {
         name: "web".into(),
         uid: "lease".into(),
         resource_version: version,
+        read: Moment::default(),
         controller: Some(Controller { uid: "group".into(), group: None }),
         holder: record.holder.clone(),
         holder_uid: record.holder_uid.clone(),
