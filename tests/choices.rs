@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use leadergroup::api::LeaderGroup;
+use leadergroup::elector::clock::Moment;
 use leadergroup::policy::leader::{Choice, choose};
-use leadergroup::policy::observation::{Candidate, Controller, Deployment, Lease, Node, NodeState, Observation, Pod};
+use leadergroup::policy::observation::{Candidate, Controller, Deployment, Lease, Lock, Node, NodeState, Observation, Pod};
 use leadergroup::policy::write::Write;
 use leadergroup::policy::{self, Memory};
 use serde_json::{Value, json};
@@ -71,6 +72,8 @@ fn observation(spec: &Value, candidates: Vec<Candidate>, holder: Option<&str>) -
         strays: Vec::new(),
         lease: lease.map(Arc::new),
         proven: None,
+        moment: Moment::default(),
+        lock: Lock::NotFollowed,
     }
 }
 

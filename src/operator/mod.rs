@@ -4,6 +4,7 @@
 mod announce;
 mod backoff;
 mod execute;
+mod follow;
 mod groups;
 mod reconcile;
 mod slim;

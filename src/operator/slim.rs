@@ -415,6 +415,7 @@ impl Kind for Lease {
         Lease {
             resource_version: metadata.version(),
             read: SystemClock.now(),
+            changed: SystemClock.now(),
             controller: metadata.controller(),
             holder: spec.holder_identity.unwrap_or_default().into(),
             holder_uid: metadata.annotation(names::ANNOTATION_HOLDER_UID).map(Into::into),

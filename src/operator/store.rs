@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::slim::ReplicaSet;
 use crate::api::LeaderGroup;
-use crate::elector::clock::Moment;
+use crate::api::v1alpha1::Mode;
+use crate::elector::clock::{self, Clock, Moment, SystemClock};
 use crate::names;
 use crate::policy::objects;
-use crate::policy::observation::{Candidate, Deployment, Lease, Node, NodeState, Observation, Pod};
+use crate::policy::observation::{Candidate, Deployment, Lease, Lock, LockRecord, Node, NodeState, Observation, Pod};
 
 /// Namespace and name.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -86,9 +87,14 @@ impl Stored for Lease {
     }
     /// A renewal changes nothing; the next one is due by the clock.
     fn differs(&self, other: &Self) -> bool {
-        Self { resource_version: other.resource_version, read: other.read, renew_time: other.renew_time, ..self.clone() } != *other
+        Self { resource_version: other.resource_version, read: other.read, changed: other.changed, renew_time: other.renew_time, ..self.clone() } != *other
     }
     fn replacing(lease: &mut Arc<Self>, former: &Self) {
+        let Lease { holder, renew_time, acquire_time, transitions, duration_seconds, .. } = &**lease;
+        let fields = (holder, renew_time, acquire_time, transitions, duration_seconds);
+        if fields == (&former.holder, &former.renew_time, &former.acquire_time, &former.transitions, &former.duration_seconds) {
+            Arc::make_mut(lease).changed = former.changed;
+        }
         if lease.resource_version == former.resource_version {
             Arc::make_mut(lease).read = former.read;
         }
@@ -387,6 +393,19 @@ impl Tables {
 }
 
 /// The group that a pod says it is a member of.
+/// A Lease that others write, as the lock that it is.
+fn lock_of(lease: Option<&Lease>) -> Lock {
+    lease.map_or(Lock::Absent, |lease| {
+        Lock::Record(LockRecord {
+            holder: lease.holder.clone(),
+            duration_seconds: lease.duration_seconds.unwrap_or_default().into(),
+            transitions: lease.transitions.into(),
+            acquire_time: lease.acquire_time,
+            changed: lease.changed,
+        })
+    })
+}
+
 fn member_of(key: &Key, pod: &Pod) -> Option<Key> {
     let (group, _) = names::parse_member_of(pod.member_of.as_deref()?)?;
     Some(key.sibling(group))
@@ -398,7 +417,7 @@ impl Store {
     }
 
     /// Everything that a plan for this group depends on; `None` where neither the group nor a trace of it is left.
-    /// What is known of a group; `proven` as in [`Observation`].
+    /// `proven` is as in [`Observation`].
     pub(super) fn observe(&self, key: &Key, proven: Option<Moment>) -> Option<Observation> {
         let tables = self.lock();
         let group = tables.groups.get(key).cloned();
@@ -413,8 +432,11 @@ impl Store {
         if group.is_none() && strays.is_empty() {
             return None;
         }
+        let followed = group.as_ref().is_some_and(|group| group.spec.election.mode == Mode::Holder);
+        let lock = if followed { lock_of(lease.as_deref()) } else { Lock::NotFollowed };
         Some(Observation {
-            now: crate::elector::clock::wall(),
+            now: clock::wall(),
+            moment: SystemClock.now(),
             namespace: key.namespace.clone(),
             name: key.name.clone(),
             rival: group.as_ref().and_then(|group| tables.rival(key, group)),
@@ -422,8 +444,10 @@ impl Store {
             deployment,
             candidates,
             strays,
-            lease,
+            // What others write is not this group's own.
+            lease: lease.filter(|_| !followed),
             proven,
+            lock,
         })
     }
 

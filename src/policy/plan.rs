@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::holder;
 use super::leader::{self, Choice};
 use super::memory::{Applied, Memory};
 use super::objects;
@@ -171,7 +172,12 @@ impl Planner<'_> {
         let label = &self.group.spec.leader_label;
         let lease = self.observation.lease.as_deref();
         let labelled = leader.labels.get(&label.key) == Some(&label.value);
-        let (term, durable) = self.term(leader, labelled);
+        let (term, durable) = if holder::is_followed(self.group) {
+            // The lock's own writers record it.
+            (holder::term(self.observation, self.group, leader, self.known_term()), true)
+        } else {
+            self.term(leader, labelled)
+        };
         let record = objects::record_of_leader(self.group, lease, leader, term, reason, self.observation.now);
 
         if labelled && leader.term == Some(term) && leader.fence.is_some() {
@@ -252,6 +258,9 @@ impl Planner<'_> {
 
     /// The Lease: made where it is missing, written where it says something else, renewed when it is time.
     fn lease(&mut self, record: Record) {
+        if holder::is_followed(self.group) {
+            return;
+        }
         let name = objects::lease_name(self.group).to_owned();
         let Some(lease) = self.observation.lease.as_deref() else {
             if !self.memory.lease_created.is_some_and(|made| self.too_early(made, UNTIL_SEEN)) {

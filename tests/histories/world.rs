@@ -10,7 +10,7 @@ use leadergroup::api::LeaderGroup;
 use leadergroup::elector::clock::Moment;
 use leadergroup::policy;
 use leadergroup::policy::memory::Memory;
-use leadergroup::policy::observation::{Candidate, Controller, Deployment, Labels, Lease, NodeState, Observation, Pod};
+use leadergroup::policy::observation::{Candidate, Controller, Deployment, Labels, Lease, Lock, NodeState, Observation, Pod};
 use leadergroup::policy::write::{PodWrite, Record, Write};
 use serde_json::json;
 
@@ -179,6 +179,8 @@ impl World {
             strays: Vec::new(),
             lease: view.lease.clone().map(Arc::new),
             proven: self.proves.then_some(*proven),
+            moment: Moment::default(),
+            lock: Lock::NotFollowed,
         }
     }
 
@@ -493,6 +495,7 @@ fn lease(record: &Record, version: u64) -> Lease {
         uid: "lease".into(),
         resource_version: version,
         read: Moment::default(),
+        changed: Moment::default(),
         controller: Some(Controller { uid: "group".into(), group: None }),
         holder: record.holder.clone(),
         holder_uid: record.holder_uid.clone(),
