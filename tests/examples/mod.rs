@@ -1,6 +1,7 @@
 //! The example programs as their pages tell to run them: as processes, with the rights that the pages give, on the real
 //! control plane.
 
+mod controller;
 mod leader_election;
 
 use std::fs;
