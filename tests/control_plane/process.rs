@@ -81,6 +81,11 @@ impl Process {
         self.signal("TERM")
     }
 
+    /// Asks it to end as Ctrl-C does (SIGINT).
+    pub(crate) fn interrupt(&self) -> anyhow::Result<()> {
+        self.signal("INT")
+    }
+
     /// Stops it where it stands (SIGSTOP).
     pub(crate) fn pause(&self) -> anyhow::Result<()> {
         self.signal("STOP")
