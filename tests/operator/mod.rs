@@ -8,6 +8,7 @@ mod conflicts;
 mod deletion;
 mod drift;
 mod elections;
+mod holders;
 mod kubectl;
 mod labels;
 mod looks;
