@@ -8,6 +8,7 @@
 //! - [`policy`]: the decisions. What was observed in, the next writes out; pure.
 //! - [`operator`]: the I/O shell around them.
 //! - [`names`], [`settings`], [`metrics`], [`server`]: labels, flags, metrics and HTTP endpoints.
+//! - [`program`]: what the binaries share.
 
 #![warn(clippy::unwrap_used)]
 
@@ -22,6 +23,8 @@ pub mod names;
 pub mod operator;
 #[cfg(feature = "programs")]
 pub mod policy;
+#[cfg(feature = "programs")]
+pub mod program;
 #[cfg(feature = "programs")]
 pub mod server;
 #[cfg(feature = "programs")]

@@ -9,10 +9,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("elector", &[]),
     ("metrics", &[]),
     ("names", &[]),
-    ("settings", &[]),
+    ("settings", &["elector"]),
     ("policy", &["api", "elector", "names"]),
     ("operator", &["api", "elector", "metrics", "names", "policy", "settings"]),
     ("server", &["operator"]),
+    ("program", &["server", "settings"]),
 ];
 
 /// Longest file, in lines.

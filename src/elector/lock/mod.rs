@@ -159,6 +159,16 @@ impl fmt::Display for LockKind {
     }
 }
 
+impl LockKind {
+    /// Two renewals closer than this may look the same to others: see [`Lock::resolution`].
+    pub fn resolution(self) -> Duration {
+        match self {
+            Self::Leases => Duration::ZERO,
+            Self::ConfigMaps | Self::Endpoints | Self::ConfigMapsLeases | Self::EndpointsLeases => Duration::from_secs(1),
+        }
+    }
+}
+
 /// Which lock, and as whom.
 #[derive(Clone, Debug, Default)]
 pub struct LockOptions {

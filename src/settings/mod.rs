@@ -1,22 +1,24 @@
-//! Every flag and environment variable of the binaries, in one place, with its validation.
+//! Every flag and environment variable of the binaries, in one place, with its validation. What each means is decided here;
+//! nothing is done about it.
+
+mod duration;
+mod elector;
+mod leader_election;
+mod operator;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, ValueEnum};
 
-/// Keeps LeaderGroups: exactly one pod of each group's Deployment leads, is named by a Lease, and carries a label that a
-/// plain Service selects.
-///
-/// The operator finds its cluster as kubectl does: by --kubeconfig or KUBECONFIG, or by the service account of the pod
-/// that it runs in. It never moves a leader because it starts, stops or restarts.
-#[derive(Clone, Debug, Parser)]
-#[command(name = "leadergroup-operator", version, max_term_width = 110)]
-pub struct OperatorSettings {
-    /// Keep the groups of these namespaces only; may be given several times or as a list. Default: all namespaces.
-    #[arg(short, long = "namespace", env = "WATCH_NAMESPACE", value_delimiter = ',', value_name = "NAMESPACE", value_parser = namespace)]
-    pub namespaces: Vec<String>,
+pub use duration::GoDuration;
+pub use elector::{CandidateSettings, ElectorCommand, ElectorSettings, GuardSettings, Restart, RunSettings, ServeSettings};
+pub use leader_election::{Election, LeaderElection};
+pub use operator::{LOCK_NAME, OperatorSettings};
 
+/// Which cluster.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ClusterSettings {
     /// Kubeconfig file to use in place of KUBECONFIG or the pod's service account.
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
@@ -24,19 +26,11 @@ pub struct OperatorSettings {
     /// Context of the kubeconfig to use in place of its current one.
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
+}
 
-    /// Where /healthz, /livez and /readyz are served; "0" serves them nowhere.
-    #[arg(long, env = "HEALTH_PROBE_BIND_ADDRESS", value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8081", value_parser = bind_address)]
-    pub health_probe_bind_address: BindAddress,
-
-    /// Where /metrics is served, as plain HTTP; "0" serves them nowhere.
-    #[arg(long, env = "METRICS_BIND_ADDRESS", value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8080", value_parser = bind_address)]
-    pub metrics_bind_address: BindAddress,
-
-    /// How many groups may be writing at the same time.
-    #[arg(long, env = "CONCURRENT_GROUPS", value_name = "NUMBER", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub concurrent_groups: u16,
-
+/// What is logged, and how.
+#[derive(Args, Clone, Debug)]
+pub struct LogSettings {
     /// How log lines on standard error look.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -78,20 +72,24 @@ fn namespace(text: &str) -> Result<String, String> {
 }
 
 /// The name of the host, which is the pod's name inside a cluster.
-#[expect(clippy::disallowed_methods, reason = "this is the doorway")]
 pub fn host_name() -> Option<String> {
-    std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME")).ok().filter(|name| !name.is_empty())
+    variable("POD_NAME").or_else(|| variable("HOSTNAME"))
+}
+
+/// The namespace of the pod that this process runs in.
+fn pod_namespace() -> Option<String> {
+    const FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+    variable("POD_NAMESPACE").or_else(|| std::fs::read_to_string(FILE).ok().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()))
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the doorway")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_flags_are_consistent() {
-        use clap::CommandFactory;
-        OperatorSettings::command().debug_assert();
-    }
 
     #[test]
     fn an_address_is_taken_as_go_programs_take_it() {
@@ -107,11 +105,5 @@ mod tests {
         for bad in ["", "Team", "-a", "a-", "a.b", &"a".repeat(64)] {
             assert!(namespace(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn namespaces_may_be_a_list_or_repeated() {
-        let settings = OperatorSettings::parse_from(["leadergroup-operator", "--namespace", "a,b", "-n", "c"]);
-        assert_eq!(settings.namespaces, ["a", "b", "c"]);
     }
 }

@@ -1,0 +1,64 @@
+//! What the main functions of both binaries share: logs, the cluster, listening. It decides nothing.
+
+use kube::Config;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tracing::{error, info};
+use tracing_subscriber::EnvFilter;
+
+use crate::server;
+use crate::settings::{BindAddress, ClusterSettings, LogFormat, LogSettings};
+
+/// Starts logging to standard error.
+///
+/// # Errors
+/// Where the filter is none.
+pub fn start_logs(settings: &LogSettings) -> Result<(), String> {
+    let filter = EnvFilter::builder().parse(&settings.log_level);
+    let filter = filter.map_err(|problem| format!("--log-level {:?}: {problem}; as in \"info\" or \"info,leadergroup=debug\"", settings.log_level))?;
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match settings.log_format {
+        LogFormat::Json => logs.json().flatten_event(true).with_current_span(false).init(),
+        LogFormat::Text => logs.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+    }
+    Ok(())
+}
+
+/// The cluster, found as kubectl finds it.
+///
+/// # Errors
+/// Says how to name one.
+pub async fn cluster(settings: &ClusterSettings) -> Result<Config, String> {
+    let options = KubeConfigOptions { context: settings.context.clone(), ..KubeConfigOptions::default() };
+    let config = match &settings.kubeconfig {
+        Some(file) => match Kubeconfig::read_from(file) {
+            Ok(kubeconfig) => Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|problem| problem.to_string()),
+            Err(problem) => Err(problem.to_string()),
+        },
+        None if settings.context.is_some() => Config::from_kubeconfig(&options).await.map_err(|problem| problem.to_string()),
+        None => Config::infer().await.map_err(|problem| problem.to_string()),
+    };
+    config.map_err(|problem| format!("No cluster was found: {problem}. Give --kubeconfig, set KUBECONFIG, or run inside a pod with a service account"))
+}
+
+/// Serves at the address that this flag names, until the sender of `stopped` is dropped.
+///
+/// # Errors
+/// Where the address cannot be listened on.
+pub async fn serve(address: BindAddress, flag: &str, router: axum::Router, mut stopped: watch::Receiver<()>) -> Result<(), String> {
+    let BindAddress(Some(address)) = address else { return Ok(()) };
+    let listener = TcpListener::bind(address).await.map_err(|problem| format!("{flag} {address}: {problem}"))?;
+    let address = listener.local_addr().unwrap_or(address);
+    info!(%address, "Serving what {flag} asks for");
+    tokio::spawn(async move {
+        let shutdown = async move {
+            // Ends when the sender is dropped.
+            while stopped.changed().await.is_ok() {}
+        };
+        if let Err(problem) = server::serve(listener, router, shutdown).await {
+            error!(%address, %problem, "Endpoint failed");
+        }
+    });
+    Ok(())
+}

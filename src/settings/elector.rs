@@ -1,0 +1,178 @@
+//! The flags of `leadergroup-elector`, and those of the guard that it starts itself as.
+
+use std::ffi::OsString;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use super::leader_election::boolean;
+use super::{BindAddress, ClusterSettings, Election, LeaderElection, LogSettings, bind_address};
+
+/// Elects one leader among the pods that run it.
+///
+/// Beside an application (`serve`, or no subcommand) it tells over HTTP who leads. In front of one (`run`) it runs the
+/// application's command only while this pod leads.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "leadergroup-elector", version, max_term_width = 110, args_conflicts_with_subcommands = true)]
+pub struct ElectorSettings {
+    #[command(subcommand)]
+    pub command: Option<ElectorCommand>,
+
+    #[command(flatten)]
+    pub serve: ServeSettings,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum ElectorCommand {
+    Serve(ServeSettings),
+    Run(RunSettings),
+    #[command(hide = true)]
+    Guard(GuardSettings),
+}
+
+/// Tell over HTTP who leads (the default).
+#[derive(Args, Clone, Debug)]
+pub struct ServeSettings {
+    #[command(flatten)]
+    pub candidate: CandidateSettings,
+
+    /// Give the lease back at SIGTERM, so that the others need not wait for its end. Only where this process ends after what
+    /// acts as the leader has ended: as a native sidecar (an init container with restartPolicy: Always).
+    #[arg(
+        long, env = "LEADER_ELECT_RELEASE_ON_CANCEL", value_name = "true|false", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", default_value = "false", value_parser = boolean
+    )]
+    pub leader_elect_release_on_cancel: bool,
+}
+
+/// Run a command only while this process leads.
+///
+/// The command has a process group of its own, an empty standard input, and in its environment LEADERGROUP_IDENTITY and
+/// LEADERGROUP_TERM, the fencing token. Signals are passed on to it. When the leadership is lost it gets SIGTERM, and
+/// whatever is left of it SIGKILL before another can lead. SIGTERM to the elector: the command ends first, then the lease is
+/// given back, then the elector exits as the command did.
+#[derive(Args, Clone, Debug)]
+pub struct RunSettings {
+    #[command(flatten)]
+    pub candidate: CandidateSettings,
+
+    /// When to run the command again after it has ended by itself; this process leads on meanwhile. Otherwise the lease is
+    /// given back, and the elector exits as the command did.
+    #[arg(long, env = "ELECTOR_RESTART", value_enum, default_value_t = Restart::Never)]
+    pub restart: Restart,
+
+    /// Exit with code 1 after the leadership was lost, in place of contending for it anew.
+    #[arg(long, env = "ELECTOR_EXIT_ON_LOSS", value_name = "true|false", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", default_value = "false", value_parser = boolean)]
+    pub exit_on_loss: bool,
+
+    /// The command and its arguments, after --.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// What a candidate needs, whatever it does with its leadership.
+#[derive(Args, Clone, Debug)]
+pub struct CandidateSettings {
+    /// The name under which this process leads, unique among all that contend. Default: POD_NAME, or the host's name.
+    #[arg(long, env = "ELECTOR_ID", value_name = "NAME")]
+    pub id: Option<String>,
+
+    /// Where /, /leader, /is-leader, /events, /healthz and /metrics are served; "0" serves them nowhere.
+    #[arg(long, env = "ELECTOR_HTTP_ADDRESS", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4040", value_parser = bind_address)]
+    pub http_address: BindAddress,
+
+    #[command(flatten)]
+    pub election: LeaderElection,
+
+    #[command(flatten)]
+    pub cluster: ClusterSettings,
+
+    #[command(flatten)]
+    pub logs: LogSettings,
+}
+
+/// What the elector starts itself with: not for people.
+#[derive(Args, Clone, Debug)]
+pub struct GuardSettings {
+    #[arg(last = true, required = true)]
+    pub command: Vec<OsString>,
+}
+
+/// When a command that has ended is run again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Restart {
+    /// Its end is the elector's.
+    Never,
+    /// Where it exits with another code than 0, or is ended by a signal.
+    OnFailure,
+    /// Whatever its code.
+    Always,
+}
+
+impl CandidateSettings {
+    /// The election and the name in it.
+    ///
+    /// # Errors
+    /// Says what to set.
+    pub fn resolve(&self) -> Result<(Election, String), String> {
+        let election = self.election.resolve(None)?.ok_or("--leader-elect=false: this program does nothing else; leave it out")?;
+        let id = self.id.clone().or_else(super::host_name).unwrap_or_default();
+        if id.is_empty() {
+            return Err("the name of this candidate is not known: set --id or POD_NAME".to_owned());
+        }
+        Ok((election, id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ELECTION: [&str; 2] = ["--leader-elect-resource-name=web", "--leader-elect-resource-namespace=here"];
+
+    fn parse(arguments: &[&str]) -> ElectorSettings {
+        ElectorSettings::try_parse_from([&["leadergroup-elector"], arguments].concat()).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn refused(arguments: &[&str]) -> String {
+        let parsed = ElectorSettings::try_parse_from([&["leadergroup-elector"], arguments].concat());
+        parsed.map(|settings| panic!("accepted: {settings:?}")).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_flags_are_consistent() {
+        use clap::CommandFactory;
+        ElectorSettings::command().debug_assert();
+    }
+
+    #[test]
+    fn without_a_subcommand_it_is_a_sidecar() {
+        let bare = parse(&["--id=pod-1", "--leader-elect-resource-name=web"]);
+        assert!(bare.command.is_none());
+        assert_eq!(bare.serve.candidate.id.as_deref(), Some("pod-1"));
+        assert_eq!(bare.serve.candidate.http_address, BindAddress(Some(([127, 0, 0, 1], 4040).into())));
+        assert!(!bare.serve.leader_elect_release_on_cancel, "what acts as leader may still be at work");
+        let Some(ElectorCommand::Serve(named)) = parse(&["serve", "--id=pod-1"]).command else { panic!("another command") };
+        assert_eq!(named.candidate.id, bare.serve.candidate.id);
+    }
+
+    #[test]
+    fn a_command_to_run_comes_after_two_dashes_with_flags_of_its_own() {
+        let settings = parse(&["run", "--restart=on-failure", "--exit-on-loss", "--id=pod-1", "--", "web", "--id=other"]);
+        let Some(ElectorCommand::Run(run)) = settings.command else { panic!("another command") };
+        assert_eq!((run.restart, run.exit_on_loss), (Restart::OnFailure, true));
+        assert_eq!(run.command, ["web", "--id=other"]);
+        assert!(refused(&["run", "--id=pod-1"]).contains("COMMAND"));
+        assert!(refused(&["run", "--restart=maybe", "--", "web"]).contains("never, on-failure, always"));
+    }
+
+    #[test]
+    fn what_a_candidate_lacks_is_named() {
+        let resolve = |arguments: &[&str]| parse(arguments).serve.candidate.resolve();
+        let (election, id) = resolve(&[&ELECTION[..], &["--id=pod-1"]].concat()).unwrap();
+        assert_eq!((&*election.name, &*election.namespace, &*id), ("web", "here", "pod-1"));
+        assert!(resolve(&[]).unwrap_err().contains("--leader-elect-resource-name is required"));
+        assert!(resolve(&["--leader-elect=false"]).unwrap_err().contains("leave it out"));
+        assert!(resolve(&[&ELECTION[..], &["--id="]].concat()).unwrap_err().contains("set --id or POD_NAME"));
+    }
+}

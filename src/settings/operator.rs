@@ -1,0 +1,68 @@
+//! The flags of `leadergroup-operator`.
+
+use clap::Parser;
+
+use super::{BindAddress, ClusterSettings, LeaderElection, LogSettings, bind_address, namespace};
+
+/// The lock's name where none is given.
+pub const LOCK_NAME: &str = "leadergroup-operator";
+
+/// Keeps LeaderGroups: exactly one pod of each group's Deployment leads, is named by a Lease, and carries a label that a
+/// plain Service selects.
+///
+/// The operator finds its cluster as kubectl does: by --kubeconfig or KUBECONFIG, or by the service account of the pod
+/// that it runs in. It never moves a leader because it starts, stops or restarts.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "leadergroup-operator", version, max_term_width = 110)]
+pub struct OperatorSettings {
+    /// Keep the groups of these namespaces only; may be given several times or as a list. Default: all namespaces.
+    #[arg(short, long = "namespace", env = "WATCH_NAMESPACE", value_delimiter = ',', value_name = "NAMESPACE", value_parser = namespace)]
+    pub namespaces: Vec<String>,
+
+    #[command(flatten)]
+    pub cluster: ClusterSettings,
+
+    /// Where /healthz, /livez and /readyz are served; "0" serves them nowhere.
+    #[arg(long, env = "HEALTH_PROBE_BIND_ADDRESS", value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8081", value_parser = bind_address)]
+    pub health_probe_bind_address: BindAddress,
+
+    /// Where /metrics is served, as plain HTTP; "0" serves them nowhere.
+    #[arg(long, env = "METRICS_BIND_ADDRESS", value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8080", value_parser = bind_address)]
+    pub metrics_bind_address: BindAddress,
+
+    /// How many groups may be writing at the same time.
+    #[arg(long, env = "CONCURRENT_GROUPS", value_name = "NUMBER", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub concurrent_groups: u16,
+
+    #[command(flatten)]
+    pub election: LeaderElection,
+
+    #[command(flatten)]
+    pub logs: LogSettings,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_are_consistent() {
+        use clap::CommandFactory;
+        OperatorSettings::command().debug_assert();
+    }
+
+    #[test]
+    fn namespaces_may_be_a_list_or_repeated() {
+        let settings = OperatorSettings::parse_from(["leadergroup-operator", "--namespace", "a,b", "-n", "c"]);
+        assert_eq!(settings.namespaces, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn leader_election_is_on_with_the_operators_own_lock() {
+        let settings = OperatorSettings::parse_from(["leadergroup-operator", "--leader-elect-resource-namespace=here"]);
+        let election = settings.election.resolve(Some(LOCK_NAME)).unwrap().expect("it is on");
+        assert_eq!((&*election.name, &*election.namespace), ("leadergroup-operator", "here"));
+        let off = OperatorSettings::parse_from(["leadergroup-operator", "--leader-elect=false"]);
+        assert_eq!(off.election.resolve(Some(LOCK_NAME)), Ok(None));
+    }
+}
