@@ -137,6 +137,21 @@ pub(crate) fn intervals(lines: &[Line]) -> Vec<Interval> {
     intervals
 }
 
+/// The times from `started` to `stopped`: when an application acted that rests on being told, and on nothing else.
+pub(crate) fn until_told(lines: &[Line]) -> Vec<Interval> {
+    let mut intervals = Vec::new();
+    let mut began = None;
+    for line in lines {
+        match line.event {
+            Event::Started => began = Some(line.at),
+            // One that never led may be told as well.
+            Event::Stopped => intervals.extend(began.take().map(|from| Interval { from, to: line.at })),
+            Event::Acting | Event::Leader | Event::Exit => {}
+        }
+    }
+    intervals
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,6 +191,13 @@ mod tests {
         let interval = |from, to| Interval { from: ms(from), to: ms(to) };
         assert_eq!(account.intervals_of("a"), [interval(0, 299), interval(399, 399), interval(5000, 5000)]);
         assert!(account.intervals_of("b").is_empty());
+    }
+
+    #[test]
+    fn whoever_rests_on_being_told_acts_from_the_start_to_the_word() {
+        let said = |ns: u64, event: &str| format!("{{\"ns\":{ns},\"event\":\"{event}\"}}\n");
+        let log = said(1, "stopped") + &said(2, "started") + &said(3, "acting") + &said(9, "stopped") + &said(12, "started");
+        assert_eq!(until_told(&lines(&log)), [Interval { from: Duration::from_nanos(2), to: Duration::from_nanos(9) }]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::candidate::{Candidate, Flags, Program, account};
 use super::record::Record;
-use super::weaknesses::{displaced, released_after_a_pause, released_late};
+use super::weaknesses::{displaced, released_after_a_pause, released_late, released_while_cut_off};
 use crate::control_plane::{ControlPlane, wait};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -97,6 +97,7 @@ async fn a_candidate_that_is_to_go_on_after_a_loss_leads_again() {
 async fn tell_the_weaknesses_of_client_go() {
     let program = Program::ClientGo;
     println!("W1, released late: {}", released_late(&program).await);
+    println!("W1, released while cut off: {}", released_while_cut_off(&program).await);
     let paused = released_after_a_pause(&program).await;
     println!(
         "W2, released after a pause: {} ms among successors, Lease wiped: {}; {paused}",

@@ -11,10 +11,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
-use super::account::{Event, Interval, Overlap};
+use super::account::{Event, Interval, Overlap, until_told};
 use super::candidate::{Candidate, Flags, Program, account};
 use super::record::Record;
-use crate::control_plane::{ControlPlane, Mode, wait};
+use crate::control_plane::{ControlPlane, Mode, Proxy, wait};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const LEASE: &str = "contested";
@@ -55,22 +55,33 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// W1: the leader is asked to end, and the answers to its release come a second late. Whether its successor acts before it
-/// has stopped is up to the order in which it stops and releases.
+/// W1, when asked to end: the answers to the leader's release come a second late. The leader is taken to act until it was
+/// told that it leads no more: client-go cancels the context at once, but says so only after the release.
 pub(crate) async fn released_late(program: &Program) -> Outcome {
     const DELAY: Duration = Duration::from_secs(1);
     let scene = Scene::set(program).await;
-    let proxy = scene.control_plane.proxy().unwrap();
-    let through = scene.control_plane.kubeconfig_through(&proxy).unwrap();
-    let first = Candidate::start_with(scene.control_plane, program, &scene.flags, FIRST, &through).await.unwrap();
-    first.acts_within(PATIENCE).await.unwrap();
-    let second = scene.follower("second").await;
+    let (proxy, first) = scene.leader_behind_a_proxy().await;
+    let others = scene.followers().await;
 
     proxy.set(Mode::Delay(DELAY)).await;
     first.terminate().unwrap();
-    second.acts_within(PATIENCE).await.unwrap();
+    scene.successor_of(&others).await;
     first.ends_within(PATIENCE).await.unwrap();
-    scene.outcome(&[first, second], None).await
+    let told = until_told(&first.lines());
+    scene.outcome(&others, told.into_iter().map(|acted| (FIRST, acted))).await
+}
+
+/// W1, when cut off: nothing that the leader sends arrives. It cannot renew, and if it releases before it stops, it acts for
+/// as long as that takes to fail; its successors do not wait for it.
+pub(crate) async fn released_while_cut_off(program: &Program) -> Outcome {
+    let scene = Scene::set(program).await;
+    let (proxy, first) = scene.leader_behind_a_proxy().await;
+    let others = scene.followers().await;
+
+    proxy.set(Mode::BlackHole).await;
+    scene.successor_of(&others).await;
+    first.stops_within(PATIENCE).await.unwrap();
+    scene.outcome(others.iter().chain([&first]), None).await
 }
 
 /// W2: the leader is paused until another has led, and asked to end meanwhile. When it goes on and releases what it no longer
@@ -79,14 +90,10 @@ pub(crate) async fn released_after_a_pause(program: &Program) -> Outcome {
     let scene = Scene::set(program).await;
     let first = Candidate::start(scene.control_plane, program, &scene.flags, FIRST).await.unwrap();
     first.acts_within(PATIENCE).await.unwrap();
-    let mut others = Vec::new();
-    for id in ["second", "third", "fourth", "fifth", "sixth"] {
-        others.push(scene.follower(id).await);
-    }
+    let mut others = scene.followers().await;
 
     first.pause().unwrap();
-    let acting = async || others.iter().position(Candidate::has_acted).ok_or("nobody acts");
-    let successor = wait::until("a successor acts", PATIENCE, acting).await.unwrap();
+    let successor = scene.successor_of(&others).await;
     let successor = others.swap_remove(successor);
     first.terminate().unwrap();
     first.resume().unwrap();
@@ -148,9 +155,29 @@ impl<'a> Scene<'a> {
         follower
     }
 
-    async fn outcome(&self, candidates: &[Candidate], other: Option<(&str, Interval)>) -> Outcome {
+    /// Starts five more.
+    async fn followers(&self) -> Vec<Candidate> {
+        futures::future::join_all(["second", "third", "fourth", "fifth", "sixth"].map(|id| self.follower(id))).await
+    }
+
+    /// Starts the first leader, with a proxy of its own.
+    async fn leader_behind_a_proxy(&self) -> (Proxy, Candidate) {
+        let proxy = self.control_plane.proxy().unwrap();
+        let through = self.control_plane.kubeconfig_through(&proxy).unwrap();
+        let first = Candidate::start_with(self.control_plane, self.program, &self.flags, FIRST, &through).await.unwrap();
+        first.acts_within(PATIENCE).await.unwrap();
+        (proxy, first)
+    }
+
+    /// Waits until one of these acts, and tells which.
+    async fn successor_of(&self, others: &[Candidate]) -> usize {
+        let acting = async || others.iter().position(Candidate::has_acted).ok_or("nobody acts");
+        wait::until("a successor acts", PATIENCE, acting).await.unwrap()
+    }
+
+    async fn outcome(&self, candidates: impl IntoIterator<Item = &Candidate>, told: impl IntoIterator<Item = (&str, Interval)>) -> Outcome {
         let mut account = account(candidates);
-        if let Some((who, acted)) = other {
+        for (who, acted) in told {
             account.add(who, vec![acted]);
         }
         Outcome { overlaps: account.overlaps(), holders: self.record.holders().await }
