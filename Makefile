@@ -21,10 +21,10 @@ control-plane: programs ## Run a local control plane to work against (NODES=4)
 	$(CARGO) run --locked --example local -- control-plane --nodes $(NODES)
 
 run: ## Run the operator against the cluster of the current kubeconfig
-	$(CARGO) run --locked --bin leadergroup-operator
+	$(CARGO) run --locked --bin leadergroup-operator -- --leader-elect=false
 
 ##@ Work on it
-test: programs ## Run every test: pure ones, and the operator on a real control plane
+test: programs candidates ## Run every test: pure ones, and the operator on a real control plane
 	$(CARGO) test --locked --bin leadergroup-operator --lib
 	$(CARGO) build --locked --examples
 	$(CARGO) test --locked --test tests -- --test-threads=$(TEST_THREADS)
@@ -34,7 +34,7 @@ check: ## Formatting, lints and the tests that need no control plane
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet
 	$(CARGO) test --locked --lib --quiet
-	$(CARGO) test --locked --test tests --quiet -- choices histories layering manifests
+	$(CARGO) test --locked --test tests --quiet -- choices elector::account histories layering manifests
 
 fmt: ## Format the code
 	$(CARGO) fmt
@@ -61,3 +61,8 @@ uninstall: ## Remove them again, and with the CRD every LeaderGroup
 .PHONY: programs
 programs:
 	@tests/tools/build >/dev/null
+
+# client-go's leader election, which only tests need.
+.PHONY: candidates
+candidates:
+	@tests/tools/build candidates >/dev/null

@@ -15,6 +15,7 @@ mod looks;
 mod nodes;
 mod outages;
 mod repairs;
+mod replicas;
 mod restarts;
 mod rollouts;
 mod runtime;
