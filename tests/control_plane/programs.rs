@@ -11,7 +11,7 @@ use super::ControlPlane;
 
 #[derive(Clone)]
 pub(super) struct Programs {
-    built: PathBuf,
+    built: Vec<PathBuf>,
     /// The folder that `KUBEBUILDER_ASSETS` names; what it holds is preferred.
     assets: Option<PathBuf>,
 }
@@ -19,21 +19,34 @@ pub(super) struct Programs {
 impl Programs {
     /// Runs the build script, which takes minutes the first time and no time later.
     pub(super) fn build() -> anyhow::Result<Self> {
+        Self::built(&[&[]])
+    }
+
+    /// The same, and what real nodes are made of.
+    pub(super) fn build_with_nodes() -> anyhow::Result<Self> {
+        Self::built(&[&[], &["nodes"]])
+    }
+
+    fn built(parts: &[&[&str]]) -> anyhow::Result<Self> {
+        let built = parts.iter().map(|part| Self::run(part)).collect::<anyhow::Result<_>>()?;
+        Ok(Self { built, assets: std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from) })
+    }
+
+    fn run(part: &[&str]) -> anyhow::Result<PathBuf> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/build");
-        let output = Command::new(&script).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+        let output = Command::new(&script).args(part).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
         let output = output.with_context(|| format!("cannot run {}", script.display()))?;
         ensure!(output.status.success(), "{} failed ({}); it says why above", script.display(), output.status);
-        let built = PathBuf::from(String::from_utf8(output.stdout)?.trim_end());
-        Ok(Self { built, assets: std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from) })
+        Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim_end()))
     }
 
     /// Takes the programs of this folder and no others.
     pub(super) fn in_folder(folder: &Path) -> Self {
-        Self { built: folder.to_owned(), assets: None }
+        Self { built: vec![folder.to_owned()], assets: None }
     }
 
     pub(super) fn path(&self, name: &str) -> anyhow::Result<PathBuf> {
-        let places: Vec<PathBuf> = self.assets.iter().chain([&self.built]).map(|folder| folder.join(name)).collect();
+        let places: Vec<PathBuf> = self.assets.iter().chain(&self.built).map(|folder| folder.join(name)).collect();
         match places.iter().find(|place| place.is_file()) {
             Some(place) => Ok(place.clone()),
             None => bail!(
