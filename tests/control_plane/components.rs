@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
-use super::{Kubelets, Options};
 use super::credentials;
 use super::nodes::KUBELET_LABEL;
 use super::ports::Ports;
 use super::programs::Programs;
 use super::real_nodes::network::{self, Network};
+use super::{Kubelets, Options};
 
 /// A part of the control plane that can be stopped and started by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -161,6 +161,8 @@ impl Layout {
                 format!("--advertise-address={}", network::CONTROL_PLANE),
                 "--authorization-mode=Node,RBAC".to_owned(),
                 "--enable-admission-plugins=NodeRestriction".to_owned(),
+                // There is no DNS.
+                "--kubelet-preferred-address-types=InternalIP".to_owned(),
                 format!("--kubelet-certificate-authority={}", self.file(credentials::AUTHORITY)),
                 format!("--kubelet-client-certificate={}", self.file(credentials::KUBELET_CLIENT_CERTIFICATE)),
                 format!("--kubelet-client-key={}", self.file(credentials::KUBELET_CLIENT_KEY)),

@@ -32,7 +32,13 @@ use kube::api::{Api, PostParams};
 use serde_json::json;
 
 #[allow(unused_imports, reason = "what the methods give; not every user spells out the names")]
-pub(crate) use self::{audit::AuditEvent, kubectl::KubectlOutput, nodes::KUBELET_LABEL, process::Process, real_nodes::RealNode};
+pub(crate) use self::{
+    audit::AuditEvent,
+    kubectl::KubectlOutput,
+    nodes::KUBELET_LABEL,
+    process::Process,
+    real_nodes::{RealNode, busybox},
+};
 
 #[allow(unused_imports, reason = "the programs beside the tests use them")]
 pub(crate) use self::{components::Component, keeper::Keeper, programs::kubectl_program};
@@ -96,7 +102,7 @@ pub(crate) struct ControlPlane {
 impl ControlPlane {
     /// Starts one, and returns when it is at work: nodes Ready, controllers warm.
     pub(crate) async fn start(options: Options) -> anyhow::Result<Self> {
-        start::start(options).await
+        Box::pin(start::start(options)).await
     }
 
     /// The one that all tests of a process share; started on first use, gone with the process.
@@ -140,10 +146,11 @@ impl ControlPlane {
         format!("http://127.0.0.1:{}", self.layout.ports.etcd)
     }
 
-    /// The process ids of the components that run.
+    /// The process ids of all that runs.
     pub(crate) fn process_ids(&self) -> Vec<u32> {
+        let network = self.layout.network.iter().flat_map(|network| network.process_ids());
         let on_nodes = self.real_nodes.iter().flat_map(RealNode::process_ids);
-        self.components().values().map(Process::pid).chain(on_nodes).collect()
+        self.components().values().map(Process::pid).chain(network).chain(on_nodes).collect()
     }
 
     /// Writes a kubeconfig with a token of this service account, good for a day.

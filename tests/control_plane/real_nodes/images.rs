@@ -18,7 +18,7 @@ pub(super) async fn pause(site: &Site) -> anyhow::Result<PathBuf> {
 }
 
 /// The static one of the system: a shell and small tools, for images that have nothing else.
-pub(super) fn busybox() -> anyhow::Result<PathBuf> {
+pub(crate) fn busybox() -> anyhow::Result<PathBuf> {
     let places = ["/bin/busybox", "/usr/bin/busybox"].map(PathBuf::from);
     places.into_iter().find(|place| place.is_file()).context("there is no /bin/busybox; tests/tools/packages installs it")
 }
@@ -38,27 +38,30 @@ pub(super) fn context(site: &Site, files: &[(&Path, &str)], lines: &str) -> anyh
 
 /// Gives the archive that nodes import.
 pub(super) async fn build(site: &Site, name: &str, context: &Path, build: Option<&Path>) -> anyhow::Result<PathBuf> {
-    let storage = site.folder.join("images");
-    fs::create_dir_all(&storage)?;
-    let mut command = buildah(site);
+    let mut command = buildah(site)?;
     command.args(["build", "--isolation=chroot", "--quiet", "--tag", name]);
     command.args(build.map(|folder| format!("--build-context=build={}", folder.display())));
     command.arg(context);
     tool::run(command, "").await?;
-    let archive = storage.join(format!("{}.tar", name.replace(['/', ':'], "-")));
+    let archive = site.folder.join("images").join(format!("{}.tar", name.replace(['/', ':'], "-")));
     // An archive that is there already would be added to.
     let _ = fs::remove_file(&archive);
-    let mut command = buildah(site);
+    let mut command = buildah(site)?;
     command.args(["push", "--quiet", name]).arg(format!("oci-archive:{}:{name}", archive.display()));
     tool::run(command, "").await?;
     Ok(archive)
 }
 
-fn buildah(site: &Site) -> Command {
+fn buildah(site: &Site) -> anyhow::Result<Command> {
     let storage = site.folder.join("images");
-    let mut command = Command::new("buildah");
+    fs::create_dir_all(&storage)?;
+    let settings = storage.join("containers.conf");
+    fs::write(&settings, format!("[network]\nnetwork_config_dir = \"{}\"\n", storage.join("networks").display()))?;
+    // One of its caches lies in /var/lib whatever it is told.
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", "mount -t tmpfs tmpfs /var/lib && exec \"$0\" \"$@\"", "buildah"]);
     command.arg("--root").arg(storage.join("root")).arg("--runroot").arg(storage.join("run")).arg("--storage-driver=vfs");
-    command.env("HOME", &site.folder).env("TMPDIR", &storage).env("XDG_RUNTIME_DIR", &storage);
+    command.env("CONTAINERS_CONF", settings).env("HOME", &site.folder).env("TMPDIR", &storage).env("XDG_RUNTIME_DIR", &storage);
     site.group.put(&mut command);
-    command
+    Ok(command)
 }

@@ -20,6 +20,7 @@ use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 use serde_json::Value;
 
+pub(crate) use self::images::busybox;
 use self::network::Network;
 pub(crate) use self::node::RealNode;
 use super::ControlPlane;

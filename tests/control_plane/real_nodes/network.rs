@@ -31,6 +31,11 @@ pub(super) fn pods(node: usize) -> String {
     format!("10.244.{node}.0/24")
 }
 
+/// To the pods of a node, in the language of `ip`.
+fn route(node: usize) -> String {
+    format!("route add {} via {}\n", pods(node), address(node))
+}
+
 pub(crate) struct Network {
     switch: Process,
     control_plane: Process,
@@ -50,8 +55,7 @@ impl Network {
         }
         ip(network.switch.pid(), "link set lo up\nlink add bridge type bridge\nlink set bridge up\n").await?;
         network.connect("cable-0", network.control_plane.pid(), CONTROL_PLANE, 0).await?;
-        let routes: String = (1..=nodes).map(|node| format!("route add {} via {}\n", pods(node), address(node))).collect();
-        ip(network.control_plane.pid(), &routes).await?;
+        ip(network.control_plane.pid(), &(1..=nodes).map(route).collect::<Vec<_>>().concat()).await?;
         for port in ports {
             network.forwarders.extend(network.forward(group, folder, *port)?);
         }
@@ -61,6 +65,10 @@ impl Network {
     /// A command line in the control plane's network.
     pub(crate) fn command(&self, program: &Path) -> anyhow::Result<Command> {
         command(self.control_plane.pid(), program)
+    }
+
+    pub(crate) fn process_ids(&self) -> Vec<u32> {
+        self.forwarders.iter().chain([&self.switch, &self.control_plane]).map(Process::pid).collect()
     }
 
     /// The end of the log of a forwarder that has ended by itself, if one has.
@@ -74,11 +82,10 @@ impl Network {
         let old = ip(self.switch.pid(), &format!("link delete cable-{node}\n")).await;
         drop(old);
         self.connect(&format!("cable-{node}"), process, &address(node), node).await?;
-        let others = (1..=nodes).filter(|other| *other != node);
-        let mut routes: String = others.map(|other| format!("route add {} via {}\n", pods(other), address(other))).collect();
+        let others = (1..=nodes).filter(|other| *other != node).map(route);
         // For addresses of Services too, which have no route of their own before they are translated.
-        routes += &format!("route add default via {CONTROL_PLANE}\n");
-        ip(process, &routes).await
+        let default = format!("route add default via {CONTROL_PLANE}\n");
+        ip(process, &others.chain([default]).collect::<Vec<_>>().concat()).await
     }
 
     /// Pulls a node's cable out, or puts it back; on the switch's side, because a node that sees its link go down

@@ -318,7 +318,8 @@ fn kill(signal: &str, processes: &[u32]) -> anyhow::Result<()> {
     if processes.is_empty() {
         return Ok(());
     }
-    let sent = Command::new("sh").args(["-c", "signal=$1; shift; kill -s \"$signal\" \"$@\"", "kill", signal]).args(processes.iter().map(u32::to_string)).status()?;
+    let sent =
+        Command::new("sh").args(["-c", "signal=$1; shift; kill -s \"$signal\" \"$@\"", "kill", signal]).args(processes.iter().map(u32::to_string)).status()?;
     ensure!(sent.success(), "cannot send SIG{signal} to {processes:?}");
     Ok(())
 }
