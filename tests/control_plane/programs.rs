@@ -63,6 +63,11 @@ pub(crate) fn kubectl_program() -> anyhow::Result<PathBuf> {
 }
 
 impl ControlPlane {
+    /// The full path of one of its programs.
+    pub(crate) fn program(&self, name: &str) -> anyhow::Result<PathBuf> {
+        self.layout.programs.path(name)
+    }
+
     /// What the programs beside Kubernetes' own say of themselves.
     pub(crate) async fn program_versions(&self) -> Vec<String> {
         let versions = ["etcd", "kwok"].map(async |name| {

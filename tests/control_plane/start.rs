@@ -81,7 +81,7 @@ async fn prepare(options: Options, programs: Programs) -> anyhow::Result<Control
     let mut real_nodes = Vec::new();
     if let Kubelets::Real { settings } = &layout.options.kubelets {
         let (folder, count) = (layout.folder.clone(), layout.options.nodes);
-        let network = Network::start(keeper.group(), &folder, &layout.ports.all(), count).await?;
+        let network = Network::start(keeper.group(), &folder, &layout.ports.of_clients(), count).await?;
         let network = layout.network.insert(Arc::new(network)).clone();
         let (programs, max_pods, kubelet) = (layout.programs.clone(), layout.options.max_pods_per_node, settings.clone());
         real_nodes = real_nodes::prepare(Site { group: keeper.group(), folder, programs, network, count, max_pods, kubelet })?;

@@ -43,9 +43,16 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     println!("Kubernetes {} runs with {} nodes in three zones.", version.git_version, arguments.nodes);
     if arguments.real {
         println!("All of it is real: pods are processes on nodes in namespaces of their own, and Services route between them.");
-        println!("No registry is reached; a node's containerd imports images: see the nodes' processes below.");
+        println!("No registry is reached: give each node an image archive by the line beside it, and use pull policy IfNotPresent.");
         for node in control_plane.real_nodes() {
-            println!("  {} has the address {}; enter it by: nsenter --all --target={}", node.name(), node.address(), node.first_process()?);
+            let ctr = control_plane.program("ctr")?;
+            println!(
+                "  {} at {}: nsenter --all --target={} {} -n k8s.io images import FILE",
+                node.name(),
+                node.address(),
+                node.first_process()?,
+                ctr.display()
+            );
         }
     } else {
         println!("API server, scheduler, controllers and etcd are real; kwok plays the kubelets, so pods hold no containers.");

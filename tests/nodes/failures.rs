@@ -61,6 +61,44 @@ async fn a_node_without_its_cable_is_lost_while_its_pods_go_on() {
 }
 
 #[tokio::test]
+async fn a_container_that_stands_still_is_not_ready_and_one_that_is_killed_starts_again() {
+    let plane = start().await;
+    let web = Web::start(&plane).await.unwrap();
+    let [node, other] = plane.real_nodes() else { panic!("not two nodes") };
+    let pod = web.pod_on(node).await.unwrap();
+    let id = container(&pod).unwrap().container_id.unwrap();
+
+    node.signal_container(&id, "STOP").unwrap();
+    web.until_ready(1).await.unwrap();
+    web.until_answered_by(node, &[&web.pod_on(other).await.unwrap()]).await.unwrap();
+    node.signal_container(&id, "CONT").unwrap();
+    web.until_ready(2).await.unwrap();
+
+    node.signal_container(&id, "KILL").unwrap();
+    let restarted = async || match container(&web.pod_on(node).await?)? {
+        status if status.restart_count == 1 && status.ready => Ok(()),
+        status => anyhow::bail!("{status:?}"),
+    };
+    wait::until("the container has started again", PATIENCE, restarted).await.unwrap();
+}
+
+#[tokio::test]
+async fn services_go_on_while_the_api_server_is_away() {
+    let plane = start().await;
+    let web = Web::start(&plane).await.unwrap();
+    let pods = web.pods().await.unwrap();
+    plane.stop(Component::ApiServer).unwrap();
+    for node in plane.real_nodes() {
+        web.until_answered_by(node, &[&pods[0], &pods[1]]).await.unwrap();
+    }
+    plane.start_again(Component::ApiServer).await.unwrap();
+    plane.nodes_ready(2, PATIENCE).await.unwrap();
+    web.until_ready(2).await.unwrap();
+    let name = pods[0].name_any();
+    assert_eq!(web.kubectl(&["logs", &name]).await.unwrap(), "serving\n");
+}
+
+#[tokio::test]
 async fn a_kubelet_that_pauses_is_lost_and_back_with_its_containers_untouched() {
     let plane = start().await;
     let web = Web::start(&plane).await.unwrap();

@@ -26,6 +26,15 @@ pub(super) fn processes(group: &str) -> Vec<u32> {
     found
 }
 
+/// The processes in the groups of this name, wherever they are below a group.
+pub(super) fn processes_of(group: &str, name: &str) -> Vec<u32> {
+    let below = folders(group).into_iter().flat_map(|folder| tree(&folder)).filter(|folder| folder.ends_with(name));
+    let mut found: Vec<u32> = below.flat_map(|folder| listed(&folder)).collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
 /// Removes a group whose processes have ended, and the groups below it.
 pub(super) fn remove(group: &str) -> anyhow::Result<()> {
     for folder in folders(group).iter().flat_map(|folder| tree(folder)) {

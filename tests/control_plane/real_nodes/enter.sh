@@ -17,6 +17,12 @@ for hierarchy in $hierarchies; do
             for file in cpuset.cpus cpuset.mems; do cat "$hierarchy/$(dirname "$level")/$file" >"$hierarchy/$level/$file"; done
         done
     fi
+    if [ "$version" = 2 ]; then
+        # The kubelet wants every controller in its group. What can't be handed down, it names.
+        for level in "$hierarchy" "$hierarchy/$(dirname "$group")" "$hierarchy/$group"; do
+            for controller in $(cat "$level/cgroup.controllers"); do echo "+$controller" 2>/dev/null >"$level/cgroup.subtree_control" || :; done
+        done
+    fi
     echo $$ >"$hierarchy/$group/system/cgroup.procs"
 done
 exec "$@"

@@ -160,6 +160,14 @@ impl RealNode {
         wait::until("all containers have ended", PATIENCE, none_left).await
     }
 
+    /// Sends a signal, such as `KILL` or `STOP`, to every process of a container of this id, as a pod's status tells it.
+    pub(crate) fn signal_container(&self, id: &str, signal: &str) -> anyhow::Result<()> {
+        let name = id.strip_prefix("containerd://").with_context(|| format!("{id:?} is no id of a container"))?;
+        let processes = control_groups::processes_of(&self.control_group("/pods")?, name);
+        ensure!(!processes.is_empty(), "no process of {name} runs on {}", self.name);
+        kill(signal, &processes)
+    }
+
     /// All that its kubelet printed.
     pub(crate) fn kubelet_log(&self) -> String {
         std::fs::read_to_string(self.log(Part::Kubelet.name())).unwrap_or_default()
