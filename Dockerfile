@@ -5,7 +5,7 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src src
 # The targets that Cargo.toml names beside the binary; the image needs none of them.
-RUN mkdir -p examples tests/local && echo 'fn main() {}' | tee examples/controller.rs examples/leader_election.rs tests/main.rs > tests/local/main.rs \
+RUN mkdir -p examples tests/local && echo 'fn main() {}' | tee examples/controller.rs examples/leader_election.rs tests/main.rs tests/e2e.rs > tests/local/main.rs \
  && cargo build --locked --release --bin leadergroup-operator \
  && install -D target/release/leadergroup-operator /out/leadergroup-operator
 

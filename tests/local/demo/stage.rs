@@ -150,7 +150,7 @@ impl Stage {
             }
             Place::Current { context, keeper } => {
                 command.arg(format!("--context={context}"));
-                Process::start(keeper, &name, &keeper.folder().join(format!("{name}.log")), &mut command)?
+                Process::start(keeper.group(), &name, &keeper.folder().join(format!("{name}.log")), &mut command)?
             }
         };
         self.operator = Some(started);
