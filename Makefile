@@ -24,7 +24,7 @@ run: ## Run the operator against the cluster of the current kubeconfig
 	$(CARGO) run --locked --bin leadergroup-operator
 
 ##@ Work on it
-test: programs ## Run every test: pure ones, and the operator on a real control plane
+test: programs candidates ## Run every test: pure ones, and the operator on a real control plane
 	$(CARGO) test --locked --bin leadergroup-operator --lib
 	$(CARGO) test --locked --test tests -- --test-threads=$(TEST_THREADS)
 
@@ -60,3 +60,8 @@ uninstall: ## Remove them again, and with the CRD every LeaderGroup
 .PHONY: programs
 programs:
 	@tests/tools/build >/dev/null
+
+# client-go's leader election, which only tests need.
+.PHONY: candidates
+candidates:
+	@tests/tools/build candidates >/dev/null

@@ -12,9 +12,12 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, DeleteParams, ListParams};
+use leadergroup::clock::Moment;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use crate::control_plane::{AuditEvent, Component, ControlPlane, Options, wait};
+use crate::control_plane::{AuditEvent, Component, ControlPlane, Mode, Options, Proxy, wait};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -156,6 +159,121 @@ async fn a_component_that_does_not_start_says_why() {
     let error = failure(Options { flags, ..Options::default() }).await;
     assert!(error.contains("etcd ended with exit status: "), "{error}");
     assert!(error.contains("flag provided but not defined: -no-such-flag"), "{error}");
+}
+
+#[tokio::test]
+async fn a_client_behind_a_proxy_is_cut_off_and_nobody_else() {
+    let control_plane = ControlPlane::shared().await;
+    let proxy = control_plane.proxy().unwrap();
+    let behind = format!("--kubeconfig={}", control_plane.kubeconfig_through(&proxy).unwrap().display());
+    let who = ["auth", "whoami", &behind, "--request-timeout=10s"];
+    let answer = control_plane.kubectl(&who).await.unwrap().succeeded().unwrap();
+    assert!(answer.contains("administrator"), "{answer}");
+
+    proxy.set(Mode::Refuse).await;
+    let answer = control_plane.kubectl(&who).await.unwrap();
+    assert!(answer.stderr.contains("refused"), "{answer:?}");
+    control_plane.kubectl(&who[..2]).await.unwrap().succeeded().unwrap();
+
+    proxy.set(Mode::Pass).await;
+    control_plane.kubectl(&who).await.unwrap().succeeded().unwrap();
+}
+
+#[tokio::test]
+async fn a_refusing_proxy_closes_the_connections_that_it_has() {
+    let (proxy, _server, mut client) = proxied_echo().await;
+    proxy.set(Mode::Refuse).await;
+    let closed = client.read(&mut [0]).await;
+    assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
+    let refused = connect(proxy.port()).await.unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+
+    proxy.set(Mode::Pass).await;
+    let mut client = connect(proxy.port()).await.unwrap();
+    assert_eq!(echoed(&mut client).await, "hello");
+}
+
+#[tokio::test]
+async fn a_black_hole_holds_everything_back_and_loses_nothing() {
+    let (proxy, server, mut client) = proxied_echo().await;
+    proxy.set(Mode::BlackHole).await;
+    client.write_all(b"lost?").await.unwrap();
+    let mut newcomer = connect(proxy.port()).await.unwrap();
+    newcomer.write_all(b"hello").await.unwrap();
+    // Whoever does not go through the hole is answered meanwhile.
+    let mut beside = connect(server).await.unwrap();
+    assert_eq!(echoed(&mut beside).await, "hello");
+    for client in [&client, &newcomer] {
+        let answer = client.try_read(&mut [0]).unwrap_err();
+        assert_eq!(answer.kind(), std::io::ErrorKind::WouldBlock);
+    }
+
+    proxy.set(Mode::Pass).await;
+    assert_eq!(five_bytes(&mut client).await, "lost?");
+    assert_eq!(five_bytes(&mut newcomer).await, "hello");
+}
+
+// The clock is paused: it jumps ahead whenever all tasks wait for it.
+#[tokio::test(start_paused = true)]
+async fn a_delaying_proxy_delays_what_the_server_sends_and_keeps_its_order() {
+    const DELAY: Duration = Duration::from_secs(60);
+    let (proxy, _server, mut client) = proxied_echo().await;
+    proxy.set(Mode::Delay(DELAY)).await;
+    let asked = Moment::now();
+    client.write_all(b"first").await.unwrap();
+    assert_eq!(five_bytes(&mut client).await, "first");
+    let took = asked.elapsed();
+    assert!(took >= DELAY && took < 2 * DELAY, "the answer took {took:?}");
+
+    client.write_all(b"third").await.unwrap();
+    proxy.set(Mode::Pass).await;
+    client.write_all(b"after").await.unwrap();
+    assert_eq!([five_bytes(&mut client).await, five_bytes(&mut client).await], ["third", "after"]);
+}
+
+#[tokio::test]
+async fn a_dropped_proxy_leaves_its_port_and_its_connections() {
+    let (proxy, _server, mut client) = proxied_echo().await;
+    let port = proxy.port();
+    assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_err(), "the port is free");
+    drop(proxy);
+    let closed = client.read(&mut [0]).await;
+    assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
+    let free = async || TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(drop);
+    wait::until("the port is free", PATIENCE, free).await.unwrap();
+}
+
+/// A proxy, the port behind it where whatever is sent comes back, and a client whose connection has been used once.
+async fn proxied_echo() -> (Proxy, u16, TcpStream) {
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut peer, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut from, mut to) = peer.split();
+                tokio::io::copy(&mut from, &mut to).await
+            });
+        }
+    });
+    let proxy = Proxy::start(port).unwrap();
+    let mut client = connect(proxy.port()).await.unwrap();
+    assert_eq!(echoed(&mut client).await, "hello");
+    (proxy, port, client)
+}
+
+async fn connect(port: u16) -> std::io::Result<TcpStream> {
+    TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await
+}
+
+async fn echoed(client: &mut TcpStream) -> String {
+    client.write_all(b"hello").await.unwrap();
+    five_bytes(client).await
+}
+
+async fn five_bytes(client: &mut TcpStream) -> String {
+    let mut answer = [0; 5];
+    client.read_exact(&mut answer).await.unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 /// What a control plane holds in the system: processes, ports and a folder.

@@ -15,6 +15,7 @@ mod nodes;
 mod ports;
 mod process;
 mod programs;
+mod proxy;
 mod start;
 pub(crate) mod wait;
 
@@ -30,10 +31,20 @@ use kube::api::{Api, PostParams};
 use serde_json::json;
 
 #[allow(unused_imports, reason = "what the methods give; not every user spells out the names")]
-pub(crate) use self::{audit::AuditEvent, kubectl::KubectlOutput, nodes::KUBELET_LABEL, process::Process};
+pub(crate) use self::{
+    audit::AuditEvent,
+    kubectl::KubectlOutput,
+    nodes::KUBELET_LABEL,
+    process::Process,
+    proxy::{Mode, Proxy},
+};
 
 #[allow(unused_imports, reason = "the programs beside the tests use them")]
-pub(crate) use self::{components::Component, keeper::Keeper, programs::kubectl_program};
+pub(crate) use self::{
+    components::Component,
+    keeper::Keeper,
+    programs::{build, kubectl_program},
+};
 
 use self::components::Layout;
 
@@ -130,6 +141,22 @@ impl ControlPlane {
         let token = issued.status.and_then(|status| status.token).context("the answer to the token request has no token")?;
         let user = format!("{namespace}:{service_account}");
         credentials::write_kubeconfig(self.folder(), self.layout.ports.api_server, &user, namespace, &token)
+    }
+
+    /// A proxy before the API server for one client, which a test can cut off.
+    pub(crate) fn proxy(&self) -> anyhow::Result<Proxy> {
+        Proxy::start(self.layout.ports.api_server)
+    }
+
+    /// Writes a kubeconfig of the administrator that goes through this proxy.
+    pub(crate) fn kubeconfig_through(&self, proxy: &Proxy) -> anyhow::Result<PathBuf> {
+        let text = std::fs::read_to_string(&self.kubeconfig)?;
+        let server = |port: u16| format!("server: https://127.0.0.1:{port}");
+        let direct = server(self.layout.ports.api_server);
+        ensure!(text.contains(&direct), "the administrator's kubeconfig does not name the API server");
+        let path = self.folder().join(format!("through-{}.kubeconfig", proxy.port()));
+        std::fs::write(&path, text.replace(&direct, &server(proxy.port())))?;
+        Ok(path)
     }
 
     /// Creates a namespace `PREFIX-xxxxx` that pods can be created in.

@@ -5,7 +5,7 @@
 //! holding it.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use anyhow::bail;
 
@@ -36,11 +36,15 @@ impl Ports {
 }
 
 fn listen() -> anyhow::Result<(TcpListener, u16)> {
+    claim(|address| TcpListener::bind(address).map(|listener| (listener, address.port())))
+}
+
+/// Tries ports of the range until one can be had.
+pub(super) fn claim<T>(take: impl Fn(SocketAddr) -> std::io::Result<T>) -> anyhow::Result<T> {
     for _ in 0..100 {
         let random = u16::try_from(RandomState::new().hash_one(()) % u64::from(RANGE.end - RANGE.start))?;
-        let port = RANGE.start + random;
-        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-            return Ok((listener, port));
+        if let Ok(taken) = take((Ipv4Addr::LOCALHOST, RANGE.start + random).into()) {
+            return Ok(taken);
         }
     }
     bail!("no free port in {RANGE:?}")

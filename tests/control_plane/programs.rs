@@ -19,11 +19,7 @@ pub(super) struct Programs {
 impl Programs {
     /// Runs the build script, which takes minutes the first time and no time later.
     pub(super) fn build() -> anyhow::Result<Self> {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/build");
-        let output = Command::new(&script).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
-        let output = output.with_context(|| format!("cannot run {}", script.display()))?;
-        ensure!(output.status.success(), "{} failed ({}); it says why above", script.display(), output.status);
-        let built = PathBuf::from(String::from_utf8(output.stdout)?.trim_end());
+        let built = build("control-plane")?;
         Ok(Self { built, assets: std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from) })
     }
 
@@ -42,6 +38,15 @@ impl Programs {
             ),
         }
     }
+}
+
+/// Has `tests/tools/build` make what it calls so, and returns the folder with it.
+pub(crate) fn build(what: &str) -> anyhow::Result<PathBuf> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/build");
+    let output = Command::new(&script).arg(what).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let output = output.with_context(|| format!("cannot run {}", script.display()))?;
+    ensure!(output.status.success(), "{} failed ({}); it says why above", script.display(), output.status);
+    Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim_end()))
 }
 
 /// The control plane's kubectl, for whoever has none.
