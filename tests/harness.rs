@@ -12,7 +12,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, DeleteParams, ListParams};
-use leadergroup::clock::Moment;
+use leadergroup::elector::clock::Stopwatch;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -219,7 +219,7 @@ async fn a_delaying_proxy_delays_what_the_server_sends_and_keeps_its_order() {
     const DELAY: Duration = Duration::from_secs(60);
     let (proxy, _server, mut client) = proxied_echo().await;
     proxy.set(Mode::Delay(DELAY)).await;
-    let asked = Moment::now();
+    let asked = Stopwatch::start();
     client.write_all(b"first").await.unwrap();
     assert_eq!(five_bytes(&mut client).await, "first");
     let took = asked.elapsed();
