@@ -9,7 +9,6 @@ use leadergroup::metrics::Metrics;
 use leadergroup::operator::{self, Options, Vitals};
 use leadergroup::settings::OperatorSettings;
 use leadergroup::{program, server};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info};
 
@@ -41,19 +40,7 @@ async fn run(settings: OperatorSettings) -> Result<(), String> {
     program::serve(settings.health_probe_bind_address, "--health-probe-bind-address", server::health(vitals.clone()), stopped.clone()).await?;
     program::serve(settings.metrics_bind_address, "--metrics-bind-address", server::metrics(registry), stopped).await?;
     let options = Options { namespaces: settings.namespaces, concurrent_groups: settings.concurrent_groups.into() };
-    let ended = operator::run(config, options, metrics, vitals, terminated()).await;
+    let ended = operator::run(config, options, metrics, vitals, program::terminated()).await;
     drop(stop);
     ended.map_err(|problem| format!("No client for the cluster could be made: {problem}"))
-}
-
-/// Completes on SIGTERM or SIGINT.
-async fn terminated() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        error!("Signals cannot be received");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => info!("Received SIGTERM"),
-        _ = interrupt.recv() => info!("Received SIGINT"),
-    }
 }
