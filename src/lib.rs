@@ -9,11 +9,14 @@
 //! - [`operator`]: the I/O shell around them.
 //! - [`names`], [`settings`], [`metrics`], [`server`]: labels, flags, metrics and HTTP endpoints.
 //! - [`program`]: what the binaries share.
+//! - [`contender`], and on Linux `wrapper`: the elector beside an application, and in front of one.
 
 #![warn(clippy::unwrap_used)]
 
 #[cfg(feature = "programs")]
 pub mod api;
+#[cfg(feature = "programs")]
+pub mod contender;
 pub mod elector;
 #[cfg(feature = "programs")]
 pub mod metrics;
@@ -29,3 +32,5 @@ pub mod program;
 pub mod server;
 #[cfg(feature = "programs")]
 pub mod settings;
+#[cfg(all(feature = "programs", target_os = "linux"))]
+pub mod wrapper;

@@ -2,7 +2,7 @@
 //!
 //! Labels come from closed sets; a pod's name appears in one metric only, and its series goes with the leadership.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -43,6 +43,11 @@ pub struct WriteLabels {
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub struct KindLabels {
     pub kind: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct ElectionLabels {
+    pub name: String,
 }
 
 /// The value of the label `controller`.
@@ -118,6 +123,32 @@ impl Metrics {
     }
 }
 
+/// An election's metrics, by client-go's names. Clones share their values.
+#[derive(Clone, Debug)]
+pub struct ElectionMetrics {
+    master_status: Gauge,
+    slow_paths: Counter,
+}
+
+impl ElectionMetrics {
+    /// The metrics of the election of this name, entered into a registry. They are there from the start, so that an alert
+    /// may be raised where nobody leads.
+    pub fn register(registry: &mut Registry, name: &str) -> Self {
+        let labels = ElectionLabels { name: name.to_owned() };
+        let master_status = Family::<ElectionLabels, Gauge>::default();
+        let slow_paths = Family::<ElectionLabels, Counter>::default();
+        registry.register("leader_election_master_status", "1 while this process leads, 0 while it does not", master_status.clone());
+        registry.register("leader_election_slowpath", "Renewals that had to read the record first", slow_paths.clone());
+        Self { master_status: master_status.get_or_create_owned(&labels), slow_paths: slow_paths.get_or_create_owned(&labels) }
+    }
+
+    /// How things stand.
+    pub fn set(&self, is_leader: bool, slow_paths: u64) {
+        self.master_status.set(i64::from(is_leader));
+        self.slow_paths.inner().store(slow_paths, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,5 +161,23 @@ mod tests {
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         assert!(text.contains("controller_runtime_reconcile_total{controller=\"leadergroup\",result=\"success\"} 1"), "{text}");
         assert!(text.contains("controller_runtime_reconcile_errors_total{controller=\"leadergroup\"} 0"), "{text}");
+    }
+
+    #[test]
+    fn an_elections_metrics_have_client_gos_names_and_are_there_from_the_start() {
+        let mut registry = Registry::default();
+        let metrics = ElectionMetrics::register(&mut registry, "web");
+        let text = || {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+            text
+        };
+        let before = text();
+        assert!(before.contains("leader_election_master_status{name=\"web\"} 0\n"), "{before}");
+        assert!(before.contains("leader_election_slowpath_total{name=\"web\"} 0\n"), "{before}");
+        metrics.set(true, 3);
+        let after = text();
+        assert!(after.contains("leader_election_master_status{name=\"web\"} 1\n"), "{after}");
+        assert!(after.contains("leader_election_slowpath_total{name=\"web\"} 3\n"), "{after}");
     }
 }

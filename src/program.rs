@@ -1,8 +1,9 @@
-//! What the main functions of both binaries share: logs, the cluster, listening. It decides nothing.
+//! What the main functions of both binaries share: logs, the cluster, listening, the end. It decides nothing.
 
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
@@ -61,4 +62,16 @@ pub async fn serve(address: BindAddress, flag: &str, router: axum::Router, mut s
         }
     });
     Ok(())
+}
+
+/// Completes on SIGTERM or SIGINT.
+pub async fn terminated() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        error!("Signals cannot be received");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => info!("Received SIGTERM"),
+        _ = interrupt.recv() => info!("Received SIGINT"),
+    }
 }

@@ -12,8 +12,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("settings", &["elector"]),
     ("policy", &["api", "elector", "names"]),
     ("operator", &["api", "elector", "metrics", "names", "policy", "settings"]),
-    ("server", &["operator"]),
+    ("server", &["elector", "metrics", "operator"]),
     ("program", &["server", "settings"]),
+    ("contender", &["elector", "program", "server", "settings"]),
+    ("wrapper", &["contender", "elector", "settings"]),
 ];
 
 /// Longest file, in lines.

@@ -11,7 +11,6 @@ use leadergroup::metrics::Metrics;
 use leadergroup::operator::{self, Options, Vitals};
 use leadergroup::settings::{self, Election, LOCK_NAME, OperatorSettings};
 use leadergroup::{names, program, server};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info};
 
@@ -48,7 +47,7 @@ async fn run(settings: OperatorSettings, election: Option<Election>) -> Result<(
     program::serve(settings.metrics_bind_address, "--metrics-bind-address", server::metrics(registry), stopped).await?;
     let elector = election.map(|election| candidate(election, config.clone())).transpose()?;
     let options = Options { namespaces: settings.namespaces, concurrent_groups: settings.concurrent_groups.into() };
-    let ended = operator::run(config, options, elector, metrics, vitals, terminated()).await;
+    let ended = operator::run(config, options, elector, metrics, vitals, program::terminated()).await;
     drop(stop);
     ended.map_err(|problem| problem.to_string())
 }
@@ -62,16 +61,4 @@ fn candidate(election: Election, config: kube::Config) -> Result<Elector, String
     info!(%lock, namespace, name, identity, "Contending for the leadership of the replicas");
     let lock = elector::lock(lock, &client, &LockOptions { namespace, name, identity, labels });
     Elector::new(lock, rules).map_err(|problem| problem.to_string())
-}
-
-/// Completes on SIGTERM or SIGINT.
-async fn terminated() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        error!("Signals cannot be received");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => info!("Received SIGTERM"),
-        _ = interrupt.recv() => info!("Received SIGINT"),
-    }
 }

@@ -1,6 +1,9 @@
 //! The flags of `leadergroup-elector`, and those of the guard that it starts itself as.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
@@ -109,6 +112,26 @@ pub enum Restart {
     Always,
 }
 
+impl RunSettings {
+    /// Why the command can't be run, with the exit code that shells have for it. A standby says so at once, and not only when it
+    /// comes to lead.
+    pub fn missing_command(&self) -> Option<(u8, String)> {
+        let program = self.command.first()?;
+        let shown = program.to_string_lossy();
+        let candidates: Vec<PathBuf> = if program.as_bytes().contains(&b'/') {
+            vec![program.into()]
+        } else {
+            std::env::split_paths(&super::search_path()).map(|folder| folder.join(program)).collect()
+        };
+        let files: Vec<_> = candidates.iter().filter_map(|file| file.metadata().ok()).collect();
+        if files.is_empty() {
+            return Some((127, format!("The command {shown:?} was not found; name a file of the image, or one of a folder of PATH")));
+        }
+        let runnable = files.iter().any(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);
+        (!runnable).then(|| (126, format!("The command {shown:?} is not an executable file")))
+    }
+}
+
 impl CandidateSettings {
     /// The election and the name in it.
     ///
@@ -174,5 +197,16 @@ mod tests {
         assert!(resolve(&[]).unwrap_err().contains("--leader-elect-resource-name is required"));
         assert!(resolve(&["--leader-elect=false"]).unwrap_err().contains("leave it out"));
         assert!(resolve(&[&ELECTION[..], &["--id="]].concat()).unwrap_err().contains("set --id or POD_NAME"));
+    }
+
+    #[test]
+    fn a_command_that_cannot_be_run_is_told_as_shells_tell_it() {
+        let missing = |command: &str| {
+            let Some(ElectorCommand::Run(run)) = parse(&["run", "--", command]).command else { panic!("another command") };
+            run.missing_command().map(|(code, _)| code)
+        };
+        assert_eq!(missing("sh"), None);
+        assert_eq!((missing("no-such-command"), missing("/no/such/command")), (Some(127), Some(127)));
+        assert_eq!((missing("/"), missing(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))), (Some(126), Some(126)));
     }
 }

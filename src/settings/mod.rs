@@ -82,6 +82,11 @@ fn pod_namespace() -> Option<String> {
     variable("POD_NAMESPACE").or_else(|| std::fs::read_to_string(FILE).ok().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()))
 }
 
+/// The folders in which a command is looked for.
+fn search_path() -> std::ffi::OsString {
+    std::env::var_os("PATH").unwrap_or_default()
+}
+
 #[expect(clippy::disallowed_methods, reason = "this is the doorway")]
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())

@@ -1,4 +1,7 @@
-//! The HTTP endpoints: health, readiness, metrics. Takes a listener and a shutdown future; decides nothing.
+//! The HTTP endpoints: health, readiness, metrics; those of an election are in a file beside this one. Takes a listener and
+//! a shutdown future; decides nothing.
+
+mod election;
 
 use std::sync::Arc;
 
@@ -12,6 +15,8 @@ use tokio::net::TcpListener;
 
 use crate::operator::Vitals;
 
+pub use election::{ElectionView, election};
+
 /// `/healthz` and `/livez`: nothing hangs. `/readyz`: everything is listed, and groups are kept.
 pub fn health(vitals: Vitals) -> Router {
     let alive = vitals.clone();
@@ -21,8 +26,14 @@ pub fn health(vitals: Vitals) -> Router {
 
 /// `/metrics` in the `OpenMetrics` text format.
 pub fn metrics(registry: Registry) -> Router {
+    metrics_after(registry, || {})
+}
+
+/// The same; `refresh` is called before each answer.
+fn metrics_after(registry: Registry, refresh: impl Fn() + Clone + Send + Sync + 'static) -> Router {
     let registry = Arc::new(registry);
     let encode = move || async move {
+        refresh();
         let mut text = String::new();
         match prometheus_client::encoding::text::encode(&mut text, &registry) {
             Ok(()) => ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),

@@ -1,0 +1,76 @@
+//! `leadergroup-elector`: reads its flags, and is the sidecar, the wrapper or its guard. Nothing else.
+
+#![warn(clippy::unwrap_used)]
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use leadergroup::settings::{CandidateSettings, ElectorCommand, ElectorSettings};
+use leadergroup::{contender, program};
+use tracing::{error, info};
+
+// One thread is plenty, and keeps it small.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let settings = ElectorSettings::parse();
+    let ended = match settings.command.unwrap_or(ElectorCommand::Serve(settings.serve)) {
+        ElectorCommand::Guard(guard) => return self::guard(&guard.command).await,
+        ElectorCommand::Serve(serve) => match start(&serve.candidate) {
+            Ok(()) => contender::serve(&serve, program::terminated()).await.map(|()| 0),
+            Err(code) => return code,
+        },
+        ElectorCommand::Run(run) => match start(&run.candidate) {
+            Ok(()) => match run.missing_command() {
+                Some((code, why)) => {
+                    error!("{why}");
+                    Ok(code)
+                }
+                None => self::run(run).await,
+            },
+            Err(code) => return code,
+        },
+    };
+    match ended {
+        Ok(code) => {
+            info!(code, "Stopped");
+            ExitCode::from(code)
+        }
+        Err(problem) => {
+            error!("{problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(settings: &CandidateSettings) -> Result<(), ExitCode> {
+    program::start_logs(&settings.logs).map_err(|problem| {
+        eprintln!("error: {problem}");
+        ExitCode::from(2)
+    })
+}
+
+#[cfg(target_os = "linux")]
+async fn run(settings: leadergroup::settings::RunSettings) -> Result<u8, String> {
+    leadergroup::wrapper::run(settings).await
+}
+
+#[cfg(target_os = "linux")]
+async fn guard(command: &[std::ffi::OsString]) -> ExitCode {
+    match leadergroup::wrapper::guard(command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("error: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+async fn run(_: leadergroup::settings::RunSettings) -> Result<u8, String> {
+    Err("commands are run on Linux only: elsewhere nothing sees to their end".to_owned())
+}
+
+#[cfg(not(target_os = "linux"))]
+async fn guard(_: &[std::ffi::OsString]) -> ExitCode {
+    ExitCode::FAILURE
+}

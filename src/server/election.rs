@@ -1,0 +1,100 @@
+//! What an election shows over HTTP: who leads, whether that is this process, and each change of both. It only looks.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use futures::stream::{Stream, unfold};
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::elector::{HealthAdaptor, Leadership};
+use crate::metrics::ElectionMetrics;
+
+use super::{answer, metrics_after};
+
+/// One election, as it is shown.
+#[derive(Clone)]
+pub struct ElectionView {
+    pub leadership: Leadership,
+    /// `NAMESPACE/NAME` of the lock.
+    pub lock: String,
+    /// The election's name in metrics.
+    pub name: String,
+    pub health: Arc<HealthAdaptor>,
+    /// Streams of events end when its sender is gone.
+    pub stopped: watch::Receiver<()>,
+}
+
+impl ElectionView {
+    /// What changes with a leadership, and not with a renewal.
+    fn standing(&self) -> Value {
+        let Self { leadership, lock, .. } = self;
+        let is_leader = leadership.is_leader();
+        json!({
+            "name": leadership.leader().unwrap_or_default(),
+            "isLeader": is_leader,
+            "identity": leadership.identity(),
+            // Others' terms are theirs to tell.
+            "term": leadership.term().filter(|_| is_leader),
+            "lock": lock,
+        })
+    }
+
+    fn details(&self) -> Value {
+        let mut details = self.standing();
+        details["remainingSeconds"] = json!(self.leadership.remaining().map(|remaining| remaining.as_secs_f64()));
+        details
+    }
+}
+
+/// `/`: the leader, as the old leader-elector told it. `/leader`: in full. `/is-leader`: 200 here and 503 elsewhere.
+/// `/events`: each change. `/healthz` and `/metrics`.
+pub fn election(view: &ElectionView) -> Router {
+    let mut registry = Registry::default();
+    let metrics = ElectionMetrics::register(&mut registry, &view.name);
+    let leadership = view.leadership.clone();
+    let refresh = move || metrics.set(leadership.is_leader(), leadership.slow_paths());
+    let health = view.health.clone();
+    let [name, full, here, events] = std::array::from_fn(|_| view.clone());
+    let name = move || async move { body(StatusCode::OK, &json!({ "name": name.leadership.leader().unwrap_or_default() })) };
+    let here = move || async move {
+        let code = if here.leadership.is_leader() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        body(code, &here.details())
+    };
+    Router::new()
+        .route("/", get(name))
+        .route("/leader", get(move || async move { body(StatusCode::OK, &full.details()) }))
+        .route("/is-leader", get(here))
+        .route("/events", get(move || async move { Sse::new(changes(events)).keep_alive(KeepAlive::default()) }))
+        .route("/healthz", get(move || async move { answer(health.check()) }))
+        .merge(metrics_after(registry, refresh))
+}
+
+fn body(code: StatusCode, value: &Value) -> Response {
+    (code, [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], format!("{value}\n")).into_response()
+}
+
+/// How things stand, and then each change of it.
+fn changes(view: ElectionView) -> impl Stream<Item = Result<Event, Infallible>> {
+    unfold((view, Value::Null), |(mut view, told)| async move {
+        loop {
+            let standing = view.standing();
+            if standing != told {
+                let event = Event::default().event("leader").data(standing.to_string());
+                return Some((Ok(event), (view, standing)));
+            }
+            tokio::select! {
+                () = view.leadership.changed() => {}
+                // An open stream must not hold up the end of the process.
+                _ = view.stopped.changed() => return None,
+            }
+        }
+    })
+}

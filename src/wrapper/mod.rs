@@ -1,0 +1,330 @@
+//! The elector in front of an application: a command that runs only while this process leads.
+//!
+//! Between the two stands a *guard*, this program once more. It ends the command when the time it was told last runs out,
+//! and at once when the elector is gone, so that not even an elector that is paused or killed leaves a second leader behind.
+
+mod alarm;
+mod guard;
+mod guarded;
+mod message;
+mod tree;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{broadcast, watch};
+use tracing::{error, info, warn};
+
+use crate::contender::Contender;
+use crate::elector::clock::{Clock, Moment, Stopwatch, SystemClock};
+use crate::elector::{Callbacks, Ended, Leadership, Tenure};
+use crate::settings::{Restart, RunSettings};
+
+pub use guard::guard;
+
+use guarded::Guarded;
+use message::{Hold, Order, Report};
+
+/// The fencing token, in the command's environment.
+pub const TERM: &str = "LEADERGROUP_TERM";
+/// The name under which this process leads, in the command's environment.
+pub const IDENTITY: &str = "LEADERGROUP_IDENTITY";
+
+/// A command is dead this long before another may lead, or half of the time that there is to stop.
+const MARGIN: Duration = Duration::from_secs(1);
+
+/// The pauses before a command that ended is run again: doubled each time, back to the first after a run of a minute.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const LONG_RUN: Duration = Duration::from_secs(60);
+
+/// The exit code after a loss, where that ends the elector.
+const LOST: u8 = 1;
+
+/// Passed on to the command; the first two also end the elector, after the command.
+const SIGNALS: [Signal; 7] = [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2, Signal::WINCH];
+
+/// How one run of the command ended.
+enum Outcome {
+    /// By itself, or after a signal that was passed on.
+    Ended(u8),
+    /// It could not be started.
+    Failed(u8),
+    /// Its time ran out, or its guard was lost; the code, where it ran.
+    Stopped(Option<u8>),
+}
+
+/// What the elector's parts share.
+struct Wrapper {
+    settings: RunSettings,
+    leadership: Leadership,
+    signals: broadcast::Sender<Signal>,
+    /// True from when the elector is to end.
+    stop: watch::Sender<bool>,
+    exit: Mutex<Option<u8>>,
+    remnants: Arc<AtomicBool>,
+}
+
+/// Contends, and runs the command while leading. Gives the exit code.
+///
+/// # Errors
+/// Says which setting is wrong, and what it should be.
+pub async fn run(settings: RunSettings) -> Result<u8, String> {
+    tree::adopt_orphans().map_err(|problem| format!("orphans cannot be adopted: {problem}"))?;
+    let mut children = signal(SignalKind::child()).map_err(|problem| format!("signals cannot be received: {problem}"))?;
+    // As the first process of a container it inherits every orphan.
+    tokio::spawn(async move {
+        while children.recv().await.is_some() {
+            while tree::reap().is_some() {}
+        }
+    });
+    let mut contender = Contender::new(&settings.candidate, true).await?;
+    let wrapper = Arc::new(Wrapper {
+        settings,
+        leadership: contender.leadership.clone(),
+        signals: broadcast::Sender::new(16),
+        stop: watch::Sender::new(false),
+        exit: Mutex::new(None),
+        remnants: Arc::default(),
+    });
+    for signal in SIGNALS {
+        wrapper.receive(signal).map_err(|problem| format!("signals cannot be received: {problem}"))?;
+    }
+    let working = wrapper.clone();
+    let mut callbacks = Callbacks::new(move |tenure| working.clone().lead(tenure)).on_new_leader(|leader| info!(leader, "The leader changed"));
+    loop {
+        let mut stopping = wrapper.stop.subscribe();
+        let cancel = async move { drop(stopping.wait_for(|stopping| *stopping).await) };
+        let ended = contender.elector.run(&mut callbacks, cancel).await;
+        // Nothing is contended for while something of the last leadership is left.
+        wrapper.clear().await;
+        match ended {
+            Ended::Cancelled => return Ok(wrapper.exit().unwrap_or_default()),
+            Ended::Lost(_) if wrapper.settings.exit_on_loss => return Ok(LOST),
+            Ended::Lost(_) => {}
+        }
+    }
+}
+
+impl Wrapper {
+    /// Passes a signal on whenever it comes.
+    fn receive(self: &Arc<Self>, which: Signal) -> std::io::Result<()> {
+        let mut received = signal(SignalKind::from_raw(which.as_raw()))?;
+        let wrapper = self.clone();
+        tokio::spawn(async move {
+            while received.recv().await.is_some() {
+                // Nobody listens while no command runs.
+                let _ = wrapper.signals.send(which);
+                if which == Signal::TERM || which == Signal::INT {
+                    info!(signal = which.as_raw(), "Asked to end");
+                    wrapper.stop.send_replace(true);
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// The work of a leader: the command, and the command again where that was asked for.
+    async fn lead(self: Arc<Self>, tenure: Tenure) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let watch = Stopwatch::start();
+            let outcome = self.command(&tenure).await;
+            self.clear().await;
+            match outcome {
+                Outcome::Failed(code) => return self.end(code),
+                Outcome::Ended(code) => {
+                    info!(code, "The command has ended");
+                    if !tenure.is_held() {
+                        return;
+                    }
+                    if self.is_stopping() || !again(self.settings.restart, code) {
+                        return self.end(code);
+                    }
+                    if watch.elapsed() >= LONG_RUN {
+                        pause = FIRST_PAUSE;
+                    }
+                    info!(after = ?pause, "The command is run again");
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+                        () = tenure.stop_requested() => {
+                            if self.is_stopping() {
+                                self.end(code);
+                            }
+                            return;
+                        }
+                    }
+                }
+                Outcome::Stopped(code) => {
+                    warn!("The command was stopped, because the leadership was not renewed in time or its guard was lost");
+                    if self.is_stopping() {
+                        return code.map(|code| self.end(code)).unwrap_or_default();
+                    }
+                    // It was renewed after all, too late for the guard.
+                    if !tenure.is_held() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// One run of the command, from its start until nothing of it is left; or until it may be another's turn.
+    async fn command(&self, tenure: &Tenure) -> Outcome {
+        // First the ears, then the question: a signal comes before or after, and is not lost.
+        let mut signals = self.signals.subscribe();
+        let mut leadership = self.leadership.clone();
+        let mut times = Times::of(tenure, None);
+        if self.is_stopping() || times.hold.until <= SystemClock.now() {
+            return Outcome::Stopped(None);
+        }
+        let environment = [(TERM, tenure.term().to_string()), (IDENTITY, tenure.identity().to_owned())];
+        let mut guarded = match Guarded::start(&self.settings.command, &environment, times.hold, self.remnants.clone()) {
+            Ok(guarded) => guarded,
+            Err(problem) => {
+                error!(%problem, "The guard of the command cannot be started");
+                return Outcome::Failed(126);
+            }
+        };
+        loop {
+            let order = tokio::select! {
+                biased;
+                report = guarded.next() => match report {
+                    Some(Report::Started(pid)) => {
+                        info!(pid, term = tenure.term(), "The command runs");
+                        continue;
+                    }
+                    Some(Report::Failed { code, why }) => {
+                        error!("{why}");
+                        return Outcome::Failed(code);
+                    }
+                    Some(Report::Ended { code, stopped: false }) => return Outcome::Ended(code),
+                    Some(Report::Ended { code, stopped: true }) => return Outcome::Stopped(Some(code)),
+                    None => return Outcome::Stopped(Some(128 + 9)),
+                },
+                signal = signals.recv() => match signal {
+                    Ok(signal) => Order::Signal(signal.as_raw()),
+                    Err(_) => continue,
+                },
+                () = leadership.changed() => {
+                    let newer = Times::of(tenure, Some(times));
+                    if newer == times {
+                        continue;
+                    }
+                    times = newer;
+                    Order::Hold(times.hold)
+                }
+                // The guard should have ended it by now.
+                () = SystemClock.sleep(times.last_resort.remaining(&SystemClock)) => return Outcome::Stopped(Some(128 + 9)),
+            };
+            if guarded.send(order).is_err() {
+                return Outcome::Stopped(Some(128 + 9));
+            }
+        }
+    }
+
+    /// Sees to it that nothing is left of a command whose guard could not say so.
+    async fn clear(&self) {
+        if self.remnants.swap(false, Ordering::Relaxed)
+            && let Err(problem) = tree::end_children(|_, _| {}).await
+        {
+            error!(%problem, "What is left of the command cannot be ended");
+        }
+    }
+
+    /// This process is to end with this code, once the lease is given back.
+    fn end(&self, code: u8) {
+        *self.exit.lock().unwrap_or_else(PoisonError::into_inner) = Some(code);
+        self.stop.send_replace(true);
+    }
+
+    fn exit(&self) -> Option<u8> {
+        *self.exit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+}
+
+fn again(restart: Restart, code: u8) -> bool {
+    match restart {
+        Restart::Never => false,
+        Restart::OnFailure => code != 0,
+        Restart::Always => true,
+    }
+}
+
+/// Until when a command may run.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Times {
+    hold: Hold,
+    /// Then this process ends it, should the guard not have.
+    last_resort: Moment,
+}
+
+impl Times {
+    fn of(tenure: &Tenure, before: Option<Self>) -> Self {
+        // Read first: what happens between here and there only makes the moments earlier.
+        let now = SystemClock.now();
+        Self::new(now, tenure.remaining(), tenure.exclusive(), before)
+    }
+
+    /// `remaining`: as long as it is trusted; `exclusive`: as long as nobody else can lead.
+    fn new(now: Moment, remaining: Option<Duration>, exclusive: Duration, before: Option<Self>) -> Self {
+        let limit = now + exclusive;
+        if let Some(remaining) = remaining {
+            let until = now + remaining;
+            let margin = MARGIN.min((limit - until) / 2);
+            let kill = Moment(limit.0.saturating_sub(margin));
+            return Self { hold: Hold { until, kill }, last_resort: Moment(limit.0.saturating_sub(margin / 2)) };
+        }
+        let Some(before) = before else { return Self { hold: Hold { until: Moment::default(), kill: Moment::default() }, last_resort: Moment::default() } };
+        // Lost: it is asked to end now, and has what is left of its time.
+        let (kill, last_resort) = (before.hold.kill.min(limit), before.last_resort.min(limit));
+        Self { hold: Hold { until: Moment::default(), kill }, last_resort }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: f64) -> Moment {
+        Moment(Duration::from_secs_f64(seconds))
+    }
+
+    fn times(now: f64, remaining: Option<f64>, exclusive: f64, before: Option<Times>) -> Times {
+        Times::new(at(now), remaining.map(Duration::from_secs_f64), Duration::from_secs_f64(exclusive), before)
+    }
+
+    #[test]
+    fn a_command_is_asked_to_end_when_its_lease_is_not_trusted_any_more_and_dead_before_another_may_lead() {
+        let Times { hold, last_resort } = times(100.0, Some(12.0), 15.0, None);
+        assert_eq!((hold.until, hold.kill, last_resort), (at(112.0), at(114.0), at(114.5)));
+        let Times { hold, last_resort } = times(100.0, Some(2.5), 3.0, None);
+        assert_eq!((hold.until, hold.kill, last_resort), (at(102.5), at(102.75), at(102.875)));
+    }
+
+    #[test]
+    fn a_loss_leaves_what_is_left_of_the_time_and_a_displacement_none() {
+        let held = times(100.0, Some(12.0), 15.0, None);
+        let lost = times(112.0, None, 3.0, Some(held));
+        assert_eq!(lost, Times { hold: Hold { until: at(0.0), kill: at(114.0) }, last_resort: at(114.5) });
+        let displaced = times(103.0, None, 0.0, Some(held));
+        assert_eq!(displaced, Times { hold: Hold { until: at(0.0), kill: at(103.0) }, last_resort: at(103.0) });
+    }
+
+    #[test]
+    fn what_is_not_held_is_not_run() {
+        assert_eq!(times(100.0, None, 5.0, None).hold, Hold { until: at(0.0), kill: at(0.0) });
+    }
+
+    #[test]
+    fn a_command_is_run_again_as_its_flag_says() {
+        assert!(!again(Restart::Never, 1) && !again(Restart::OnFailure, 0) && again(Restart::OnFailure, 1) && again(Restart::Always, 0));
+    }
+}
