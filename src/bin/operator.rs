@@ -44,8 +44,10 @@ async fn run(settings: OperatorSettings, election: Option<Election>) -> Result<(
     let vitals = Vitals::default();
     let (stop, stopped) = watch::channel(());
     program::serve(settings.health_probe_bind_address, "--health-probe-bind-address", server::health(vitals.clone()), stopped.clone()).await?;
-    program::serve(settings.metrics_bind_address, "--metrics-bind-address", server::metrics(registry), stopped).await?;
+    let name = election.as_ref().map(|election| election.config.name.clone());
     let elector = election.map(|election| candidate(election, config.clone())).transpose()?;
+    let shown = name.zip(elector.as_ref().map(Elector::leadership));
+    program::serve(settings.metrics_bind_address, "--metrics-bind-address", server::metrics(registry, shown), stopped).await?;
     let options = Options { namespaces: settings.namespaces, concurrent_groups: settings.concurrent_groups.into() };
     let ended = operator::run(config, options, elector, metrics, vitals, program::terminated()).await;
     drop(stop);

@@ -264,10 +264,15 @@ impl Arena {
 
     /// Asks one of the operator's endpoints: the status code and the body.
     pub(crate) async fn probe(&self, path: &str) -> (String, String) {
+        self.probe_of(self.operator(), path).await
+    }
+
+    /// The same of another operator.
+    pub(crate) async fn probe_of(&self, operator: &Process, path: &str) -> (String, String) {
         let flag = if path == "metrics" { "--metrics-bind-address" } else { "--health-probe-bind-address" };
         let address = self
             .until(&format!("the operator serves {path}"), async || {
-                let log = self.operator().log();
+                let log = operator.log();
                 let line = log.lines().find(|line| line.contains(flag));
                 line.and_then(|line| line.split_once("address=")).map(|(_, address)| address.trim().to_owned()).ok_or(log)
             })

@@ -157,12 +157,16 @@ async fn a_replica_that_is_cut_off_ends_before_another_leads() {
 }
 
 #[tokio::test]
-async fn a_standby_does_not_write_and_is_ready() {
+async fn a_standby_is_ready_and_keeps_no_group() {
     let replicas = Replicas::start("replicas-rest", 3).await;
     let leading = replicas.leading().await;
     for (number, (process, _)) in replicas.processes.iter().enumerate() {
         let keeps = process.log().contains("Groups are reconciled from now on");
         assert_eq!(keeps, number == leading, "replica {number}:\n{}", process.log_end(20));
+        assert_eq!(replicas.arena.probe_of(process, "readyz").await.0, "200");
+        let (_, metrics) = replicas.arena.probe_of(process, "metrics").await;
+        let status = format!("leader_election_master_status{{name={:?}}} {}", replicas.arena.namespace, u8::from(keeps));
+        assert!(metrics.contains(&status), "{status} is not in\n{metrics}");
     }
     replicas.finish().await;
 }
