@@ -6,7 +6,7 @@ IMAGE ?= leadergroup/leadergroup:0.1.0
 TEST_THREADS ?= 6
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e check run control-plane manifests install uninstall image bench fmt
+.PHONY: help demo test e2e check run control-plane manifests install uninstall image bench bench-electors fmt
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,10 @@ manifests: ## Generate crds/ from src/api
 bench: programs ## Measure failovers and memory on this machine, beside the bare two writes
 	$(CARGO) build --locked --release --bin leadergroup-operator --example local
 	target/release/examples/local bench --operator target/release/leadergroup-operator
+
+bench-electors: programs candidates ## Measure what an election costs at rest, beside the same on client-go (5 minutes)
+	$(CARGO) build --locked --release --bin leadergroup-elector --example local
+	target/release/examples/local electors
 
 ##@ Ship it
 image: ## Build the container image with docker, podman or buildah (IMAGE=...)

@@ -6,6 +6,7 @@ mod bench;
 mod candidate;
 mod control_plane_command;
 mod demo;
+mod electors;
 mod observer;
 mod operator_process;
 
@@ -30,6 +31,7 @@ enum Command {
     Candidate(candidate::Arguments),
     ControlPlane(control_plane_command::Arguments),
     Demo(demo::Arguments),
+    Electors(electors::Arguments),
 }
 
 #[tokio::main]
@@ -39,5 +41,6 @@ async fn main() -> anyhow::Result<ExitCode> {
         Command::Candidate(arguments) => candidate::run(arguments).await.map(|()| ExitCode::SUCCESS),
         Command::ControlPlane(arguments) => control_plane_command::run(arguments).await.map(|()| ExitCode::SUCCESS),
         Command::Demo(arguments) => demo::run(arguments).await,
+        Command::Electors(arguments) => electors::run(arguments).await,
     }
 }
