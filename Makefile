@@ -36,6 +36,7 @@ check: ## Formatting, lints and the tests that need no control plane
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --test e2e -- -D warnings
+	$(CARGO) check --locked --lib --no-default-features --quiet
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet
 	$(CARGO) test --locked --lib --quiet
 	$(CARGO) test --locked --test tests --quiet -- choices elector::account histories layering manifests
