@@ -1,0 +1,12 @@
+//! The elector: client-go's own cases, its promises one by one, random histories, anything for input, and the real API server.
+
+mod api;
+mod handover;
+mod losing;
+mod memory;
+mod stage;
+mod time;
+mod upstream;
+mod upstream_lease_lock;
+mod upstream_multi_lock;
+mod upstream_runs;
