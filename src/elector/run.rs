@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tracing::{debug, info, warn};
 
 use super::clock::{Clock, Moment, SystemClock};
@@ -85,17 +85,39 @@ struct Flight {
     answer: BoxFuture<'static, Answer>,
 }
 
-/// The work of a leader that is under way, and what was told of it.
+/// The work of a leader that is under way, and what was told of it. Where the run is dropped, so is the work, and nobody
+/// is told any longer that it leads.
 struct Work {
-    task: Option<JoinHandle<()>>,
+    /// Empty once it has ended.
+    task: JoinSet<()>,
     announcing: JoinHandle<()>,
     panic: Option<Box<dyn Any + Send>>,
+    state: watch::Sender<State>,
+}
+
+impl Work {
+    fn has_ended(&self) -> bool {
+        self.task.is_empty()
+    }
+
+    /// Completes when it ends, and remembers how; at once if it had.
+    async fn end(&mut self) {
+        if let Some(ended) = self.task.join_next().await {
+            self.panic = ended.err().filter(JoinError::is_panic).map(JoinError::into_panic);
+        }
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.state.send_if_modified(|state| std::mem::take(&mut state.phase) != Phase::Following);
+    }
 }
 
 enum Happening {
     Deadline,
     Cancelled,
-    WorkEnded(Result<(), JoinError>),
+    WorkEnded,
     Answered(Box<Request>, Moment, Answer),
     Seen(Result<Sighting, LockError>),
     Timer,
@@ -159,7 +181,7 @@ impl Elector {
                 biased;
                 () = self.until(deadline) => Happening::Deadline,
                 () = &mut cancel, if !cancelled => Happening::Cancelled,
-                ended = join(&mut work) => Happening::WorkEnded(ended),
+                () = end(&mut work) => Happening::WorkEnded,
                 (request, started, answer) = landed(&mut flight) => Happening::Answered(Box::new(request), started, answer),
                 sighting = watching.next() => Happening::Seen(sighting),
                 () = self.until(idle.then_some(self.next)) => Happening::Timer,
@@ -173,13 +195,7 @@ impl Elector {
                     cancelled = true;
                     Step::Nothing
                 }
-                Happening::WorkEnded(ended) => {
-                    if let Some(work) = &mut work {
-                        work.task = None;
-                        work.panic = ended.err().and_then(|error| error.try_into_panic().ok());
-                    }
-                    Step::Nothing
-                }
+                Happening::WorkEnded => Step::Nothing,
                 Happening::Answered(request, started, answer) => {
                     flight = None;
                     let news = self.candidate.answered(&request, answer, started, now, wall);
@@ -216,7 +232,7 @@ impl Elector {
             }
             let stopping = cancelled || work.as_ref().is_some_and(|work| work.panic.is_some());
             self.publish(callbacks, if stopping { Phase::Resigning } else { Phase::Leading });
-            if stopping && work.as_ref().is_none_or(|work| work.task.is_none()) {
+            if stopping && work.as_ref().is_none_or(Work::has_ended) {
                 return self.cancelled(work, callbacks).await;
             }
         }
@@ -308,10 +324,11 @@ impl Elector {
         info!(lock, identity, term = self.candidate.term(), "Became leader");
         self.publish(callbacks, Phase::Leading);
         let tenure = Tenure { leadership: self.leadership(), term: self.candidate.term().unwrap_or_default() };
-        let task = tokio::spawn((callbacks.started)(tenure));
+        let mut task = JoinSet::new();
+        task.spawn((callbacks.started)(tenure));
         let lock = self.lock.clone();
         let announcing = tokio::spawn(async move { lock.record_event("became leader".to_owned()).await });
-        Work { task: Some(task), announcing, panic: None }
+        Work { task, announcing, panic: None, state: self.state.clone() }
     }
 
     /// The leadership is gone: the work stops before anything else is done.
@@ -324,20 +341,12 @@ impl Elector {
         warn!(lock = self.lock.describe(), identity = self.lock.identity(), ?loss, "Lost the leadership");
         let grace = self.state.borrow().limit.remaining(&*self.clock);
         if let Some(mut work) = work {
-            if let Some(mut task) = work.task.take() {
-                let ended = tokio::select! {
-                    biased;
-                    ended = &mut task => Some(ended),
-                    () = self.clock.sleep(grace) => None,
-                };
-                let ended = if ended.is_some() {
-                    ended
-                } else {
-                    task.abort();
-                    tokio::time::timeout(PATIENCE, task).await.ok()
-                };
-                work.panic = ended.and_then(Result::err).and_then(|error| error.try_into_panic().ok());
+            tokio::select! {
+                biased;
+                () = work.end() => {}
+                () = self.clock.sleep(grace) => work.task.abort_all(),
             }
+            let _ = tokio::time::timeout(PATIENCE, work.end()).await;
             (callbacks.stopped)();
             self.announce_stop(work).await;
         }
@@ -362,13 +371,13 @@ impl Elector {
         Ended::Cancelled
     }
 
-    async fn announce_stop(&self, work: Work) {
+    async fn announce_stop(&self, mut work: Work) {
         let announce = async {
-            let _ = work.announcing.await;
+            let _ = (&mut work.announcing).await;
             self.lock.record_event("stopped leading".to_owned()).await;
         };
         let _ = tokio::time::timeout(PATIENCE, announce).await;
-        if let Some(panic) = work.panic {
+        if let Some(panic) = work.panic.take() {
             std::panic::resume_unwind(panic);
         }
     }
@@ -450,9 +459,9 @@ async fn timed<T>(clock: &dyn Clock, timeout: Duration, request: impl Future<Out
     }
 }
 
-async fn join(work: &mut Option<Work>) -> Result<(), JoinError> {
-    match work.as_mut().and_then(|work| work.task.as_mut()) {
-        Some(task) => task.await,
+async fn end(work: &mut Option<Work>) {
+    match work.as_mut().filter(|work| !work.has_ended()) {
+        Some(work) => work.end().await,
         None => pending().await,
     }
 }

@@ -297,7 +297,10 @@ async fn dropping_the_run_drops_the_work_and_ends_its_leadership() {
     let leadership = elector.leadership();
     tokio::select! {
         _ = elector.run(&mut callbacks, std::future::pending()) => unreachable!(),
-        () = pass(3.0) => assert!(leadership.is_leader()),
+        () = async {
+            pass(3.0).await;
+            assert!(leadership.is_leader());
+        } => {}
     }
     assert!(!leadership.is_leader());
     pass(0.01).await;
