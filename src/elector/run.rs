@@ -264,23 +264,34 @@ impl Elector {
     /// Gives the lock back, if it is this candidate's: `false` where that is not known to have happened. The record is read
     /// first, and another's is left alone (client-go's `release` judges by what it saw last).
     pub async fn release(&mut self) -> bool {
-        let until = self.clock.now() + self.config.renew_deadline;
         self.candidate.step_down();
-        while self.candidate.has_claim() && self.clock.now() < until {
+        // First: once it is given back another may lead before the answer is here.
+        self.show(Phase::Following);
+        let released = self.give_back().await;
+        self.show(Phase::Following);
+        released
+    }
+
+    async fn give_back(&mut self) -> bool {
+        let until = self.clock.now() + self.config.renew_deadline;
+        while self.candidate.has_claim() {
+            if self.clock.now() >= until {
+                return false;
+            }
             let read = match self.timed(self.lock.get()).await {
                 Ok(Some(read)) => read,
-                Ok(None) => break,
+                Ok(None) => return true,
                 Err(error) => {
                     self.complain(&error);
                     return false;
                 }
             };
             let Some(record) = self.candidate.release(&read, self.clock.wall()) else {
-                self.candidate.released(Some((read, self.clock.now())));
+                self.candidate.released(read, self.clock.now());
                 break;
             };
             match self.timed(self.lock.update(read, record)).await {
-                Ok(released) => self.candidate.released(Some((released, self.clock.now()))),
+                Ok(released) => self.candidate.released(released, self.clock.now()),
                 // A renewal that was under way has arrived meanwhile.
                 Err(LockError::Conflict) => {}
                 Err(error) => {
@@ -289,7 +300,6 @@ impl Elector {
                 }
             }
         }
-        self.show(Phase::Following);
         true
     }
 
@@ -362,7 +372,7 @@ impl Elector {
             (callbacks.stopped)();
         }
         if self.config.release_on_cancel {
-            self.release().await;
+            self.give_back().await;
             self.publish(callbacks, Phase::Following);
         }
         if let Some(work) = work {

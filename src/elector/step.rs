@@ -298,11 +298,9 @@ impl Candidate {
     }
 
     /// The lock was given back, or turned out to be another's.
-    pub(super) fn released(&mut self, now: Option<(Snapshot, Moment)>) {
+    pub(super) fn released(&mut self, snapshot: Snapshot, now: Moment) {
         self.claim = None;
-        if let Some((snapshot, now)) = now {
-            self.see(snapshot, now);
-        }
+        self.see(snapshot, now);
     }
 }
 
