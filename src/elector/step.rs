@@ -165,7 +165,7 @@ impl Candidate {
                 self.see_gone();
                 self.decide(now, wall)
             }
-            (Request::Create(_) | Request::Update { .. }, Ok(Some(snapshot))) => self.written(snapshot, started, now),
+            (Request::Create(_) | Request::Update { .. }, Ok(Some(snapshot))) => self.written(snapshot, started, now, wall),
             // What was written is read again, whatever became of it.
             (Request::Create(_) | Request::Update { .. }, Ok(None)) | (Request::Update { fast: true, .. }, Err(_)) => Step::Ask(Request::Get),
             (_, Err(error)) => Step::Failed(error),
@@ -202,9 +202,18 @@ impl Candidate {
     }
 
     fn see(&mut self, snapshot: Snapshot, now: Moment) {
+        if self.knows_newer_than(&snapshot) {
+            return;
+        }
         // What did not change has not been renewed: its time runs on.
         let since = self.sight.as_ref().filter(|sight| sight.raw == snapshot.raw).map_or(now, |sight| sight.since);
         self.sight = Some(Sight { record: snapshot.record.clone(), raw: snapshot.raw.clone(), snapshot: Some(snapshot), since });
+    }
+
+    /// An answer may be older than what the watch has told since it was asked for.
+    fn knows_newer_than(&self, snapshot: &Snapshot) -> bool {
+        let known = self.sight.as_ref().and_then(|sight| sight.snapshot.as_ref()).and_then(|known| known.version);
+        known.zip(snapshot.version).is_some_and(|(known, version)| known > version)
     }
 
     fn see_gone(&mut self) {
@@ -247,15 +256,21 @@ impl Candidate {
         })
     }
 
-    fn written(&mut self, snapshot: Snapshot, started: Moment, now: Moment) -> Step {
+    fn written(&mut self, snapshot: Snapshot, started: Moment, now: Moment, wall: Timestamp) -> Step {
         let term = snapshot.record.transitions;
         let acquired = self.tenure.is_none();
-        self.sight = Some(Sight { record: snapshot.record.clone(), raw: snapshot.raw.clone(), snapshot: Some(snapshot), since: now });
+        if !self.knows_newer_than(&snapshot) {
+            self.sight = Some(Sight { record: snapshot.record.clone(), raw: snapshot.raw.clone(), snapshot: Some(snapshot), since: now });
+        }
         if started + self.config.trust() <= now {
             // An answer so late that it can't be trusted any more.
             return if acquired { Step::Failed(LockError::Timeout(now - started)) } else { self.lose(Loss::RenewDeadline) };
         }
         self.claim = Some(term);
+        let written_over = self.sight.as_ref().is_some_and(|sight| sight.record.holder != self.identity || sight.record.transitions != term);
+        if acquired && written_over {
+            return self.decide(now, wall);
+        }
         self.tenure = Some(Tenure { term, renewed: started });
         if acquired { Step::Acquired } else { Step::Renewed }
     }
