@@ -162,7 +162,7 @@ impl Candidate {
                 step
             }
             (Request::Get, Ok(None)) => {
-                self.see_gone();
+                self.see_gone(now);
                 self.decide(now, wall)
             }
             (Request::Create(_) | Request::Update { .. }, Ok(Some(snapshot))) => self.written(snapshot, started, now, wall),
@@ -216,9 +216,12 @@ impl Candidate {
         known.zip(snapshot.version).is_some_and(|(known, version)| known > version)
     }
 
-    fn see_gone(&mut self) {
-        if let Some(sight) = &mut self.sight {
-            sight.snapshot = None;
+    /// Its leader may have renewed until the very deletion, seen or not: it is waited out from now.
+    fn see_gone(&mut self, now: Moment) {
+        if let Some(sight) = &mut self.sight
+            && sight.snapshot.take().is_some()
+        {
+            sight.since = now;
         }
     }
 
