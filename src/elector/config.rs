@@ -97,6 +97,13 @@ impl Config {
     pub(super) fn trust(&self) -> Duration {
         self.renew_deadline + self.retry_period
     }
+
+    /// From a renewal on, how long nobody else leads. A quarter of what there is to spare is left to clocks that differ,
+    /// and to the end of work that has to be dropped.
+    pub(super) fn exclusive(&self, resolution: Duration) -> Duration {
+        let spare = self.lease_duration.saturating_sub(self.trust()).saturating_sub(resolution);
+        self.trust() + spare * 3 / 4
+    }
 }
 
 #[cfg(test)]

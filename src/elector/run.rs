@@ -138,7 +138,7 @@ impl Elector {
         if lock.identity().is_empty() {
             return Err(ConfigError::Identity);
         }
-        let candidate = Candidate::new(lock.identity().to_owned(), config.clone());
+        let candidate = Candidate::new(lock.identity().to_owned(), config.clone(), lock.resolution());
         let next = clock.now();
         Ok(Self { lock, config, clock, candidate, state: watch::Sender::default(), random: fastrand::Rng::new(), next })
     }

@@ -76,6 +76,8 @@ struct Tenure {
 pub(super) struct Candidate {
     identity: String,
     config: Config,
+    /// From a renewal on, how long nobody else leads.
+    exclusive: Duration,
     sight: Option<Sight>,
     tenure: Option<Tenure>,
     /// The term of the last acquisition that was asked for, answered or not: what may be given back.
@@ -85,8 +87,9 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    pub(super) fn new(identity: String, config: Config) -> Self {
-        Self { identity, config, sight: None, tenure: None, claim: None, slow: 0 }
+    /// `resolution`: that of the lock's stamps.
+    pub(super) fn new(identity: String, config: Config, resolution: Duration) -> Self {
+        Self { identity, exclusive: config.exclusive(resolution), config, sight: None, tenure: None, claim: None, slow: 0 }
     }
 
     /// The number of the present leadership.
@@ -105,9 +108,9 @@ impl Candidate {
     }
 
     /// Before this moment nobody else can lead. The others count from when they see a renewal, which is never before its
-    /// request was sent.
+    /// request was sent; where stamps are coarse, from an earlier one that looked the same.
     pub(super) fn limit(&self) -> Option<Moment> {
-        self.tenure.map(|tenure| tenure.renewed + self.config.lease_duration)
+        self.tenure.map(|tenure| tenure.renewed + self.exclusive)
     }
 
     pub(super) fn renewed(&self) -> Option<Moment> {
