@@ -18,7 +18,7 @@ pub struct Config {
     pub retry_period: Duration,
     /// Whether the lock is given back when the run is cancelled, so that others need not wait for its end.
     pub release_on_cancel: bool,
-    /// The election's name in metrics.
+    /// The election's name in metrics and in the health check.
     pub name: String,
 }
 

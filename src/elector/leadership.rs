@@ -39,6 +39,8 @@ pub struct Leadership {
     pub(super) state: watch::Receiver<State>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) identity: Arc<str>,
+    /// The election's, or where its lock is.
+    pub(super) name: Arc<str>,
 }
 
 impl fmt::Debug for Leadership {

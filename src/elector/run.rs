@@ -152,7 +152,8 @@ impl Elector {
 
     /// A view of this election for the rest of the process.
     pub fn leadership(&self) -> Leadership {
-        Leadership { state: self.state.subscribe(), clock: self.clock.clone(), identity: self.lock.identity().into() }
+        let name = if self.config.name.is_empty() { self.lock.describe() } else { self.config.name.clone() };
+        Leadership { state: self.state.subscribe(), clock: self.clock.clone(), identity: self.lock.identity().into(), name: name.into() }
     }
 
     /// Contends until `cancel` completes: a leadership that is lost is followed by the next try.
