@@ -43,6 +43,8 @@ pub struct Leadership {
     pub(super) identity: Arc<str>,
     /// Asks the loop for a renewal.
     pub(super) nudge: Arc<Notify>,
+    /// The election's, or where its lock is.
+    pub(super) name: Arc<str>,
 }
 
 impl fmt::Debug for Leadership {

@@ -1,8 +1,18 @@
-//! Leader election between processes: client-go's own programs on the real control plane, and the account of when each of
-//! them acted. Whatever elector is put beside them prints the same lines and takes the same flags.
+//! The elector: client-go's own cases, its promises one by one, random histories, anything for input; and processes that elect
+//! one of them on the real API server, ours and client-go's.
 
 pub(crate) mod account;
+mod api;
 pub(crate) mod candidate;
 mod client_go;
+mod handover;
+mod losing;
+mod memory;
 pub(crate) mod record;
+mod stage;
+mod time;
+mod upstream;
+mod upstream_lease_lock;
+mod upstream_multi_lock;
+mod upstream_runs;
 pub(crate) mod weaknesses;
