@@ -7,8 +7,9 @@ use tokio::sync::watch;
 use tracing::info;
 
 use crate::elector::{self, Callbacks, Elector, HealthAdaptor, Leadership, LockOptions};
+use crate::program;
+use crate::server;
 use crate::settings::{CandidateSettings, ServeSettings};
-use crate::{program, server};
 
 /// By how much a leader's lease may have run out before it is called unhealthy: that of Kubernetes' own components.
 const TOLERANCE: Duration = Duration::from_secs(20);

@@ -3,6 +3,7 @@
 mod choices;
 #[allow(dead_code, reason = "the example uses the rest")]
 mod control_plane;
+mod elector_program;
 mod harness;
 mod histories;
 mod layering;
