@@ -1,7 +1,8 @@
-//! `leadergroup-elector`: reads its flags, and is the sidecar, the wrapper or its guard. Nothing else.
+//! `leadergroup-elector`: reads its flags, and is the sidecar, the wrapper or its guard, or copies itself. Nothing else.
 
 #![warn(clippy::unwrap_used)]
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -15,6 +16,7 @@ async fn main() -> ExitCode {
     let settings = ElectorSettings::parse();
     let ended = match settings.command.unwrap_or(ElectorCommand::Serve(settings.serve)) {
         ElectorCommand::Guard(guard) => return self::guard(&guard.command).await,
+        ElectorCommand::Install(install) => return self::install(&install.target),
         ElectorCommand::Serve(serve) => match start(&serve.candidate) {
             Ok(()) => contender::serve(&serve, program::terminated()).await.map(|()| 0),
             Err(code) => return code,
@@ -47,6 +49,19 @@ fn start(settings: &CandidateSettings) -> Result<(), ExitCode> {
         eprintln!("error: {problem}");
         ExitCode::from(2)
     })
+}
+
+/// Beside its place and then into it: whoever runs the former one goes on undisturbed.
+fn install(target: &Path) -> ExitCode {
+    let beside = target.with_extension("new");
+    let copied = std::env::current_exe().and_then(|program| std::fs::copy(program, &beside)).and_then(|_| std::fs::rename(&beside, target));
+    match copied {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("error: this program cannot be copied to {}: {problem}", target.display());
+            ExitCode::FAILURE
+        }
+    }
 }
 
 #[cfg(target_os = "linux")]

@@ -45,6 +45,7 @@
 //! Like client-go's, it cannot stop a process that is frozen between asking [`Tenure::is_held`] and acting. Pass
 //! [`Tenure::term`] to what you write to, and let it refuse lower ones.
 
+mod callbacks;
 pub mod clock;
 mod config;
 mod health;
@@ -60,13 +61,14 @@ use http::HeaderValue;
 use http::header::USER_AGENT;
 use kube::Client;
 
+pub use callbacks::Callbacks;
 pub use config::{Config, ConfigError, JITTER_FACTOR};
 pub use health::HealthAdaptor;
 pub use leadership::{Leadership, Tenure};
 pub use lock::{
     AnnotationLock, LEADER_ANNOTATION, LeaseLock, Lock, LockError, LockKind, LockOptions, MultiLock, Record, Sighting, Snapshot, UNKNOWN_LEADER, lock,
 };
-pub use run::{Callbacks, Elector, Ended};
+pub use run::{Elector, Ended};
 pub use step::Loss;
 
 /// `NAME_UUID`: an identity that no other process, and no other run of this one, has (controller-runtime's form).

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tracing::{debug, info, warn};
 
+use super::callbacks::Callbacks;
 use super::clock::{Clock, Moment, SystemClock};
 use super::config::{Config, ConfigError, JITTER_FACTOR};
 use super::leadership::{Leadership, Phase, State, Tenure};
@@ -22,42 +23,6 @@ use super::watching::Watching;
 
 /// How long an event, or work that was aborted, is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-type Started = Box<dyn FnMut(Tenure) -> BoxFuture<'static, ()> + Send>;
-
-/// What a candidate does about its election (client-go's `LeaderCallbacks`).
-pub struct Callbacks {
-    started: Started,
-    stopped: Box<dyn FnMut() + Send>,
-    new_leader: Box<dyn FnMut(&str) + Send>,
-}
-
-impl Callbacks {
-    /// `started` is the work of a leader (`OnStartedLeading`). It is to end when [`Tenure::stop_requested`] completes;
-    /// where it does not, it is dropped before another can lead. If it ends by itself, the candidate leads on.
-    pub fn new<F>(mut started: impl FnMut(Tenure) -> F + Send + 'static) -> Self
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        Self { started: Box::new(move |tenure| started(tenure).boxed()), stopped: Box::new(|| {}), new_leader: Box::new(|_| {}) }
-    }
-
-    /// Called once the work of a leader has ended, and never where none had started (`OnStoppedLeading`; client-go calls
-    /// it without a start too).
-    #[must_use]
-    pub fn on_stopped(mut self, stopped: impl FnMut() + Send + 'static) -> Self {
-        self.stopped = Box::new(stopped);
-        self
-    }
-
-    /// Called in order whenever another holder is seen, this candidate included; empty where there is none
-    /// (`OnNewLeader`).
-    #[must_use]
-    pub fn on_new_leader(mut self, new_leader: impl FnMut(&str) + Send + 'static) -> Self {
-        self.new_leader = Box::new(new_leader);
-        self
-    }
-}
 
 /// How a run ended.
 #[derive(Clone, Debug, Eq, PartialEq)]

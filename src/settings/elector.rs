@@ -28,6 +28,7 @@ pub struct ElectorSettings {
 pub enum ElectorCommand {
     Serve(ServeSettings),
     Run(RunSettings),
+    Install(InstallSettings),
     #[command(hide = true)]
     Guard(GuardSettings),
 }
@@ -92,6 +93,13 @@ pub struct CandidateSettings {
 
     #[command(flatten)]
     pub logs: LogSettings,
+}
+
+/// Copy this program to a file, such as one of a volume that the application's container runs it from.
+#[derive(Args, Clone, Debug)]
+pub struct InstallSettings {
+    /// The file; one that is there is replaced.
+    pub target: PathBuf,
 }
 
 /// What the elector starts itself with: not for people.

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 pub use duration::GoDuration;
-pub use elector::{CandidateSettings, ElectorCommand, ElectorSettings, GuardSettings, Restart, RunSettings, ServeSettings};
+pub use elector::{CandidateSettings, ElectorCommand, ElectorSettings, GuardSettings, InstallSettings, Restart, RunSettings, ServeSettings};
 pub use leader_election::{Election, LeaderElection};
 pub use operator::{LOCK_NAME, OperatorSettings};
 

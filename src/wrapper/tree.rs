@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, set_child_subreaper, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, set_child_subreaper, wait};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Between two looks, should a signal be missed.
@@ -18,7 +18,7 @@ pub(super) fn adopt_orphans() -> io::Result<()> {
 
 /// Reaps the next child that has ended, if there is one.
 pub(super) fn reap() -> Option<(Pid, WaitStatus)> {
-    waitpid(None, WaitOptions::NOHANG).ok().flatten()
+    wait(WaitOptions::NOHANG).ok().flatten()
 }
 
 /// Kills all children, and what becomes one thereby, and returns when none is left. Each that is reaped is told.
@@ -30,7 +30,7 @@ pub(super) async fn end_children(mut reaped: impl FnMut(Pid, WaitStatus)) -> io:
             let _ = kill_process(child, Signal::KILL);
         }
         loop {
-            match waitpid(None, WaitOptions::NOHANG) {
+            match wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) => reaped(pid, status),
                 Ok(None) => break,
                 // There is no child any more.

@@ -8,6 +8,7 @@ mod client_go;
 mod handover;
 mod losing;
 mod memory;
+mod proving;
 pub(crate) mod record;
 mod stage;
 mod time;

@@ -1,0 +1,118 @@
+//! What becomes of a command whose elector has lost the lease, was displaced, paused or killed: nothing that lasts.
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::stage::{CALM, QUICK, Running, Stage, children, pid, until, until_gone};
+use super::web;
+use crate::control_plane::Mode;
+
+/// Does not end when it is asked to.
+const STUBBORN: &str = "trap 'echo asked >> $LOG' TERM; echo started $$ >> $LOG; while :; do sleep 0.02; done";
+
+/// Starts a wrapper around a web server.
+fn server(stage: &Stage, id: &str, flags: &[&str]) -> Running {
+    stage.wrapper_through(stage.plane.kubeconfig(), id, flags, &web::command())
+}
+
+/// The process of the command that was started last.
+async fn command(stage: &Stage) -> Pid {
+    let rest = stage.until_logged("started ").await;
+    pid(rest.lines().next().unwrap().parse().unwrap())
+}
+
+/// Waits until this many servers were started, and gives the last one.
+async fn served(stage: &Stage, count: usize) -> web::Served {
+    until(&format!("server {count} serves"), async || {
+        let servers = web::servers(&stage.file("log"));
+        if servers.len() >= count && servers[count - 1].answers() { Ok(servers[count - 1]) } else { Err(format!("{servers:?}")) }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_command_is_asked_to_end_and_then_killed_before_its_lease_can_be_anothers() {
+    let stage = Stage::new("losses").await;
+    let proxy = stage.plane.proxy().unwrap();
+    let kubeconfig = stage.plane.kubeconfig_through(&proxy).unwrap();
+    let elector = stage.wrapper_through(&kubeconfig, "pod-a", &QUICK, &["sh", "-c", STUBBORN]);
+    let first = command(&stage).await;
+    proxy.set(Mode::BlackHole).await;
+    stage.until_logged("asked").await;
+    let next = stage.wrapper("pod-b", &QUICK, "exec sleep 1000");
+    until_gone(first).await;
+    next.until_leader_is("pod-b").await;
+    // It contends on, and leads again when its turn comes.
+    proxy.set(Mode::Pass).await;
+    elector.until_leader_is("pod-b").await;
+    next.signal(Signal::TERM);
+    next.code().await;
+    elector.until_leader_is("pod-a").await;
+}
+
+#[tokio::test]
+async fn a_displaced_leaders_command_is_killed_at_once() {
+    let stage = Stage::new("losses").await;
+    let elector = stage.wrapper("pod-a", &["--exit-on-loss"], STUBBORN);
+    let command = command(&stage).await;
+    stage.displace("somebody").await;
+    until_gone(command).await;
+    assert_eq!(elector.code().await, 1);
+    assert_eq!(stage.lock().await.holder_identity.as_deref(), Some("somebody"), "another's lease is left alone");
+}
+
+#[tokio::test]
+async fn a_killed_elector_leaves_no_command_behind() {
+    let stage = Stage::new("losses").await;
+    let elector = stage.wrapper("pod-a", &CALM, STUBBORN);
+    let command = command(&stage).await;
+    let guard = elector.guard().await;
+    elector.process.kill().unwrap();
+    until_gone(command).await;
+    until_gone(guard).await;
+}
+
+#[tokio::test]
+async fn the_command_of_a_paused_elector_ends_before_another_serves() {
+    let stage = Stage::new("losses").await;
+    let first = server(&stage, "pod-a", &QUICK);
+    let served_first = served(&stage, 1).await;
+    let second = server(&stage, "pod-b", &QUICK);
+    second.until_leader_is("pod-a").await;
+    first.signal(Signal::STOP);
+    let served_next = served(&stage, 2).await;
+    assert_ne!(served_first.pid, served_next.pid);
+    first.signal(Signal::CONT);
+    first.until_leader_is("pod-b").await;
+    web::one_at_a_time(&web::servers(&stage.file("log"))).unwrap();
+}
+
+#[tokio::test]
+async fn a_paused_guard_does_not_keep_the_command_alive() {
+    let stage = Stage::new("losses").await;
+    let first = server(&stage, "pod-a", &QUICK);
+    served(&stage, 1).await;
+    let second = server(&stage, "pod-b", &QUICK);
+    second.until_leader_is("pod-a").await;
+    let guard = first.guard().await;
+    kill_process(guard, Signal::STOP).unwrap();
+    // Renewals go on, until the elector is cut off by another's record.
+    stage.displace("somebody").await;
+    until_gone(guard).await;
+    first.until_leader_is("somebody").await;
+    let servers = web::servers(&stage.file("log"));
+    assert_eq!(servers.len(), 1);
+    until_gone(pid(servers[0].pid)).await;
+}
+
+#[tokio::test]
+async fn a_lost_guard_takes_its_command_along_and_the_elector_starts_both_anew() {
+    let stage = Stage::new("losses").await;
+    let elector = server(&stage, "pod-a", &CALM);
+    let first = served(&stage, 1).await;
+    let guard = elector.guard().await;
+    kill_process(guard, Signal::KILL).unwrap();
+    let second = served(&stage, 2).await;
+    assert!(first.pid != second.pid && first.term == second.term, "{first:?}, {second:?}");
+    web::one_at_a_time(&web::servers(&stage.file("log"))).unwrap();
+    assert_eq!(children(pid(elector.process.pid())).len(), 1);
+}

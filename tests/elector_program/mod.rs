@@ -1,0 +1,11 @@
+//! `leadergroup-elector` as processes against the real control plane: each test has a namespace of its own, and waits on
+//! conditions.
+
+mod ends;
+mod history;
+mod losses;
+mod sample;
+mod sidecar;
+mod stage;
+mod web;
+mod wrapper;
