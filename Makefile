@@ -25,7 +25,7 @@ run: ## Run the operator against the cluster of the current kubeconfig
 
 ##@ Work on it
 test: programs candidates ## Run every test: pure ones, and the operator on a real control plane
-	$(CARGO) test --locked --bin leadergroup-operator --lib
+	$(CARGO) test --locked --bins --lib
 	$(CARGO) test --locked --test tests -- --test-threads=$(TEST_THREADS)
 
 check: ## Formatting, lints and the tests that need no control plane
