@@ -5,7 +5,7 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src src
 # The targets that Cargo.toml names beside the binaries; the image needs none of them.
-RUN mkdir -p tests/local && echo 'fn main() {}' | tee tests/main.rs > tests/local/main.rs \
+RUN mkdir -p examples tests/local && echo 'fn main() {}' | tee examples/controller.rs examples/leader_election.rs tests/main.rs tests/e2e.rs > tests/local/main.rs \
  && cargo build --locked --release --bins \
  && install -D --target-directory=/out target/release/leadergroup-operator target/release/leadergroup-elector
 

@@ -2,12 +2,11 @@
 CARGO ?= cargo
 KUBECTL ?= kubectl
 IMAGE ?= leadergroup/leadergroup:0.1.0
-NODES ?= 4
 # Tests wait for a control plane more than they compute.
 TEST_THREADS ?= 6
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check run control-plane manifests install uninstall image bench fmt
+.PHONY: help demo test e2e check run control-plane manifests install uninstall image bench bench-electors fmt
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,23 +16,30 @@ demo: programs ## See a leader elected, replaced and kept (KEEP=1: leave it runn
 	$(CARGO) build --locked --bin leadergroup-operator --example local
 	target/debug/examples/local demo $(if $(KEEP),--keep) $(if $(CLUSTER),--cluster $(CLUSTER))
 
-control-plane: programs ## Run a local control plane to work against (NODES=4)
-	$(CARGO) run --locked --example local -- control-plane --nodes $(NODES)
+control-plane: programs ## Run a local control plane to work against (NODES=2: real nodes, for Linux as root; else kwok plays four)
+	$(CARGO) run --locked --example local -- control-plane $(if $(NODES),--real --nodes $(NODES))
 
 run: ## Run the operator against the cluster of the current kubeconfig
-	$(CARGO) run --locked --bin leadergroup-operator
+	$(CARGO) run --locked --bin leadergroup-operator -- --leader-elect=false
 
 ##@ Work on it
 test: programs candidates ## Run every test: pure ones, and the operator on a real control plane
 	$(CARGO) test --locked --bins --lib
+	$(CARGO) build --locked --examples
 	$(CARGO) test --locked --test tests -- --test-threads=$(TEST_THREADS)
+
+e2e: programs ## Run the tests on real nodes: pods that are processes, Services that route (Linux, root)
+	@tests/tools/build nodes >/dev/null
+	$(CARGO) test --locked --test e2e -- --test-threads=2
 
 check: ## Formatting, lints and the tests that need no control plane
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --test e2e -- -D warnings
+	$(CARGO) check --locked --lib --no-default-features --quiet
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet
 	$(CARGO) test --locked --lib --quiet
-	$(CARGO) test --locked --test tests --quiet -- choices histories layering manifests
+	$(CARGO) test --locked --test tests --quiet -- choices elector::account histories layering manifests
 
 fmt: ## Format the code
 	$(CARGO) fmt
@@ -44,6 +50,10 @@ manifests: ## Generate crds/ from src/api
 bench: programs ## Measure failovers and memory on this machine, beside the bare two writes
 	$(CARGO) build --locked --release --bin leadergroup-operator --example local
 	target/release/examples/local bench --operator target/release/leadergroup-operator
+
+bench-electors: programs candidates ## Measure what an election costs at rest, beside the same on client-go (5 minutes)
+	$(CARGO) build --locked --release --bin leadergroup-elector --example local
+	target/release/examples/local electors
 
 ##@ Ship it
 image: ## Build the container image with docker, podman or buildah (IMAGE=...)

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use leadergroup::api::LeaderGroup;
+use leadergroup::elector::clock::Moment;
 use leadergroup::policy::leader::{Choice, choose};
-use leadergroup::policy::observation::{Candidate, Controller, Deployment, Lease, Node, NodeState, Observation, Pod};
+use leadergroup::policy::observation::{Candidate, Controller, Deployment, Lease, Lock, LockRecord, Node, NodeState, Observation, Pod};
 use leadergroup::policy::write::Write;
 use leadergroup::policy::{self, Memory};
 use serde_json::{Value, json};
@@ -70,6 +72,9 @@ fn observation(spec: &Value, candidates: Vec<Candidate>, holder: Option<&str>) -
         candidates,
         strays: Vec::new(),
         lease: lease.map(Arc::new),
+        proven: None,
+        moment: Moment::default(),
+        lock: Lock::NotFollowed,
     }
 }
 
@@ -227,4 +232,51 @@ fn a_settled_group_plans_nothing_but_the_next_renewal() {
     settled.group = Some(Arc::new(group));
     let plan = policy::plan(&settled, &Memory::default());
     assert_eq!((plan.writes, plan.recheck), (vec![], Some(std::time::Duration::from_secs(5))));
+}
+
+/// A group whose pods elect themselves, `seconds` after its record was last seen to change.
+fn followed(lease: &Value, candidates: Vec<Candidate>, holder: &str, transitions: i64, seconds: u64) -> Observation {
+    let spec = json!({ "deploymentRef": { "name": "web" }, "election": { "mode": "Holder" }, "lease": lease });
+    let record = LockRecord { holder: holder.into(), duration_seconds: 15, transitions, ..LockRecord::default() };
+    Observation { moment: Moment(Duration::from_secs(seconds)), lock: Lock::Record(record), ..observation(&spec, candidates, None) }
+}
+
+#[test]
+fn a_holder_is_followed_until_its_own_record_has_run_out() {
+    let candidates = || vec![unready("a"), pod("b")];
+    let chosen = |lease: &Value, holder: &str, seconds| choose(&followed(lease, candidates(), holder, 3, seconds));
+    let (choice, recheck) = chosen(&json!({}), "a", 5);
+    assert!(matches!(&choice, Choice::Promote { pod, .. } if &*pod.name == "a"), "ready or not: {choice:?}");
+    assert_eq!(recheck, Some(now() + SignedDuration::from_secs(10)));
+    assert!(matches!(chosen(&json!({}), "a_0b9e", 14).0, Choice::Promote { .. }));
+    assert_eq!(chosen(&json!({}), "a", 15).0, Choice::Vacate);
+    // Its elector has given up before.
+    let known = json!({ "renewDeadlineSeconds": 10, "retryPeriodSeconds": 2 });
+    assert!(matches!(chosen(&known, "a", 11).0, Choice::Promote { .. }));
+    assert_eq!(chosen(&known, "a", 12).0, Choice::Vacate);
+    assert_eq!(chosen(&json!({}), "", 0).0, Choice::Vacate);
+    assert_eq!(chosen(&json!({}), "somebody", 0).0, Choice::Vacate);
+}
+
+#[test]
+fn nobody_is_judged_by_a_lock_that_was_not_read_yet() {
+    let unread = Observation { lock: Lock::Unread, ..followed(&json!({}), vec![labelled(pod("a"))], "b", 3, 0) };
+    assert_eq!(choose(&unread).0, Choice::Frozen);
+    assert!(stage(&unread, &Memory::default()).iter().all(|write| write.starts_with("Status")));
+}
+
+#[test]
+fn the_term_of_a_holder_is_its_records_and_never_one_that_another_had() {
+    let term = |candidates: Vec<Candidate>, transitions| {
+        let memory = Memory { unfenced: Some(BTreeSet::new()), ..Memory::default() };
+        let writes = policy::plan(&followed(&json!({}), candidates, "a", transitions, 0), &memory).writes;
+        let labels = writes.into_iter().find_map(|write| if let Write::Pod(write) = write { write.desired.term } else { None });
+        labels.expect("the holder gets the label")
+    };
+    assert_eq!(term(vec![pod("a"), pod("b")], 4), 4);
+    assert_eq!(term(vec![pod("a"), pod("b")], 0), 0, "the first holder of a new record");
+    let led = with(pod("b"), |pod| pod.term = Some(4));
+    assert_eq!(term(vec![pod("a"), led.clone()], 4), 5, "another had it");
+    assert_eq!(term(vec![pod("a"), led], 0), 5, "the record was made anew");
+    assert_eq!(term(vec![with(pod("a"), |pod| pod.term = Some(4))], 4), 4, "its own");
 }

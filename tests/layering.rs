@@ -10,7 +10,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("names", &[]),
     ("settings", &["elector"]),
-    ("policy", &["api", "names"]),
+    ("policy", &["api", "elector", "names"]),
     ("operator", &["api", "elector", "metrics", "names", "policy", "settings"]),
     ("server", &["elector", "metrics", "operator"]),
     ("program", &["server", "settings"]),

@@ -3,7 +3,9 @@
 mod choices;
 #[allow(dead_code, reason = "the example uses the rest")]
 mod control_plane;
+mod elector;
 mod elector_program;
+mod examples;
 mod harness;
 mod histories;
 mod layering;

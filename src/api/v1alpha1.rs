@@ -72,6 +72,10 @@ const OBJECT_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*
         "messageExpression": "\"`deployment.template.metadata.labels` must not carry the leader label's key '\" + self.leaderLabel.key + \"': only the leader may, and the operator sets it\"",
         "message": "`deployment.template.metadata.labels` must not carry the leader label's key",
         "fieldPath": ".deployment.template"
+    },
+    {
+        "rule": "self.election.mode == 'Holder' || !has(self.lease.renewDeadlineSeconds) && !has(self.lease.retryPeriodSeconds) && self.lease.resourceLock == 'Leases'",
+        "message": "`lease.renewDeadlineSeconds`, `lease.retryPeriodSeconds` and a `lease.resourceLock` other than Leases describe the pods' own elector: they need `election.mode: Holder`"
     }
 ]))]
 pub struct LeaderGroupSpec {
@@ -85,6 +89,9 @@ pub struct LeaderGroupSpec {
     /// The Lease that records the election.
     #[serde(default)]
     pub lease: LeaseSpec,
+    /// Who decides which pod leads.
+    #[serde(default)]
+    pub election: ElectionSpec,
     /// The label that the leader carries, and no other pod of the group.
     #[serde(default)]
     pub leader_label: LeaderLabel,
@@ -139,6 +146,19 @@ pub struct DeploymentRef {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "has(self.renewDeadlineSeconds) == has(self.retryPeriodSeconds)",
+        "message": "set both of `lease.renewDeadlineSeconds` and `lease.retryPeriodSeconds`, as the pods' elector has them, or none"
+    },
+    {
+        "rule": "!has(self.renewDeadlineSeconds) || !has(self.retryPeriodSeconds) || self.leaseDurationSeconds > self.renewDeadlineSeconds + self.retryPeriodSeconds",
+        "message": "`lease.leaseDurationSeconds` must be greater than `lease.renewDeadlineSeconds` + `lease.retryPeriodSeconds`"
+    },
+    {
+        "rule": "!has(self.renewDeadlineSeconds) || !has(self.retryPeriodSeconds) || self.renewDeadlineSeconds * 10 > self.retryPeriodSeconds * 12",
+        "message": "`lease.renewDeadlineSeconds` must be greater than 1.2 times `lease.retryPeriodSeconds`"
+    },
+    { "rule": "self.resourceLock == oldSelf.resourceLock", "message": "`lease.resourceLock` may not be changed: create another LeaderGroup" },
     { "rule": "has(self.name) == has(oldSelf.name) && (!has(self.name) || self.name == oldSelf.name)", "message": "`lease.name` may not be changed: create another LeaderGroup" }
 ]))]
 pub struct LeaseSpec {
@@ -150,6 +170,20 @@ pub struct LeaseSpec {
     #[serde(default = "default_lease_duration")]
     #[schemars(range(min = 3, max = 86400))]
     pub lease_duration_seconds: i32,
+    /// In mode Holder: for how long a pod's elector tries to renew before it gives up, as it is configured. With
+    /// retryPeriodSeconds it says when a holder that renews no more has stopped leading, which is before its record runs
+    /// out: it loses the label then. Unset: when the record runs out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86400))]
+    pub renew_deadline_seconds: Option<i32>,
+    /// In mode Holder: the pause between two tries of a pod's elector, as it is configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86400))]
+    pub retry_period_seconds: Option<i32>,
+    /// In mode Holder: on what kind of object the pods elect themselves. All but Leases are client-go's locks of old, and need
+    /// further rights of the operator: config/legacy-locks.yaml.
+    #[serde(default)]
+    pub resource_lock: ResourceLock,
     /// Periodic renews the Lease every third of its duration. OnTransition writes it only when the leader changes, for
     /// fleets of thousands of groups; its readers must then not judge it by its age.
     #[serde(default)]
@@ -158,8 +192,48 @@ pub struct LeaseSpec {
 
 impl Default for LeaseSpec {
     fn default() -> Self {
-        Self { name: None, lease_duration_seconds: default_lease_duration(), renewal: Renewal::default() }
+        Self {
+            name: None,
+            lease_duration_seconds: default_lease_duration(),
+            renew_deadline_seconds: None,
+            retry_period_seconds: None,
+            resource_lock: ResourceLock::default(),
+            renewal: Renewal::default(),
+        }
     }
+}
+
+/// On what kind of object pods elect themselves.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub enum ResourceLock {
+    #[default]
+    Leases,
+    ConfigMaps,
+    Endpoints,
+    ConfigMapsLeases,
+    EndpointsLeases,
+}
+
+/// How the leader is found.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ElectionSpec {
+    /// Operator: the operator elects, from the pods' state, and writes the Lease. Holder: the pods elect themselves on the
+    /// Lease, with client-go, leadergroup-elector or what else speaks its protocol; the label follows the holder, whose
+    /// identity must be the pod's name, or begin with it and an underscore.
+    #[serde(default)]
+    #[schemars(extend("x-kubernetes-validations" = [{ "rule": "self == oldSelf", "message": "`election.mode` may not be changed: create another LeaderGroup" }]))]
+    pub mode: Mode,
+}
+
+/// Who elects.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub enum Mode {
+    #[default]
+    Operator,
+    Holder,
 }
 
 /// When the Lease is written while the leader stays.

@@ -2,24 +2,30 @@
 
 #![warn(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::Parser;
+use leadergroup::elector::{self, Elector, LockOptions};
 use leadergroup::metrics::Metrics;
 use leadergroup::operator::{self, Options, Vitals};
-use leadergroup::settings::OperatorSettings;
-use leadergroup::{program, server};
+use leadergroup::settings::{self, Election, LOCK_NAME, OperatorSettings};
+use leadergroup::{names, program, server};
 use tokio::sync::watch;
 use tracing::{error, info};
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let settings = OperatorSettings::parse();
-    if let Err(problem) = program::start_logs(&settings.logs) {
-        eprintln!("error: {problem}");
-        return ExitCode::from(2);
-    }
-    match run(settings).await {
+    let election = settings.election.resolve(Some(LOCK_NAME));
+    let election = match program::start_logs(&settings.logs).and(election) {
+        Ok(election) => election,
+        Err(problem) => {
+            eprintln!("error: {problem}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(settings, election).await {
         Ok(()) => {
             info!("Stopped");
             ExitCode::SUCCESS
@@ -31,16 +37,30 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(settings: OperatorSettings) -> Result<(), String> {
+async fn run(settings: OperatorSettings, election: Option<Election>) -> Result<(), String> {
     let config = program::cluster(&settings.cluster).await?;
     info!(version = env!("CARGO_PKG_VERSION"), cluster = %config.cluster_url, "Starting");
     let (metrics, registry) = Metrics::new();
     let vitals = Vitals::default();
     let (stop, stopped) = watch::channel(());
     program::serve(settings.health_probe_bind_address, "--health-probe-bind-address", server::health(vitals.clone()), stopped.clone()).await?;
-    program::serve(settings.metrics_bind_address, "--metrics-bind-address", server::metrics(registry), stopped).await?;
+    let name = election.as_ref().map(|election| election.config.name.clone());
+    let elector = election.map(|election| candidate(election, config.clone())).transpose()?;
+    let shown = name.zip(elector.as_ref().map(Elector::leadership));
+    program::serve(settings.metrics_bind_address, "--metrics-bind-address", server::metrics(registry, shown), stopped).await?;
     let options = Options { namespaces: settings.namespaces, concurrent_groups: settings.concurrent_groups.into() };
-    let ended = operator::run(config, options, metrics, vitals, program::terminated()).await;
+    let ended = operator::run(config, options, elector, metrics, vitals, program::terminated()).await;
     drop(stop);
-    ended.map_err(|problem| format!("No client for the cluster could be made: {problem}"))
+    ended.map_err(|problem| problem.to_string())
+}
+
+/// This replica as a candidate of the replicas' election, with a client of its own.
+fn candidate(election: Election, config: kube::Config) -> Result<Elector, String> {
+    let Election { lock, namespace, name, config: rules } = election;
+    let client = elector::client(config).map_err(|problem| format!("No client for the election could be made: {problem}"))?;
+    let identity = elector::unique_identity(&settings::host_name().unwrap_or_else(|| LOCK_NAME.to_owned()));
+    let labels = BTreeMap::from([(names::LABEL_MANAGED_BY.to_owned(), names::FIELD_MANAGER.to_owned())]);
+    info!(%lock, namespace, name, identity, "Contending for the leadership of the replicas");
+    let lock = elector::lock(lock, &client, &LockOptions { namespace, name, identity, labels });
+    Elector::new(lock, rules).map_err(|problem| problem.to_string())
 }

@@ -18,7 +18,7 @@ pub struct Config {
     pub retry_period: Duration,
     /// Whether the lock is given back when the run is cancelled, so that others need not wait for its end.
     pub release_on_cancel: bool,
-    /// The election's name in metrics.
+    /// The election's name in metrics and in the health check.
     pub name: String,
 }
 
@@ -96,6 +96,13 @@ impl Config {
     /// From a renewal on, how long its leader trusts it.
     pub(super) fn trust(&self) -> Duration {
         self.renew_deadline + self.retry_period
+    }
+
+    /// From a renewal on, how long nobody else leads. A quarter of what there is to spare is left to clocks that differ,
+    /// and to the end of work that has to be dropped.
+    pub(super) fn exclusive(&self, resolution: Duration) -> Duration {
+        let spare = self.lease_duration.saturating_sub(self.trust()).saturating_sub(resolution);
+        self.trust() + spare * 3 / 4
     }
 }
 

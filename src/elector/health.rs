@@ -32,7 +32,7 @@ impl HealthAdaptor {
         let Some(leadership) = self.leadership.get() else { return Ok(()) };
         let overdue = leadership.overdue();
         if overdue > self.tolerance {
-            return Err(format!("failed election to renew leadership on lease {}: it ran out {} s ago", leadership.identity(), overdue.as_secs()));
+            return Err(format!("failed election to renew leadership on lease {}: it ran out {} s ago", leadership.name, overdue.as_secs()));
         }
         Ok(())
     }

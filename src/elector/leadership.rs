@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::clock::{Clock, Moment};
 
@@ -25,6 +25,8 @@ pub(super) struct State {
     pub(super) holder: Option<String>,
     /// The last term of this candidate's own.
     pub(super) term: Option<i64>,
+    /// When the request was sent that last proved it.
+    pub(super) renewed: Moment,
     /// Until when it may be trusted.
     pub(super) until: Moment,
     /// Before this moment nobody else leads.
@@ -39,6 +41,10 @@ pub struct Leadership {
     pub(super) state: watch::Receiver<State>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) identity: Arc<str>,
+    /// Asks the loop for a renewal.
+    pub(super) nudge: Arc<Notify>,
+    /// The election's, or where its lock is.
+    pub(super) name: Arc<str>,
 }
 
 impl fmt::Debug for Leadership {
@@ -122,6 +128,24 @@ impl Tenure {
     /// How long it holds at least.
     pub fn remaining(&self) -> Option<Duration> {
         (self.leadership.term() == Some(self.term)).then(|| self.leadership.remaining()).flatten()
+    }
+
+    /// When the request was sent that last proved the leadership, on [`super::clock::SystemClock`] unless the elector was given
+    /// another: at some moment after it nobody else had led yet. `None` once it is lost.
+    pub fn proven_at(&self) -> Option<Moment> {
+        let state = self.leadership.state.borrow();
+        (state.phase != Phase::Following && state.term == Some(self.term)).then_some(state.renewed)
+    }
+
+    /// Proves the leadership anew, by a renewal that begins after this call; `false` once it is lost. What was read before the
+    /// call was read before anybody else led, so a write that is conditional on it cannot undo a successor's.
+    pub async fn confirm(&self) -> bool {
+        let asked = self.leadership.clock.now();
+        self.leadership.nudge.notify_one();
+        let over = |state: &State| state.phase == Phase::Following || state.term != Some(self.term);
+        let mut state = self.leadership.state.clone();
+        let seen = state.wait_for(|state| over(state) || state.renewed >= asked).await;
+        seen.is_ok_and(|state| !over(&state))
     }
 
     /// How long nobody else can lead: the time there is to stop. Zero once another may.

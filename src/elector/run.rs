@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::sync::watch;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::sync::{Notify, watch};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tracing::{debug, info, warn};
 
 use super::clock::{Clock, Moment, SystemClock};
@@ -76,6 +76,9 @@ pub struct Elector {
     random: fastrand::Rng,
     /// When to try next.
     next: Moment,
+    /// Somebody waits for a renewal that begins from now on.
+    nudge: Arc<Notify>,
+    nudged: bool,
 }
 
 /// A request that is under way.
@@ -85,19 +88,42 @@ struct Flight {
     answer: BoxFuture<'static, Answer>,
 }
 
-/// The work of a leader that is under way, and what was told of it.
+/// The work of a leader that is under way, and what was told of it. Where the run is dropped, so is the work, and nobody
+/// is told any longer that it leads.
 struct Work {
-    task: Option<JoinHandle<()>>,
+    /// Empty once it has ended.
+    task: JoinSet<()>,
     announcing: JoinHandle<()>,
     panic: Option<Box<dyn Any + Send>>,
+    state: watch::Sender<State>,
+}
+
+impl Work {
+    fn has_ended(&self) -> bool {
+        self.task.is_empty()
+    }
+
+    /// Completes when it ends, and remembers how; at once if it had.
+    async fn end(&mut self) {
+        if let Some(ended) = self.task.join_next().await {
+            self.panic = ended.err().filter(JoinError::is_panic).map(JoinError::into_panic);
+        }
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.state.send_if_modified(|state| std::mem::take(&mut state.phase) != Phase::Following);
+    }
 }
 
 enum Happening {
     Deadline,
     Cancelled,
-    WorkEnded(Result<(), JoinError>),
+    WorkEnded,
     Answered(Box<Request>, Moment, Answer),
     Seen(Result<Sighting, LockError>),
+    Nudged,
     Timer,
 }
 
@@ -116,9 +142,9 @@ impl Elector {
         if lock.identity().is_empty() {
             return Err(ConfigError::Identity);
         }
-        let candidate = Candidate::new(lock.identity().to_owned(), config.clone());
+        let candidate = Candidate::new(lock.identity().to_owned(), config.clone(), lock.resolution());
         let next = clock.now();
-        Ok(Self { lock, config, clock, candidate, state: watch::Sender::default(), random: fastrand::Rng::new(), next })
+        Ok(Self { lock, config, clock, candidate, state: watch::Sender::default(), random: fastrand::Rng::new(), next, nudge: Arc::default(), nudged: false })
     }
 
     /// Makes the pauses between tries repeatable.
@@ -130,7 +156,14 @@ impl Elector {
 
     /// A view of this election for the rest of the process.
     pub fn leadership(&self) -> Leadership {
-        Leadership { state: self.state.subscribe(), clock: self.clock.clone(), identity: self.lock.identity().into() }
+        let name = if self.config.name.is_empty() { self.lock.describe() } else { self.config.name.clone() };
+        Leadership {
+            state: self.state.subscribe(),
+            clock: self.clock.clone(),
+            identity: self.lock.identity().into(),
+            nudge: self.nudge.clone(),
+            name: name.into(),
+        }
     }
 
     /// Contends until `cancel` completes: a leadership that is lost is followed by the next try.
@@ -152,6 +185,7 @@ impl Elector {
         let mut flight: Option<Flight> = None;
         let mut work: Option<Work> = None;
         self.next = self.clock.now();
+        let nudge = self.nudge.clone();
         loop {
             let deadline = self.candidate.deadline();
             let idle = flight.is_none();
@@ -159,9 +193,10 @@ impl Elector {
                 biased;
                 () = self.until(deadline) => Happening::Deadline,
                 () = &mut cancel, if !cancelled => Happening::Cancelled,
-                ended = join(&mut work) => Happening::WorkEnded(ended),
+                () = end(&mut work) => Happening::WorkEnded,
                 (request, started, answer) = landed(&mut flight) => Happening::Answered(Box::new(request), started, answer),
                 sighting = watching.next() => Happening::Seen(sighting),
+                () = nudge.notified() => Happening::Nudged,
                 () = self.until(idle.then_some(self.next)) => Happening::Timer,
             };
             let (now, wall) = (self.clock.now(), self.clock.wall());
@@ -173,13 +208,7 @@ impl Elector {
                     cancelled = true;
                     Step::Nothing
                 }
-                Happening::WorkEnded(ended) => {
-                    if let Some(work) = &mut work {
-                        work.task = None;
-                        work.panic = ended.err().and_then(|error| error.try_into_panic().ok());
-                    }
-                    Step::Nothing
-                }
+                Happening::WorkEnded => Step::Nothing,
                 Happening::Answered(request, started, answer) => {
                     flight = None;
                     let news = self.candidate.answered(&request, answer, started, now, wall);
@@ -194,7 +223,17 @@ impl Elector {
                     self.next = self.next.min(now + self.pause());
                     Step::Nothing
                 }
-                Happening::Timer => self.candidate.attempt(now, wall),
+                Happening::Nudged => {
+                    if self.candidate.term().is_some() {
+                        self.nudged = true;
+                        self.next = now;
+                    }
+                    Step::Nothing
+                }
+                Happening::Timer => {
+                    self.nudged = false;
+                    self.candidate.attempt(now, wall)
+                }
             };
             match step {
                 Step::Ask(request) => flight = Some(self.send(request, now)),
@@ -216,7 +255,7 @@ impl Elector {
             }
             let stopping = cancelled || work.as_ref().is_some_and(|work| work.panic.is_some());
             self.publish(callbacks, if stopping { Phase::Resigning } else { Phase::Leading });
-            if stopping && work.as_ref().is_none_or(|work| work.task.is_none()) {
+            if stopping && work.as_ref().is_none_or(Work::has_ended) {
                 return self.cancelled(work, callbacks).await;
             }
         }
@@ -248,23 +287,34 @@ impl Elector {
     /// Gives the lock back, if it is this candidate's: `false` where that is not known to have happened. The record is read
     /// first, and another's is left alone (client-go's `release` judges by what it saw last).
     pub async fn release(&mut self) -> bool {
-        let until = self.clock.now() + self.config.renew_deadline;
         self.candidate.step_down();
-        while self.candidate.has_claim() && self.clock.now() < until {
+        // First: once it is given back another may lead before the answer is here.
+        self.show(Phase::Following);
+        let released = self.give_back().await;
+        self.show(Phase::Following);
+        released
+    }
+
+    async fn give_back(&mut self) -> bool {
+        let until = self.clock.now() + self.config.renew_deadline;
+        while self.candidate.has_claim() {
+            if self.clock.now() >= until {
+                return false;
+            }
             let read = match self.timed(self.lock.get()).await {
                 Ok(Some(read)) => read,
-                Ok(None) => break,
+                Ok(None) => return true,
                 Err(error) => {
                     self.complain(&error);
                     return false;
                 }
             };
             let Some(record) = self.candidate.release(&read, self.clock.wall()) else {
-                self.candidate.released(Some((read, self.clock.now())));
+                self.candidate.released(read, self.clock.now());
                 break;
             };
             match self.timed(self.lock.update(read, record)).await {
-                Ok(released) => self.candidate.released(Some((released, self.clock.now()))),
+                Ok(released) => self.candidate.released(released, self.clock.now()),
                 // A renewal that was under way has arrived meanwhile.
                 Err(LockError::Conflict) => {}
                 Err(error) => {
@@ -273,7 +323,6 @@ impl Elector {
                 }
             }
         }
-        self.show(Phase::Following);
         true
     }
 
@@ -308,10 +357,11 @@ impl Elector {
         info!(lock, identity, term = self.candidate.term(), "Became leader");
         self.publish(callbacks, Phase::Leading);
         let tenure = Tenure { leadership: self.leadership(), term: self.candidate.term().unwrap_or_default() };
-        let task = tokio::spawn((callbacks.started)(tenure));
+        let mut task = JoinSet::new();
+        task.spawn((callbacks.started)(tenure));
         let lock = self.lock.clone();
         let announcing = tokio::spawn(async move { lock.record_event("became leader".to_owned()).await });
-        Work { task: Some(task), announcing, panic: None }
+        Work { task, announcing, panic: None, state: self.state.clone() }
     }
 
     /// The leadership is gone: the work stops before anything else is done.
@@ -324,20 +374,12 @@ impl Elector {
         warn!(lock = self.lock.describe(), identity = self.lock.identity(), ?loss, "Lost the leadership");
         let grace = self.state.borrow().limit.remaining(&*self.clock);
         if let Some(mut work) = work {
-            if let Some(mut task) = work.task.take() {
-                let ended = tokio::select! {
-                    biased;
-                    ended = &mut task => Some(ended),
-                    () = self.clock.sleep(grace) => None,
-                };
-                let ended = if ended.is_some() {
-                    ended
-                } else {
-                    task.abort();
-                    tokio::time::timeout(PATIENCE, task).await.ok()
-                };
-                work.panic = ended.and_then(Result::err).and_then(|error| error.try_into_panic().ok());
+            tokio::select! {
+                biased;
+                () = work.end() => {}
+                () = self.clock.sleep(grace) => work.task.abort_all(),
             }
+            let _ = tokio::time::timeout(PATIENCE, work.end()).await;
             (callbacks.stopped)();
             self.announce_stop(work).await;
         }
@@ -353,7 +395,7 @@ impl Elector {
             (callbacks.stopped)();
         }
         if self.config.release_on_cancel {
-            self.release().await;
+            self.give_back().await;
             self.publish(callbacks, Phase::Following);
         }
         if let Some(work) = work {
@@ -362,13 +404,13 @@ impl Elector {
         Ended::Cancelled
     }
 
-    async fn announce_stop(&self, work: Work) {
+    async fn announce_stop(&self, mut work: Work) {
         let announce = async {
-            let _ = work.announcing.await;
+            let _ = (&mut work.announcing).await;
             self.lock.record_event("stopped leading".to_owned()).await;
         };
         let _ = tokio::time::timeout(PATIENCE, announce).await;
-        if let Some(panic) = work.panic {
+        if let Some(panic) = work.panic.take() {
             std::panic::resume_unwind(panic);
         }
     }
@@ -395,8 +437,8 @@ impl Elector {
         let mut state = before.clone();
         state.slow_paths = candidate.slow;
         state.phase = Phase::Following;
-        if let (Some(until), Some(limit)) = (candidate.deadline(), candidate.limit()) {
-            (state.phase, state.term, state.until, state.limit) = (phase, candidate.term(), until, limit);
+        if let (Some(renewed), Some(until), Some(limit)) = (candidate.renewed(), candidate.deadline(), candidate.limit()) {
+            state = State { phase, term: candidate.term(), renewed, until, limit, ..state };
         }
         if let Some(holder) = candidate.holder() {
             state.holder = Some(holder.to_owned());
@@ -412,7 +454,11 @@ impl Elector {
     fn schedule(&mut self, watching: &Watching, now: Moment, failed: bool) {
         if let Some(renewed) = self.candidate.renewed() {
             let due = renewed + self.config.retry_period;
-            self.next = if due > now { due } else { now + self.config.retry_period };
+            self.next = match () {
+                () if self.nudged && !failed => now,
+                () if due > now => due,
+                () => now + self.config.retry_period,
+            };
             return;
         }
         let pause = self.pause();
@@ -450,9 +496,9 @@ async fn timed<T>(clock: &dyn Clock, timeout: Duration, request: impl Future<Out
     }
 }
 
-async fn join(work: &mut Option<Work>) -> Result<(), JoinError> {
-    match work.as_mut().and_then(|work| work.task.as_mut()) {
-        Some(task) => task.await,
+async fn end(work: &mut Option<Work>) {
+    match work.as_mut().filter(|work| !work.has_ended()) {
+        Some(work) => work.end().await,
         None => pending().await,
     }
 }

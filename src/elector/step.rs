@@ -76,6 +76,8 @@ struct Tenure {
 pub(super) struct Candidate {
     identity: String,
     config: Config,
+    /// From a renewal on, how long nobody else leads.
+    exclusive: Duration,
     sight: Option<Sight>,
     tenure: Option<Tenure>,
     /// The term of the last acquisition that was asked for, answered or not: what may be given back.
@@ -85,8 +87,9 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    pub(super) fn new(identity: String, config: Config) -> Self {
-        Self { identity, config, sight: None, tenure: None, claim: None, slow: 0 }
+    /// `resolution`: that of the lock's stamps.
+    pub(super) fn new(identity: String, config: Config, resolution: Duration) -> Self {
+        Self { identity, exclusive: config.exclusive(resolution), config, sight: None, tenure: None, claim: None, slow: 0 }
     }
 
     /// The number of the present leadership.
@@ -105,9 +108,9 @@ impl Candidate {
     }
 
     /// Before this moment nobody else can lead. The others count from when they see a renewal, which is never before its
-    /// request was sent.
+    /// request was sent; where stamps are coarse, from an earlier one that looked the same.
     pub(super) fn limit(&self) -> Option<Moment> {
-        self.tenure.map(|tenure| tenure.renewed + self.config.lease_duration)
+        self.tenure.map(|tenure| tenure.renewed + self.exclusive)
     }
 
     pub(super) fn renewed(&self) -> Option<Moment> {
@@ -162,10 +165,10 @@ impl Candidate {
                 step
             }
             (Request::Get, Ok(None)) => {
-                self.see_gone();
+                self.see_gone(now);
                 self.decide(now, wall)
             }
-            (Request::Create(_) | Request::Update { .. }, Ok(Some(snapshot))) => self.written(snapshot, started, now),
+            (Request::Create(_) | Request::Update { .. }, Ok(Some(snapshot))) => self.written(snapshot, started, now, wall),
             // What was written is read again, whatever became of it.
             (Request::Create(_) | Request::Update { .. }, Ok(None)) | (Request::Update { fast: true, .. }, Err(_)) => Step::Ask(Request::Get),
             (_, Err(error)) => Step::Failed(error),
@@ -202,14 +205,26 @@ impl Candidate {
     }
 
     fn see(&mut self, snapshot: Snapshot, now: Moment) {
+        if self.knows_newer_than(&snapshot) {
+            return;
+        }
         // What did not change has not been renewed: its time runs on.
         let since = self.sight.as_ref().filter(|sight| sight.raw == snapshot.raw).map_or(now, |sight| sight.since);
         self.sight = Some(Sight { record: snapshot.record.clone(), raw: snapshot.raw.clone(), snapshot: Some(snapshot), since });
     }
 
-    fn see_gone(&mut self) {
-        if let Some(sight) = &mut self.sight {
-            sight.snapshot = None;
+    /// An answer may be older than what the watch has told since it was asked for.
+    fn knows_newer_than(&self, snapshot: &Snapshot) -> bool {
+        let known = self.sight.as_ref().and_then(|sight| sight.snapshot.as_ref()).and_then(|known| known.version);
+        known.zip(snapshot.version).is_some_and(|(known, version)| known > version)
+    }
+
+    /// Its leader may have renewed until the very deletion, seen or not: it is waited out from now.
+    fn see_gone(&mut self, now: Moment) {
+        if let Some(sight) = &mut self.sight
+            && sight.snapshot.take().is_some()
+        {
+            sight.since = now;
         }
     }
 
@@ -247,15 +262,21 @@ impl Candidate {
         })
     }
 
-    fn written(&mut self, snapshot: Snapshot, started: Moment, now: Moment) -> Step {
+    fn written(&mut self, snapshot: Snapshot, started: Moment, now: Moment, wall: Timestamp) -> Step {
         let term = snapshot.record.transitions;
         let acquired = self.tenure.is_none();
-        self.sight = Some(Sight { record: snapshot.record.clone(), raw: snapshot.raw.clone(), snapshot: Some(snapshot), since: now });
+        if !self.knows_newer_than(&snapshot) {
+            self.sight = Some(Sight { record: snapshot.record.clone(), raw: snapshot.raw.clone(), snapshot: Some(snapshot), since: now });
+        }
         if started + self.config.trust() <= now {
             // An answer so late that it can't be trusted any more.
             return if acquired { Step::Failed(LockError::Timeout(now - started)) } else { self.lose(Loss::RenewDeadline) };
         }
         self.claim = Some(term);
+        let written_over = self.sight.as_ref().is_some_and(|sight| sight.record.holder != self.identity || sight.record.transitions != term);
+        if acquired && written_over {
+            return self.decide(now, wall);
+        }
         self.tenure = Some(Tenure { term, renewed: started });
         if acquired { Step::Acquired } else { Step::Renewed }
     }
@@ -298,11 +319,9 @@ impl Candidate {
     }
 
     /// The lock was given back, or turned out to be another's.
-    pub(super) fn released(&mut self, now: Option<(Snapshot, Moment)>) {
+    pub(super) fn released(&mut self, snapshot: Snapshot, now: Moment) {
         self.claim = None;
-        if let Some((snapshot, now)) = now {
-            self.see(snapshot, now);
-        }
+        self.see(snapshot, now);
     }
 }
 

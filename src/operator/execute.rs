@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::slim::Slim;
 use super::store::{Key, Store, Table};
 use crate::api::{LeaderGroup, LeaderGroupStatus};
+use crate::elector::Tenure;
 use crate::names;
 use crate::policy::observation::{Deployment, Lease, Observation, Pod};
 use crate::policy::write::{PodMarks, PodWrite, Record, Write};
@@ -76,6 +77,7 @@ impl Failure {
 pub(super) fn kind_of(write: &Write) -> &'static str {
     match write {
         Write::ListPods => "list_pods",
+        Write::Prove => "prove",
         Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } => "deployment",
         Write::CreateLease { .. } | Write::UpdateLease { .. } => "lease",
         Write::Pod(write) => write.purpose.as_str(),
@@ -88,6 +90,8 @@ pub(super) fn kind_of(write: &Write) -> &'static str {
 pub(super) struct Executor {
     pub(super) client: Client,
     pub(super) store: Arc<Store>,
+    /// This process' leadership of the operator's replicas, if there are others.
+    pub(super) tenure: Option<Tenure>,
 }
 
 impl Executor {
@@ -95,6 +99,7 @@ impl Executor {
         let namespace = &observation.namespace;
         match write {
             Write::ListPods => self.list_pods(observation).await,
+            Write::Prove => self.prove().await,
             Write::ApplyDeployment { name, uid, body } => {
                 let parameters = PatchParams::apply(names::FIELD_MANAGER);
                 // What exists already and is not known to be ours is not taken over.
@@ -113,6 +118,15 @@ impl Executor {
             Write::UpdateLease { name, resource_version, record, purpose: _ } => self.update_lease(observation, name, *resource_version, record).await,
             Write::Pod(write) => self.patch_pod(namespace, write).await,
             Write::Status(status) => self.patch_status(observation, status).await,
+        }
+    }
+
+    async fn prove(&self) -> Result<Effect, Failure> {
+        let Some(tenure) = &self.tenure else { return Ok(Effect::Written) };
+        match tokio::time::timeout(DEADLINE, tenure.confirm()).await {
+            Ok(true) => Ok(Effect::Written),
+            Ok(false) => Err(Failure::Changed),
+            Err(_) => Err(Failure::Unknown(format!("leadership not renewed within {} s", DEADLINE.as_secs()))),
         }
     }
 

@@ -4,6 +4,7 @@
 mod announce;
 mod backoff;
 mod execute;
+mod follow;
 mod groups;
 mod reconcile;
 mod slim;
@@ -11,7 +12,8 @@ mod store;
 mod tell;
 mod watch;
 
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use kube::client::ClientBuilder;
@@ -20,6 +22,8 @@ use tokio::sync::{Notify, Semaphore, watch as channel};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+use crate::elector::clock::Moment;
+use crate::elector::{Callbacks, Elector, Ended, HealthAdaptor, Loss, Tenure};
 use crate::metrics::{KindLabels, Metrics};
 use crate::policy::observation::{Deployment, Lease, Pod};
 use announce::Announcer;
@@ -33,6 +37,8 @@ pub use watch::{Pulse, SILENCE};
 const APPLIES: usize = 8;
 /// What writes that are under way get to finish after a signal.
 const GRACE: Duration = Duration::from_secs(8);
+/// By how much a lease may have run out before the process counts as hanging: what Kubernetes' components take.
+const ELECTION_TOLERANCE: Duration = Duration::from_secs(20);
 
 /// Everything that a reconciliation may touch.
 struct Context {
@@ -48,33 +54,49 @@ struct Context {
 }
 
 impl Context {
+    /// Nothing is written from now on: the process ends, or another leads the replicas.
     fn stopping(&self) -> bool {
-        *self.stop.borrow()
+        *self.stop.borrow() || self.executor.tenure.as_ref().is_some_and(|tenure| !tenure.is_held())
     }
 
     async fn stopped(&self) {
         // An error means that nobody can say stop any more.
         let _ = self.stop.clone().wait_for(|stop| *stop).await;
     }
+
+    /// When this process last began to prove that it leads; `None` where it needs no proof.
+    fn proven(&self) -> Option<Moment> {
+        self.executor.tenure.as_ref().map(|tenure| tenure.proven_at().unwrap_or_default())
+    }
 }
 
 /// What the operator shows of itself to health and readiness.
-#[derive(Clone, Default)]
-pub struct Vitals(Arc<std::sync::OnceLock<Vec<Arc<Pulse>>>>);
+#[derive(Clone)]
+pub struct Vitals {
+    pulses: Arc<OnceLock<Vec<Arc<Pulse>>>>,
+    election: Arc<HealthAdaptor>,
+}
+
+impl Default for Vitals {
+    fn default() -> Self {
+        Self { pulses: Arc::default(), election: Arc::new(HealthAdaptor::new(ELECTION_TOLERANCE)) }
+    }
+}
 
 impl Vitals {
     pub fn pulses(&self) -> &[Arc<Pulse>] {
-        self.0.get().map(Vec::as_slice).unwrap_or_default()
+        self.pulses.get().map(Vec::as_slice).unwrap_or_default()
     }
 
     /// `Err` says what hangs.
     pub fn alive(&self) -> Result<(), String> {
+        self.election.check()?;
         let silent = self.pulses().iter().filter(|pulse| pulse.silence() > SILENCE);
         let silent: Vec<_> = silent.map(|pulse| format!("watch of {} silent for {} s", pulse.kind, pulse.silence().as_secs())).collect();
         if silent.is_empty() { Ok(()) } else { Err(silent.join("; ")) }
     }
 
-    /// `Err` says what is missing.
+    /// `Err` says what is missing. A standby is as ready as the leader, or a rolling update would never end.
     pub fn ready(&self) -> Result<(), String> {
         if self.pulses().is_empty() {
             return Err("starting".into());
@@ -93,11 +115,43 @@ pub struct Options {
     pub concurrent_groups: usize,
 }
 
+/// Why the operator ended though nobody asked it to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("no client for the cluster could be made: {0}")]
+    Client(#[from] kube::Error),
+    /// The process is to end: what it has under way may be a successor's business now.
+    #[error("leader election lost: {0:?}")]
+    LeadershipLost(Loss),
+}
+
+/// What a replica has, whether it leads or not.
+#[derive(Clone)]
+struct Replica {
+    client: Client,
+    store: Arc<Store>,
+    groups: Arc<Groups>,
+    announcer: Announcer,
+    metrics: Metrics,
+    concurrent_groups: usize,
+}
+
 /// Runs the operator until `shutdown` completes, and then until its writes have ended.
 ///
+/// With an `election` it fills its caches first, then contends, and keeps groups only while it leads. It does not contend
+/// a second time: what a process remembers is good for one leadership.
+///
 /// # Errors
-/// Where no client can be built from `config`. An API server that is away is no error: it is asked again.
-pub async fn run(config: Config, options: Options, metrics: Metrics, vitals: Vitals, shutdown: impl Future<Output = ()>) -> Result<(), kube::Error> {
+/// Where no client can be built from `config`, and where the leadership is lost. An API server that is away is no error: it
+/// is asked again.
+pub async fn run(
+    config: Config,
+    options: Options,
+    election: Option<Elector>,
+    metrics: Metrics,
+    vitals: Vitals,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
     let mut config = config;
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(5));
@@ -105,72 +159,99 @@ pub async fn run(config: Config, options: Options, metrics: Metrics, vitals: Vit
     let store = Arc::new(Store::default());
     let groups = Arc::new(Groups::default());
     let synced = Arc::new(Notify::new());
-    let (stop, stopped) = channel::channel(false);
     let (announcer, publishing) = Announcer::new(client.clone(), metrics.clone());
-    let context = Arc::new(Context {
-        store: store.clone(),
-        executor: Executor { client, store: store.clone() },
-        announcer,
-        metrics: metrics.clone(),
-        permits: Semaphore::new(options.concurrent_groups),
-        applies: Arc::new(Semaphore::new(APPLIES)),
-        stop: stopped,
-    });
+    let replica =
+        Replica { client, store: store.clone(), groups: groups.clone(), announcer, metrics: metrics.clone(), concurrent_groups: options.concurrent_groups };
 
-    let mut watching = JoinSet::new();
-    let watches = Watches { config, store: store.clone(), groups: groups.clone(), synced: synced.clone() };
-    let mut pulses = vec![watches.nodes(&mut watching)?];
+    let mut background = JoinSet::new();
+    let watches = Watches { config, store: store.clone(), groups, synced: synced.clone() };
+    let mut pulses = vec![watches.nodes(&mut background)?];
     let namespaces = if options.namespaces.is_empty() { vec![None] } else { options.namespaces.iter().map(|it| Some(it.as_str())).collect() };
     for namespace in namespaces {
-        pulses.push(watches.leader_groups(namespace, &mut watching)?);
-        pulses.push(watches.slim::<Deployment>(namespace, &mut watching)?);
-        pulses.push(watches.slim::<ReplicaSet>(namespace, &mut watching)?);
-        pulses.push(watches.slim::<Pod>(namespace, &mut watching)?);
-        pulses.push(watches.slim::<Lease>(namespace, &mut watching)?);
+        pulses.push(watches.leader_groups(namespace, &mut background)?);
+        pulses.push(watches.slim::<Deployment>(namespace, &mut background)?);
+        pulses.push(watches.slim::<ReplicaSet>(namespace, &mut background)?);
+        pulses.push(watches.slim::<Pod>(namespace, &mut background)?);
+        pulses.push(watches.slim::<Lease>(namespace, &mut background)?);
     }
     // Set once: this function is the only one that does.
-    let _ = vitals.0.set(pulses);
+    let _ = vitals.pulses.set(pulses);
+    background.spawn(measure(metrics, vitals.clone(), store));
 
-    let mut work = Box::pin(async {
+    let mut shutdown = pin!(shutdown);
+    let filled = async {
         while vitals.ready().is_err() {
             // The pause covers a notice that came between the look and the wait.
             let _ = tokio::time::timeout(Duration::from_millis(250), synced.notified()).await;
         }
-        info!(namespaces = ?options.namespaces, "Everything is listed, and groups are reconciled from now on");
-        groups.open();
-        groups.wake(store.all());
-        groups.supervise(&context).await;
-    });
-    let gauges = async {
-        loop {
-            measure(&metrics, &vitals, &store);
-            tokio::time::sleep(Duration::from_secs(5)).await;
-        }
     };
     tokio::select! {
         biased;
-        () = shutdown => {}
-        () = &mut work => {}
-        () = gauges => {}
+        () = &mut shutdown => return Ok(()),
+        () = filled => {}
     }
-    info!("Stopping: writes under way are finished, no leader moves");
-    let _ = stop.send(true);
-    watching.abort_all();
-    if tokio::time::timeout(GRACE, &mut work).await.is_err() {
-        warn!("Some writes did not finish in time");
-    }
-    // The announcer goes with the last context, and its task ends when it has published what was handed in.
-    drop(work);
-    drop(context);
+    info!(namespaces = ?options.namespaces, "Everything is listed");
+    let ended = match election {
+        None => {
+            keep_groups(replica, None, shutdown).await;
+            Ended::Cancelled
+        }
+        Some(mut elector) => {
+            vitals.election.set_leader_election(elector.leadership());
+            let started = move |tenure: Tenure| {
+                let (replica, asked) = (replica.clone(), tenure.clone());
+                async move { keep_groups(replica, Some(tenure), asked.stop_requested()).await }
+            };
+            let mut callbacks = Callbacks::new(started).on_new_leader(|leader| info!(leader, "Replica that leads"));
+            elector.run(&mut callbacks, shutdown).await
+        }
+    };
+    background.abort_all();
+    // The announcers have gone with the last group, and their task ends when it has published what was handed in.
     let _ = tokio::time::timeout(Duration::from_secs(1), publishing).await;
-    Ok(())
+    match ended {
+        Ended::Cancelled => Ok(()),
+        Ended::Lost(loss) => Err(Error::LeadershipLost(loss)),
+    }
 }
 
-fn measure(metrics: &Metrics, vitals: &Vitals, store: &Store) {
-    for pulse in vitals.pulses() {
-        metrics.watch_silence_seconds.get_or_create(&KindLabels { kind: pulse.kind }).set(pulse.silence().as_secs_f64());
+/// Keeps the groups until `stop` completes, and then until what is under way has ended.
+async fn keep_groups(replica: Replica, tenure: Option<Tenure>, stop: impl Future<Output = ()>) {
+    let Replica { client, store, groups, announcer, metrics, concurrent_groups } = replica;
+    let (say_stop, stopped) = channel::channel(false);
+    let context = Arc::new(Context {
+        store: store.clone(),
+        executor: Executor { client, store: store.clone(), tenure },
+        announcer,
+        metrics,
+        permits: Semaphore::new(concurrent_groups),
+        applies: Arc::new(Semaphore::new(APPLIES)),
+        stop: stopped,
+    });
+    info!("Groups are reconciled from now on");
+    groups.open();
+    groups.wake(store.all());
+    let mut work = pin!(groups.supervise(&context));
+    tokio::select! {
+        biased;
+        () = stop => {}
+        () = &mut work => {}
     }
-    for (kind, count) in store.sizes() {
-        metrics.objects.get_or_create(&KindLabels { kind }).set(i64::try_from(count).unwrap_or(i64::MAX));
+    info!("Stopping: writes under way are finished, no leader moves");
+    let _ = say_stop.send(true);
+    if tokio::time::timeout(GRACE, work).await.is_err() {
+        warn!("Some writes did not finish in time");
+    }
+}
+
+async fn measure(metrics: Metrics, vitals: Vitals, store: Arc<Store>) {
+    loop {
+        for pulse in vitals.pulses() {
+            metrics.watch_silence_seconds.get_or_create(&KindLabels { kind: pulse.kind }).set(pulse.silence().as_secs_f64());
+        }
+        for (kind, count) in store.sizes() {
+            metrics.objects.get_or_create(&KindLabels { kind }).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        tokio::time::sleep(Duration::from_secs(5)).await;
     }
 }

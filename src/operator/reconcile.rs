@@ -9,12 +9,14 @@ use tracing::{debug, warn};
 
 use super::Context;
 use super::execute::{self, Effect, Failure};
+use super::follow::{self, Follower};
 use super::store::Key;
 use super::tell;
 use crate::elector::clock::{self, Stopwatch};
 use crate::metrics::{CONTROLLER, LeaderLabels, Metrics, ReconcileLabels, WriteLabels};
 use crate::policy::memory::{Applied, Memory, Trouble};
-use crate::policy::observation::Observation;
+use crate::policy::objects;
+use crate::policy::observation::{Lock, Observation};
 use crate::policy::standing::{self, Standing};
 use crate::policy::write::Write;
 use crate::policy::{self, Plan};
@@ -36,6 +38,8 @@ pub(super) struct Keep {
     pub(super) leaderless: Leaderless,
     /// The write of the owned Deployment that is under way.
     aside: Option<oneshot::Receiver<Aside>>,
+    /// What follows the lock of the group's pods, where they elect themselves on one of an older kind.
+    follower: Option<Follower>,
     /// The series of the metric that names the leader.
     named: Option<LeaderLabels>,
     pub(super) failures: u32,
@@ -71,10 +75,12 @@ pub(super) async fn reconcile(context: &Context, key: &Key, keep: &mut Keep, wak
     let mut ended = Ended::Settled(Some(BREATH));
     for _ in 0..STAGES {
         keep.take_aside(context);
-        let Some(observation) = context.store.observe(key).map(Arc::new) else {
+        let Some(mut observation) = context.store.observe(key, context.proven()) else {
             keep.name_leader(context, None);
             return Ended::Gone;
         };
+        keep.follow(context, &mut observation, wake);
+        let observation = Arc::new(observation);
         keep.look(context, &observation);
         let Plan { writes, recheck } = policy::plan(&observation, &keep.memory);
         // The Deployment is written beside everything else: a slow admission webhook of its kind must not hold up an election.
@@ -171,6 +177,22 @@ impl Keep {
         }
     }
 
+    /// Adds what is known of a lock that is not watched for all groups.
+    fn follow(&mut self, context: &Context, observation: &mut Observation, wake: &Arc<Notify>) {
+        let group = observation.group.as_ref().filter(|_| observation.lock != Lock::NotFollowed);
+        let Some((kind, group)) = group.and_then(|group| follow::kind(group.spec.lease.resource_lock).zip(Some(group))) else {
+            self.follower = None;
+            return;
+        };
+        let name = objects::lease_name(group);
+        let follower = match self.follower.take().filter(|follower| follower.is_of(kind, name)) {
+            Some(follower) => follower,
+            None => Follower::start(kind, &context.executor.client, &observation.namespace, name, wake.clone()),
+        };
+        observation.lock = follower.seen();
+        self.follower = Some(follower);
+    }
+
     /// Notes who leads, and since when nobody does.
     fn look(&mut self, context: &Context, observation: &Observation) {
         let serving = serving(observation);
@@ -230,6 +252,7 @@ impl Keep {
                 Write::CreateLease { name, .. } | Write::UpdateLease { name, .. } => ("WriteRefused", format!("Lease {name}")),
                 Write::Pod(write) => ("WriteRefused", format!("the labels of pod {}", write.name)),
                 Write::ListPods => ("WriteRefused", "the list of pods".to_owned()),
+                Write::Prove => ("WriteRefused", "the operator's Lease".to_owned()),
                 Write::Status(_) => ("WriteRefused", "the group's status".to_owned()),
             };
             warn!(namespace = %observation.namespace, name = %observation.name, code, "API server refused {what}: {message}");

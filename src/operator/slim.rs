@@ -16,6 +16,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use crate::elector::clock::{Clock, SystemClock};
 use crate::names;
 use crate::policy::observation::{Controller, DeletionCost, Deployment, Lease, Node, Pod};
 
@@ -233,6 +234,8 @@ impl Kind for Pod {
         let all_terminated = !containers.is_empty() && containers.iter().all(|container| container.state.terminated.is_some());
         Pod {
             resource_version: metadata.version(),
+            // Later than the API server read it: never too early.
+            read: SystemClock.now(),
             labels: metadata.labels.iter().collect(),
             has_annotations: !metadata.annotations.is_empty(),
             replica_set: metadata.owner().filter(|owner| owner.kind == "ReplicaSet").map(|owner| owner.uid.as_str().into()),
@@ -411,6 +414,8 @@ impl Kind for Lease {
     fn read(metadata: Metadata<IgnoredAny>, spec: LeaseSpec, _: IgnoredAny) -> Self {
         Lease {
             resource_version: metadata.version(),
+            read: SystemClock.now(),
+            changed: SystemClock.now(),
             controller: metadata.controller(),
             holder: spec.holder_identity.unwrap_or_default().into(),
             holder_uid: metadata.annotation(names::ANNOTATION_HOLDER_UID).map(Into::into),

@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::slim::ReplicaSet;
 use crate::api::LeaderGroup;
+use crate::api::v1alpha1::Mode;
+use crate::elector::clock::{self, Clock, Moment, SystemClock};
 use crate::names;
 use crate::policy::objects;
-use crate::policy::observation::{Candidate, Deployment, Lease, Node, NodeState, Observation, Pod};
+use crate::policy::observation::{Candidate, Deployment, Lease, Lock, LockRecord, Node, NodeState, Observation, Pod};
 
 /// Namespace and name.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -38,6 +40,8 @@ pub(super) trait Stored: Clone {
     fn resource_version(&self) -> u64;
     /// Whether a decision could differ between the two.
     fn differs(&self, other: &Self) -> bool;
+    /// Takes over what is known of the version that it replaces.
+    fn replacing(_object: &mut Arc<Self>, _former: &Self) {}
 }
 
 macro_rules! stored {
@@ -55,7 +59,24 @@ macro_rules! stored {
         }
     )* };
 }
-stored!(Pod, Deployment, ReplicaSet);
+stored!(Deployment, ReplicaSet);
+
+impl Stored for Pod {
+    fn uid(&self) -> &str {
+        &self.uid
+    }
+    fn resource_version(&self) -> u64 {
+        self.resource_version
+    }
+    fn differs(&self, other: &Self) -> bool {
+        Self { resource_version: other.resource_version, read: other.read, ..self.clone() } != *other
+    }
+    fn replacing(pod: &mut Arc<Self>, former: &Self) {
+        if pod.fence == former.fence && pod.labels == former.labels {
+            Arc::make_mut(pod).read = former.read;
+        }
+    }
+}
 
 impl Stored for Lease {
     fn uid(&self) -> &str {
@@ -66,7 +87,17 @@ impl Stored for Lease {
     }
     /// A renewal changes nothing; the next one is due by the clock.
     fn differs(&self, other: &Self) -> bool {
-        Self { resource_version: other.resource_version, renew_time: other.renew_time, ..self.clone() } != *other
+        Self { resource_version: other.resource_version, read: other.read, changed: other.changed, renew_time: other.renew_time, ..self.clone() } != *other
+    }
+    fn replacing(lease: &mut Arc<Self>, former: &Self) {
+        let Lease { holder, renew_time, acquire_time, transitions, duration_seconds, .. } = &**lease;
+        let fields = (holder, renew_time, acquire_time, transitions, duration_seconds);
+        if fields == (&former.holder, &former.renew_time, &former.acquire_time, &former.transitions, &former.duration_seconds) {
+            Arc::make_mut(lease).changed = former.changed;
+        }
+        if lease.resource_version == former.resource_version {
+            Arc::make_mut(lease).read = former.read;
+        }
     }
 }
 
@@ -113,7 +144,7 @@ impl<T: Stored> Cache<T> {
         self.objects.get(key)
     }
 
-    fn insert(&mut self, key: Key, object: Arc<T>) -> Insertion<T> {
+    fn insert(&mut self, key: Key, mut object: Arc<T>) -> Insertion<T> {
         if let Some(listed) = &mut self.listed {
             listed.insert(key.clone());
         }
@@ -123,6 +154,7 @@ impl<T: Stored> Cache<T> {
                 if object.resource_version() < stored.resource_version() {
                     return Insertion::Stale;
                 }
+                T::replacing(&mut object, stored);
                 let differs = stored.differs(&object);
                 let former = std::mem::replace(stored, object);
                 if differs { Insertion::Changed(Some(former)) } else { Insertion::Same }
@@ -361,6 +393,19 @@ impl Tables {
 }
 
 /// The group that a pod says it is a member of.
+/// A Lease that others write, as the lock that it is.
+fn lock_of(lease: Option<&Lease>) -> Lock {
+    lease.map_or(Lock::Absent, |lease| {
+        Lock::Record(LockRecord {
+            holder: lease.holder.clone(),
+            duration_seconds: lease.duration_seconds.unwrap_or_default().into(),
+            transitions: lease.transitions.into(),
+            acquire_time: lease.acquire_time,
+            changed: lease.changed,
+        })
+    })
+}
+
 fn member_of(key: &Key, pod: &Pod) -> Option<Key> {
     let (group, _) = names::parse_member_of(pod.member_of.as_deref()?)?;
     Some(key.sibling(group))
@@ -372,7 +417,8 @@ impl Store {
     }
 
     /// Everything that a plan for this group depends on; `None` where neither the group nor a trace of it is left.
-    pub(super) fn observe(&self, key: &Key) -> Option<Observation> {
+    /// `proven` is as in [`Observation`].
+    pub(super) fn observe(&self, key: &Key, proven: Option<Moment>) -> Option<Observation> {
         let tables = self.lock();
         let group = tables.groups.get(key).cloned();
         let deployment = group.as_ref().and_then(|group| tables.deployments.get(&key.sibling(objects::deployment_name(group)))).cloned();
@@ -386,8 +432,11 @@ impl Store {
         if group.is_none() && strays.is_empty() {
             return None;
         }
+        let followed = group.as_ref().is_some_and(|group| group.spec.election.mode == Mode::Holder);
+        let lock = if followed { lock_of(lease.as_deref()) } else { Lock::NotFollowed };
         Some(Observation {
-            now: crate::elector::clock::wall(),
+            now: clock::wall(),
+            moment: SystemClock.now(),
             namespace: key.namespace.clone(),
             name: key.name.clone(),
             rival: group.as_ref().and_then(|group| tables.rival(key, group)),
@@ -395,7 +444,10 @@ impl Store {
             deployment,
             candidates,
             strays,
-            lease,
+            // What others write is not this group's own.
+            lease: lease.filter(|_| !followed),
+            proven,
+            lock,
         })
     }
 

@@ -39,7 +39,7 @@ pub(super) fn of_write(context: &Context, observation: &Observation, write: &Wri
                 announce(context, group, true, &after.reason, "Reconcile", after.message.clone(), None);
             }
         }
-        Write::ListPods | Write::HoldReplicas { .. } | Write::CreateLease { .. } => {}
+        Write::ListPods | Write::Prove | Write::HoldReplicas { .. } | Write::CreateLease { .. } => {}
     }
 }
 

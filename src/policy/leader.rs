@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::holder;
 use super::observation::{Candidate, Observation, Pod};
 use super::standing::{self, Standing};
 
@@ -40,6 +41,9 @@ pub fn choose(observation: &Observation) -> (Choice, Option<Timestamp>) {
     let incumbent = incumbent(observation);
     if group.spec.suspend {
         return (incumbent.map_or(Choice::Frozen, |candidate| Choice::Keep(candidate.pod.clone())), None);
+    }
+    if holder::is_followed(group) {
+        return holder::choose(observation, group);
     }
 
     let min_ready_seconds = observation.deployment.as_ref().map_or(0, |deployment| deployment.min_ready_seconds);

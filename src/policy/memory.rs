@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::observation::Observation;
-use super::write::Write;
+use super::write::{LeasePurpose, Write};
 
 /// One process' memory of one group.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +19,9 @@ pub struct Memory {
     pub term: i64,
     /// A term that this process has reserved on the Lease and has not sent to any pod.
     pub reserved: Option<i64>,
+    /// The last term that this process has recorded on the Lease as that of a new leader. One that an earlier process
+    /// recorded is no proof that none above it was given out: it may have given out the reserved one.
+    pub recorded: Option<i64>,
     /// The last apply of the owned Deployment.
     pub applied: Option<Applied>,
     /// A write of the owned Deployment is under way.
@@ -78,7 +81,7 @@ impl Memory {
                     self.reserved = None;
                 }
             }
-            Write::ListPods | Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::Status(_) => {}
+            Write::ListPods | Write::Prove | Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::Status(_) => {}
         }
     }
 
@@ -87,12 +90,16 @@ impl Memory {
         match write {
             Write::CreateLease { record, .. } => {
                 self.lease_created = Some(observation.now);
+                self.recorded = Some(record.term);
                 if record.term <= 1 {
                     // Nothing bears witness to any term: this is the beginning.
                     self.reserved = Some(record.reserved_term);
                 }
             }
-            Write::UpdateLease { record, .. } => {
+            Write::UpdateLease { record, purpose, .. } => {
+                if *purpose == LeasePurpose::Transition {
+                    self.recorded = Some(record.term);
+                }
                 // What was reserved before may have been given out by a process that is no more.
                 let before = observation.lease.as_ref().and_then(|lease| lease.reserved_term);
                 if before.is_some_and(|before| record.reserved_term > before) {
@@ -104,7 +111,7 @@ impl Memory {
                     unfenced.remove(&write.uid);
                 }
             }
-            Write::ListPods | Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::Status(_) => {}
+            Write::ListPods | Write::Prove | Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::Status(_) => {}
         }
     }
 

@@ -12,11 +12,14 @@
 //! 3. Before the label is given, every *other* pod that an undelivered earlier write may still reach is sealed: its fence
 //!    is raised, so that the write fails when it arrives. Such pods are all pods, until this process has written to
 //!    them, and any whose last write has an unknown outcome ([`Memory::unfenced`]).
+//! 4. Where the operator has replicas, what was read of the pod must be older than the last proof that this process leads
+//!    them ([`Write::Prove`]): a successor has sealed nothing yet that it read.
 //!
 //! What keeps a term from being given out twice: before a pod gets it the Lease bears it, as the term of that pod or as
 //! the one that this process has reserved and nobody else may use ([`Memory::reserved`]). The reservation is part of the
 //! Lease write of the election before, so where the old leader is gone one round trip is enough.
 
+mod holder;
 pub mod leader;
 pub mod memory;
 pub mod objects;

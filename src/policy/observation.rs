@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::api::LeaderGroup;
+use crate::elector::clock::Moment;
 
 /// Everything that a plan for one group depends on.
 #[derive(Clone, Debug)]
@@ -25,6 +26,38 @@ pub struct Observation {
     /// Pods that say they are members of this group but do not belong to its Deployment.
     pub strays: Vec<Arc<Pod>>,
     pub lease: Option<Arc<Lease>>,
+    /// When this process last began to prove that it leads the operator's replicas, with success. `None`: it has no rivals
+    /// and needs no proof.
+    pub proven: Option<Moment>,
+    /// The time of the observation on the clock that nobody sets.
+    pub moment: Moment,
+    /// The lock on which the pods elect themselves; the Lease above is unset then.
+    pub lock: Lock,
+}
+
+/// What is known of the lock that a group follows.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Lock {
+    /// The operator elects.
+    #[default]
+    NotFollowed,
+    /// Not read yet.
+    Unread,
+    Absent,
+    /// What it holds is no record, or it cannot be read; the text says why.
+    Unreadable(String),
+    Record(LockRecord),
+}
+
+/// A record that others write.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct LockRecord {
+    pub holder: Box<str>,
+    pub duration_seconds: i64,
+    pub transitions: i64,
+    pub acquire_time: Option<Timestamp>,
+    /// When it was first seen as it is now.
+    pub changed: Moment,
 }
 
 impl Observation {
@@ -68,6 +101,8 @@ pub struct Pod {
     pub name: Box<str>,
     pub uid: Box<str>,
     pub resource_version: u64,
+    /// When the pod was first read with these labels and this fence.
+    pub read: Moment,
     pub labels: Labels,
     /// Whether the pod has any annotation: a JSON Patch may test a key of an existing map only.
     pub has_annotations: bool,
@@ -204,6 +239,10 @@ pub struct Lease {
     pub name: Box<str>,
     pub uid: Box<str>,
     pub resource_version: u64,
+    /// When this version was first read.
+    pub read: Moment,
+    /// When the election's fields were first read as they are.
+    pub changed: Moment,
     pub controller: Option<Controller>,
     /// Empty where there is none: client-go takes null and "" for the same.
     pub holder: Box<str>,

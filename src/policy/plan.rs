@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::holder;
 use super::leader::{self, Choice};
 use super::memory::{Applied, Memory};
 use super::objects;
@@ -15,6 +16,7 @@ use super::verdict::{self, Obstacle};
 use super::write::{LeasePurpose, PodMarks, PodPurpose, PodWrite, Record, Write};
 use crate::api::LeaderGroup;
 use crate::api::v1alpha1::Renewal;
+use crate::elector::clock::Moment;
 use crate::names;
 
 /// How long a watch may take to show what was made: until then it is not made again.
@@ -170,7 +172,12 @@ impl Planner<'_> {
         let label = &self.group.spec.leader_label;
         let lease = self.observation.lease.as_deref();
         let labelled = leader.labels.get(&label.key) == Some(&label.value);
-        let (term, durable) = self.term(leader, labelled);
+        let (term, durable) = if holder::is_followed(self.group) {
+            // The lock's own writers record it.
+            (holder::term(self.observation, self.group, leader, self.known_term()), true)
+        } else {
+            self.term(leader, labelled)
+        };
         let record = objects::record_of_leader(self.group, lease, leader, term, reason, self.observation.now);
 
         if labelled && leader.term == Some(term) && leader.fence.is_some() {
@@ -183,6 +190,8 @@ impl Planner<'_> {
         if unfenced.is_none() {
             self.writes.push(Write::ListPods);
         }
+        // What was read of the pod before the proof was read before any successor of this process sealed it.
+        let proven = self.proven_since(leader.read);
         let others = self.others(Some(leader), unfenced.unwrap_or(&nobody));
         // A term that the Lease has reserved lets the Lease be written beside the label: until then nothing waits for it.
         if !(durable && others.in_the_way) {
@@ -190,7 +199,7 @@ impl Planner<'_> {
         }
         // Last of all: nobody else carries the label, nothing undelivered can give it to anybody else, and a later
         // leadership cannot get the same term.
-        if unfenced.is_some() && !others.in_the_way && durable {
+        if unfenced.is_some() && !others.in_the_way && durable && proven {
             let desired = PodMarks {
                 cost: leader.cost.raised(),
                 label: Some(label.value.clone()),
@@ -200,6 +209,16 @@ impl Planner<'_> {
             };
             self.writes.push(Write::Pod(pod_write(leader, &label.key, PodPurpose::Label, desired)));
         }
+    }
+
+    /// Whether this process is known to have led the operator's replicas after this moment. Where it is not, that is what
+    /// the stage finds out.
+    fn proven_since(&mut self, read: Moment) -> bool {
+        let proven = self.observation.proven.is_none_or(|proven| read < proven);
+        if !proven && !self.writes.contains(&Write::Prove) {
+            self.writes.push(Write::Prove);
+        }
+        proven
     }
 
     fn vacate(&mut self) {
@@ -223,7 +242,9 @@ impl Planner<'_> {
         let known = self.known_term();
         let lease = self.observation.lease.as_deref();
         let recorded = lease.is_some_and(|lease| lease.holder == leader.name && lease.holder_uid.as_ref() == Some(&leader.uid) && lease.term == Some(known));
-        if known > 0 && (recorded || labelled && leader.term == Some(known)) {
+        // A record without a mark of it on the pod is old: a process that is no more may have moved on from it.
+        let current = recorded && (leader.term == Some(known) || self.memory.recorded == Some(known));
+        if known > 0 && (current || labelled && leader.term == Some(known)) {
             return (known, recorded);
         }
         let reserved = lease.and_then(|lease| lease.reserved_term);
@@ -237,6 +258,9 @@ impl Planner<'_> {
 
     /// The Lease: made where it is missing, written where it says something else, renewed when it is time.
     fn lease(&mut self, record: Record) {
+        if holder::is_followed(self.group) {
+            return;
+        }
         let name = objects::lease_name(self.group).to_owned();
         let Some(lease) = self.observation.lease.as_deref() else {
             if !self.memory.lease_created.is_some_and(|made| self.too_early(made, UNTIL_SEEN)) {
@@ -258,6 +282,10 @@ impl Planner<'_> {
             }
             LeasePurpose::Renewal
         };
+        // Or a successor's reservation would be overtaken by what a process wrote that leads no more.
+        if purpose == LeasePurpose::Transition && !self.proven_since(lease.read) {
+            return;
+        }
         // Never lowered: it may have been given out.
         let reserved_term = record.reserved_term.max(lease.reserved_term.unwrap_or_default());
         let record = Record { reserved_term, ..record };
@@ -326,7 +354,7 @@ impl Planner<'_> {
     fn status(&mut self, obstacle: Option<&Obstacle>) {
         let moving = self.writes.iter().any(|write| match write {
             // Before the Deployment is applied what was observed is not what the group's generation brings about.
-            Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::ListPods | Write::Pod(_) | Write::CreateLease { .. } => true,
+            Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::ListPods | Write::Prove | Write::Pod(_) | Write::CreateLease { .. } => true,
             Write::UpdateLease { purpose, .. } => *purpose == LeasePurpose::Transition,
             Write::Status(_) => false,
         });

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use super::leader::{self, Choice};
 use super::memory::Memory;
 use super::objects;
-use super::observation::{Candidate, Lease, Observation};
+use super::observation::{Candidate, Lease, Lock, LockRecord, Observation};
 use super::standing::{self, Standing};
 use super::verdict::Obstacle;
 use crate::api::v1alpha1::{Leader, Transition};
@@ -28,12 +28,16 @@ pub(super) fn status(observation: &Observation, memory: &Memory, group: &LeaderG
     let lease = observation.lease.as_deref();
     // Where another group leads the pods the label is that group's.
     let labelled = labelled(observation, group).filter(|_| observation.rival.is_none());
-    let leader = labelled.and_then(|candidate| leader_of(candidate, lease, former.leader.as_ref(), observation.now));
+    let record = if let Lock::Record(record) = &observation.lock { Some(record) } else { None };
+    let leader = labelled.and_then(|candidate| leader_of(candidate, lease, record, former.leader.as_ref(), observation.now));
     let last_transition = leader.as_ref().map_or_else(
         || former.last_transition.clone(),
         |leader| match &former.last_transition {
             Some(last) if former.leader.as_ref().is_some_and(|before| before.term == leader.term) => Some(last.clone()),
-            _ => Some(transition_to(leader, lease, memory)),
+            _ => {
+                let before = former.leader.as_ref().map(|before| before.pod_name.as_str()).filter(|_| record.is_some());
+                Some(transition_to(leader, lease.and_then(|lease| lease.previous_holder.as_deref()).or(before), memory))
+            }
         },
     );
     let min_ready_seconds = observation.deployment.as_ref().map_or(0, |deployment| deployment.min_ready_seconds);
@@ -49,7 +53,7 @@ pub(super) fn status(observation: &Observation, memory: &Memory, group: &LeaderG
         replicas: count(alive()),
         ready_replicas: count(alive().filter(|candidate| candidate.pod.ready())),
         candidates: count(observation.candidates.iter().filter(may_lead)),
-        transitions: lease.map_or(0, |lease| lease.transitions.into()).max(former.transitions),
+        transitions: lease.map_or(0, |lease| lease.transitions.into()).max(record.map_or(0, |record| record.transitions)).max(former.transitions),
         term: leader.as_ref().map(|leader| leader.term).into_iter().chain(lease.and_then(|lease| lease.term)).max().unwrap_or(0).max(former.term),
         leader,
         last_transition,
@@ -66,25 +70,27 @@ fn labelled<'a>(observation: &'a Observation, group: &LeaderGroup) -> Option<&'a
     leader::incumbent(observation).filter(|candidate| candidate.pod.labels.get(&label.key) == Some(&label.value))
 }
 
-fn leader_of(candidate: &Candidate, lease: Option<&Lease>, former: Option<&Leader>, now: Timestamp) -> Option<Leader> {
+fn leader_of(candidate: &Candidate, lease: Option<&Lease>, record: Option<&LockRecord>, former: Option<&Leader>, now: Timestamp) -> Option<Leader> {
     let pod = &candidate.pod;
     let term = pod.term?;
     let recorded = lease.filter(|lease| lease.holder == pod.name && lease.term == Some(term));
     let former = former.filter(|former| former.term == term && *former.pod_uid == *pod.uid);
+    let acquired = record.and_then(|record| record.acquire_time).or_else(|| recorded.and_then(|lease| lease.acquire_time));
+    let reason = recorded.and_then(|lease| lease.reason.as_deref()).unwrap_or(if record.is_some() { "HolderChanged" } else { "Adopted" });
     Some(Leader {
         pod_name: pod.name.to_string(),
         pod_uid: pod.uid.to_string(),
         node_name: pod.node.as_deref().map(str::to_owned),
         term,
-        acquire_time: former.map_or_else(|| whole_seconds(recorded.and_then(|lease| lease.acquire_time).unwrap_or(now)), |former| former.acquire_time.clone()),
-        reason: former.map_or_else(|| recorded.and_then(|lease| lease.reason.as_deref()).unwrap_or("Adopted").to_owned(), |former| former.reason.clone()),
+        acquire_time: former.map_or_else(|| whole_seconds(acquired.unwrap_or(now)), |former| former.acquire_time.clone()),
+        reason: former.map_or_else(|| reason.to_owned(), |former| former.reason.clone()),
     })
 }
 
-fn transition_to(leader: &Leader, lease: Option<&Lease>, memory: &Memory) -> Transition {
+fn transition_to(leader: &Leader, from: Option<&str>, memory: &Memory) -> Transition {
     let gap = memory.gap.filter(|(term, _)| *term == leader.term).map(|(_, gap)| gap);
     Transition {
-        from: lease.and_then(|lease| lease.previous_holder.as_deref()).map(str::to_owned),
+        from: from.map(str::to_owned),
         to: leader.pod_name.clone(),
         reason: leader.reason.clone(),
         time: leader.acquire_time.clone(),

@@ -1,5 +1,6 @@
 //! What stands in the way of a group: each obstacle has one cause, one reason and one message that says what to do.
 
+use super::holder::{self, Holder};
 use super::memory::Memory;
 use super::objects;
 use super::observation::{Controller, Observation};
@@ -78,8 +79,34 @@ pub(super) fn obstacle(observation: &Observation, memory: &Memory) -> Option<Obs
             unready: false,
             blocks: false,
         }),
-        _ => None,
+        _ => of_holder(observation, group),
     }
+}
+
+/// Why the label follows nobody, where pods elect themselves.
+fn of_holder(observation: &Observation, group: &LeaderGroup) -> Option<Obstacle> {
+    if !holder::is_followed(group) || group.spec.suspend {
+        return None;
+    }
+    let lock = format!("{:?} lock {}", group.spec.lease.resource_lock, objects::lease_name(group));
+    let (reason, message, stalled) = match holder::holder(observation, group) {
+        Holder::Pod(..) => return None,
+        Holder::Unread => ("LockUnread", format!("the {lock} has not been read yet"), false),
+        Holder::NoLock => ("LockNotFound", format!("the {lock} does not exist: no pod's elector has made it yet"), false),
+        Holder::Unreadable(why) => ("LockUnreadable", format!("the {lock} cannot be followed: {why}"), true),
+        Holder::Nobody => ("NoHolder", format!("nobody holds the {lock}"), false),
+        Holder::Expired(record) => ("HolderExpired", format!("{:?} holds the {lock} and has not renewed it in time", record.holder), false),
+        Holder::Stranger(record) => (
+            "HolderUnknown",
+            format!(
+                "{:?} holds the {lock} and is no pod of Deployment {}: an identity must be the pod's name, or begin with it and '_'",
+                record.holder,
+                objects::deployment_name(group)
+            ),
+            false,
+        ),
+    };
+    Some(Obstacle { reason, message: message.chars().take(2048).collect(), stalled, unready: true, blocks: false })
 }
 
 /// A Deployment of the group's name is the group's if the group controls it, or if a former group of the name left it behind.

@@ -6,11 +6,13 @@ use serde_json::Value;
 
 use super::observation::DeletionCost;
 
-/// One write, or the one read that a write depends on.
+/// One write, or what a write depends on.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Write {
     /// Lists the group's pods from the API server, so that every pod that an earlier process may have known is known.
     ListPods,
+    /// Proves that this process still leads the operator's replicas, from now on.
+    Prove,
     /// Server-side apply of the owned Deployment. `uid`: of the one observed; `None` creates it and takes over nothing.
     ApplyDeployment {
         name: String,

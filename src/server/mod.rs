@@ -13,6 +13,8 @@ use axum::routing::get;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
+use crate::elector::Leadership;
+use crate::metrics::ElectionMetrics;
 use crate::operator::Vitals;
 
 pub use election::{ElectionView, election};
@@ -24,9 +26,14 @@ pub fn health(vitals: Vitals) -> Router {
     Router::new().route("/healthz", alive.clone()).route("/livez", alive).route("/readyz", get(move || async move { answer(vitals.ready()) }))
 }
 
-/// `/metrics` in the `OpenMetrics` text format.
-pub fn metrics(registry: Registry) -> Router {
-    metrics_after(registry, || {})
+/// `/metrics` in the `OpenMetrics` text format, with those of the replicas' election if there is one: its name and state.
+pub fn metrics(mut registry: Registry, election: Option<(String, Leadership)>) -> Router {
+    let election = election.map(|(name, leadership)| (ElectionMetrics::register(&mut registry, &name), leadership));
+    metrics_after(registry, move || {
+        if let Some((metrics, leadership)) = &election {
+            metrics.set(leadership.is_leader(), leadership.slow_paths());
+        }
+    })
 }
 
 /// The same; `refresh` is called before each answer.

@@ -85,7 +85,10 @@ impl LeaderElection {
         }
         let namespace = self.leader_elect_resource_namespace.clone().or_else(pod_namespace).unwrap_or_default();
         if namespace.is_empty() {
-            return Err("the namespace of the lock is not known outside of a cluster: set --leader-elect-resource-namespace or POD_NAMESPACE".to_owned());
+            return Err(
+                "the namespace of the lock is not known outside of a cluster: set --leader-elect-resource-namespace or POD_NAMESPACE, or --leader-elect=false"
+                    .to_owned(),
+            );
         }
         let config = Config {
             lease_duration: lease_duration.to_std(),

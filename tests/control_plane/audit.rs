@@ -1,5 +1,5 @@
 //! What was written, by whom, and how it ended, as the API server's audit log tells: an exact count, also of writes that
-//! were refused.
+//! were refused. Reads are told of Leases alone.
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -9,7 +9,7 @@ use anyhow::Context;
 use super::ControlPlane;
 use super::components::AUDIT_LOG;
 
-/// One write request, after it was answered. What does not apply is empty.
+/// One request, after it was answered. What does not apply is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AuditEvent {
     /// When it arrived.
@@ -20,7 +20,7 @@ pub(crate) struct AuditEvent {
     pub(crate) user: String,
     /// With which program.
     pub(crate) user_agent: String,
-    /// `create`, `update`, `patch`, `delete` or `deletecollection`.
+    /// `create`, `update`, `patch`, `delete` or `deletecollection`; of reads `get`, `list` or `watch`.
     pub(crate) verb: String,
     /// The API group; empty for the core group.
     pub(crate) group: String,
@@ -39,6 +39,13 @@ pub(crate) struct AuditEvent {
 impl ControlPlane {
     /// All writes so far, in the order in which they were answered.
     pub(crate) fn audit(&self) -> anyhow::Result<Vec<AuditEvent>> {
+        let mut requests = self.requests()?;
+        requests.retain(|request| !matches!(&*request.verb, "get" | "list" | "watch"));
+        Ok(requests)
+    }
+
+    /// The same, with the reads of Leases. A watch counts when it has ended.
+    pub(crate) fn requests(&self) -> anyhow::Result<Vec<AuditEvent>> {
         let path = self.folder().join(AUDIT_LOG);
         let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         // A line that is still being written has no end.

@@ -5,12 +5,14 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 
-use super::Options;
 use super::credentials;
 use super::nodes::KUBELET_LABEL;
 use super::ports::Ports;
 use super::programs::Programs;
+use super::real_nodes::network::{self, Network};
+use super::{Kubelets, Options};
 
 /// A part of the control plane that can be stopped and started by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,10 +50,13 @@ pub(super) struct Layout {
     pub(super) ports: Ports,
     pub(super) programs: Programs,
     pub(super) options: Options,
+    /// Where nodes are real, the control plane has a network of its own.
+    pub(super) network: Option<Arc<Network>>,
 }
 
 pub(super) const AUDIT_LOG: &str = "audit.log";
 const AUDIT_POLICY: &str = "audit_policy.yaml";
+const LOOPBACK: &str = "127.0.0.1";
 const KUBELETS: &str = "kubelets.yaml";
 
 /// Controllers of volumes and pod networks, of which there are none here.
@@ -72,7 +77,11 @@ impl Layout {
         std::fs::create_dir(self.folder.join("logs"))?;
         std::fs::write(self.folder.join(AUDIT_POLICY), include_str!("audit_policy.yaml"))?;
         std::fs::write(self.folder.join(KUBELETS), include_str!("kubelets.yaml"))?;
-        credentials::write(&self.folder, self.ports.api_server)
+        let real = match self.options.kubelets {
+            Kubelets::Played => 0,
+            Kubelets::Real { .. } => self.options.nodes,
+        };
+        credentials::write(&self.folder, self.ports.api_server, real)
     }
 
     pub(super) fn log(&self, name: &str) -> PathBuf {
@@ -80,7 +89,11 @@ impl Layout {
     }
 
     pub(super) fn command(&self, component: Component) -> anyhow::Result<Command> {
-        let mut command = Command::new(self.programs.path(component.name())?);
+        let program = self.programs.path(component.name())?;
+        let mut command = match &self.network {
+            Some(network) => network.command(&program)?,
+            None => Command::new(&program),
+        };
         // Neither settings of the caller's home nor files written into it.
         command.env("HOME", &self.folder).current_dir(&self.folder);
         command.args(match component {
@@ -103,9 +116,9 @@ impl Layout {
         format!("--kubeconfig={}", credentials::kubeconfig(&self.folder, user).display())
     }
 
-    fn serving(&self, port: u16) -> [String; 4] {
+    fn serving(&self, address: &str, port: u16) -> [String; 4] {
         [
-            "--bind-address=127.0.0.1".to_owned(),
+            format!("--bind-address={address}"),
             format!("--secure-port={port}"),
             format!("--tls-cert-file={}", self.file(credentials::SERVING_CERTIFICATE)),
             format!("--tls-private-key-file={}", self.file(credentials::SERVING_KEY)),
@@ -132,11 +145,7 @@ impl Layout {
     fn api_server(&self) -> Vec<String> {
         let mut flags = vec![
             format!("--etcd-servers=http://127.0.0.1:{}", self.ports.etcd),
-            "--advertise-address=127.0.0.1".to_owned(),
-            // An address of the loopback range can't be an endpoint.
-            "--endpoint-reconciler-type=none".to_owned(),
             "--service-cluster-ip-range=10.0.0.0/16".to_owned(),
-            "--authorization-mode=RBAC".to_owned(),
             format!("--token-auth-file={}", self.file(credentials::TOKENS)),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
             format!("--service-account-key-file={}", self.file(credentials::SERVICE_ACCOUNT_PUBLIC_KEY)),
@@ -146,7 +155,27 @@ impl Layout {
             // In MB: never rotated, so that the log is one file.
             "--audit-log-maxsize=100000".to_owned(),
         ];
-        flags.extend(self.serving(self.ports.api_server));
+        if self.network.is_some() {
+            flags.extend(self.serving("0.0.0.0", self.ports.api_server));
+            flags.extend([
+                format!("--advertise-address={}", network::CONTROL_PLANE),
+                "--authorization-mode=Node,RBAC".to_owned(),
+                "--enable-admission-plugins=NodeRestriction".to_owned(),
+                // There is no DNS.
+                "--kubelet-preferred-address-types=InternalIP".to_owned(),
+                format!("--kubelet-certificate-authority={}", self.file(credentials::AUTHORITY)),
+                format!("--kubelet-client-certificate={}", self.file(credentials::KUBELET_CLIENT_CERTIFICATE)),
+                format!("--kubelet-client-key={}", self.file(credentials::KUBELET_CLIENT_KEY)),
+            ]);
+        } else {
+            flags.extend(self.serving(LOOPBACK, self.ports.api_server));
+            flags.extend([
+                "--advertise-address=127.0.0.1".to_owned(),
+                // An address of the loopback range can't be an endpoint.
+                "--endpoint-reconciler-type=none".to_owned(),
+                "--authorization-mode=RBAC".to_owned(),
+            ]);
+        }
         flags
     }
 
@@ -161,7 +190,7 @@ impl Layout {
             "--kube-api-qps=200".to_owned(),
             "--kube-api-burst=400".to_owned(),
         ];
-        flags.extend(self.serving(self.ports.controller_manager));
+        flags.extend(self.serving(LOOPBACK, self.ports.controller_manager));
         flags
     }
 
@@ -172,7 +201,7 @@ impl Layout {
             "--kube-api-qps=200".to_owned(),
             "--kube-api-burst=400".to_owned(),
         ];
-        flags.extend(self.serving(self.ports.scheduler));
+        flags.extend(self.serving(LOOPBACK, self.ports.scheduler));
         flags
     }
 

@@ -10,9 +10,24 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use anyhow::{Context, ensure};
 
+/// The process group that a keeper ends.
+#[derive(Clone, Copy)]
+pub(crate) struct Group(i32);
+
+impl Group {
+    /// Makes what is started by this command line end with the group, at the latest.
+    pub(crate) fn put(self, command: &mut Command) {
+        command.process_group(self.0);
+    }
+
+    pub(super) fn id(self) -> i32 {
+        self.0
+    }
+}
+
 pub(crate) struct Keeper {
     folder: PathBuf,
-    group: i32,
+    group: Group,
     script: Child,
     /// Lends its process id to the group that all further processes join; does nothing itself.
     leader: Child,
@@ -35,7 +50,7 @@ impl Keeper {
         BufReader::new(script.stdout.take().context("the keeper has no standard output")?).read_line(&mut folder)?;
         let folder = PathBuf::from(folder.trim_end());
         ensure!(folder.is_dir(), "the keeper could not make a folder in {}", std::env::temp_dir().display());
-        Ok(Self { folder, group, script, leader, pipe })
+        Ok(Self { folder, group: Group(group), script, leader, pipe })
     }
 
     /// The control plane's folder, which the keeper made and removes.
@@ -44,7 +59,7 @@ impl Keeper {
     }
 
     /// The process group that the keeper ends.
-    pub(super) fn group(&self) -> i32 {
+    pub(crate) fn group(&self) -> Group {
         self.group
     }
 }

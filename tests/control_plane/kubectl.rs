@@ -46,7 +46,7 @@ impl ControlPlane {
         let mut command = Command::new(&self.kubectl);
         command.args(arguments).env("KUBECONFIG", &self.kubeconfig).env("HOME", self.folder());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.kill_on_drop(true).process_group(self.keeper.group());
+        command.kill_on_drop(true).process_group(self.keeper.group().id());
         let mut child = command.spawn().context("cannot start kubectl")?;
         let mut pipe = child.stdin.take().context("kubectl has no standard input")?;
         let write = async move {

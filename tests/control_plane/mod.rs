@@ -2,7 +2,8 @@
 //!
 //! etcd, kube-apiserver, kube-controller-manager and kube-scheduler are the real ones; kwok plays the kubelets, so that
 //! pods are scheduled, run, become Ready and end, but hold no containers. It needs no root rights and no container engine,
-//! and leaves nothing behind, however its owner ends (`keeper`).
+//! and leaves nothing behind, however its owner ends (`keeper`). Where pods have to be processes, the nodes are real, and
+//! the control plane has a network of its own (`real_nodes`).
 //!
 //! Clients belong to the runtime they were made in, so a control plane that is shared over runtimes hands out new ones.
 
@@ -16,6 +17,7 @@ mod ports;
 mod process;
 mod programs;
 mod proxy;
+mod real_nodes;
 mod start;
 pub(crate) mod wait;
 
@@ -37,6 +39,7 @@ pub(crate) use self::{
     nodes::KUBELET_LABEL,
     process::Process,
     proxy::{Mode, Proxy},
+    real_nodes::{RealNode, busybox},
 };
 
 #[allow(unused_imports, reason = "the programs beside the tests use them")]
@@ -53,6 +56,8 @@ use self::components::Layout;
 pub(crate) struct Options {
     /// The number of nodes, spread over three zones.
     pub(crate) nodes: usize,
+    /// What the nodes are.
+    pub(crate) kubelets: Kubelets,
     /// What each node takes.
     pub(crate) max_pods_per_node: u32,
     /// Whether etcd waits for the disk, as it does in earnest.
@@ -63,9 +68,28 @@ pub(crate) struct Options {
     pub(crate) programs: Option<PathBuf>,
 }
 
+/// Who acts for the nodes.
+#[derive(Clone, Debug)]
+pub(crate) enum Kubelets {
+    /// kwok: pods run and become Ready by their annotations, and hold no containers.
+    Played,
+    /// Real ones, in namespaces of this machine: pods are processes, and Services route. For Linux, as root.
+    Real {
+        /// Further settings of every kubelet, such as `{"nodeLeaseDurationSeconds": 8}`; null for none.
+        settings: serde_json::Value,
+    },
+}
+
+impl Kubelets {
+    /// Real ones with default settings.
+    pub(crate) fn real() -> Self {
+        Self::Real { settings: serde_json::Value::Null }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
-        Self { nodes: 4, max_pods_per_node: 1000, fsync: false, flags: Vec::new(), programs: None }
+        Self { nodes: 4, kubelets: Kubelets::Played, max_pods_per_node: 1000, fsync: false, flags: Vec::new(), programs: None }
     }
 }
 
@@ -74,6 +98,7 @@ pub(crate) struct ControlPlane {
     // Dropped first: it ends all processes, those of the components below included.
     keeper: Keeper,
     components: Mutex<BTreeMap<Component, Process>>,
+    real_nodes: Vec<RealNode>,
     layout: Layout,
     config: kube::Config,
     kubeconfig: PathBuf,
@@ -83,7 +108,7 @@ pub(crate) struct ControlPlane {
 impl ControlPlane {
     /// Starts one, and returns when it is at work: nodes Ready, controllers warm.
     pub(crate) async fn start(options: Options) -> anyhow::Result<Self> {
-        start::start(options).await
+        Box::pin(start::start(options)).await
     }
 
     /// The one that all tests of a process share; started on first use, gone with the process.
@@ -127,9 +152,11 @@ impl ControlPlane {
         format!("http://127.0.0.1:{}", self.layout.ports.etcd)
     }
 
-    /// The process ids of the components that run.
+    /// The process ids of all that runs.
     pub(crate) fn process_ids(&self) -> Vec<u32> {
-        self.components().values().map(Process::pid).collect()
+        let network = self.layout.network.iter().flat_map(|network| network.process_ids());
+        let on_nodes = self.real_nodes.iter().flat_map(RealNode::process_ids);
+        self.components().values().map(Process::pid).chain(network).chain(on_nodes).collect()
     }
 
     /// Writes a kubeconfig with a token of this service account, good for a day.
@@ -140,7 +167,7 @@ impl ControlPlane {
         let issued = issued.with_context(|| format!("no token for the service account {namespace}/{service_account}"))?;
         let token = issued.status.and_then(|status| status.token).context("the answer to the token request has no token")?;
         let user = format!("{namespace}:{service_account}");
-        credentials::write_kubeconfig(self.folder(), self.layout.ports.api_server, &user, namespace, &token)
+        credentials::write_kubeconfig(self.folder(), &credentials::server(self.layout.ports.api_server), &user, namespace, &token)
     }
 
     /// A proxy before the API server for one client, which a test can cut off.
@@ -150,10 +177,15 @@ impl ControlPlane {
 
     /// Writes a kubeconfig of the administrator that goes through this proxy.
     pub(crate) fn kubeconfig_through(&self, proxy: &Proxy) -> anyhow::Result<PathBuf> {
-        let text = std::fs::read_to_string(&self.kubeconfig)?;
+        self.through(&self.kubeconfig, proxy)
+    }
+
+    /// Writes the same kubeconfig again, for the way through this proxy.
+    pub(crate) fn through(&self, kubeconfig: &Path, proxy: &Proxy) -> anyhow::Result<PathBuf> {
+        let text = std::fs::read_to_string(kubeconfig)?;
         let server = |port: u16| format!("server: https://127.0.0.1:{port}");
         let direct = server(self.layout.ports.api_server);
-        ensure!(text.contains(&direct), "the administrator's kubeconfig does not name the API server");
+        ensure!(text.contains(&direct), "{} does not name the API server", kubeconfig.display());
         let path = self.folder().join(format!("through-{}.kubeconfig", proxy.port()));
         std::fs::write(&path, text.replace(&direct, &server(proxy.port())))?;
         Ok(path)
@@ -178,7 +210,7 @@ impl ControlPlane {
         // Opening it as a new file is what makes the name ours when two tests choose the same one at once.
         let mut log = log.filter(|log| std::fs::File::create_new(log).is_ok() || !log.exists());
         let log = log.next().context("no name is left for a log file")?;
-        Process::start(&self.keeper, name, &log, command)
+        Process::start(self.keeper.group(), name, &log, command)
     }
 
     /// Ends a component at once, as a power cut would.
@@ -226,7 +258,7 @@ impl ControlPlane {
         let mut components = self.components();
         ensure!(!components.contains_key(&component), "{} runs already", component.name());
         let log = self.layout.log(component.name());
-        let process = Process::start(&self.keeper, component.name(), &log, &mut self.layout.command(component)?)?;
+        let process = Process::start(self.keeper.group(), component.name(), &log, &mut self.layout.command(component)?)?;
         components.insert(component, process);
         Ok(())
     }

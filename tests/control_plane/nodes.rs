@@ -1,4 +1,4 @@
-//! The nodes: plain objects, spread over three zones, whose kubelets kwok plays.
+//! The nodes that are played: plain objects, spread over three zones, whose kubelets kwok plays.
 
 use anyhow::{Context, ensure};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -14,18 +14,26 @@ pub(crate) const KUBELET_LABEL: &str = "test.leadergroup.io/kubelet";
 
 const ZONES: [&str; 3] = ["zone-a", "zone-b", "zone-c"];
 
+pub(super) fn name(number: usize) -> String {
+    format!("node-{number}")
+}
+
+pub(super) fn zone(number: usize) -> &'static str {
+    ZONES[(number - 1) % ZONES.len()]
+}
+
 pub(super) async fn create(client: kube::Client, count: usize, pods: u32) -> anyhow::Result<()> {
     let nodes = Api::<Node>::all(client);
     let create = (1..=count).map(async |number| {
         let node = node(number, pods)?;
-        nodes.create(&PostParams::default(), &node).await.with_context(|| format!("cannot create node-{number}"))
+        nodes.create(&PostParams::default(), &node).await.with_context(|| format!("cannot create {}", name(number)))
     });
     futures::future::try_join_all(create).await?;
     Ok(())
 }
 
 fn node(number: usize, pods: u32) -> anyhow::Result<Node> {
-    let name = format!("node-{number}");
+    let name = name(number);
     let resources = json!({"cpu": "1000", "memory": "1Ti", "pods": pods.to_string()});
     Ok(serde_json::from_value(json!({
         "metadata": {"name": name, "labels": {
@@ -33,7 +41,7 @@ fn node(number: usize, pods: u32) -> anyhow::Result<Node> {
             "kubernetes.io/os": "linux",
             "kubernetes.io/arch": "amd64",
             "topology.kubernetes.io/region": "region-1",
-            "topology.kubernetes.io/zone": ZONES[(number - 1) % ZONES.len()],
+            "topology.kubernetes.io/zone": zone(number),
             KUBELET_LABEL: "runs",
         }},
         "status": {

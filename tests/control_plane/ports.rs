@@ -29,6 +29,11 @@ impl Ports {
         Ok(Self { etcd, etcd_peer, api_server, controller_manager, scheduler })
     }
 
+    /// Those that somebody outside of the control plane talks to.
+    pub(super) fn of_clients(&self) -> [u16; 4] {
+        [self.etcd, self.api_server, self.controller_manager, self.scheduler]
+    }
+
     pub(super) fn all(&self) -> Vec<u16> {
         let Self { etcd, etcd_peer, api_server, controller_manager, scheduler } = *self;
         vec![etcd, etcd_peer, api_server, controller_manager, scheduler]

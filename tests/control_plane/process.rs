@@ -4,7 +4,6 @@
 //! tokio child belongs to the runtime that started it.
 
 use std::fs::File;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
-use super::keeper::Keeper;
+use super::keeper::Group;
 use super::wait;
 
 /// A process that ends at the latest when this is dropped or the control plane goes.
@@ -24,13 +23,13 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn start(keeper: &Keeper, name: &str, log: &Path, command: &mut Command) -> anyhow::Result<Self> {
+    pub(crate) fn start(group: Group, name: &str, log: &Path, command: &mut Command) -> anyhow::Result<Self> {
         let output = File::options().create(true).append(true).open(log).with_context(|| format!("cannot open {}", log.display()))?;
+        group.put(command);
         let child = command
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
-            .process_group(keeper.group())
             .spawn()
             .with_context(|| format!("cannot start {name} ({})", Path::new(command.get_program()).display()))?;
         Ok(Self { name: name.to_owned(), pid: child.id(), log: log.to_owned(), child: Mutex::new(child) })
@@ -79,6 +78,11 @@ impl Process {
     /// Asks it to end (SIGTERM).
     pub(crate) fn terminate(&self) -> anyhow::Result<()> {
         self.signal("TERM")
+    }
+
+    /// Asks it to end as Ctrl-C does (SIGINT).
+    pub(crate) fn interrupt(&self) -> anyhow::Result<()> {
+        self.signal("INT")
     }
 
     /// Stops it where it stands (SIGSTOP).

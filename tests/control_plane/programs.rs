@@ -11,7 +11,7 @@ use super::ControlPlane;
 
 #[derive(Clone)]
 pub(super) struct Programs {
-    built: PathBuf,
+    built: Vec<PathBuf>,
     /// The folder that `KUBEBUILDER_ASSETS` names; what it holds is preferred.
     assets: Option<PathBuf>,
 }
@@ -19,17 +19,26 @@ pub(super) struct Programs {
 impl Programs {
     /// Runs the build script, which takes minutes the first time and no time later.
     pub(super) fn build() -> anyhow::Result<Self> {
-        let built = build("control-plane")?;
+        Self::built(&["control-plane"])
+    }
+
+    /// The same, and what real nodes are made of.
+    pub(super) fn build_with_nodes() -> anyhow::Result<Self> {
+        Self::built(&["control-plane", "nodes"])
+    }
+
+    fn built(parts: &[&str]) -> anyhow::Result<Self> {
+        let built = parts.iter().map(|part| build(part)).collect::<anyhow::Result<_>>()?;
         Ok(Self { built, assets: std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from) })
     }
 
     /// Takes the programs of this folder and no others.
     pub(super) fn in_folder(folder: &Path) -> Self {
-        Self { built: folder.to_owned(), assets: None }
+        Self { built: vec![folder.to_owned()], assets: None }
     }
 
     pub(super) fn path(&self, name: &str) -> anyhow::Result<PathBuf> {
-        let places: Vec<PathBuf> = self.assets.iter().chain([&self.built]).map(|folder| folder.join(name)).collect();
+        let places: Vec<PathBuf> = self.assets.iter().chain(&self.built).map(|folder| folder.join(name)).collect();
         match places.iter().find(|place| place.is_file()) {
             Some(place) => Ok(place.clone()),
             None => bail!(
@@ -55,6 +64,11 @@ pub(crate) fn kubectl_program() -> anyhow::Result<PathBuf> {
 }
 
 impl ControlPlane {
+    /// The full path of one of its programs.
+    pub(crate) fn program(&self, name: &str) -> anyhow::Result<PathBuf> {
+        self.layout.programs.path(name)
+    }
+
     /// What the programs beside Kubernetes' own say of themselves.
     pub(crate) async fn program_versions(&self) -> Vec<String> {
         let versions = ["etcd", "kwok"].map(async |name| {

@@ -2,7 +2,7 @@
 //!
 //! Each part starts when what it would otherwise wait for, with pauses of its own, is there.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -13,7 +13,9 @@ use super::components::{Component, Layout};
 use super::keeper::Keeper;
 use super::ports::Ports;
 use super::programs::Programs;
-use super::{ControlPlane, Options, credentials, nodes, wait};
+use super::real_nodes::network::Network;
+use super::real_nodes::{self, RealNode, Site};
+use super::{ControlPlane, Kubelets, Options, credentials, nodes, wait};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 const ATTEMPTS: usize = 3;
@@ -23,9 +25,11 @@ const DETECTOR: &str = "kube-public";
 
 pub(super) async fn start(options: Options) -> anyhow::Result<ControlPlane> {
     let folder = options.programs.clone();
+    let real = matches!(options.kubelets, Kubelets::Real { .. });
     // The first build takes minutes; the runtime of whoever starts the control plane goes on meanwhile.
     let programs = tokio::task::spawn_blocking(move || match folder {
         Some(folder) => Ok(Programs::in_folder(&folder)),
+        None if real => Programs::build_with_nodes(),
         None => Programs::build(),
     });
     let programs = programs.await??;
@@ -40,17 +44,29 @@ pub(super) async fn start(options: Options) -> anyhow::Result<ControlPlane> {
 
 async fn start_once(options: &Options, programs: &Programs) -> anyhow::Result<ControlPlane> {
     let control_plane = prepare(options.clone(), programs.clone()).await?;
-    control_plane.launch(Component::Etcd)?;
-    control_plane.ready(Component::Etcd).await?;
-    control_plane.launch(Component::ApiServer)?;
-    control_plane.ready(Component::ApiServer).await?;
-    for component in [Component::ControllerManager, Component::Scheduler, Component::Kwok] {
+    let api_server = async {
+        control_plane.launch(Component::Etcd)?;
+        control_plane.ready(Component::Etcd).await?;
+        control_plane.launch(Component::ApiServer)?;
+        control_plane.ready(Component::ApiServer).await
+    };
+    futures::future::try_join(api_server, real_nodes::boot(&control_plane.real_nodes)).await?;
+    for component in [Component::ControllerManager, Component::Scheduler] {
         control_plane.launch(component)?;
     }
-    nodes::create(control_plane.client(), options.nodes, options.max_pods_per_node).await?;
-    control_plane.ready(Component::Kwok).await?;
+    match options.kubelets {
+        Kubelets::Played => {
+            control_plane.launch(Component::Kwok)?;
+            nodes::create(control_plane.client(), options.nodes, options.max_pods_per_node).await?;
+            control_plane.ready(Component::Kwok).await?;
+        }
+        Kubelets::Real { .. } => real_nodes::join(&control_plane.real_nodes)?,
+    }
     control_plane.ready(Component::Scheduler).await?;
     control_plane.ready(Component::ControllerManager).await?;
+    if matches!(options.kubelets, Kubelets::Real { .. }) {
+        control_plane.until_nodes_ready(options.nodes).await?;
+    }
     Ok(control_plane)
 }
 
@@ -60,13 +76,21 @@ async fn prepare(options: Options, programs: Programs) -> anyhow::Result<Control
     }
     let kubectl = programs.path("kubectl")?;
     let keeper = Keeper::start()?;
-    let layout = Layout { folder: keeper.folder().to_owned(), ports: Ports::choose()?, programs, options };
+    let mut layout = Layout { folder: keeper.folder().to_owned(), ports: Ports::choose()?, programs, options, network: None };
     layout.write().with_context(|| format!("cannot fill {}", layout.folder.display()))?;
+    let mut real_nodes = Vec::new();
+    if let Kubelets::Real { settings } = &layout.options.kubelets {
+        let (folder, count) = (layout.folder.clone(), layout.options.nodes);
+        let network = Network::start(keeper.group(), &folder, &layout.ports.of_clients(), count).await?;
+        let network = layout.network.insert(Arc::new(network)).clone();
+        let (programs, max_pods, kubelet) = (layout.programs.clone(), layout.options.max_pods_per_node, settings.clone());
+        real_nodes = real_nodes::prepare(Site { group: keeper.group(), folder, programs, network, count, max_pods, kubelet })?;
+    }
     let components = Mutex::default();
     let kubeconfig = credentials::kubeconfig(&layout.folder, credentials::ADMINISTRATOR);
     let config = kube::config::Kubeconfig::read_from(&kubeconfig)?;
     let config = kube::Config::from_custom_kubeconfig(config, &kube::config::KubeConfigOptions::default()).await?;
-    Ok(ControlPlane { keeper, components, layout, config, kubeconfig, kubectl })
+    Ok(ControlPlane { keeper, components, real_nodes, layout, config, kubeconfig, kubectl })
 }
 
 impl ControlPlane {
@@ -88,17 +112,22 @@ impl ControlPlane {
         let ports = self.layout.ports;
         match component {
             Component::Etcd => {
-                let listens = || tokio::net::TcpStream::connect(("127.0.0.1", ports.etcd));
-                self.until(component, listens).await?;
+                // A forwarder listens before etcd does.
+                if self.layout.network.is_some() {
+                    self.until_healthy(component, &self.etcd_url(), "/health").await?;
+                } else {
+                    let listens = || tokio::net::TcpStream::connect(("127.0.0.1", ports.etcd));
+                    self.until(component, listens).await?;
+                }
                 // The API server comes back to it with pauses of its own.
                 if self.components().contains_key(&Component::ApiServer) {
-                    self.until_healthy(Component::ApiServer, ports.api_server, "/readyz").await?;
+                    self.until_healthy(Component::ApiServer, &credentials::server(ports.api_server), "/readyz").await?;
                 }
             }
-            Component::ApiServer => self.until_healthy(component, ports.api_server, "/readyz").await?,
-            Component::Scheduler => self.until_healthy(component, ports.scheduler, "/readyz").await?,
+            Component::ApiServer => self.until_healthy(component, &credentials::server(ports.api_server), "/readyz").await?,
+            Component::Scheduler => self.until_healthy(component, &credentials::server(ports.scheduler), "/readyz").await?,
             Component::ControllerManager => {
-                self.until_healthy(component, ports.controller_manager, "/healthz").await?;
+                self.until_healthy(component, &credentials::server(ports.controller_manager), "/healthz").await?;
                 for namespace in ["default", DETECTOR] {
                     let accounts = Api::<ServiceAccount>::namespaced(self.client(), namespace);
                     self.until(component, || accounts.get("default")).await?;
@@ -114,9 +143,9 @@ impl ControlPlane {
         Ok(())
     }
 
-    async fn until_healthy(&self, component: Component, port: u16, path: &str) -> anyhow::Result<()> {
+    async fn until_healthy(&self, component: Component, server: &str, path: &str) -> anyhow::Result<()> {
         let mut config = self.config();
-        config.cluster_url = format!("https://127.0.0.1:{port}").parse()?;
+        config.cluster_url = server.parse()?;
         // The waiting is done here, and the last answer is wanted as it was.
         config.default_retry = false;
         let client = kube::Client::try_from(config)?;
@@ -142,8 +171,23 @@ impl ControlPlane {
         }
     }
 
+    /// Waits until the real nodes take pods.
+    async fn until_nodes_ready(&self, count: usize) -> anyhow::Result<()> {
+        let client = self.client();
+        let failure = || self.ended().or_else(|| self.real_nodes.iter().find_map(RealNode::failure).map(anyhow::Error::msg));
+        let what = format!("{count} nodes are Ready");
+        let ready = wait::until(&what, PATIENCE, || {
+            let asking = real_nodes::ready(client.clone(), count);
+            async { asking.await.map(Ok).or_else(|last| failure().map(Err).ok_or(last)) }
+        });
+        ready.await?
+    }
+
     /// The failure of a component that has ended by itself, if one has.
     fn ended(&self) -> Option<anyhow::Error> {
+        if let Some(failure) = self.layout.network.as_ref().and_then(|network| network.failure()) {
+            return Some(anyhow!("a forwarder ended: {failure}"));
+        }
         let (component, status) = self.components().iter().find_map(|(component, process)| process.ended().map(|status| (*component, status)))?;
         Some(self.with_log(component, &format!("{} ended with {status}", component.name())))
     }

@@ -2,7 +2,7 @@
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::control_plane::{ControlPlane, Options};
+use crate::control_plane::{ControlPlane, Kubelets, Options};
 
 /// Run a control plane until Ctrl-C.
 #[derive(clap::Args)]
@@ -10,6 +10,10 @@ pub(crate) struct Arguments {
     /// The number of nodes, spread over three zones.
     #[arg(long, default_value_t = 4)]
     nodes: usize,
+
+    /// Real nodes, whose pods are processes: for Linux, as root. Without it kwok plays the kubelets.
+    #[arg(long)]
+    real: bool,
 }
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
@@ -24,7 +28,8 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     tokio::pin!(stop);
 
     println!("Starting a control plane ...");
-    let options = Options { nodes: arguments.nodes, ..Options::default() };
+    let kubelets = if arguments.real { Kubelets::real() } else { Kubelets::Played };
+    let options = Options { nodes: arguments.nodes, kubelets, ..Options::default() };
     let control_plane = tokio::select! {
         started = ControlPlane::start(options) => started?,
         () = &mut stop => {
@@ -36,7 +41,22 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let kubectl = control_plane.kubectl_path().display();
     println!();
     println!("Kubernetes {} runs with {} nodes in three zones.", version.git_version, arguments.nodes);
-    println!("API server, scheduler, controllers and etcd are real; kwok plays the kubelets, so pods hold no containers.");
+    if arguments.real {
+        println!("All of it is real: pods are processes on nodes in namespaces of their own, and Services route between them.");
+        println!("No registry is reached: give each node an image archive by the line beside it, and use pull policy IfNotPresent.");
+        for node in control_plane.real_nodes() {
+            let ctr = control_plane.program("ctr")?;
+            println!(
+                "  {} at {}: nsenter --all --target={} {} -n k8s.io images import FILE",
+                node.name(),
+                node.address(),
+                node.first_process()?,
+                ctr.display()
+            );
+        }
+    } else {
+        println!("API server, scheduler, controllers and etcd are real; kwok plays the kubelets, so pods hold no containers.");
+    }
     println!("Programs:  {}", control_plane.program_versions().await.join(", "));
     println!("Its files: {}", control_plane.folder().display());
     println!();

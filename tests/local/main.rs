@@ -3,8 +3,10 @@
 //! Only parses and dispatches; each command is a file beside this one.
 
 mod bench;
+mod candidate;
 mod control_plane_command;
 mod demo;
+mod electors;
 mod observer;
 mod operator_process;
 
@@ -26,15 +28,19 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Bench(bench::Arguments),
+    Candidate(candidate::Arguments),
     ControlPlane(control_plane_command::Arguments),
     Demo(demo::Arguments),
+    Electors(electors::Arguments),
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
         Command::Bench(arguments) => bench::run(arguments).await,
+        Command::Candidate(arguments) => candidate::run(arguments).await.map(|()| ExitCode::SUCCESS),
         Command::ControlPlane(arguments) => control_plane_command::run(arguments).await.map(|()| ExitCode::SUCCESS),
         Command::Demo(arguments) => demo::run(arguments).await,
+        Command::Electors(arguments) => electors::run(arguments).await,
     }
 }

@@ -48,9 +48,9 @@ pub(crate) async fn install(control_plane: &ControlPlane) -> anyhow::Result<Path
     control_plane.kubeconfig_for("leadergroup-system", "leadergroup-operator").await
 }
 
-/// Starts the operator under the shipped rights.
+/// Starts the operator under the shipped rights, as one of its replicas.
 pub(crate) fn start(control_plane: &ControlPlane, account: &Path, program: &Path, namespace: Option<&str>) -> anyhow::Result<Process> {
     let mut command = command(program, namespace);
-    command.arg("--kubeconfig").arg(account);
+    command.arg("--leader-elect-resource-namespace=leadergroup-system").arg("--kubeconfig").arg(account);
     control_plane.spawn("operator", &mut command)
 }

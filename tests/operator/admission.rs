@@ -43,6 +43,7 @@ async fn what_is_not_allowed_is_refused_with_what_is() {
     let (key, value, follower) = ("/spec/leaderLabel/key", "/spec/leaderLabel/value", "/spec/leaderLabel/followerValue");
     let (template, duration) = ("/spec/deployment/template", "/spec/lease/leaseDurationSeconds");
     let labels = "/spec/deployment/template/metadata/labels";
+    let holder = ("/spec/election", json!({ "mode": "Holder" }));
     let reference = ("/spec/deploymentRef", json!({ "name": "app" }));
     let qualified = r"should match '^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'";
     let word = r"should match '^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$'";
@@ -64,6 +65,19 @@ async fn what_is_not_allowed_is_refused_with_what_is() {
         (vec![(duration, json!(0))], "spec.lease.leaseDurationSeconds in body should be greater than or equal to 3"),
         (vec![(duration, json!(2))], "spec.lease.leaseDurationSeconds in body should be greater than or equal to 3"),
         (vec![(duration, json!(86_401))], "spec.lease.leaseDurationSeconds in body should be less than or equal to 86400"),
+        (vec![("/spec/election", json!({ "mode": "Both" }))], r#"supported values: "Operator", "Holder""#),
+        (vec![("/spec/lease/resourceLock", json!("Secrets"))], r#"supported values: "Leases", "ConfigMaps", "Endpoints""#),
+        (vec![("/spec/lease/resourceLock", json!("ConfigMaps"))], "they need `election.mode: Holder`"),
+        (vec![("/spec/lease/renewDeadlineSeconds", json!(10)), ("/spec/lease/retryPeriodSeconds", json!(2))], "they need `election.mode: Holder`"),
+        (vec![holder.clone(), ("/spec/lease/retryPeriodSeconds", json!(2))], "set both of"),
+        (
+            vec![holder.clone(), ("/spec/lease/renewDeadlineSeconds", json!(13)), ("/spec/lease/retryPeriodSeconds", json!(2))],
+            "`lease.leaseDurationSeconds` must be greater than `lease.renewDeadlineSeconds` + `lease.retryPeriodSeconds`",
+        ),
+        (
+            vec![holder.clone(), ("/spec/lease/renewDeadlineSeconds", json!(6)), ("/spec/lease/retryPeriodSeconds", json!(5))],
+            "`lease.renewDeadlineSeconds` must be greater than 1.2 times `lease.retryPeriodSeconds`",
+        ),
         (vec![("/spec/lease/renewal", json!("Sometimes"))], r#"supported values: "Periodic", "OnTransition""#),
         (vec![("/spec/lease/name", json!(""))], "spec.lease.name"),
         (vec![("/spec/lease/name", json!("My_Lease"))], dns),
@@ -118,6 +132,13 @@ async fn values_at_the_edge_of_what_is_allowed_are_accepted() {
         vec![(duration, json!(3))],
         vec![(duration, json!(86_400))],
         vec![("/spec/lease/renewal", json!("OnTransition"))],
+        vec![
+            ("/spec/election", json!({ "mode": "Holder" })),
+            (duration, json!(60)),
+            ("/spec/lease/renewDeadlineSeconds", json!(15)),
+            ("/spec/lease/retryPeriodSeconds", json!(5)),
+            ("/spec/lease/resourceLock", json!("EndpointsLeases")),
+        ],
         vec![("/spec/lease/name", json!("l".repeat(253)))],
         vec![("/spec/lease/name", json!("leases.example.com"))],
         vec![(key, json!("k".repeat(63)))],
@@ -140,8 +161,8 @@ async fn values_at_the_edge_of_what_is_allowed_are_accepted() {
 async fn defaults_are_filled_in() {
     let arena = Arena::without_operator("defaults").await;
     arena.apply(&arena::web(1)).await;
-    let spec = arena.kubectl(&["get", "lg", "web", "-o", "jsonpath={.spec.lease}{.spec.leaderLabel}"]).await;
-    assert_eq!(spec, r#"{"leaseDurationSeconds":15,"renewal":"Periodic"}{"key":"role","value":"leader"}"#);
+    let spec = arena.kubectl(&["get", "lg", "web", "-o", "jsonpath={.spec.lease}{.spec.election}{.spec.leaderLabel}"]).await;
+    assert_eq!(spec, r#"{"leaseDurationSeconds":15,"renewal":"Periodic","resourceLock":"Leases"}{"mode":"Operator"}{"key":"role","value":"leader"}"#);
     arena.finish().await;
 }
 
@@ -167,6 +188,7 @@ async fn what_may_not_be_changed_is_refused_with_the_way_out() {
         ("owned", json!({ "leaderLabel": { "key": "other" } }), key),
         ("owned", json!({ "leaderLabel": null }), key),
         ("plain", json!({ "leaderLabel": { "key": "other" } }), key),
+        ("plain", json!({ "election": { "mode": "Holder" } }), "`election.mode` may not be changed: create another LeaderGroup"),
     ];
     for (name, change, words) in cases {
         let patch = json!({ "spec": change }).to_string();

@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::OnceCell;
 
 use super::witness::Witness;
-use crate::control_plane::{Component, ControlPlane, Options, Process, wait};
+use crate::control_plane::{Component, ControlPlane, Options, Process, Proxy, wait};
 
 /// How long a test waits for a condition: far more than it takes, because other tests run beside it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -63,12 +63,16 @@ pub(crate) async fn install(plane: &ControlPlane) -> PathBuf {
     plane.kubeconfig_for("leadergroup-system", "leadergroup-operator").await.unwrap()
 }
 
-/// Starts the operator's binary under the shipped ClusterRole; no namespace means all.
+/// Starts the operator's binary under the shipped ClusterRole, without rivals; no namespace means all.
 pub(crate) fn operator(plane: &ControlPlane, kubeconfig: &std::path::Path, namespace: Option<&str>) -> Process {
+    operator_with(plane, kubeconfig, namespace, &["--leader-elect=false"])
+}
+
+fn operator_with(plane: &ControlPlane, kubeconfig: &std::path::Path, namespace: Option<&str>, flags: &[&str]) -> Process {
     let mut command = Command::new(env!("CARGO_BIN_EXE_leadergroup-operator"));
     command.args(["--health-probe-bind-address=127.0.0.1:0", "--metrics-bind-address=127.0.0.1:0", "--log-level=info,leadergroup=debug"]);
     command.arg("--kubeconfig").arg(kubeconfig);
-    command.args(namespace.map(|namespace| format!("--namespace={namespace}")));
+    command.args(namespace.map(|namespace| format!("--namespace={namespace}"))).args(flags);
     plane.spawn(&format!("operator-{}", namespace.unwrap_or("all")), &mut command).unwrap()
 }
 
@@ -116,6 +120,20 @@ impl Arena {
     /// Another operator of the same namespace, beside the one that runs already.
     pub(crate) fn another_operator(&self) -> Process {
         operator(&self.plane, &self.kubeconfig, Some(&self.namespace))
+    }
+
+    /// One of several operators of the namespace, of which one leads. It reaches the API server through `proxy`, if there is one.
+    pub(crate) fn replica(&self, proxy: Option<&Proxy>) -> Process {
+        let lock = format!("--leader-elect-resource-name={}", self.namespace);
+        let flags = [
+            &*lock,
+            "--leader-elect-resource-namespace=leadergroup-system",
+            "--leader-elect-lease-duration=5s",
+            "--leader-elect-renew-deadline=3s",
+            "--leader-elect-retry-period=1s",
+        ];
+        let kubeconfig = proxy.map_or_else(|| self.kubeconfig.clone(), |proxy| self.plane.through(&self.kubeconfig, proxy).unwrap());
+        operator_with(&self.plane, &kubeconfig, Some(&self.namespace), &flags)
     }
 
     /// SIGKILL: nothing is finished, nothing is said.
@@ -246,10 +264,15 @@ impl Arena {
 
     /// Asks one of the operator's endpoints: the status code and the body.
     pub(crate) async fn probe(&self, path: &str) -> (String, String) {
+        self.probe_of(self.operator(), path).await
+    }
+
+    /// The same of another operator.
+    pub(crate) async fn probe_of(&self, operator: &Process, path: &str) -> (String, String) {
         let flag = if path == "metrics" { "--metrics-bind-address" } else { "--health-probe-bind-address" };
         let address = self
             .until(&format!("the operator serves {path}"), async || {
-                let log = self.operator().log();
+                let log = operator.log();
                 let line = log.lines().find(|line| line.contains(flag));
                 line.and_then(|line| line.split_once("address=")).map(|(_, address)| address.trim().to_owned()).ok_or(log)
             })

@@ -52,15 +52,27 @@ fn a_flag_that_makes_no_sense_is_refused_with_what_is_allowed() {
     assert!(refused(&["--log-format", "xml"]).contains("[possible values: json, text]"));
     assert!(refused(&["--concurrent-groups", "0"]).contains("1..=1024"));
     assert!(refused(&["--log-level", "info,=,"]).contains("as in \"info\""));
-    assert!(refused(&["--kubeconfig", "/does/not/exist"]).contains("Give --kubeconfig, set KUBECONFIG"));
-    assert!(refused(&["--health-probe-bind-address=0", "--metrics-bind-address=0"]).contains("Give --kubeconfig, set KUBECONFIG"));
+    assert!(refused(&[]).contains("set --leader-elect-resource-namespace or POD_NAMESPACE, or --leader-elect=false"));
+    assert!(refused(&["--leader-elect-renew-deadline=15s"]).contains("--leader-elect-lease-duration must be greater than"));
+    let alone = "--leader-elect=false";
+    assert!(refused(&[alone, "--kubeconfig", "/does/not/exist"]).contains("Give --kubeconfig, set KUBECONFIG"));
+    assert!(refused(&[alone, "--health-probe-bind-address=0", "--metrics-bind-address=0"]).contains("Give --kubeconfig, set KUBECONFIG"));
 }
 
 #[test]
 fn help_names_every_flag_with_its_environment_variable() {
     let output = Command::new(env!("CARGO_BIN_EXE_leadergroup-operator")).arg("--help").output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
-    for expected in ["--namespace", "WATCH_NAMESPACE", "--kubeconfig", "--metrics-bind-address", "--health-probe-bind-address", "--log-format", "LOG_LEVEL"] {
+    for expected in [
+        "--namespace",
+        "WATCH_NAMESPACE",
+        "--kubeconfig",
+        "--metrics-bind-address",
+        "--health-probe-bind-address",
+        "--log-format",
+        "LOG_LEVEL",
+        "--leader-elect-resource-lock",
+    ] {
         assert!(help.contains(expected), "{expected} is not in\n{help}");
     }
 }
@@ -70,7 +82,7 @@ async fn logs_are_json_where_asked_for() {
     let (plane, kubeconfig) = arena::installed().await;
     let namespace = plane.namespace("json").await;
     let mut command = Command::new(env!("CARGO_BIN_EXE_leadergroup-operator"));
-    command.args(["--log-format=json", "--health-probe-bind-address=0", "--metrics-bind-address=0", "--namespace", &namespace]);
+    command.args(["--leader-elect=false", "--log-format=json", "--health-probe-bind-address=0", "--metrics-bind-address=0", "--namespace", &namespace]);
     let operator = plane.spawn("operator-json", command.arg("--kubeconfig").arg(kubeconfig)).unwrap();
     let ready = async || if operator.log().contains("Everything is listed") { Ok(()) } else { Err(operator.log()) };
     crate::control_plane::wait::until("the operator has started", Duration::from_secs(30), ready).await.unwrap();

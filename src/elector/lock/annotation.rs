@@ -72,7 +72,7 @@ impl Lock for AnnotationLock {
 
     fn update(&self, seen: Snapshot, record: Record) -> BoxFuture<'_, Result<Snapshot, LockError>> {
         async move {
-            let mut object = seen.state::<Value>()?.clone();
+            let mut object = self.place.object(&seen)?.clone();
             write(&mut object, &record)?;
             snapshot(self.place.replace(object).await?)
         }

@@ -48,7 +48,7 @@ impl Lock for LeaseLock {
 
     fn update(&self, seen: Snapshot, record: Record) -> BoxFuture<'_, Result<Snapshot, LockError>> {
         async move {
-            let mut lease = seen.state::<Value>()?.clone();
+            let mut lease = self.place.object(&seen)?.clone();
             write(&mut lease, &record);
             snapshot(self.place.replace(lease).await?)
         }

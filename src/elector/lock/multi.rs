@@ -37,6 +37,9 @@ fn join(primary: Snapshot, secondary: Option<Snapshot>) -> Snapshot {
         return Snapshot::new(primary.record.clone(), primary.raw.clone(), None, Both { primary, secondary });
     };
     let mut record = primary.record.clone();
+    // Somebody may hold only one of both: its term and its time count.
+    record.transitions = record.transitions.max(second.record.transitions);
+    record.lease_duration_seconds = record.lease_duration_seconds.max(second.record.lease_duration_seconds);
     if record.holder != second.record.holder {
         UNKNOWN_LEADER.clone_into(&mut record.holder);
     }
@@ -49,26 +52,16 @@ impl<P: Lock, S: Lock> Lock for MultiLock<P, S> {
     fn get(&self) -> BoxFuture<'_, Result<Option<Snapshot>, LockError>> {
         async {
             let Some(primary) = self.primary.get().await? else { return Ok(None) };
-            let secondary = self.secondary.get().await?;
-            if secondary.is_none() && primary.record.holder == self.identity() {
-                // Half made: it is made as a whole.
-                return Ok(None);
-            }
-            Ok(Some(join(primary, secondary)))
+            // Half made, it is written as a whole (client-go leaves the first as it is, and candidates of the old kind count from
+            // when that was made).
+            Ok(Some(join(primary, self.secondary.get().await?)))
         }
         .boxed()
     }
 
     fn create(&self, record: Record) -> BoxFuture<'_, Result<Snapshot, LockError>> {
         async move {
-            let primary = match self.primary.create(record.clone()).await {
-                Err(LockError::Conflict) => {
-                    let primary = self.primary.get().await?.ok_or(LockError::NotFound)?;
-                    // Ours, from a try that made only the first. client-go takes another's for its own as well.
-                    if primary.record.holder == record.holder { primary } else { return Err(LockError::Conflict) }
-                }
-                made => made?,
-            };
+            let primary = self.primary.create(record.clone()).await?;
             let secondary = self.secondary.create(record).await?;
             Ok(join(primary, Some(secondary)))
         }

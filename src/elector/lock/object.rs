@@ -11,7 +11,7 @@ use kube::api::{GetParams, PostParams, WatchEvent, WatchParams};
 use kube::core::Request;
 use serde_json::{Value, json};
 
-use super::{LockError, LockOptions};
+use super::{LockError, LockOptions, Snapshot};
 use crate::elector::clock;
 
 /// Seconds until a watch is asked anew: a connection that died in silence is noticed by then at the latest.
@@ -72,6 +72,15 @@ impl Place {
         self.label(&mut object);
         let request = self.own_requests().create(&PostParams::default(), object.to_string().into_bytes());
         self.send_own(request).await
+    }
+
+    /// The object that a snapshot of this lock was made of.
+    pub(super) fn object<'a>(&self, seen: &'a Snapshot) -> Result<&'a Value, LockError> {
+        let object = seen.state::<Value>()?;
+        let LockOptions { namespace, name, .. } = &self.options;
+        let metadata = &object["metadata"];
+        let own = object["kind"] == self.kind && metadata["namespace"] == **namespace && metadata["name"] == **name;
+        own.then_some(object).ok_or(LockError::NotInitialized)
     }
 
     /// Writes the object if it still has the resourceVersion that it carries.

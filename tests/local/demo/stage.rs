@@ -139,7 +139,8 @@ impl Stage {
 
     pub(super) fn start_operator(&mut self) -> anyhow::Result<()> {
         let mut command = operator_process::command(&self.program, Some(&self.namespace));
-        command.arg("--log-level=info,leadergroup=debug");
+        // One process, which is to go on at once when it is started again.
+        command.args(["--log-level=info,leadergroup=debug", "--leader-elect=false"]);
         self.operator_runs += 1;
         let name = format!("operator-{}", self.operator_runs);
         let started = match &self.place {
@@ -149,7 +150,7 @@ impl Stage {
             }
             Place::Current { context, keeper } => {
                 command.arg(format!("--context={context}"));
-                Process::start(keeper, &name, &keeper.folder().join(format!("{name}.log")), &mut command)?
+                Process::start(keeper.group(), &name, &keeper.folder().join(format!("{name}.log")), &mut command)?
             }
         };
         self.operator = Some(started);

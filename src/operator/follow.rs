@@ -1,0 +1,148 @@
+//! Follows a lock of client-go's older kinds, on which the pods of one group elect themselves. Leases are watched for all
+//! groups at once; these are few, so each has a task of its own, which reads and never writes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use kube::Client;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tracing::debug;
+
+use super::backoff;
+use crate::api::v1alpha1::ResourceLock;
+use crate::elector::clock::{Clock, SystemClock};
+use crate::elector::{self, LockError, LockKind, LockOptions, Sighting, Snapshot};
+use crate::policy::observation::{Lock, LockRecord};
+
+/// Where a lock cannot be watched it is read this often: client-go's retry period.
+const POLL: Duration = Duration::from_secs(2);
+const FIRST_DELAY: Duration = Duration::from_millis(200);
+const LONGEST_DELAY: Duration = Duration::from_secs(5);
+
+/// A lock that is followed until this is dropped.
+#[derive(Debug)]
+pub(super) struct Follower {
+    kind: LockKind,
+    name: String,
+    seen: watch::Receiver<Lock>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The kind of lock that needs a follower, if it does.
+pub(super) fn kind(lock: ResourceLock) -> Option<LockKind> {
+    match lock {
+        ResourceLock::Leases => None,
+        ResourceLock::ConfigMaps => Some(LockKind::ConfigMaps),
+        ResourceLock::Endpoints => Some(LockKind::Endpoints),
+        ResourceLock::ConfigMapsLeases => Some(LockKind::ConfigMapsLeases),
+        ResourceLock::EndpointsLeases => Some(LockKind::EndpointsLeases),
+    }
+}
+
+impl Follower {
+    /// Follows a lock from now on, and wakes the group when it changes hands.
+    pub(super) fn start(kind: LockKind, client: &Client, namespace: &str, name: &str, wake: Arc<Notify>) -> Self {
+        let options = LockOptions { namespace: namespace.to_owned(), name: name.to_owned(), ..LockOptions::default() };
+        let lock = elector::lock(kind, client, &options);
+        let (tell, seen) = watch::channel(Lock::Unread);
+        let task = tokio::spawn(follow(lock, Sightings { tell, wake, raw: None }));
+        Self { kind, name: name.to_owned(), seen, task }
+    }
+
+    pub(super) fn is_of(&self, kind: LockKind, name: &str) -> bool {
+        self.kind == kind && self.name == name
+    }
+
+    /// The lock as last seen.
+    pub(super) fn seen(&self) -> Lock {
+        self.seen.borrow().clone()
+    }
+}
+
+struct Sightings {
+    tell: watch::Sender<Lock>,
+    wake: Arc<Notify>,
+    raw: Option<Arc<str>>,
+}
+
+async fn follow(lock: Arc<dyn elector::Lock>, mut sightings: Sightings) {
+    let mut failures = 0;
+    loop {
+        match follow_once(&*lock, &mut sightings, &mut failures).await {
+            Ok(()) => {}
+            Err(error) => {
+                failures += 1;
+                debug!(lock = lock.describe(), %error, "Lock could not be read");
+                sightings.failed(&error);
+                tokio::time::sleep(backoff::delay(failures, FIRST_DELAY, LONGEST_DELAY)).await;
+            }
+        }
+    }
+}
+
+/// Reads the lock, and its changes where it can be watched, until that ends.
+async fn follow_once(lock: &dyn elector::Lock, sightings: &mut Sightings, failures: &mut u32) -> Result<(), LockError> {
+    let read = tokio::time::timeout(LONGEST_DELAY, lock.get()).await.map_err(|_| LockError::Timeout(LONGEST_DELAY))??;
+    *failures = 0;
+    match read {
+        Some(snapshot) => sightings.record(&snapshot),
+        None => sightings.set(Lock::Absent),
+    }
+    let Some(mut changes) = lock.watch() else {
+        tokio::time::sleep(POLL).await;
+        return Ok(());
+    };
+    while let Some(change) = changes.next().await {
+        match change? {
+            Sighting::Seen(snapshot) => sightings.record(&snapshot),
+            Sighting::Gone => sightings.set(Lock::Absent),
+        }
+    }
+    Ok(())
+}
+
+impl Sightings {
+    fn record(&mut self, snapshot: &Snapshot) {
+        if self.raw.as_ref() == Some(&snapshot.raw) && matches!(*self.tell.borrow(), Lock::Record(_)) {
+            // Nobody has renewed it.
+            return;
+        }
+        self.raw = Some(snapshot.raw.clone());
+        self.set(Lock::Record(LockRecord {
+            holder: snapshot.record.holder.as_str().into(),
+            duration_seconds: snapshot.record.lease_duration_seconds,
+            transitions: snapshot.record.transitions,
+            acquire_time: snapshot.record.acquire_time,
+            changed: SystemClock.now(),
+        }));
+    }
+
+    /// What cannot be read for a while is judged by what was read before, which runs out by itself.
+    fn failed(&mut self, error: &LockError) {
+        match error {
+            LockError::Invalid(_) => self.set(Lock::Unreadable(error.to_string())),
+            LockError::Api(kube::Error::Api(status)) if status.is_forbidden() => {
+                self.set(Lock::Unreadable(format!("{} (config/legacy-locks.yaml grants it)", status.message)));
+            }
+            _ => {}
+        }
+    }
+
+    fn set(&mut self, now: Lock) {
+        let renewal = matches!((&*self.tell.borrow(), &now), (Lock::Record(before), Lock::Record(after))
+            if LockRecord { changed: after.changed, ..before.clone() } == *after);
+        let changed = *self.tell.borrow() != now;
+        self.tell.send_replace(now);
+        if changed && !renewal {
+            self.wake.notify_one();
+        }
+    }
+}

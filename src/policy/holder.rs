@@ -1,0 +1,116 @@
+//! Mode Holder: the label follows who holds the lock, by client-go's rules. A holder is judged by its record's own
+//! duration since the record was last *seen* to change; its stamps are another clock's and are never compared with ours.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::leader::Choice;
+use super::observation::{Candidate, Lock, LockRecord, Observation};
+use crate::api::LeaderGroup;
+use crate::api::v1alpha1::Mode;
+
+/// A holder that is late may be back at any moment, which wakes nobody.
+const BETWEEN_LOOKS: SignedDuration = SignedDuration::from_secs(1);
+
+pub(super) fn is_followed(group: &LeaderGroup) -> bool {
+    group.spec.election.mode == Mode::Holder
+}
+
+/// What there is to say of the lock's holder.
+#[derive(Clone, Debug)]
+pub(super) enum Holder<'a> {
+    Unread,
+    NoLock,
+    Unreadable(&'a str),
+    Nobody,
+    /// It has not renewed for longer than it may.
+    Expired(&'a LockRecord),
+    /// No pod of the group.
+    Stranger(&'a LockRecord),
+    /// This pod holds it, unless it renews for this long at least.
+    Pod(&'a Candidate, Duration),
+}
+
+pub(super) fn holder<'a>(observation: &'a Observation, group: &LeaderGroup) -> Holder<'a> {
+    let record = match &observation.lock {
+        Lock::NotFollowed | Lock::Unread => return Holder::Unread,
+        Lock::Absent => return Holder::NoLock,
+        Lock::Unreadable(why) => return Holder::Unreadable(why),
+        Lock::Record(record) if record.holder.is_empty() => return Holder::Nobody,
+        Lock::Record(record) => record,
+    };
+    let remaining = (record.changed + valid_for(record, group)) - observation.moment;
+    if remaining.is_zero() {
+        return Holder::Expired(record);
+    }
+    match observation.candidates.iter().find(|candidate| bears(&candidate.pod.name, &record.holder)) {
+        Some(candidate) => Holder::Pod(candidate, remaining),
+        None => Holder::Stranger(record),
+    }
+}
+
+/// How long a record is good: its own duration, or the time after which its writer is known to have given up.
+fn valid_for(record: &LockRecord, group: &LeaderGroup) -> Duration {
+    let seconds = |seconds: i64| Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
+    let lease = &group.spec.lease;
+    let own = lease.renew_deadline_seconds.zip(lease.retry_period_seconds).map(|(deadline, period)| seconds(i64::from(deadline) + i64::from(period)));
+    own.unwrap_or(Duration::MAX).min(seconds(record.duration_seconds))
+}
+
+/// Whether an identity is that of a pod: its name, alone or with the `_UUID` that components append to their host's name, which
+/// is the pod's name cut to 63 characters.
+fn bears(pod: &str, identity: &str) -> bool {
+    let host = identity.split_once('_').map_or(identity, |(host, _)| host);
+    let cut = pod.get(..63).map(|cut| cut.trim_end_matches(['-', '.']));
+    host == pod || cut == Some(host)
+}
+
+/// Who carries the label, and when to look again.
+pub(super) fn choose(observation: &Observation, group: &LeaderGroup) -> (Choice, Option<Timestamp>) {
+    let label = &group.spec.leader_label;
+    let after = |span: SignedDuration| observation.now.checked_add(span).ok();
+    match holder(observation, group) {
+        Holder::Pod(candidate, remaining) if !candidate.pod.finished => {
+            let pod = candidate.pod.clone();
+            let recheck = after(SignedDuration::try_from(remaining).unwrap_or(SignedDuration::MAX));
+            let led = pod.labels.get(&label.key) == Some(&label.value);
+            (if led { Choice::Keep(pod) } else { Choice::Promote { pod, reason: "HolderChanged" } }, recheck)
+        }
+        Holder::Expired(_) => (Choice::Vacate, after(BETWEEN_LOOKS)),
+        // A restart of the operator moves nobody: what it has not read yet it does not judge.
+        Holder::Unread => (Choice::Frozen, None),
+        Holder::Pod(..) | Holder::NoLock | Holder::Unreadable(_) | Holder::Nobody | Holder::Stranger(_) => (Choice::Vacate, None),
+    }
+}
+
+/// The term of the pod that holds the lock: the record's transitions, unless others have had that or a higher one.
+pub(super) fn term(observation: &Observation, group: &LeaderGroup, pod: &super::observation::Pod, known: i64) -> i64 {
+    let Lock::Record(record) = &observation.lock else { return known.saturating_add(1) };
+    let reported = group.status.as_ref().and_then(|status| status.leader.as_ref());
+    let others = observation.candidates.iter().any(|candidate| candidate.pod.uid != pod.uid && candidate.pod.term == Some(known))
+        || reported.is_some_and(|leader| leader.term == known && *leader.pod_uid != *pod.uid);
+    match record.transitions {
+        transitions if transitions > known => transitions,
+        transitions if transitions == known && !others => transitions,
+        // The lock was made anew and counts from the beginning, or its writer does not count.
+        _ if pod.term == Some(known) && !others => known,
+        _ => known.saturating_add(1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_holder_is_a_pod_by_its_name_alone_or_before_an_underscore() {
+        assert!(bears("web-7d4-abc", "web-7d4-abc"));
+        assert!(bears("web-7d4-abc", "web-7d4-abc_0b9e1c2a-5f6f"));
+        assert!(!bears("web-7d4-abc", "web-7d4-abcd"));
+        assert!(!bears("web-7d4-abc", "web-7d4"));
+        assert!(!bears("web-7d4-abc", ""));
+        let long = format!("{}-x", "a".repeat(70));
+        assert!(bears(&long, &"a".repeat(63)), "a host's name is cut");
+    }
+}

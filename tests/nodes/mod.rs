@@ -1,0 +1,6 @@
+//! What the tests expect of the local control plane's real nodes.
+
+mod failures;
+mod leaving;
+mod pods;
+mod web;

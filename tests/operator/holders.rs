@@ -1,0 +1,231 @@
+//! Mode Holder: pods elect themselves, on any of client-go's locks, and the label follows whoever holds the lock. The
+//! test plays the pods' electors with the library's own, under the pods' names.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
+use leadergroup::elector::{self, Callbacks, Config, Elector, LockKind, LockOptions};
+use serde_json::json;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::arena::Arena;
+use super::looks::{deployed, ready};
+
+/// A pod's elector at work. Dropping it is its crash.
+struct Pods<'a> {
+    arena: &'a Arena,
+    kind: LockKind,
+}
+
+struct Holder {
+    task: JoinHandle<()>,
+    stop: Option<oneshot::Sender<()>>,
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Holder {
+    /// SIGTERM: it releases the lock.
+    async fn release(mut self) {
+        drop(self.stop.take());
+        (&mut self.task).await.unwrap();
+    }
+}
+
+impl Pods<'_> {
+    /// Starts an elector under this identity.
+    fn elect(&self, identity: &str) -> Holder {
+        let client = elector::client(self.arena.plane.config()).unwrap();
+        let options = LockOptions { namespace: self.arena.namespace.clone(), name: "app".into(), identity: identity.to_owned(), ..LockOptions::default() };
+        let lock: Arc<dyn elector::Lock> = elector::lock(self.kind, &client, &options);
+        let config = Config {
+            lease_duration: Duration::from_secs(4),
+            renew_deadline: Duration::from_secs(2),
+            retry_period: Duration::from_millis(500),
+            release_on_cancel: true,
+            ..Config::default()
+        };
+        let mut elector = Elector::new(lock, config).unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(async move {
+            let mut callbacks = Callbacks::new(|tenure| async move { tenure.stop_requested().await });
+            elector.run_until(&mut callbacks, async { drop(stopped.await) }).await;
+        });
+        Holder { task, stop: Some(stop) }
+    }
+}
+
+fn group(lock: &str) -> String {
+    format!(
+        r"
+apiVersion: leadergroup.io/v1alpha1
+kind: LeaderGroup
+metadata: {{ name: app }}
+spec:
+  deploymentRef: {{ name: app }}
+  election: {{ mode: Holder }}
+  lease: {{ resourceLock: {lock} }}
+"
+    )
+}
+
+/// A namespace with a Deployment of three ready pods, an operator, and a group that follows this kind of lock.
+async fn followed(prefix: &str, lock: &str) -> (Arena, Vec<Pod>) {
+    let mut arena = deployed(prefix, "app", 3).await;
+    arena.start_operator();
+    arena.apply(&group(lock)).await;
+    let mut pods = ready(&arena, "app=app", 3).await;
+    pods.sort_by_key(ResourceExt::name_any);
+    (arena, pods)
+}
+
+impl Arena {
+    /// Waits until the pods that carry the label are these.
+    async fn carried_by(&self, names: &[&str]) {
+        self.until(&format!("{names:?} carry the label"), async || {
+            let labelled = self.labelled_names().await;
+            if labelled == names { Ok(()) } else { Err(format!("{labelled:?} carry it")) }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn the_label_follows_the_lease_from_holder_to_holder_with_the_records_own_term() {
+    let (arena, pods) = followed("holder", "Leases").await;
+    let electors = Pods { arena: &arena, kind: LockKind::Leases };
+    let [first, second] = [pods[0].name_any(), pods[1].name_any()];
+    assert!(arena.condition("app", "Ready", "False", "LockNotFound").await.contains("app"));
+
+    let holder = electors.elect(&first);
+    arena.carried_by(&[&first]).await;
+    arena.condition("app", "Ready", "True", "LeaderElected").await;
+    let next = electors.elect(&format!("{second}_0b9e1c2a"));
+    holder.release().await;
+    arena.carried_by(&[&second]).await;
+
+    let lease: Lease = arena.lease("app").await;
+    let transitions = lease.spec.as_ref().unwrap().lease_transitions.unwrap();
+    let leader = arena.labelled().await.remove(0);
+    assert_eq!(leader.annotations()["leadergroup.io/term"], transitions.to_string());
+    assert!(lease.annotations().is_empty() && lease.owner_references().is_empty(), "the pods' Lease is not the operator's: {lease:?}");
+    let status = arena
+        .until("the status names the new leader", async || {
+            let status = arena.group("app").await.status.unwrap_or_default();
+            if status.leader.as_ref().is_some_and(|leader| leader.pod_name == second) { Ok(status) } else { Err(format!("{}", json!(status))) }
+        })
+        .await;
+    assert_eq!(status.leader.unwrap().reason, "HolderChanged");
+    assert_eq!(status.transitions, i64::from(transitions));
+    assert_eq!(status.last_transition.unwrap().to, second);
+
+    // Nobody holds it: nobody carries the label.
+    next.release().await;
+    arena.carried_by(&[]).await;
+    arena.condition("app", "Ready", "False", "NoHolder").await;
+    arena.finish().await;
+}
+
+#[tokio::test]
+async fn a_holder_that_renews_no_more_loses_the_label_and_gets_it_back_when_it_does() {
+    let (arena, pods) = followed("expired", "Leases").await;
+    let electors = Pods { arena: &arena, kind: LockKind::Leases };
+    let name = pods[2].name_any();
+    let holder = electors.elect(&name);
+    arena.carried_by(&[&name]).await;
+    drop(holder);
+    arena.carried_by(&[]).await;
+    assert!(arena.condition("app", "Ready", "False", "HolderExpired").await.contains(&name));
+    let _again = electors.elect(&name);
+    arena.carried_by(&[&name]).await;
+    arena.finish().await;
+}
+
+#[tokio::test]
+async fn a_holder_that_is_no_pod_of_the_group_is_named_and_nobody_carries_the_label() {
+    let (arena, pods) = followed("stranger", "Leases").await;
+    let electors = Pods { arena: &arena, kind: LockKind::Leases };
+    let name = pods[0].name_any();
+    let holder = electors.elect(&name);
+    arena.carried_by(&[&name]).await;
+    holder.release().await;
+    let _stranger = electors.elect("0b9e1c2a-5f6f-4c55-9a3b-0d8a4e6a3c11");
+    assert!(arena.condition("app", "Ready", "False", "HolderUnknown").await.contains("0b9e1c2a"));
+    arena.carried_by(&[]).await;
+    arena.finish().await;
+}
+
+#[tokio::test]
+async fn a_restarted_operator_leaves_the_label_with_the_holder() {
+    let (mut arena, pods) = followed("holder-restart", "Leases").await;
+    let name = pods[1].name_any();
+    let electors = Pods { arena: &arena, kind: LockKind::Leases };
+    let _holder = electors.elect(&name);
+    arena.carried_by(&[&name]).await;
+    let version = arena.labelled().await.remove(0).annotations()["leadergroup.io/fence"].clone();
+    arena.kill_operator();
+    arena.start_operator();
+    // It keeps the group again when it answers a change of it.
+    arena.api::<leadergroup::api::LeaderGroup>().patch("app", &PatchParams::default(), &Patch::Merge(json!({ "spec": { "suspend": true } }))).await.unwrap();
+    arena.condition("app", "Ready", "True", "Suspended").await;
+    let leader = arena.labelled().await.remove(0);
+    assert_eq!((leader.name_any(), &leader.annotations()["leadergroup.io/fence"]), (name, &version), "the leader was written to");
+    arena.finish().await;
+}
+
+/// The further rights that groups on older locks need.
+async fn grant_legacy_locks(arena: &Arena) {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/config/legacy-locks.yaml");
+    arena.kubectl(&["apply", "-f", file]).await;
+}
+
+async fn legacy_lock_is_followed(prefix: &str, lock: &str, kind: LockKind) {
+    let (arena, pods) = followed(prefix, lock).await;
+    grant_legacy_locks(&arena).await;
+    let electors = Pods { arena: &arena, kind };
+    let [first, second] = [pods[0].name_any(), pods[1].name_any()];
+    let holder = electors.elect(&first);
+    arena.carried_by(&[&first]).await;
+    let _next = electors.elect(&second);
+    holder.release().await;
+    arena.carried_by(&[&second]).await;
+    arena.finish().await;
+}
+
+#[tokio::test]
+async fn the_label_follows_a_config_map() {
+    legacy_lock_is_followed("holder-configmap", "ConfigMaps", LockKind::ConfigMaps).await;
+}
+
+#[tokio::test]
+async fn the_label_follows_an_endpoints() {
+    legacy_lock_is_followed("holder-endpoints", "Endpoints", LockKind::Endpoints).await;
+}
+
+#[tokio::test]
+async fn the_label_follows_a_config_map_and_a_lease_held_as_one() {
+    legacy_lock_is_followed("holder-multi", "ConfigMapsLeases", LockKind::ConfigMapsLeases).await;
+}
+
+#[tokio::test]
+async fn an_annotation_that_is_no_record_is_reported_with_what_is_wrong() {
+    let (arena, _) = followed("holder-invalid", "ConfigMaps").await;
+    grant_legacy_locks(&arena).await;
+    let config_map = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": { "name": "app", "annotations": { elector::LEADER_ANNOTATION: "{\"holderIdentity\": 7}" } },
+    });
+    arena.apply(&config_map.to_string()).await;
+    let message = arena.condition("app", "Ready", "False", "LockUnreadable").await;
+    assert!(message.contains("expected a string"), "{message}");
+    arena.finish().await;
+}
