@@ -24,7 +24,7 @@ run: ## Run the operator against the cluster of the current kubeconfig
 
 ##@ Work on it
 test: programs candidates ## Run every test: pure ones, and the operator on a real control plane
-	$(CARGO) test --locked --bin leadergroup-operator --lib
+	$(CARGO) test --locked --bins --lib
 	$(CARGO) build --locked --examples
 	$(CARGO) test --locked --test tests -- --test-threads=$(TEST_THREADS)
 

@@ -44,6 +44,8 @@ fn the_embedded_template_merges_its_lists_by_key() {
 
 #[test]
 fn the_image_of_the_manifests_is_the_version_of_the_crate() {
-    let manifest = std::fs::read_to_string(root().join("config/operator.yaml")).unwrap();
-    assert!(manifest.contains(&format!("image: leadergroup/leadergroup:{}", env!("CARGO_PKG_VERSION"))));
+    for file in ["operator.yaml", "samples/elector-sidecar.yaml", "samples/elector-wrapper.yaml"] {
+        let manifest = std::fs::read_to_string(root().join("config").join(file)).unwrap();
+        assert!(manifest.contains(&format!("image: leadergroup/leadergroup:{}", env!("CARGO_PKG_VERSION"))), "{file}");
+    }
 }

@@ -33,8 +33,8 @@ pub const TERM: &str = "LEADERGROUP_TERM";
 /// The name under which this process leads, in the command's environment.
 pub const IDENTITY: &str = "LEADERGROUP_IDENTITY";
 
-/// A command is dead this long before another may lead, or half of the time that there is to stop.
-const MARGIN: Duration = Duration::from_secs(1);
+/// A command is killed this long before another may lead, or a quarter of the time that there is to stop.
+const MARGIN: Duration = Duration::from_millis(500);
 
 /// The pauses before a command that ended is run again: doubled each time, back to the first after a run of a minute.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -278,7 +278,7 @@ impl Times {
         let limit = now + exclusive;
         if let Some(remaining) = remaining {
             let until = now + remaining;
-            let margin = MARGIN.min((limit - until) / 2);
+            let margin = MARGIN.min((limit - until) / 4);
             let kill = Moment(limit.0.saturating_sub(margin));
             return Self { hold: Hold { until, kill }, last_resort: Moment(limit.0.saturating_sub(margin / 2)) };
         }
@@ -304,16 +304,16 @@ mod tests {
     #[test]
     fn a_command_is_asked_to_end_when_its_lease_is_not_trusted_any_more_and_dead_before_another_may_lead() {
         let Times { hold, last_resort } = times(100.0, Some(12.0), 15.0, None);
-        assert_eq!((hold.until, hold.kill, last_resort), (at(112.0), at(114.0), at(114.5)));
-        let Times { hold, last_resort } = times(100.0, Some(2.5), 3.0, None);
-        assert_eq!((hold.until, hold.kill, last_resort), (at(102.5), at(102.75), at(102.875)));
+        assert_eq!((hold.until, hold.kill, last_resort), (at(112.0), at(114.5), at(114.75)));
+        let Times { hold, last_resort } = times(100.0, Some(2.0), 3.0, None);
+        assert_eq!((hold.until, hold.kill, last_resort), (at(102.0), at(102.75), at(102.875)));
     }
 
     #[test]
     fn a_loss_leaves_what_is_left_of_the_time_and_a_displacement_none() {
         let held = times(100.0, Some(12.0), 15.0, None);
         let lost = times(112.0, None, 3.0, Some(held));
-        assert_eq!(lost, Times { hold: Hold { until: at(0.0), kill: at(114.0) }, last_resort: at(114.5) });
+        assert_eq!(lost, Times { hold: Hold { until: at(0.0), kill: at(114.5) }, last_resort: at(114.75) });
         let displaced = times(103.0, None, 0.0, Some(held));
         assert_eq!(displaced, Times { hold: Hold { until: at(0.0), kill: at(103.0) }, last_resort: at(103.0) });
     }
