@@ -3,11 +3,13 @@ CARGO ?= cargo
 KUBECTL ?= kubectl
 IMAGE ?= leadergroup/leadergroup:0.1.0
 NODES ?= 4
+RUNS ?= 5
+DURATIONS ?= quick
 # Tests wait for a control plane more than they compute.
 TEST_THREADS ?= 6
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check run control-plane manifests install uninstall image bench fmt
+.PHONY: help demo test check run control-plane manifests install uninstall image bench weaknesses fmt
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +47,9 @@ manifests: ## Generate crds/ from src/api
 bench: programs ## Measure failovers and memory on this machine, beside the bare two writes
 	$(CARGO) build --locked --release --bin leadergroup-operator --example local
 	target/release/examples/local bench --operator target/release/leadergroup-operator
+
+weaknesses: programs candidates ## Compare client-go's elections and ours where client-go lets two act at once (RUNS=5, DURATIONS=quick or usual)
+	$(CARGO) run --locked --example local -- weaknesses --runs $(RUNS) --durations $(DURATIONS)
 
 ##@ Ship it
 image: ## Build the container image with docker, podman or buildah (IMAGE=...)

@@ -69,6 +69,12 @@ impl Flags {
         }
     }
 
+    /// The durations that client-go's users run with.
+    pub(crate) fn usual(namespace: &str, name: &str) -> Self {
+        let (lease_duration, renew_deadline, retry_period) = (Duration::from_secs(15), Duration::from_secs(10), Duration::from_secs(2));
+        Self { lease_duration, renew_deadline, retry_period, ..Self::quick(namespace, name) }
+    }
+
     /// The same with a lease that leaves room for what our elector asks: more than a second beyond both other durations.
     pub(crate) fn with_room(mut self) -> Self {
         self.lease_duration = Duration::from_secs(5);

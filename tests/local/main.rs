@@ -8,10 +8,15 @@ mod control_plane_command;
 mod demo;
 mod observer;
 mod operator_process;
+mod weaknesses;
 
 #[allow(dead_code, reason = "the tests use the rest")]
 #[path = "../control_plane/mod.rs"]
 mod control_plane;
+
+#[allow(dead_code, reason = "the tests use the rest")]
+#[path = "../elector/mod.rs"]
+mod elector;
 
 use std::process::ExitCode;
 
@@ -30,6 +35,7 @@ enum Command {
     Candidate(candidate::Arguments),
     ControlPlane(control_plane_command::Arguments),
     Demo(demo::Arguments),
+    Weaknesses(weaknesses::Arguments),
 }
 
 #[tokio::main]
@@ -39,5 +45,6 @@ async fn main() -> anyhow::Result<ExitCode> {
         Command::Candidate(arguments) => candidate::run(arguments).await.map(|()| ExitCode::SUCCESS),
         Command::ControlPlane(arguments) => control_plane_command::run(arguments).await.map(|()| ExitCode::SUCCESS),
         Command::Demo(arguments) => demo::run(arguments).await,
+        Command::Weaknesses(arguments) => weaknesses::run(arguments).await,
     }
 }
