@@ -36,7 +36,7 @@ check: ## Formatting, lints and the tests that need no control plane
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet
 	$(CARGO) test --locked --lib --quiet
-	$(CARGO) test --locked --test tests --quiet -- choices elector::account histories layering manifests
+	$(CARGO) test --locked --test tests --quiet -- choices elector::account elector::verdict histories layering manifests
 
 fmt: ## Format the code
 	$(CARGO) fmt

@@ -74,6 +74,8 @@ async fn turns(end: End) -> Vec<(String, i64)> {
 async fn three_of_ours_never_act_at_once_whatever_happens_to_them() {
     let evidence = ordeal(&[("ours-a", ours()), ("ours-b", ours()), ("ours-c", ours())], LENGTH).await;
     assert!(evidence.judged().is_empty(), "two acted at once\n{evidence}");
+    let terms_grow = evidence.versions.windows(2).all(|pair| pair[0].transitions <= pair[1].transitions);
+    assert!(terms_grow, "a term came again\n{evidence}");
 }
 
 #[tokio::test]
@@ -83,8 +85,8 @@ async fn ours_among_client_go_never_act_beside_another_that_leads_rightly() {
     for side in ["ours", "theirs"] {
         assert!(evidence.began.iter().any(|(who, began)| who.starts_with(side) && !began.is_empty()), "none of {side} ever led\n{evidence}");
     }
+    println!("{evidence}");
     for (overlap, blame) in evidence.judged() {
-        println!("{overlap:?}: {blame:?}");
         assert!(matches!(blame, Blame::ClientGo(_) | Blame::Emptied(_)), "{overlap:?}: {blame:?}\n{evidence}");
         let all_ours = overlap.who.iter().all(|who| is_ours(who));
         assert!(!all_ours || matches!(blame, Blame::Emptied(_)), "two of ours acted at once\n{evidence}");
