@@ -2,11 +2,15 @@
 CARGO ?= cargo
 KUBECTL ?= kubectl
 IMAGE ?= leadergroup/leadergroup:0.1.0
+RUNS ?= 5
+DURATIONS ?= quick
+# The tests that need no control plane.
+PURE = choices elector::handover elector::losing elector::proving elector::upstream histories interop::account interop::verdict layering manifests
 # Tests wait for a control plane more than they compute.
 TEST_THREADS ?= 6
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e check run control-plane manifests install uninstall image bench bench-electors fmt
+.PHONY: help demo test e2e check run control-plane manifests install uninstall image bench bench-electors weaknesses fmt
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,7 +43,7 @@ check: ## Formatting, lints and the tests that need no control plane
 	$(CARGO) check --locked --lib --no-default-features --quiet
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet
 	$(CARGO) test --locked --lib --quiet
-	$(CARGO) test --locked --test tests --quiet -- choices elector::account histories layering manifests
+	$(CARGO) test --locked --test tests --quiet -- $(PURE)
 
 fmt: ## Format the code
 	$(CARGO) fmt
@@ -54,6 +58,9 @@ bench: programs ## Measure failovers and memory on this machine, beside the bare
 bench-electors: programs candidates ## Measure what an election costs at rest, beside the same on client-go (5 minutes)
 	$(CARGO) build --locked --release --bin leadergroup-elector --example local
 	target/release/examples/local electors
+
+weaknesses: programs candidates ## Compare client-go's elections and ours where client-go lets two act at once (RUNS=5, DURATIONS=quick or usual)
+	$(CARGO) run --locked --example local -- weaknesses --runs $(RUNS) --durations $(DURATIONS)
 
 ##@ Ship it
 image: ## Build the container image with docker, podman or buildah (IMAGE=...)

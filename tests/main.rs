@@ -8,6 +8,7 @@ mod elector_program;
 mod examples;
 mod harness;
 mod histories;
+mod interop;
 mod layering;
 mod manifests;
 mod operator;

@@ -79,7 +79,7 @@ fn yaml(page: &str) -> String {
 }
 
 /// The program of an example. Cargo builds examples only when it is asked to, and a test of an old one shows nothing.
-fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     // target/debug/deps/tests-… → target/debug/examples/NAME
     let program = test.ancestors().nth(2).unwrap().join("examples").join(name);

@@ -9,10 +9,15 @@ mod demo;
 mod electors;
 mod observer;
 mod operator_process;
+mod weaknesses;
 
 #[allow(dead_code, reason = "the tests use the rest")]
 #[path = "../control_plane/mod.rs"]
 mod control_plane;
+
+#[allow(dead_code, reason = "the tests use the rest")]
+#[path = "../interop/mod.rs"]
+mod interop;
 
 use std::process::ExitCode;
 
@@ -32,6 +37,7 @@ enum Command {
     ControlPlane(control_plane_command::Arguments),
     Demo(demo::Arguments),
     Electors(electors::Arguments),
+    Weaknesses(weaknesses::Arguments),
 }
 
 #[tokio::main]
@@ -42,5 +48,6 @@ async fn main() -> anyhow::Result<ExitCode> {
         Command::ControlPlane(arguments) => control_plane_command::run(arguments).await.map(|()| ExitCode::SUCCESS),
         Command::Demo(arguments) => demo::run(arguments).await,
         Command::Electors(arguments) => electors::run(arguments).await,
+        Command::Weaknesses(arguments) => weaknesses::run(arguments).await,
     }
 }

@@ -9,6 +9,8 @@ mod report;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+pub(crate) use self::report::{load, machine};
+
 use crate::control_plane::{ControlPlane, Options};
 use crate::operator_process;
 
@@ -48,7 +50,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if !arguments.no_memory {
         memory::run(&control_plane, &account, &program, arguments.groups).await?;
     }
-    report::load("at the end")?;
+    load("at the end")?;
     eprintln!("Stopping ...");
     drop(control_plane);
     Ok(ExitCode::SUCCESS)

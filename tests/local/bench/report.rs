@@ -15,18 +15,24 @@ pub(super) async fn conditions(control_plane: &ControlPlane, program: &Path) -> 
     let folder = program.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
     let own = if cfg!(debug_assertions) { "dev" } else { "release" };
     let kubernetes = control_plane.client().apiserver_version().await?.git_version;
-    let processors = std::thread::available_parallelism()?;
-    let model = std::fs::read_to_string("/proc/cpuinfo")?;
-    let model = model.lines().find_map(|line| line.strip_prefix("model name")).map_or("", |model| model.trim_start_matches([' ', '\t', ':']));
     println!("- operator: {}, from the folder `{folder}`", String::from_utf8_lossy(&version.stdout).trim());
     println!("- observer and floor: one kube client of this program, {own} profile");
     println!("- Kubernetes {kubernetes}; {}; etcd with fsync", control_plane.program_versions().await.join("; "));
-    println!("- {processors} processors ({model})");
+    machine()?;
     load("at the start")
 }
 
+/// What all of it ran on.
+pub(crate) fn machine() -> anyhow::Result<()> {
+    let processors = std::thread::available_parallelism()?;
+    let model = std::fs::read_to_string("/proc/cpuinfo")?;
+    let model = model.lines().find_map(|line| line.strip_prefix("model name")).map_or("", |model| model.trim_start_matches([' ', '\t', ':']));
+    println!("- {processors} processors ({model})");
+    Ok(())
+}
+
 /// How busy the machine is, with whatever runs beside.
-pub(super) fn load(when: &str) -> anyhow::Result<()> {
+pub(crate) fn load(when: &str) -> anyhow::Result<()> {
     println!("- load average {when}: {}", std::fs::read_to_string("/proc/loadavg")?.trim());
     Ok(())
 }

@@ -27,6 +27,12 @@ pub(crate) enum Event {
     Exit,
 }
 
+/// Now, on the clock of the lines.
+pub(crate) fn now() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or_default(), u32::try_from(now.tv_nsec).unwrap_or_default())
+}
+
 /// One line of a candidate.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Line {

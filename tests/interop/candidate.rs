@@ -17,23 +17,26 @@ pub(crate) enum Program {
     ClientGo,
     /// The last client-go that has Endpoints, ConfigMaps and their double locks too.
     ClientGoOld,
-    /// A program of this project.
-    #[allow(dead_code, reason = "for whoever puts an elector beside client-go's")]
+    /// This project's elector: the program `local`, which is a candidate by its command of that name.
     Ours(PathBuf),
 }
 
 impl Program {
-    /// Where it is. The first call of a process builds client-go's, if nobody has.
-    fn path(&self) -> anyhow::Result<PathBuf> {
+    /// How it is started. The first call of a process builds client-go's, if nobody has.
+    fn command(&self) -> anyhow::Result<Command> {
         static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
         let name = match self {
             Self::ClientGo => "client-go-candidate",
             Self::ClientGoOld => "client-go-candidate-old",
-            Self::Ours(path) => return Ok(path.clone()),
+            Self::Ours(path) => {
+                let mut command = Command::new(path);
+                command.arg("candidate");
+                return Ok(command);
+            }
         };
         // A failure is kept as well, so that each test tells it.
         let built = BUILT.get_or_init(|| control_plane::build("candidates").map_err(|error| format!("{error:#}")));
-        Ok(built.clone().map_err(anyhow::Error::msg)?.join(name))
+        Ok(Command::new(built.clone().map_err(anyhow::Error::msg)?.join(name)))
     }
 }
 
@@ -64,6 +67,18 @@ impl Flags {
             release_on_cancel: true,
             again: false,
         }
+    }
+
+    /// The durations that client-go's users run with.
+    pub(crate) fn usual(namespace: &str, name: &str) -> Self {
+        let (lease_duration, renew_deadline, retry_period) = (Duration::from_secs(15), Duration::from_secs(10), Duration::from_secs(2));
+        Self { lease_duration, renew_deadline, retry_period, ..Self::quick(namespace, name) }
+    }
+
+    /// The same with a lease that leaves room for what our elector asks: more than a second beyond both other durations.
+    pub(crate) fn with_room(mut self) -> Self {
+        self.lease_duration = Duration::from_secs(5);
+        self
     }
 
     /// The same on a lock of another kind.
@@ -105,9 +120,9 @@ impl Candidate {
     pub(crate) async fn start_with(control_plane: &ControlPlane, program: &Program, flags: &Flags, id: &str, kubeconfig: &Path) -> anyhow::Result<Self> {
         let program = program.clone();
         // The first build takes a minute, in which the runtime goes on.
-        let path = tokio::task::spawn_blocking(move || program.path()).await??;
+        let mut command = tokio::task::spawn_blocking(move || program.command()).await??;
         let name = format!("candidate-{}-{id}", flags.namespace);
-        let process = control_plane.spawn(&name, Command::new(path).args(flags.arguments(id, kubeconfig)))?;
+        let process = control_plane.spawn(&name, command.args(flags.arguments(id, kubeconfig)))?;
         Ok(Self { id: id.to_owned(), process })
     }
 

@@ -6,7 +6,6 @@ use serde_json::Value;
 
 use super::candidate::{Candidate, Flags, Program, account};
 use super::record::Record;
-use super::weaknesses::{displaced, released_after_a_pause, released_late, released_while_cut_off};
 use crate::control_plane::{ControlPlane, wait};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -89,22 +88,6 @@ async fn a_candidate_that_is_to_go_on_after_a_loss_leads_again() {
     second.terminate().unwrap();
     second.ends_within(PATIENCE).await.unwrap();
     first.acts_within(PATIENCE).await.unwrap();
-}
-
-/// Not a test: what client-go does is not ours to pass or fail. With `--nocapture` it prints what happened.
-#[tokio::test]
-#[ignore = "it tells of client-go and checks nothing of ours"]
-async fn tell_the_weaknesses_of_client_go() {
-    let program = Program::ClientGo;
-    println!("W1, released late: {}", released_late(&program).await);
-    println!("W1, released while cut off: {}", released_while_cut_off(&program).await);
-    let paused = released_after_a_pause(&program).await;
-    println!(
-        "W2, released after a pause: {} ms among successors, Lease wiped: {}; {paused}",
-        paused.longest_among_successors().as_millis(),
-        paused.successor_was_wiped()
-    );
-    println!("W3, displaced: {}", displaced(&program).await);
 }
 
 async fn place() -> (&'static ControlPlane, Flags) {

@@ -1,7 +1,7 @@
-//! Three situations in which client-go lets two act at once, as scenarios that any program can be put through. They tell
+//! Situations in which client-go lets two act at once, as scenarios that any program can be put through. They tell
 //! what happened and judge nothing; that is for whoever compares two programs.
 //!
-//! Each has a namespace of its own and ends when at most one acts. None takes longer than half a minute.
+//! Each has a namespace of its own and ends when at most one acts. With quick durations none takes longer than half a minute.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,15 +11,58 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
-use super::account::{Event, Interval, Overlap, until_told};
+use super::account::{Event, Interval, Overlap, now, until_told};
 use super::candidate::{Candidate, Flags, Program, account};
 use super::record::Record;
 use crate::control_plane::{ControlPlane, Mode, Proxy, wait};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than the longest of the usual leases and all that may follow it.
+const PATIENCE: Duration = Duration::from_secs(60);
 const LEASE: &str = "contested";
 const FIRST: &str = "first";
 const OTHER_WRITER: &str = "other-writer";
+
+/// A situation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scenario {
+    /// W1, when asked to end.
+    ReleasedLate,
+    /// W1, when cut off.
+    ReleasedWhileCutOff,
+    /// W2.
+    ReleasedAfterAPause,
+    /// W3.
+    Displaced,
+    /// A pause, and nothing else.
+    Paused,
+}
+
+impl Scenario {
+    #[allow(dead_code, reason = "the program beside the tests uses it")]
+    pub(crate) const ALL: [Self; 5] = [Self::ReleasedLate, Self::ReleasedWhileCutOff, Self::ReleasedAfterAPause, Self::Displaced, Self::Paused];
+
+    /// Puts candidates of a program through it.
+    pub(crate) async fn run(self, control_plane: &ControlPlane, program: &Program, durations: Durations) -> Outcome {
+        let scene = Scene::set(control_plane, program, durations).await;
+        match self {
+            Self::ReleasedLate => released_late(&scene).await,
+            Self::ReleasedWhileCutOff => released_while_cut_off(&scene).await,
+            Self::ReleasedAfterAPause => released_after_a_pause(&scene).await,
+            Self::Displaced => displaced(&scene).await,
+            Self::Paused => paused(&scene).await,
+        }
+    }
+}
+
+/// With which durations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Durations {
+    /// Those of `Flags::quick`.
+    Quick,
+    /// Those that client-go's users run with: 15 s, 10 s, 2 s.
+    #[allow(dead_code, reason = "the program beside the tests uses it")]
+    Usual,
+}
 
 /// What a scenario showed.
 #[derive(Clone, Debug)]
@@ -36,10 +79,11 @@ impl Outcome {
         self.overlaps.iter().map(Overlap::lasted).max().unwrap_or_default()
     }
 
-    /// The same without the leader that the scenario began with: its successors among themselves.
-    pub(crate) fn longest_among_successors(&self) -> Duration {
-        let successors = self.overlaps.iter().filter(|overlap| !overlap.who.iter().any(|who| who == FIRST));
-        successors.map(Overlap::lasted).max().unwrap_or_default()
+    /// Without the leader that the scenario began with: its successors among themselves.
+    #[allow(dead_code, reason = "the program beside the tests uses it")]
+    pub(crate) fn among_successors(mut self) -> Self {
+        self.overlaps.retain(|overlap| !overlap.who.iter().any(|who| who == FIRST));
+        self
     }
 
     /// Whether somebody emptied the Lease after the first leader had lost it.
@@ -57,9 +101,8 @@ impl fmt::Display for Outcome {
 
 /// W1, when asked to end: the answers to the leader's release come a second late. The leader is taken to act until it was
 /// told that it leads no more: client-go cancels the context at once, but says so only after the release.
-pub(crate) async fn released_late(program: &Program) -> Outcome {
+async fn released_late(scene: &Scene<'_>) -> Outcome {
     const DELAY: Duration = Duration::from_secs(1);
-    let scene = Scene::set(program).await;
     let (proxy, first) = scene.leader_behind_a_proxy().await;
     let others = scene.followers().await;
 
@@ -73,8 +116,7 @@ pub(crate) async fn released_late(program: &Program) -> Outcome {
 
 /// W1, when cut off: nothing that the leader sends arrives. It cannot renew, and if it releases before it stops, it acts for
 /// as long as that takes to fail; its successors do not wait for it.
-pub(crate) async fn released_while_cut_off(program: &Program) -> Outcome {
-    let scene = Scene::set(program).await;
+async fn released_while_cut_off(scene: &Scene<'_>) -> Outcome {
     let (proxy, first) = scene.leader_behind_a_proxy().await;
     let others = scene.followers().await;
 
@@ -86,9 +128,8 @@ pub(crate) async fn released_while_cut_off(program: &Program) -> Outcome {
 
 /// W2: the leader is paused until another has led, and asked to end meanwhile. When it goes on and releases what it no longer
 /// holds, it empties its successor's Lease; and if one of the others asks before the successor renews, two lead.
-pub(crate) async fn released_after_a_pause(program: &Program) -> Outcome {
-    let scene = Scene::set(program).await;
-    let first = Candidate::start(scene.control_plane, program, &scene.flags, FIRST).await.unwrap();
+async fn released_after_a_pause(scene: &Scene<'_>) -> Outcome {
+    let first = Candidate::start(scene.control_plane, scene.program, &scene.flags, FIRST).await.unwrap();
     first.acts_within(PATIENCE).await.unwrap();
     let mut others = scene.followers().await;
 
@@ -116,36 +157,53 @@ pub(crate) async fn released_after_a_pause(program: &Program) -> Outcome {
     scene.outcome(&others, None).await
 }
 
-/// W3: another writer puts itself into the leader's Lease, in a valid way. It is taken to act from then on; where the leader
-/// ticked last before that is where the overlap begins.
-pub(crate) async fn displaced(program: &Program) -> Outcome {
-    let scene = Scene::set(program).await;
-    let first = Candidate::start(scene.control_plane, program, &scene.flags, FIRST).await.unwrap();
+/// W3: another writer puts itself into the leader's Lease, in a valid way. It is taken to act from when its write was
+/// answered.
+async fn displaced(scene: &Scene<'_>) -> Outcome {
+    let first = Candidate::start(scene.control_plane, scene.program, &scene.flags, FIRST).await.unwrap();
     first.acts_within(PATIENCE).await.unwrap();
 
-    let now = MicroTime(leadergroup::elector::clock::wall());
-    let other = json!({"spec": {"holderIdentity": OTHER_WRITER, "leaseDurationSeconds": 60, "acquireTime": now, "renewTime": now}});
+    let stamp = MicroTime(leadergroup::elector::clock::wall());
+    let other = json!({"spec": {"holderIdentity": OTHER_WRITER, "leaseDurationSeconds": 60, "acquireTime": stamp, "renewTime": stamp}});
     let leases = Api::<Lease>::namespaced(scene.control_plane.client(), &scene.flags.namespace);
     leases.patch(LEASE, &PatchParams::default(), &Patch::Merge(other)).await.unwrap();
-    let from = first.last_tick().unwrap();
+    let from = now();
     first.stops_within(PATIENCE).await.unwrap();
     scene.outcome(&[first], Some((OTHER_WRITER, Interval { from, to: Duration::MAX }))).await
 }
 
+/// The leader is paused until another has led, and goes on. One that acts at once does what was due when it was paused; one
+/// that acts on does not know that it was.
+async fn paused(scene: &Scene<'_>) -> Outcome {
+    let first = Candidate::start(scene.control_plane, scene.program, &scene.flags, FIRST).await.unwrap();
+    first.acts_within(PATIENCE).await.unwrap();
+    let mut others = scene.followers().await;
+
+    first.pause().unwrap();
+    scene.successor_of(&others).await;
+    first.resume().unwrap();
+    first.stops_within(PATIENCE).await.unwrap();
+    others.push(first);
+    scene.outcome(&others, None).await
+}
+
 /// What the scenarios have in common.
 struct Scene<'a> {
-    control_plane: &'static ControlPlane,
+    control_plane: &'a ControlPlane,
     program: &'a Program,
     flags: Flags,
     record: Record,
 }
 
 impl<'a> Scene<'a> {
-    async fn set(program: &'a Program) -> Self {
-        let control_plane = ControlPlane::shared().await;
+    async fn set(control_plane: &'a ControlPlane, program: &'a Program, durations: Durations) -> Self {
         let namespace = control_plane.namespace("weakness").await;
         let record = Record::start(control_plane.client(), &namespace, LEASE).await;
-        Self { control_plane, program, flags: Flags::quick(&namespace, LEASE), record }
+        let flags = match durations {
+            Durations::Quick => Flags::quick(&namespace, LEASE),
+            Durations::Usual => Flags::usual(&namespace, LEASE),
+        };
+        Self { control_plane, program, flags, record }
     }
 
     /// Starts a candidate, and returns when it has seen who leads.
