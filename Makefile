@@ -1,13 +1,17 @@
 # What a developer types. `make help` lists it; CI runs `make test`.
 CARGO ?= cargo
 KUBECTL ?= kubectl
-IMAGE ?= leadergroup/leadergroup:0.1.0
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+IMAGE ?= leadergroup/leadergroup:$(VERSION)
 RUNS ?= 5
 DURATIONS ?= quick
 # The tests that need no control plane.
 PURE = choices elector::handover elector::losing elector::proving elector::upstream histories interop::account interop::verdict layering manifests
 # Tests wait for a control plane more than they compute.
 TEST_THREADS ?= 6
+
+# Where the tests on real nodes leave what they measured.
+RESULTS = $(or $(CARGO_TARGET_DIR),target)/tmp/e2e
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test e2e check run control-plane manifests install uninstall image bench bench-electors weaknesses fmt
@@ -34,7 +38,11 @@ test: programs candidates ## Run every test: pure ones, and the operator on a re
 
 e2e: programs ## Run the tests on real nodes: pods that are processes, Services that route (Linux, root)
 	@tests/tools/build nodes >/dev/null
-	$(CARGO) test --locked --test e2e -- --test-threads=2
+	@tests/tools/static >/dev/null
+	@rm -rf $(RESULTS)
+	$(CARGO) test --locked --test e2e -- --skip scenarios:: --test-threads=3
+	@# Fewer at a time, because these are measured.
+	$(CARGO) test --locked --test e2e -- scenarios:: --test-threads=2; ended=$$?; cat $(RESULTS)/*.md; exit $$ended
 
 check: ## Formatting, lints and the tests that need no control plane
 	$(CARGO) fmt --check
@@ -64,8 +72,10 @@ weaknesses: programs candidates ## Compare client-go's elections and ours where 
 
 ##@ Ship it
 image: ## Build the container image with docker, podman or buildah (IMAGE=...)
-	@builder=$$(command -v docker || command -v podman || command -v buildah) || { echo "image: docker, podman or buildah is needed" >&2; exit 1; }; \
-	$$builder build -t $(IMAGE) .
+	@for builder in docker podman buildah; do $$builder info >/dev/null 2>&1 && break; builder=; done; \
+	[ -n "$$builder" ] || { echo "image: docker (with its daemon running), podman or buildah is needed" >&2; exit 1; }; \
+	$$builder build --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) -t $(IMAGE) . && \
+	$$builder images $(IMAGE)
 
 install: ## Install the CRD and the operator into the cluster of the current kubeconfig
 	$(KUBECTL) apply -k config/

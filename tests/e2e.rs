@@ -5,3 +5,9 @@
 #[allow(dead_code, reason = "the other tests use the rest")]
 mod control_plane;
 mod nodes;
+#[allow(dead_code, reason = "the demo uses the rest")]
+#[path = "local/observer.rs"]
+mod observer;
+#[allow(dead_code, reason = "the other tests use the rest")]
+#[path = "operator/witness.rs"]
+mod witness;

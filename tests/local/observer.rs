@@ -218,7 +218,12 @@ async fn follow(pods: Api<Pod>, mut version: String, clock: Clock, seen: &Mutex<
     loop {
         let events = match pods.watch(&WatchParams::default().timeout(290), &version).await {
             Ok(events) => events,
-            Err(error) => return format!("cannot watch pods: {error}"),
+            Err(kube::Error::Api(status)) if status.code < 500 => return format!("cannot watch pods: {}", status.message),
+            // An API server that is away comes back, and nothing of etcd is lost meanwhile.
+            Err(_) => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
         };
         pin_mut!(events);
         while let Some(event) = events.next().await {

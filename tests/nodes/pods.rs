@@ -10,7 +10,7 @@ use super::web::{self, PATIENCE, Web};
 use crate::control_plane::{ControlPlane, Kubelets, Options, wait};
 
 /// One for the tests that disturb nobody.
-async fn shared() -> &'static ControlPlane {
+pub(super) async fn shared() -> &'static ControlPlane {
     static SHARED: OnceCell<Result<ControlPlane, String>> = OnceCell::const_new();
     let options = Options { nodes: 2, kubelets: Kubelets::real(), ..Options::default() };
     match SHARED.get_or_init(async || ControlPlane::start(options).await.map_err(|error| format!("{error:#}"))).await {

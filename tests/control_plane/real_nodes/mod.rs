@@ -96,19 +96,20 @@ impl ControlPlane {
 
     /// Builds the image of a Dockerfile and gives it to every node that has power. Its name should be full, such as
     /// `localhost/web:1`, and its pull policy not Always. A folder `build` takes the place of a stage that is named
-    /// `build`: neither base images nor compilers are needed then.
-    pub(crate) async fn build_image(&self, name: &str, context: &Path, build: Option<&Path>) -> anyhow::Result<()> {
+    /// `build`: neither base images nor compilers are needed then. Gives the archive, of OCI's layout.
+    pub(crate) async fn build_image(&self, name: &str, context: &Path, build: Option<&Path>) -> anyhow::Result<PathBuf> {
         let site = self.real_nodes.first().map(RealNode::site).context("only real nodes take images")?;
         let archive = images::build(site, name, context, build).await?;
         let powered = self.real_nodes.iter().filter(|node| node.has_power());
         futures::future::try_join_all(powered.map(|node| node.import(&archive))).await?;
-        Ok(())
+        Ok(archive)
     }
 
     /// The same of nothing but static programs, each under its path in the image.
     pub(crate) async fn build_image_of(&self, name: &str, files: &[(&Path, &str)]) -> anyhow::Result<()> {
         let site = self.real_nodes.first().map(RealNode::site).context("only real nodes take images")?;
         let context = images::context(site, files, "")?;
-        self.build_image(name, context.path(), None).await
+        self.build_image(name, context.path(), None).await?;
+        Ok(())
     }
 }

@@ -1,0 +1,69 @@
+//! The cluster that all scenarios share: two real nodes, the operator as `config/` ships it, the application's image.
+
+use serde_json::json;
+use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::web::PATIENCE;
+use super::{product, table};
+use crate::control_plane::{Component, ControlPlane, Kubelets, Options};
+
+static GATE: RwLock<()> = RwLock::const_new(());
+
+pub(super) struct Cluster {
+    pub(super) plane: &'static ControlPlane,
+    _gate: Gate,
+}
+
+#[expect(dead_code, reason = "what counts is how long they are held")]
+enum Gate {
+    Shared(RwLockReadGuard<'static, ()>),
+    Alone(RwLockWriteGuard<'static, ()>),
+}
+
+impl Cluster {
+    /// For a scenario that disturbs nobody but its own pods.
+    pub(super) async fn beside_others() -> Self {
+        Self::enter(Gate::Shared(GATE.read().await)).await
+    }
+
+    /// For a scenario with nodes, operators or the API server.
+    pub(super) async fn alone() -> Self {
+        Self::enter(Gate::Alone(GATE.write().await)).await
+    }
+
+    /// Returns when everything is as it should be: a scenario that failed may have left it otherwise.
+    async fn enter(gate: Gate) -> Self {
+        let plane = running().await;
+        plane.nodes_ready(plane.real_nodes().len(), PATIENCE).await.unwrap();
+        product::operators_ready(plane, product::REPLICAS).await.unwrap();
+        Self { plane, _gate: gate }
+    }
+}
+
+async fn running() -> &'static ControlPlane {
+    static SHARED: OnceCell<Result<ControlPlane, String>> = OnceCell::const_new();
+    match SHARED.get_or_init(async || start().await.map_err(|error| format!("{error:#}"))).await {
+        Ok(plane) => plane,
+        Err(error) => panic!("no cluster: {error}"),
+    }
+}
+
+async fn start() -> anyhow::Result<ControlPlane> {
+    let settings = json!({"nodeStatusUpdateFrequency": "2s", "nodeLeaseDurationSeconds": 8});
+    let mut flags: Vec<_> = ["--node-monitor-grace-period=12s", "--node-monitor-period=1s"].map(|flag| (Component::ControllerManager, flag.to_owned())).into();
+    // Without a watch cache for pods a witness can go on where it was after the API server was restarted.
+    flags.push((Component::ApiServer, "--watch-cache-sizes=pods#0".to_owned()));
+    let plane = ControlPlane::start(Options { nodes: 2, kubelets: Kubelets::Real { settings }, flags, ..Options::default() }).await?;
+    product::build(&plane, env!("CARGO_PKG_VERSION")).await?;
+    product::build_app(&plane).await?;
+    product::make(&plane, "install").await?;
+    product::operators_ready(&plane, product::REPLICAS).await?;
+    table::note(
+        2,
+        "Two nodes. The application: three pods, readiness and liveness probes of period 1 s (failing once, and thrice), 3 s of preStop. A lost node is found \
+         out after 12 s (`--node-monitor-grace-period=12s`, kubelets renew every 2 s) in place of 50. The operator: three replicas as shipped (15/10/2 s). A \
+         client on each node asks the leader Service every 20 ms, each time on a new connection, and waits 250 ms at most.",
+    );
+    table::head(3, super::scene::COLUMNS);
+    Ok(plane)
+}

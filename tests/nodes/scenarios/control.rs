@@ -1,0 +1,149 @@
+//! Those who keep the group fail: the operator's leader, all operators, the API server. No group's leader moves by that; a
+//! leader that fails meanwhile is followed as soon as somebody keeps the group again.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use super::changes::node_command;
+use crate::control_plane::{ControlPlane, wait};
+use crate::nodes::cluster::Cluster;
+use crate::nodes::product::{self, REPLICAS, SYSTEM};
+use crate::nodes::scene::{Cause, Scene, Story};
+use crate::nodes::web::{PATIENCE, container};
+
+/// Waits until another identity than this one holds the replicas' Lease.
+async fn another_leads(plane: &ControlPlane, former: &str) {
+    let another = async || {
+        let holder = product::holder(plane).await?;
+        ensure!(!holder.is_empty() && holder != former, "{holder:?} holds it");
+        Ok(())
+    };
+    wait::until("another replica of the operator leads", PATIENCE, another).await.unwrap();
+}
+
+fn signal(scene: &Scene<'_>, operator: &Pod, signal: &str) {
+    let id = container(operator).unwrap().container_id.unwrap();
+    scene.node_of(operator).signal_container(&id, signal).unwrap();
+}
+
+/// The group's leader fails now, while nobody keeps the group, and is followed when somebody does.
+async fn fails_meanwhile(scene: &Scene<'_>, leader: &Pod) -> (Cause, Pod) {
+    let cause = scene.cause();
+    scene.tell(leader, "unready").await;
+    let next = scene.next_leader(&cause, leader).await;
+    scene.served_by(&next).await;
+    scene.tell(leader, "ready").await;
+    scene.ready_pods(3).await;
+    assert_eq!(scene.moves(&cause), 1);
+    (cause, next)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_fails_just_when_the_operators_leader_is_killed_is_followed_by_the_next_one() {
+    let cluster = Cluster::alone().await;
+    let scene = Scene::start(cluster.plane, "killed").await;
+    let leader = scene.leader().await;
+    let (operator, former) = (product::leading_operator(cluster.plane).await.unwrap(), product::holder(cluster.plane).await.unwrap());
+    signal(&scene, &operator, "KILL");
+    let (cause, next) = fails_meanwhile(&scene, &leader).await;
+    another_leads(cluster.plane, &former).await;
+    let what = "the operator's leader is killed, and the group's leader is not ready in the same second";
+    scene.finish(Story { number: 40, what, cause, former: &leader, next: Some(&next), lost: None }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_fails_while_the_operators_leader_is_paused_is_followed_by_the_next_one() {
+    let cluster = Cluster::alone().await;
+    let scene = Scene::start(cluster.plane, "paused").await;
+    let leader = scene.leader().await;
+    let (operator, former) = (product::leading_operator(cluster.plane).await.unwrap(), product::holder(cluster.plane).await.unwrap());
+    signal(&scene, &operator, "STOP");
+    let (cause, next) = fails_meanwhile(&scene, &leader).await;
+    another_leads(cluster.plane, &former).await;
+    // It has been ended by its liveness probe, or ends by itself when it wakes: in neither case it acts again.
+    let _ = scene.node_of(&operator).signal_container(&container(&operator).unwrap().container_id.unwrap(), "CONT");
+    product::operators_ready(cluster.plane, REPLICAS).await.unwrap();
+    scene.served_by(&next).await;
+    assert_eq!(scene.moves(&cause), 1);
+    let what = "the operator's leader is paused, and the group's leader is not ready in the same second";
+    scene.finish(Story { number: 41, what, cause, former: &leader, next: Some(&next), lost: None }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operators_leader_that_is_drained_hands_over_at_once_and_no_group_notices() {
+    let cluster = Cluster::alone().await;
+    let scene = Scene::start(cluster.plane, "handover").await;
+    let (operator, former) = (product::leading_operator(cluster.plane).await.unwrap(), product::holder(cluster.plane).await.unwrap());
+    scene.lead_beside(&operator).await;
+    let (leader, quiet) = (scene.leader().await, scene.cause());
+    let node = scene.node_of(&operator).name();
+    node_command(cluster.plane, &["drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=60s"]).await;
+    another_leads(cluster.plane, &former).await;
+    scene.nobody_moved(&quiet, &leader).await;
+    node_command(cluster.plane, &["uncordon", node]).await;
+    let (cause, next) = fails_meanwhile(&scene, &leader).await;
+    product::operators_ready(cluster.plane, REPLICAS).await.unwrap();
+    let what = "the operator's leader is drained (no group's leader moves), then the group's leader is not ready";
+    scene.finish(Story { number: 42, what, cause, former: &leader, next: Some(&next), lost: None }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_any_operator_a_leader_goes_on_and_is_followed_when_one_is_back() {
+    let cluster = Cluster::alone().await;
+    let plane = cluster.plane;
+    let scene = Scene::start(plane, "nobody").await;
+    let (leader, quiet) = (scene.leader().await, scene.cause());
+    let scale = async |replicas: usize| {
+        let replicas = format!("--replicas={replicas}");
+        node_command(plane, &["scale", "deployment/leadergroup-operator", "--namespace", SYSTEM, &replicas]).await;
+    };
+    scale(0).await;
+    let gone = async || {
+        let left: Vec<String> = product::operators(plane).await?.iter().map(ResourceExt::name_any).collect();
+        ensure!(left.is_empty(), "{left:?} are left");
+        Ok(())
+    };
+    wait::until("no operator is left", PATIENCE, gone).await.unwrap();
+    // The time without operators is what this is about.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    scene.served_by(&leader).await;
+    scene.nobody_moved(&quiet, &leader).await;
+    scene.report(&Story { number: 43, what: "no operator for a minute", cause: quiet, former: &leader, next: None, lost: None });
+
+    let cause = scene.cause();
+    scene.tell(&leader, "unready").await;
+    scene.until_unready(&leader).await;
+    scale(REPLICAS).await;
+    let next = scene.next_leader(&cause, &leader).await;
+    scene.served_by(&next).await;
+    product::operators_ready(plane, REPLICAS).await.unwrap();
+    let what = "then the group's leader is not ready, and three operators are started";
+    scene.finish(Story { number: 44, what, cause, former: &leader, next: Some(&next), lost: None }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_server_that_is_restarted_moves_no_leader_and_delays_the_next_one_until_it_is_back() {
+    let cluster = Cluster::alone().await;
+    let plane = cluster.plane;
+    let scene = Scene::start(plane, "api").await;
+    let (leader, quiet) = (scene.leader().await, scene.cause());
+    plane.restart_api_server(Duration::from_secs(3)).await.unwrap();
+    product::operators_ready(plane, REPLICAS).await.unwrap();
+    scene.served_by(&leader).await;
+    scene.nobody_moved(&quiet, &leader).await;
+    scene.report(&Story { number: 45, what: "the API server is away for 3 s", cause: quiet, former: &leader, next: None, lost: None });
+
+    let cause = scene.cause();
+    let (next, ()) = tokio::join!(scene.next_leader(&cause, &leader), async {
+        scene.tell(&leader, "unready").await;
+        plane.restart_api_server(Duration::from_secs(3)).await.unwrap();
+    });
+    scene.served_by(&next).await;
+    assert_eq!(scene.moves(&cause), 1);
+    product::operators_ready(plane, REPLICAS).await.unwrap();
+    let what = "the group's leader is not ready in the moment in which the API server goes away for 3 s";
+    scene.finish(Story { number: 46, what, cause, former: &leader, next: Some(&next), lost: None }).await;
+}
