@@ -36,7 +36,7 @@ test: programs candidates ## Run every test: pure ones, and the operator on a re
 	$(CARGO) build --locked --examples
 	$(CARGO) test --locked --test tests -- --test-threads=$(TEST_THREADS)
 
-e2e: programs ## Run the tests on real nodes: pods that are processes, Services that route (Linux, root)
+e2e: programs candidates ## Run the tests on real nodes: pods that are processes, Services that route (Linux, root)
 	@tests/tools/build nodes >/dev/null
 	@tests/tools/static >/dev/null
 	@rm -rf $(RESULTS)

@@ -13,4 +13,5 @@ mod scenarios;
 mod scene;
 mod seen;
 mod table;
+mod walk;
 mod web;
