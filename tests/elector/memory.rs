@@ -27,7 +27,7 @@ pub(crate) struct Version {
     pub(crate) by: String,
     /// When, in true time.
     pub(crate) at: Duration,
-    /// Whether a deletion had gone before, and the writer had never seen what was deleted.
+    /// Whether a deletion had gone before, and the writer had never seen what was deleted when it sent this.
     pub(crate) unaware: bool,
 }
 
@@ -192,7 +192,8 @@ impl Object {
         Some(Snapshot::new(record, raw, Some(version.number), version.number))
     }
 
-    fn perform(&self, client: &Client, asked: &Asked) -> Result<Option<Snapshot>, LockError> {
+    /// `seen`: the leaderships that the client had heard of when it asked.
+    fn perform(&self, client: &Client, asked: &Asked, seen: &BTreeSet<(String, i64)>) -> Result<Option<Snapshot>, LockError> {
         let now = self.now();
         let record = match asked {
             Asked::Get => return Ok(self.snapshot(&now)),
@@ -204,14 +205,14 @@ impl Object {
         if record.lease_duration_seconds <= 0 {
             return Err(LockError::Invalid("spec.leaseDurationSeconds: must be greater than 0".into()));
         }
-        Ok(self.snapshot(&self.push(client.identity(), Some(record.clone()), self.is_unaware(client))))
+        Ok(self.snapshot(&self.push(client.identity(), Some(record.clone()), self.is_unaware(seen))))
     }
 
-    fn is_unaware(&self, client: &Client) -> bool {
+    fn is_unaware(&self, seen: &BTreeSet<(String, i64)>) -> bool {
         let history = lock(&self.0.history);
         let deleted = history.iter().rev().find_map(|version| version.record.as_ref());
         let creates = history.last().is_none_or(|version| version.record.is_none());
-        creates && deleted.is_some_and(|record| !lock(&client.0.log).seen.contains(&(record.holder.clone(), record.transitions)))
+        creates && deleted.is_some_and(|record| !seen.contains(&(record.holder.clone(), record.transitions)))
     }
 }
 
@@ -272,10 +273,10 @@ impl Client {
     }
 
     async fn call(&self, verb: &'static str, asked: Asked) -> Result<Option<Snapshot>, LockError> {
-        let (fate, latency) = {
+        let (fate, latency, seen) = {
             let (mut log, settings) = (lock(&self.0.log), lock(&self.0.settings));
             log.calls.push(verb);
-            (settings.faults.get(&(log.calls.len() - 1)).unwrap_or(&settings.network).clone(), settings.latency)
+            (settings.faults.get(&(log.calls.len() - 1)).unwrap_or(&settings.network).clone(), settings.latency, log.seen.clone())
         };
         let (answer, answered) = oneshot::channel();
         let client = self.clone();
@@ -292,7 +293,7 @@ impl Client {
             tokio::time::sleep(there).await;
             let done = match &fate {
                 Network::Refuse | Network::Hold(_) => Err(LockError::Conflict),
-                _ => client.0.object.perform(&client, &asked),
+                _ => client.0.object.perform(&client, &asked, &seen),
             };
             if matches!(fate, Network::LoseAnswer) {
                 std::future::pending::<()>().await;

@@ -4,6 +4,7 @@ mod api;
 mod handover;
 mod losing;
 mod memory;
+mod simulation;
 mod stage;
 mod time;
 mod upstream;
