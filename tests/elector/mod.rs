@@ -1,6 +1,7 @@
 //! The elector: client-go's own cases, its promises one by one, random histories, anything for input, and the real API server.
 
 mod api;
+mod fuzz;
 mod handover;
 mod losing;
 mod memory;
