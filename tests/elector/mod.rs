@@ -5,6 +5,7 @@ mod fuzz;
 mod handover;
 mod losing;
 mod memory;
+mod real_locks;
 mod simulation;
 mod stage;
 mod time;

@@ -274,12 +274,10 @@ impl World {
     }
 
     async fn quiet_times(&mut self) -> Result<(), String> {
-        for number in 0..self.slots.len() {
-            self.relieve(number);
-            if self.slots[number].run.as_ref().is_none_or(Run::is_over) {
-                self.start(number);
-            }
-        }
+        (0..self.slots.len()).for_each(|number| self.relieve(number));
+        // Those that were cancelled leave, and come back.
+        self.pass(seconds(8.0)).await?;
+        self.fill();
         self.note("quiet");
         let slowest = self.slots.iter().map(|slot| slot.rate).fold(f64::MAX, f64::min);
         let Config { lease_duration, retry_period, .. } = self.config.clone();
@@ -294,12 +292,17 @@ impl World {
         }
         // Who was cancelled late may still be leaving; whose watch died silently has to find out.
         self.pass(lease_duration * 3).await?;
+        self.fill();
+        self.pass(lease_duration * 2).await
+    }
+
+    /// Starts a process wherever there is none.
+    fn fill(&mut self) {
         for number in 0..self.slots.len() {
             if self.slots[number].run.as_ref().is_none_or(Run::is_over) {
                 self.start(number);
             }
         }
-        self.pass(lease_duration * 2).await
     }
 
     async fn rest(&mut self) -> Result<(), String> {
