@@ -33,7 +33,7 @@ check: ## Formatting, lints and the tests that need no control plane
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet
 	$(CARGO) test --locked --lib --quiet
-	$(CARGO) test --locked --test tests --quiet -- choices histories layering manifests elector:: --skip elector::real_locks --skip elector::client_go
+	$(CARGO) test --locked --test tests --quiet -- choices histories layering manifests elector::fuzz elector::handover elector::losing elector::simulation elector::upstream
 
 fmt: ## Format the code
 	$(CARGO) fmt
