@@ -2,8 +2,8 @@
 //! release and come back, on clocks that run at different rates; watches fall silent; the object is deleted. Whatever
 //! happens no two lead at one instant of true time, and when nothing happens any more somebody leads soon.
 //!
-//! One case is excused, and that exactly: the object was deleted, and one who never saw the leadership that it held made it
-//! anew. Nobody can wait for what it cannot know of; `handover` tests how long it lasts.
+//! One case is excused, and that exactly: the object was deleted, and one who never saw in it the leadership that it held
+//! made it anew. Nobody can wait for what it cannot know of; `handover` tests how long it lasts.
 //!
 //! A failure names its seed: `SEED=123 cargo test simulation`. `HISTORIES=100000` runs more of them.
 
@@ -379,6 +379,13 @@ fn simulate(seed: u64, sabotage: Sabotage) -> Result<(), String> {
     runtime.block_on(async {
         let mut world = World::new(seed, sabotage);
         let lived = world.live().await;
+        for version in world.object.history() {
+            let record = version.record.map_or("deleted".into(), |record| format!("{:?} in term {}", record.holder, record.transitions));
+            let unaware = if version.unaware { ", unaware" } else { "" };
+            world.trace.push(format!("{:>8.3} {} writes version {}: {record}{unaware}", version.at.as_secs_f64(), version.by, version.number));
+        }
+        // Equal but for their text, times are in order.
+        world.trace.sort_by(|one, other| one[..8].cmp(&other[..8]));
         lived.map_err(|fault| format!("{}\n{:>8.3} {fault}\n\nSEED={seed}", world.trace.join("\n"), world.time.elapsed().as_secs_f64()))
     })
 }
