@@ -6,7 +6,7 @@ IMAGE ?= leadergroup/leadergroup:$(VERSION)
 RUNS ?= 5
 DURATIONS ?= quick
 # The tests that need no control plane.
-PURE = choices elector::handover elector::losing elector::proving elector::upstream histories interop::account interop::verdict layering manifests
+PURE = choices elector::fuzz elector::handover elector::losing elector::proving elector::simulation elector::upstream histories interop::account interop::verdict layering manifests
 # Tests wait for a control plane more than they compute.
 TEST_THREADS ?= 6
 

@@ -43,7 +43,8 @@
 //! - Only this candidate's own record is ever emptied.
 //!
 //! Like client-go's, it cannot stop a process that is frozen between asking [`Tenure::is_held`] and acting. Pass
-//! [`Tenure::term`] to what you write to, and let it refuse lower ones.
+//! [`Tenure::term`] to what you write to, and let it refuse lower ones. And whoever deletes the lock's object lets a candidate
+//! that never saw its holder lead beside it, until the holder is told or renews next, and may begin terms at 0 again.
 
 mod callbacks;
 pub mod clock;

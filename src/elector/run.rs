@@ -448,7 +448,7 @@ impl Elector {
     }
 
     fn is_missing_changes(&self, watching: &Watching, now: Moment) -> bool {
-        let overdue = watching.heard().is_some_and(|heard| now - heard > self.config.retry_period.mul_f64(1.0 + JITTER_FACTOR));
+        let overdue = watching.silent().is_some_and(|since| now - since > self.config.retry_period.mul_f64(1.0 + JITTER_FACTOR));
         overdue && self.candidate.changed_at(now)
     }
 }

@@ -21,11 +21,13 @@ pub(super) struct Watching {
     pause: Duration,
     /// When it last told something; `None` while it does not work.
     heard: Option<Moment>,
+    /// Since when it is open and tells nothing.
+    silent: Option<Moment>,
 }
 
 impl Watching {
     pub(super) fn new(lock: Arc<dyn Lock>, clock: Arc<dyn Clock>, pause: Duration) -> Self {
-        Self { lock, open_at: clock.now(), clock, stream: None, pause, heard: None }
+        Self { lock, open_at: clock.now(), clock, stream: None, pause, heard: None, silent: None }
     }
 
     /// When it last told something, if it works.
@@ -33,10 +35,16 @@ impl Watching {
         self.heard
     }
 
+    /// Since when it is open and tells nothing.
+    pub(super) fn silent(&self) -> Option<Moment> {
+        self.silent
+    }
+
     /// It has missed something: it is opened anew.
     pub(super) fn distrust(&mut self) {
         self.stream = None;
         self.heard = None;
+        self.silent = None;
     }
 
     /// The next change, or why there will be none for a while. May be dropped while it waits.
@@ -48,7 +56,10 @@ impl Watching {
                     self.clock.sleep(wait).await;
                 }
                 match self.lock.watch() {
-                    Some(stream) => self.stream = Some(stream),
+                    Some(stream) => {
+                        self.stream = Some(stream);
+                        self.silent = Some(self.clock.now());
+                    }
                     None => std::future::pending::<()>().await,
                 }
                 continue;
@@ -56,6 +67,7 @@ impl Watching {
             match stream.next().await {
                 Some(Ok(sighting)) => {
                     self.heard = Some(self.clock.now());
+                    self.silent = self.heard;
                     return Ok(sighting);
                 }
                 Some(Err(error)) => {

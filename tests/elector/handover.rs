@@ -118,6 +118,21 @@ async fn a_watch_that_fell_silent_is_found_out_and_opened_anew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_watch_that_never_told_anything_is_opened_anew_too() {
+    let (_, _, ann, bob) = two();
+    bob.client.watches(Watches::Silent);
+    let _run = ann.start(config(), Work::UntilAsked);
+    pass(1.0).await;
+    let _next = bob.start(config(), Work::UntilAsked);
+    pass(20.0).await;
+    bob.client.watches(Watches::Work);
+    pass(20.0).await;
+    bob.client.take_calls();
+    pass(60.0).await;
+    assert_eq!(bob.client.calls(), Vec::<&str>::new());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dead_leader_is_replaced_a_lease_after_its_last_renewal() {
     for watches in [Watches::Work, Watches::Silent, Watches::None] {
         let (_, object, ann, bob) = two();

@@ -27,7 +27,8 @@ pub(crate) struct Version {
     pub(crate) by: String,
     /// When, in true time.
     pub(crate) at: Duration,
-    /// Whether a deletion had gone before, and the writer had never seen what was deleted.
+    /// Whether a deletion had gone before, and the writer had never seen the leadership in the object that was deleted when
+    /// it sent this.
     pub(crate) unaware: bool,
 }
 
@@ -101,8 +102,11 @@ struct Settings {
 struct Log {
     calls: Vec<&'static str>,
     /// The leaderships that this client has heard of.
-    seen: BTreeSet<(String, i64)>,
+    seen: Leaderships,
 }
+
+/// Each as the version with which its object was made, the holder and the term.
+type Leaderships = BTreeSet<(u64, String, i64)>;
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -192,7 +196,8 @@ impl Object {
         Some(Snapshot::new(record, raw, Some(version.number), version.number))
     }
 
-    fn perform(&self, client: &Client, asked: &Asked) -> Result<Option<Snapshot>, LockError> {
+    /// `seen`: the leaderships that the client had heard of when it asked.
+    fn perform(&self, client: &Client, asked: &Asked, seen: &Leaderships) -> Result<Option<Snapshot>, LockError> {
         let now = self.now();
         let record = match asked {
             Asked::Get => return Ok(self.snapshot(&now)),
@@ -204,14 +209,21 @@ impl Object {
         if record.lease_duration_seconds <= 0 {
             return Err(LockError::Invalid("spec.leaseDurationSeconds: must be greater than 0".into()));
         }
-        Ok(self.snapshot(&self.push(client.identity(), Some(record.clone()), self.is_unaware(client))))
+        Ok(self.snapshot(&self.push(client.identity(), Some(record.clone()), self.is_unaware(seen))))
     }
 
-    fn is_unaware(&self, client: &Client) -> bool {
-        let history = lock(&self.0.history);
-        let deleted = history.iter().rev().find_map(|version| version.record.as_ref());
+    fn is_unaware(&self, seen: &Leaderships) -> bool {
+        let history = lock(&self.0.history).clone();
         let creates = history.last().is_none_or(|version| version.record.is_none());
-        creates && deleted.is_some_and(|record| !lock(&client.0.log).seen.contains(&(record.holder.clone(), record.transitions)))
+        let deleted = history.iter().rev().find_map(|version| Some((version.number, version.record.as_ref()?)));
+        creates && deleted.is_some_and(|(number, record)| !seen.contains(&(self.made(number), record.holder.clone(), record.transitions)))
+    }
+
+    /// The version with which the object was made that had this version.
+    fn made(&self, number: u64) -> u64 {
+        let history = lock(&self.0.history);
+        let before = history.iter().rev().find(|version| version.number < number && version.record.is_none());
+        before.map_or(0, |version| version.number + 1)
     }
 }
 
@@ -268,14 +280,15 @@ impl Client {
     }
 
     fn heard(&self, snapshot: &Snapshot) {
-        lock(&self.0.log).seen.insert((snapshot.record.holder.clone(), snapshot.record.transitions));
+        let made = self.0.object.made(snapshot.version.unwrap_or_default());
+        lock(&self.0.log).seen.insert((made, snapshot.record.holder.clone(), snapshot.record.transitions));
     }
 
     async fn call(&self, verb: &'static str, asked: Asked) -> Result<Option<Snapshot>, LockError> {
-        let (fate, latency) = {
+        let (fate, latency, seen) = {
             let (mut log, settings) = (lock(&self.0.log), lock(&self.0.settings));
             log.calls.push(verb);
-            (settings.faults.get(&(log.calls.len() - 1)).unwrap_or(&settings.network).clone(), settings.latency)
+            (settings.faults.get(&(log.calls.len() - 1)).unwrap_or(&settings.network).clone(), settings.latency, log.seen.clone())
         };
         let (answer, answered) = oneshot::channel();
         let client = self.clone();
@@ -292,7 +305,7 @@ impl Client {
             tokio::time::sleep(there).await;
             let done = match &fate {
                 Network::Refuse | Network::Hold(_) => Err(LockError::Conflict),
-                _ => client.0.object.perform(&client, &asked),
+                _ => client.0.object.perform(&client, &asked, &seen),
             };
             if matches!(fate, Network::LoseAnswer) {
                 std::future::pending::<()>().await;

@@ -2,10 +2,13 @@
 //! API server.
 
 mod api;
+mod fuzz;
 mod handover;
 mod losing;
 mod memory;
 mod proving;
+mod real_locks;
+mod simulation;
 mod stage;
 mod time;
 mod upstream;

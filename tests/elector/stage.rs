@@ -50,6 +50,18 @@ enum Life {
     Over,
 }
 
+impl Act {
+    /// It has not ended, and does not know that it has to.
+    pub(crate) fn acts(&self) -> bool {
+        *lock(&self.alive) == Life::Acts
+    }
+
+    /// It has neither ended nor been dropped.
+    pub(crate) fn is_alive(&self) -> bool {
+        *lock(&self.alive) != Life::Over
+    }
+}
+
 /// The mark that work is alive: it goes however the work ends.
 struct Alive {
     act: Arc<Act>,
@@ -72,6 +84,10 @@ pub(crate) struct Candidate {
     time: Time,
     journal: Arc<Mutex<Vec<(Duration, String)>>>,
     pub(crate) acts: Arc<Mutex<Vec<Arc<Act>>>>,
+    /// Since when the process runs, in true time.
+    running: Arc<Mutex<Duration>>,
+    /// Called whenever something is told.
+    on_news: Option<Arc<dyn Fn() + Send + Sync>>,
     cancel: Arc<Notify>,
 }
 
@@ -85,6 +101,10 @@ impl Run {
     /// How it ends.
     pub(crate) async fn ended(self) -> Result<Ended, JoinError> {
         self.task.await
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.task.is_finished()
     }
 
     /// Drops it where it stands.
@@ -111,8 +131,25 @@ impl Candidate {
             time: time.clone(),
             journal: Arc::default(),
             acts: Arc::default(),
+            running: Arc::default(),
+            on_news: None,
             cancel: Arc::default(),
         }
+    }
+
+    pub(crate) fn on_news(&mut self, call: impl Fn() + Send + Sync + 'static) {
+        self.on_news = Some(Arc::new(call));
+    }
+
+    /// Lets a paused process go on.
+    pub(crate) fn resume(&self) {
+        *lock(&self.running) = self.time.elapsed();
+        self.process.resume();
+    }
+
+    /// Whether the process runs, and has had the time to notice how late it is.
+    pub(crate) fn runs(&self) -> bool {
+        !self.process.is_paused() && self.time.elapsed().saturating_sub(*lock(&self.running)) > Duration::from_millis(3)
     }
 
     pub(crate) fn elector(&self, config: Config) -> Elector {
@@ -159,17 +196,16 @@ impl Candidate {
     }
 
     fn lead(self, tenure: Tenure, work: Work) -> impl Future<Output = ()> + Send {
-        self.tell(&format!("started {}", tenure.term()));
         let act = Arc::new(Act { tenure: tenure.clone(), alive: Mutex::new(Life::Acts) });
         lock(&self.acts).push(act.clone());
+        self.tell(&format!("started {}", tenure.term()));
         let process = self.process.clone();
         let alive = Alive { act: act.clone(), candidate: self };
         let work = async move {
             let alive = alive;
             let asked = async {
                 tenure.stop_requested().await;
-                let mut life = lock(&act.alive);
-                *life = Life::Stops;
+                *lock(&act.alive) = Life::Stops;
                 alive.candidate.tell("asked");
             };
             match work {
@@ -194,6 +230,9 @@ impl Candidate {
 
     pub(crate) fn tell(&self, what: &str) {
         lock(&self.journal).push((self.time.elapsed(), what.to_owned()));
+        if let Some(call) = &self.on_news {
+            call();
+        }
     }
 
     /// What was told of it so far, in order.

@@ -78,6 +78,10 @@ impl Process {
         self.0.send_replace(false);
     }
 
+    pub(crate) fn is_paused(&self) -> bool {
+        *self.0.borrow()
+    }
+
     /// Runs this in the process.
     pub(crate) async fn run<T>(&self, future: impl Future<Output = T>) -> T {
         let mut future = std::pin::pin!(future);

@@ -101,7 +101,7 @@ impl Record {
     /// Writes the record into a Lease's spec. Fields that it does not know stay.
     pub fn write_lease_spec(&self, spec: &mut Map<String, Value>) {
         // The API's fields are 32 bits wide.
-        let number = |number: i64| Value::from(i32::try_from(number).unwrap_or(i32::MAX));
+        let number = |number: i64| Value::from(number.clamp(i32::MIN.into(), i32::MAX.into()));
         let time = |time: Option<Timestamp>| time.and_then(|time| serde_json::to_value(MicroTime(time)).ok()).unwrap_or(Value::Null);
         spec.insert("holderIdentity".into(), Value::from(self.holder.as_str()));
         spec.insert("leaseDurationSeconds".into(), number(self.lease_duration_seconds));
