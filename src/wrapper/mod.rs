@@ -226,12 +226,15 @@ impl Wrapper {
         }
     }
 
-    /// Sees to it that nothing is left of a command whose guard could not say so.
+    /// Sees to it that nothing is left of a command whose guard could not say so. It may be dropped, and is called again then.
     async fn clear(&self) {
-        if self.remnants.swap(false, Ordering::Relaxed)
-            && let Err(problem) = tree::end_children(|_, _| {}).await
-        {
-            error!(%problem, "What is left of the command cannot be ended");
+        if !self.remnants.load(Ordering::Relaxed) {
+            return;
+        }
+        warn!("Ending what is left of the command");
+        match tree::end_children(|_, _| {}).await {
+            Ok(()) => self.remnants.store(false, Ordering::Relaxed),
+            Err(problem) => error!(%problem, "What is left of the command cannot be ended"),
         }
     }
 

@@ -1,6 +1,6 @@
 //! A tiny web server that electors run, and its log, which shows whether two of them ever served at once.
 //!
-//! It is a test of this binary that other tests start as a process. It knows nothing of leadership but its term, and in
+//! It is a test of this binary that other tests, and itself, start as a process. It knows nothing of leadership but its term, and in
 //! every second term it does not end at SIGTERM: it is the worst kind of application.
 
 use std::collections::BTreeMap;
@@ -12,21 +12,42 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
+use super::stage;
+
 /// Between two lines of its log.
 const TICK: Duration = Duration::from_millis(5);
 
 /// The command line of such a server.
 pub(crate) fn command() -> Vec<String> {
     let program = std::env::current_exe().unwrap().to_str().unwrap().to_owned();
-    let test = "elector_program::web::serve_until_killed".to_owned();
-    vec![program, "--exact".into(), test, "--include-ignored".into(), "--nocapture".into()]
+    let test = "elector_program::web::a_server_answers_and_ticks_until_it_is_killed".to_owned();
+    vec![program, "--exact".into(), test, "--nocapture".into()]
 }
 
+/// The process that electors run is this test again, told so by a term in its environment.
 #[tokio::test]
-#[ignore = "run by other tests as a process of its own"]
-async fn serve_until_killed() {
-    let Some(path) = std::env::var_os("LOG") else { return };
-    let term = std::env::var_os("LEADERGROUP_TERM").unwrap().into_string().unwrap();
+async fn a_server_answers_and_ticks_until_it_is_killed() {
+    if let (Some(log), Some(term)) = (std::env::var_os("LOG"), std::env::var_os("LEADERGROUP_TERM")) {
+        serve(Path::new(&log), &term.into_string().unwrap());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let command = command();
+    let mut server = std::process::Command::new(&command[0]);
+    let mut server = server.args(&command[1..]).env("LOG", &log).env("LEADERGROUP_TERM", "7").stdout(std::process::Stdio::null()).spawn().unwrap();
+    let served = stage::until("it answers and ticks", async || {
+        let served = servers(&log).pop().filter(|served| served.answers() && served.last > served.start);
+        served.ok_or_else(|| std::fs::read_to_string(&log).unwrap_or_default())
+    })
+    .await;
+    assert_eq!((served.pid, served.term), (server.id(), 7));
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert!(!served.answers());
+}
+
+fn serve(path: &Path, term: &str) -> ! {
+    let term = term.to_owned();
     // Received, and never listened to.
     let deaf = term.parse::<u64>().unwrap() % 2 == 1;
     let _terminate = deaf.then(|| tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap());
