@@ -242,6 +242,14 @@ impl<'a> Scene<'a> {
         let operator = label.zip(visible).map(|(label, visible)| label.saturating_sub(visible));
 
         let leaderships = self.leaderships();
+        println!("{}:", story.what);
+        for Leadership { pod, from, until } in &leaderships {
+            let second = |moment: Duration| moment.as_secs_f64() - since.as_secs_f64();
+            println!("  {pod} carried the label from {:.2} s to {}", second(*from), until.map_or("now".to_owned(), |until| format!("{:.2} s", second(until))));
+        }
+        for node in self.plane.real_nodes() {
+            println!("  the client on {} saw: {}", node.name(), account::told(&self.clients.requests(node.name()).unwrap(), since));
+        }
         let (lost, linked): (Vec<_>, Vec<_>) =
             self.plane.real_nodes().iter().map(RealNode::name).partition(|node| story.lost.is_some_and(|lost| lost.name() == *node));
         let records = |nodes: &[&str]| -> Vec<_> { nodes.iter().map(|node| self.clients.requests(node).unwrap()).collect() };

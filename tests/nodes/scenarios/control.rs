@@ -43,7 +43,7 @@ async fn fails_meanwhile(scene: &Scene<'_>, leader: &Pod) -> (Cause, Pod) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_fails_just_when_the_operators_leader_is_killed_is_followed_by_the_next_one() {
-    let cluster = Cluster::alone().await;
+    let cluster = Cluster::take().await;
     let scene = Scene::start(cluster.plane, "killed").await;
     let leader = scene.leader().await;
     let (operator, former) = (product::leading_operator(cluster.plane).await.unwrap(), product::holder(cluster.plane).await.unwrap());
@@ -56,7 +56,7 @@ async fn a_leader_that_fails_just_when_the_operators_leader_is_killed_is_followe
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_fails_while_the_operators_leader_is_paused_is_followed_by_the_next_one() {
-    let cluster = Cluster::alone().await;
+    let cluster = Cluster::take().await;
     let scene = Scene::start(cluster.plane, "paused").await;
     let leader = scene.leader().await;
     let (operator, former) = (product::leading_operator(cluster.plane).await.unwrap(), product::holder(cluster.plane).await.unwrap());
@@ -74,7 +74,7 @@ async fn a_leader_that_fails_while_the_operators_leader_is_paused_is_followed_by
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operators_leader_that_is_drained_hands_over_at_once_and_no_group_notices() {
-    let cluster = Cluster::alone().await;
+    let cluster = Cluster::take().await;
     let scene = Scene::start(cluster.plane, "handover").await;
     let (operator, former) = (product::leading_operator(cluster.plane).await.unwrap(), product::holder(cluster.plane).await.unwrap());
     scene.lead_beside(&operator).await;
@@ -92,7 +92,7 @@ async fn an_operators_leader_that_is_drained_hands_over_at_once_and_no_group_not
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_any_operator_a_leader_goes_on_and_is_followed_when_one_is_back() {
-    let cluster = Cluster::alone().await;
+    let cluster = Cluster::take().await;
     let plane = cluster.plane;
     let scene = Scene::start(plane, "nobody").await;
     let (leader, quiet) = (scene.leader().await, scene.cause());
@@ -126,7 +126,7 @@ async fn without_any_operator_a_leader_goes_on_and_is_followed_when_one_is_back(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_api_server_that_is_restarted_moves_no_leader_and_delays_the_next_one_until_it_is_back() {
-    let cluster = Cluster::alone().await;
+    let cluster = Cluster::take().await;
     let plane = cluster.plane;
     let scene = Scene::start(plane, "api").await;
     let (leader, quiet) = (scene.leader().await, scene.cause());
