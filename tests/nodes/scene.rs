@@ -187,6 +187,12 @@ impl<'a> Scene<'a> {
         assert!(said.is_ok() || what == "exit", "{said:?}");
     }
 
+    /// Sends a signal to the processes of a pod's container, as it was when this pod was read.
+    pub(super) fn signal(&self, pod: &Pod, signal: &str) -> anyhow::Result<()> {
+        let id = container(pod)?.container_id.context("the container does not run")?;
+        self.node_of(pod).signal_container(&id, signal)
+    }
+
     pub(super) fn node_of(&self, pod: &Pod) -> &'a RealNode {
         let name = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap();
         self.plane.real_nodes().iter().find(|node| node.name() == name).unwrap()

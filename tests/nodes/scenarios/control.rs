@@ -12,7 +12,7 @@ use crate::control_plane::{ControlPlane, wait};
 use crate::nodes::cluster::Cluster;
 use crate::nodes::product::{self, REPLICAS, SYSTEM};
 use crate::nodes::scene::{Cause, Scene, Story};
-use crate::nodes::web::{PATIENCE, container};
+use crate::nodes::web::PATIENCE;
 
 /// Waits until another identity than this one holds the replicas' Lease.
 async fn another_leads(plane: &ControlPlane, former: &str) {
@@ -22,11 +22,6 @@ async fn another_leads(plane: &ControlPlane, former: &str) {
         Ok(())
     };
     wait::until("another replica of the operator leads", PATIENCE, another).await.unwrap();
-}
-
-fn signal(scene: &Scene<'_>, operator: &Pod, signal: &str) {
-    let id = container(operator).unwrap().container_id.unwrap();
-    scene.node_of(operator).signal_container(&id, signal).unwrap();
 }
 
 /// The group's leader fails now, while nobody keeps the group, and is followed when somebody does.
@@ -47,7 +42,7 @@ async fn a_leader_that_fails_just_when_the_operators_leader_is_killed_is_followe
     let scene = Scene::start(cluster.plane, "killed").await;
     let leader = scene.leader().await;
     let (operator, former) = (product::leading_operator(cluster.plane).await.unwrap(), product::holder(cluster.plane).await.unwrap());
-    signal(&scene, &operator, "KILL");
+    scene.signal(&operator, "KILL").unwrap();
     let (cause, next) = fails_meanwhile(&scene, &leader).await;
     another_leads(cluster.plane, &former).await;
     let what = "the operator's leader is killed, and the group's leader is not ready in the same second";
@@ -60,11 +55,11 @@ async fn a_leader_that_fails_while_the_operators_leader_is_paused_is_followed_by
     let scene = Scene::start(cluster.plane, "paused").await;
     let leader = scene.leader().await;
     let (operator, former) = (product::leading_operator(cluster.plane).await.unwrap(), product::holder(cluster.plane).await.unwrap());
-    signal(&scene, &operator, "STOP");
+    scene.signal(&operator, "STOP").unwrap();
     let (cause, next) = fails_meanwhile(&scene, &leader).await;
     another_leads(cluster.plane, &former).await;
     // It has been ended by its liveness probe, or ends by itself when it wakes: in neither case it acts again.
-    let _ = scene.node_of(&operator).signal_container(&container(&operator).unwrap().container_id.unwrap(), "CONT");
+    let _ = scene.signal(&operator, "CONT");
     product::operators_ready(cluster.plane, REPLICAS).await.unwrap();
     scene.served_by(&next).await;
     assert_eq!(scene.moves(&cause), 1);
@@ -120,6 +115,7 @@ async fn without_any_operator_a_leader_goes_on_and_is_followed_when_one_is_back(
     let next = scene.next_leader(&cause, &leader).await;
     scene.served_by(&next).await;
     product::operators_ready(plane, REPLICAS).await.unwrap();
+    assert_eq!(scene.moves(&cause), 1);
     let what = "then the group's leader is not ready, and three operators are started";
     scene.finish(Story { number: 44, what, cause, former: &leader, next: Some(&next), lost: None }).await;
 }

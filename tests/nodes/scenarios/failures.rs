@@ -8,7 +8,21 @@ use crate::nodes::cluster::Cluster;
 use crate::nodes::scene::{Scene, Story};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_leader_whose_process_ends_is_followed_and_does_not_lead_again_when_it_is_back() {
+async fn a_leader_whose_process_is_killed_is_followed_and_does_not_lead_again_when_it_is_back() {
+    let cluster = Cluster::take().await;
+    let scene = Scene::start(cluster.plane, "kill").await;
+    let (leader, cause) = (scene.leader().await, scene.cause());
+    scene.signal(&leader, "KILL").unwrap();
+    let next = scene.next_leader(&cause, &leader).await;
+    scene.served_by(&next).await;
+    scene.ready_pods(3).await;
+    assert_eq!((scene.restarts(&leader).await, scene.moves(&cause)), (1, 1));
+    let what = "the leader's process is killed (and started again)";
+    scene.finish(Story { number: 9, what, cause, former: &leader, next: Some(&next), lost: None }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_process_ends_by_itself_is_followed() {
     let cluster = Cluster::take().await;
     let scene = Scene::start(cluster.plane, "exit").await;
     let (leader, cause) = (scene.leader().await, scene.cause());
@@ -17,7 +31,9 @@ async fn a_leader_whose_process_ends_is_followed_and_does_not_lead_again_when_it
     scene.served_by(&next).await;
     scene.ready_pods(3).await;
     assert_eq!((scene.restarts(&leader).await, scene.moves(&cause)), (1, 1));
-    scene.finish(Story { number: 10, what: "the leader's process ends (and is started again)", cause, former: &leader, next: Some(&next), lost: None }).await;
+    scene
+        .finish(Story { number: 10, what: "the leader's process ends by itself (and is started again)", cause, former: &leader, next: Some(&next), lost: None })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
