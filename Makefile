@@ -41,8 +41,8 @@ e2e: programs candidates ## Run the tests on real nodes: pods that are processes
 	@tests/tools/static >/dev/null
 	@rm -rf $(RESULTS)
 	$(CARGO) test --locked --test e2e -- --skip scenarios:: --test-threads=3
-	@# Fewer at a time, because these are measured.
-	$(CARGO) test --locked --test e2e -- scenarios:: --test-threads=2; ended=$$?; cat $(RESULTS)/*.md; exit $$ended
+	@# One at a time, because these are measured.
+	$(CARGO) test --locked --test e2e -- scenarios:: --test-threads=1 --nocapture; ended=$$?; cat $(RESULTS)/*.md; exit $$ended
 
 check: ## Formatting, lints and the tests that need no control plane
 	$(CARGO) fmt --check

@@ -91,6 +91,25 @@ pub(super) fn first_answer(requests: &[Request], pod: &str, since: Duration) -> 
     requests.iter().find(of_pod).map(|request| request.ended)
 }
 
+/// What one client saw since a moment, in words: who answered, or why nobody did, and from when to when.
+pub(super) fn told(requests: &[Request], since: Duration) -> String {
+    let mut runs: Vec<(String, usize, Duration, Duration)> = Vec::new();
+    for request in requests.iter().filter(|request| request.began >= since) {
+        let what = match &request.answer {
+            Ok(answer) if answer.thinks_it_leads => format!("{} (thinks it leads)", answer.pod),
+            Ok(answer) => answer.pod.clone(),
+            Err(why) => why.clone(),
+        };
+        match runs.last_mut() {
+            Some((last, count, _, ended)) if *last == what => (*count, *ended) = (*count + 1, request.ended),
+            _ => runs.push((what, 1, request.began, request.ended)),
+        }
+    }
+    let second = |moment: &Duration| moment.saturating_sub(since).as_secs_f64();
+    let runs = runs.iter().map(|(what, count, began, ended)| format!("{:.2}–{:.2} s {what} ×{count}", second(began), second(ended)));
+    runs.collect::<Vec<_>>().join(", ")
+}
+
 /// Whether this pod, and no other, has answered the last requests.
 pub(super) fn settled(requests: &[Request], pod: &str) -> bool {
     const ENOUGH: usize = 10;
@@ -134,6 +153,11 @@ mod tests {
         assert_eq!(first_answer(&record(), "a", at(30)), Some(at(65)));
         assert_eq!(first_answer(&record(), "b", at(30)), Some(at(405)));
         assert_eq!(first_answer(&record(), "c", at(0)), None);
+    }
+
+    #[test]
+    fn what_a_client_saw_is_told_in_runs() {
+        assert_eq!(told(&record(), at(50)), "0.01–0.01 s a (thinks it leads) ×1, 0.03–0.04 s timeout ×1, 0.35–0.35 s b ×1, 0.37–0.38 s b (thinks it leads) ×1");
     }
 
     #[test]

@@ -1,38 +1,24 @@
 //! The cluster that all scenarios share: two real nodes, the operator as `config/` ships it, the application's image.
 
 use serde_json::json;
-use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 use super::web::PATIENCE;
 use super::{product, table};
 use crate::control_plane::{Component, ControlPlane, Kubelets, Options};
 
-static GATE: RwLock<()> = RwLock::const_new(());
+static GATE: Mutex<()> = Mutex::const_new(());
 
+/// The cluster while one scenario has it: others would disturb its figures, or lose their nodes to it.
 pub(super) struct Cluster {
     pub(super) plane: &'static ControlPlane,
-    _gate: Gate,
-}
-
-#[expect(dead_code, reason = "what counts is how long they are held")]
-enum Gate {
-    Shared(RwLockReadGuard<'static, ()>),
-    Alone(RwLockWriteGuard<'static, ()>),
+    _gate: MutexGuard<'static, ()>,
 }
 
 impl Cluster {
-    /// For a scenario that disturbs nobody but its own pods.
-    pub(super) async fn beside_others() -> Self {
-        Self::enter(Gate::Shared(GATE.read().await)).await
-    }
-
-    /// For a scenario with nodes, operators or the API server.
-    pub(super) async fn alone() -> Self {
-        Self::enter(Gate::Alone(GATE.write().await)).await
-    }
-
     /// Returns when everything is as it should be: a scenario that failed may have left it otherwise.
-    async fn enter(gate: Gate) -> Self {
+    pub(super) async fn take() -> Self {
+        let gate = GATE.lock().await;
         let plane = running().await;
         plane.nodes_ready(plane.real_nodes().len(), PATIENCE).await.unwrap();
         product::operators_ready(plane, product::REPLICAS).await.unwrap();

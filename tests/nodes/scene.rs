@@ -187,6 +187,12 @@ impl<'a> Scene<'a> {
         assert!(said.is_ok() || what == "exit", "{said:?}");
     }
 
+    /// Sends a signal to the processes of a pod's container, as it was when this pod was read.
+    pub(super) fn signal(&self, pod: &Pod, signal: &str) -> anyhow::Result<()> {
+        let id = container(pod)?.container_id.context("the container does not run")?;
+        self.node_of(pod).signal_container(&id, signal)
+    }
+
     pub(super) fn node_of(&self, pod: &Pod) -> &'a RealNode {
         let name = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap();
         self.plane.real_nodes().iter().find(|node| node.name() == name).unwrap()
@@ -242,6 +248,14 @@ impl<'a> Scene<'a> {
         let operator = label.zip(visible).map(|(label, visible)| label.saturating_sub(visible));
 
         let leaderships = self.leaderships();
+        println!("{}:", story.what);
+        for Leadership { pod, from, until } in &leaderships {
+            let second = |moment: Duration| moment.as_secs_f64() - since.as_secs_f64();
+            println!("  {pod} carried the label from {:.2} s to {}", second(*from), until.map_or("now".to_owned(), |until| format!("{:.2} s", second(until))));
+        }
+        for node in self.plane.real_nodes() {
+            println!("  the client on {} saw: {}", node.name(), account::told(&self.clients.requests(node.name()).unwrap(), since));
+        }
         let (lost, linked): (Vec<_>, Vec<_>) =
             self.plane.real_nodes().iter().map(RealNode::name).partition(|node| story.lost.is_some_and(|lost| lost.name() == *node));
         let records = |nodes: &[&str]| -> Vec<_> { nodes.iter().map(|node| self.clients.requests(node).unwrap()).collect() };

@@ -12,7 +12,7 @@ use crate::nodes::scene::{Scene, Story};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rollout_moves_the_leader_once_to_a_pod_of_the_new_template() {
-    let cluster = Cluster::beside_others().await;
+    let cluster = Cluster::take().await;
     let scene = Scene::start(cluster.plane, "rollout").await;
     let (leader, cause) = (scene.leader().await, scene.cause());
     let change = r#"{"spec": {"deployment": {"template": {"metadata": {"annotations": {"example.com/release": "2"}}}}}}"#;
@@ -29,7 +29,7 @@ async fn a_rollout_moves_the_leader_once_to_a_pod_of_the_new_template() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_that_is_scaled_down_to_one_pod_and_up_again_keeps_its_leader() {
-    let cluster = Cluster::beside_others().await;
+    let cluster = Cluster::take().await;
     let scene = Scene::start(cluster.plane, "scale").await;
     let (leader, cause) = (scene.leader().await, scene.cause());
     for (replicas, to) in [("--replicas=1", 1), ("--replicas=3", 3)] {
@@ -43,7 +43,7 @@ async fn a_group_that_is_scaled_down_to_one_pod_and_up_again_keeps_its_leader() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drained_node_hands_its_leader_over_once_and_gets_none_back_when_it_is_uncordoned() {
-    let cluster = Cluster::alone().await;
+    let cluster = Cluster::take().await;
     let scene = Scene::start(cluster.plane, "drain").await;
     // Who keeps the group stays where it is: what becomes of a drained operator is another scenario.
     let operator = product::leading_operator(cluster.plane).await.unwrap();

@@ -12,7 +12,7 @@ use crate::control_plane::{ControlPlane, wait};
 use crate::nodes::cluster::Cluster;
 use crate::nodes::product::{self, REPLICAS, SYSTEM};
 use crate::nodes::scene::{Cause, Scene, Story};
-use crate::nodes::web::{PATIENCE, container};
+use crate::nodes::web::PATIENCE;
 
 /// Waits until another identity than this one holds the replicas' Lease.
 async fn another_leads(plane: &ControlPlane, former: &str) {
@@ -22,11 +22,6 @@ async fn another_leads(plane: &ControlPlane, former: &str) {
         Ok(())
     };
     wait::until("another replica of the operator leads", PATIENCE, another).await.unwrap();
-}
-
-fn signal(scene: &Scene<'_>, operator: &Pod, signal: &str) {
-    let id = container(operator).unwrap().container_id.unwrap();
-    scene.node_of(operator).signal_container(&id, signal).unwrap();
 }
 
 /// The group's leader fails now, while nobody keeps the group, and is followed when somebody does.
@@ -43,11 +38,11 @@ async fn fails_meanwhile(scene: &Scene<'_>, leader: &Pod) -> (Cause, Pod) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_fails_just_when_the_operators_leader_is_killed_is_followed_by_the_next_one() {
-    let cluster = Cluster::alone().await;
+    let cluster = Cluster::take().await;
     let scene = Scene::start(cluster.plane, "killed").await;
     let leader = scene.leader().await;
     let (operator, former) = (product::leading_operator(cluster.plane).await.unwrap(), product::holder(cluster.plane).await.unwrap());
-    signal(&scene, &operator, "KILL");
+    scene.signal(&operator, "KILL").unwrap();
     let (cause, next) = fails_meanwhile(&scene, &leader).await;
     another_leads(cluster.plane, &former).await;
     let what = "the operator's leader is killed, and the group's leader is not ready in the same second";
@@ -56,15 +51,15 @@ async fn a_leader_that_fails_just_when_the_operators_leader_is_killed_is_followe
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_fails_while_the_operators_leader_is_paused_is_followed_by_the_next_one() {
-    let cluster = Cluster::alone().await;
+    let cluster = Cluster::take().await;
     let scene = Scene::start(cluster.plane, "paused").await;
     let leader = scene.leader().await;
     let (operator, former) = (product::leading_operator(cluster.plane).await.unwrap(), product::holder(cluster.plane).await.unwrap());
-    signal(&scene, &operator, "STOP");
+    scene.signal(&operator, "STOP").unwrap();
     let (cause, next) = fails_meanwhile(&scene, &leader).await;
     another_leads(cluster.plane, &former).await;
     // It has been ended by its liveness probe, or ends by itself when it wakes: in neither case it acts again.
-    let _ = scene.node_of(&operator).signal_container(&container(&operator).unwrap().container_id.unwrap(), "CONT");
+    let _ = scene.signal(&operator, "CONT");
     product::operators_ready(cluster.plane, REPLICAS).await.unwrap();
     scene.served_by(&next).await;
     assert_eq!(scene.moves(&cause), 1);
@@ -74,7 +69,7 @@ async fn a_leader_that_fails_while_the_operators_leader_is_paused_is_followed_by
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operators_leader_that_is_drained_hands_over_at_once_and_no_group_notices() {
-    let cluster = Cluster::alone().await;
+    let cluster = Cluster::take().await;
     let scene = Scene::start(cluster.plane, "handover").await;
     let (operator, former) = (product::leading_operator(cluster.plane).await.unwrap(), product::holder(cluster.plane).await.unwrap());
     scene.lead_beside(&operator).await;
@@ -92,7 +87,7 @@ async fn an_operators_leader_that_is_drained_hands_over_at_once_and_no_group_not
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_any_operator_a_leader_goes_on_and_is_followed_when_one_is_back() {
-    let cluster = Cluster::alone().await;
+    let cluster = Cluster::take().await;
     let plane = cluster.plane;
     let scene = Scene::start(plane, "nobody").await;
     let (leader, quiet) = (scene.leader().await, scene.cause());
@@ -120,13 +115,14 @@ async fn without_any_operator_a_leader_goes_on_and_is_followed_when_one_is_back(
     let next = scene.next_leader(&cause, &leader).await;
     scene.served_by(&next).await;
     product::operators_ready(plane, REPLICAS).await.unwrap();
+    assert_eq!(scene.moves(&cause), 1);
     let what = "then the group's leader is not ready, and three operators are started";
     scene.finish(Story { number: 44, what, cause, former: &leader, next: Some(&next), lost: None }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_api_server_that_is_restarted_moves_no_leader_and_delays_the_next_one_until_it_is_back() {
-    let cluster = Cluster::alone().await;
+    let cluster = Cluster::take().await;
     let plane = cluster.plane;
     let scene = Scene::start(plane, "api").await;
     let (leader, quiet) = (scene.leader().await, scene.cause());

@@ -35,7 +35,7 @@ async fn back(cluster: &Cluster, scene: &Scene<'_>, cause: &Cause, next: &Pod) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_on_a_dead_node_is_followed_when_the_node_is_known_to_be_lost() {
-    let cluster = Cluster::alone().await;
+    let cluster = Cluster::take().await;
     let (scene, leader, node) = apart(&cluster, "dead").await;
     let cause = scene.cause();
     node.kill_kubelet().await.unwrap();
@@ -49,7 +49,7 @@ async fn a_leader_on_a_dead_node_is_followed_when_the_node_is_known_to_be_lost()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_on_a_node_without_power_is_followed_and_does_not_lead_again_when_it_is_back() {
-    let cluster = Cluster::alone().await;
+    let cluster = Cluster::take().await;
     let (scene, leader, node) = apart(&cluster, "power").await;
     let cause = scene.cause();
     node.cut_power().await.unwrap();
@@ -62,7 +62,7 @@ async fn a_leader_on_a_node_without_power_is_followed_and_does_not_lead_again_wh
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_is_cut_off_loses_the_label_and_goes_on_for_those_who_are_cut_off_with_it() {
-    let cluster = Cluster::alone().await;
+    let cluster = Cluster::take().await;
     let (scene, leader, node) = apart(&cluster, "cable").await;
     let cause = scene.cause();
     node.unplug().await.unwrap();
@@ -76,7 +76,7 @@ async fn a_leader_that_is_cut_off_loses_the_label_and_goes_on_for_those_who_are_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_whose_kubelet_stands_still_is_followed_though_it_still_works() {
-    let cluster = Cluster::alone().await;
+    let cluster = Cluster::take().await;
     let (scene, leader, node) = apart(&cluster, "kubelet").await;
     let cause = scene.cause();
     node.pause_kubelet().unwrap();
