@@ -20,9 +20,10 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ##@ Try it
-demo: programs ## See a leader elected, replaced and kept (KEEP=1: leave it running; CLUSTER=current: in your own cluster)
+demo: programs ## See a leader elected, replaced and kept (KEEP=1: leave it running; NODES=2: on real nodes, with clients; CLUSTER=current: in your own cluster)
 	$(CARGO) build --locked --bin leadergroup-operator --example local
-	target/debug/examples/local demo $(if $(KEEP),--keep) $(if $(CLUSTER),--cluster $(CLUSTER))
+	@$(if $(NODES),tests/tools/build nodes >/dev/null && tests/tools/static >/dev/null)
+	target/debug/examples/local demo $(if $(KEEP),--keep) $(if $(NODES),--nodes $(NODES)) $(if $(CLUSTER),--cluster $(CLUSTER))
 
 control-plane: programs ## Run a local control plane to work against (NODES=2: real nodes, for Linux as root; else kwok plays four)
 	$(CARGO) run --locked --example local -- control-plane $(if $(NODES),--real --nodes $(NODES))

@@ -19,6 +19,18 @@ mod control_plane;
 #[path = "../interop/mod.rs"]
 mod interop;
 
+/// What clients on real nodes see.
+#[allow(dead_code, reason = "the tests use the rest")]
+#[path = "../nodes"]
+mod nodes {
+    mod account;
+    mod clients;
+    pub(crate) mod eyes;
+    mod product;
+    mod seen;
+    mod web;
+}
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};

@@ -25,6 +25,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value_t = Cluster::Local)]
     cluster: Cluster,
 
+    /// On so many real nodes, with clients that ask the Service all the time. Linux, as root.
+    #[arg(long, conflicts_with = "cluster", value_parser = clap::value_parser!(u8).range(1..=9))]
+    nodes: Option<u8>,
+
     /// Any value: no colours.
     #[arg(long, env = "NO_COLOR", hide = true, default_value = "")]
     no_color: String,
@@ -66,7 +70,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let mut interrupt = Interrupt::new()?;
     let opening = async {
         match arguments.cluster {
-            Cluster::Local => Stage::local(terminal).await,
+            Cluster::Local => Stage::local(terminal, arguments.nodes.map(usize::from)).await,
             Cluster::Current => Stage::current(terminal).await,
         }
     };

@@ -13,7 +13,9 @@ use leadergroup::elector::clock::{self, Stopwatch};
 
 use super::kubectl::Kubectl;
 use super::terminal::Terminal;
-use crate::control_plane::{ControlPlane, Keeper, Options, Process};
+use super::view::SERVICE;
+use crate::control_plane::{ControlPlane, Keeper, Kubelets, Options, Process};
+use crate::nodes::eyes::{self, Eyes};
 use crate::operator_process;
 
 const CRD: &str = "leadergroups.leadergroup.io";
@@ -37,20 +39,36 @@ pub(super) struct Stage {
     account: Option<PathBuf>,
     created_namespace: bool,
     installed_crd: bool,
+    /// The clients on real nodes, from when there is a Service to ask.
+    eyes: Option<Eyes>,
 }
 
 impl Stage {
-    /// Starts a control plane.
-    pub(super) async fn local(terminal: Terminal) -> anyhow::Result<Self> {
+    /// Starts a control plane, with so many real nodes or with some that are played.
+    pub(super) async fn local(terminal: Terminal, nodes: Option<usize>) -> anyhow::Result<Self> {
         let program = operator_process::beside_this_program()?;
-        terminal.heading("A control plane starts on this machine, without root rights or containers.");
+        let options = match nodes {
+            None => {
+                terminal.heading("A control plane starts on this machine, without root rights or containers.");
+                Options::default()
+            }
+            Some(nodes) => {
+                terminal.heading(format!("A control plane and {nodes} real nodes start on this machine, each in a network of its own."));
+                Options { nodes, kubelets: Kubelets::real(), ..Options::default() }
+            }
+        };
         let began = Stopwatch::start();
-        let control_plane = ControlPlane::start(Options::default()).await?;
+        let control_plane = ControlPlane::start(options).await?;
         let client = control_plane.client();
         let version = client.apiserver_version().await?.git_version;
         let seconds = began.elapsed().as_secs_f64();
         terminal.note(format!("Kubernetes {version}: API server, scheduler, controllers and etcd are the real ones. {seconds:.1} s."));
-        terminal.note("kwok plays the kubelets of four nodes, so pods are scheduled, become Ready and end, but hold no containers.");
+        if nodes.is_some() {
+            terminal.note("containerd, kubelet and kube-proxy are the real ones too: pods are processes, probes are asked, Services route.");
+            eyes::build_app(&control_plane).await?;
+        } else {
+            terminal.note("kwok plays the kubelets of four nodes, so pods are scheduled, become Ready and end, but hold no containers.");
+        }
         let kubectl = Kubectl::of(&control_plane);
         Ok(Self::new(Place::Local(Box::new(control_plane)), terminal, client, kubectl, "demo".to_owned(), program))
     }
@@ -92,7 +110,46 @@ impl Stage {
             account: None,
             created_namespace: false,
             installed_crd: false,
+            eyes: None,
         }
+    }
+
+    /// Whether pods are processes that answer.
+    pub(super) fn has_real_nodes(&self) -> bool {
+        self.control_plane().is_some_and(|control_plane| !control_plane.real_nodes().is_empty())
+    }
+
+    /// What is applied: the sample, or what the clients on real nodes can read.
+    pub(super) fn sample(&self) -> &'static str {
+        if self.has_real_nodes() { "tests/app/group.yaml" } else { "config/samples/web.yaml" }
+    }
+
+    /// Starts clients of the Service on real nodes.
+    pub(super) async fn open_eyes(&mut self) -> anyhow::Result<()> {
+        if self.has_real_nodes() {
+            let control_plane = self.control_plane().context("real nodes have a control plane of our own")?;
+            let eyes = Eyes::open(control_plane, &self.namespace, SERVICE).await?;
+            self.terminal.note("From now on a client on each node asks the Service every 20 ms, on a new connection each time.");
+            self.eyes = Some(eyes);
+        }
+        Ok(())
+    }
+
+    /// Tells what the clients have seen since that moment, once this pod answers all of them.
+    pub(super) async fn tell_seen(&self, pod: &str, since: Duration) -> anyhow::Result<()> {
+        if let Some(eyes) = &self.eyes {
+            for line in eyes.tell(pod, since).await? {
+                self.terminal.note(line);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the application in this pod unready or ready again, where it can be told.
+    pub(super) async fn tell_app(&self, pod: &str, what: &str) -> anyhow::Result<()> {
+        let control_plane = self.control_plane().context("there are no real nodes")?;
+        self.terminal.command(&["wget", "-qO-", &format!("http://{pod}:8080/tell/{what}")]);
+        eyes::tell_app(control_plane, &self.namespace, pod, what).await
     }
 
     pub(super) fn control_plane(&self) -> Option<&ControlPlane> {
@@ -104,7 +161,13 @@ impl Stage {
 
     /// How long a step may take: on a real cluster images have to be pulled.
     pub(super) fn patience(&self) -> Duration {
-        Duration::from_secs(if self.control_plane().is_some() { 30 } else { 180 })
+        Duration::from_secs(if self.control_plane().is_none() {
+            180
+        } else if self.has_real_nodes() {
+            90
+        } else {
+            30
+        })
     }
 
     /// Installs what the operator needs, and starts it.

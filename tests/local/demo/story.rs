@@ -7,10 +7,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use leadergroup::api::LeaderGroup;
 use leadergroup::elector::clock;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::stage::Stage;
 use super::view::{GROUP, Leadership, SERVICE};
+use crate::nodes::eyes::Eyes;
 use crate::observer::{Clock, Observer, Sight, milliseconds};
 
 /// The pods with what is of interest: their versions change with every write.
@@ -36,9 +37,9 @@ pub(super) async fn tell(stage: &mut Stage) -> anyhow::Result<()> {
     stage.show_here(&["get", "leadergroups", "-o", "wide"]).await
 }
 
-async fn elect(stage: &Stage) -> anyhow::Result<Leadership> {
+async fn elect(stage: &mut Stage) -> anyhow::Result<Leadership> {
     stage.terminal.heading("A LeaderGroup of three pods and a plain Service are created; one of the pods is elected.");
-    stage.show_here(&["apply", "-f", "config/samples/web.yaml"]).await?;
+    stage.show_here(&["apply", "-f", stage.sample()]).await?;
     let patience = format!("--timeout={}s", stage.patience().as_secs());
     stage.show_here(&["wait", "leadergroup/web", "--for=condition=Ready", &patience]).await?;
     let leader = stage.settled(|_| true).await?;
@@ -47,6 +48,9 @@ async fn elect(stage: &Stage) -> anyhow::Result<Leadership> {
     stage.show_here(&["get", "pods", "-L", "role"]).await?;
     stage.show_here(&["get", "lease", GROUP]).await?;
     show_endpoint(stage).await?;
+    stage.open_eyes().await?;
+    let began = Eyes::now();
+    stage.tell_seen(&leader.pod, began).await?;
     Ok(leader)
 }
 
@@ -58,27 +62,29 @@ async fn delete_the_leader(stage: &Stage, observer: &Observer, leader: &Leadersh
     stage.terminal.heading("The leader is deleted. Another pod leads before it is gone.");
     stage.show_own(&["delete", "pod", &leader.pod]);
     let position = observer.position();
+    let began = Eyes::now();
     stage.api::<Pod>().delete(&leader.pod, &DeleteParams::default()).await.context("the leader cannot be deleted")?;
     let answered = observer.clock().now();
     let next = failover(stage, observer, position, answered, leader, "the delete was answered").await?;
     stage.settled(|pod| pod == next.pod).await?;
     stage.reached_by_service(&next.pod).await?;
     show_endpoint(stage).await?;
+    stage.tell_seen(&next.pod, began).await?;
     Ok(next)
 }
 
 async fn break_the_leader(stage: &Stage, observer: &Observer, leader: &Leadership) -> anyhow::Result<Leadership> {
     stage.terminal.heading("The leader fails its readiness probe. It stays alive, but another pod leads.");
-    let body = ready(false);
-    stage.show_own(&["patch", "pod", &leader.pod, "--subresource=status", "-p", &body.to_string()]);
     let position = observer.position();
-    set_ready(stage, &leader.pod, &body).await?;
+    let began = Eyes::now();
+    set_ready(stage, &leader.pod, false).await?;
     let answered = observer.clock().now();
     let next = failover(stage, observer, position, answered, leader, "the change was answered").await?;
+    stage.tell_seen(&next.pod, began).await?;
 
     stage.terminal.note("It recovers, and nothing moves again: a leader stays as long as it can lead.");
     let position = observer.position();
-    set_ready(stage, &leader.pod, &ready(true)).await?;
+    set_ready(stage, &leader.pod, true).await?;
     observer.first("the pod is Ready", position, stage.patience(), |sight| sight.name == leader.pod && sight.marks.ready).await?;
     stage.settled(|pod| pod == next.pod).await?;
     let moved = observer.since(position).iter().filter(|sight| sight.gained()).count();
@@ -87,12 +93,16 @@ async fn break_the_leader(stage: &Stage, observer: &Observer, leader: &Leadershi
     Ok(next)
 }
 
-fn ready(ready: bool) -> Value {
+/// A played kubelet leaves a pod's status to whoever writes it; a real one asks the application.
+async fn set_ready(stage: &Stage, pod: &str, ready: bool) -> anyhow::Result<()> {
+    if stage.has_real_nodes() {
+        return stage.tell_app(pod, if ready { "ready" } else { "unready" }).await;
+    }
     let status = if ready { "True" } else { "False" };
-    json!({ "status": { "conditions": [{ "type": "Ready", "status": status }] } })
-}
-
-async fn set_ready(stage: &Stage, pod: &str, body: &Value) -> anyhow::Result<()> {
+    let body = json!({ "status": { "conditions": [{ "type": "Ready", "status": status }] } });
+    if !ready {
+        stage.show_own(&["patch", "pod", pod, "--subresource=status", "-p", &body.to_string()]);
+    }
     stage.api::<Pod>().patch_status(pod, &PatchParams::default(), &Patch::Strategic(body)).await.context("the pod's status cannot be changed")?;
     Ok(())
 }
@@ -112,6 +122,7 @@ async fn roll_out(stage: &Stage, observer: &Observer, leader: &Leadership) -> an
     stage.terminal.heading("A rollout replaces all three pods.");
     let before = template_of(observer, &leader.pod);
     let position = observer.position();
+    let began = Eyes::now();
     let body = json!({ "spec": { "deployment": { "template": { "metadata": { "annotations": { RELEASE: "2" } } } } } });
     stage.show_own(&["patch", "leadergroup", GROUP, "--type=merge", "-p", &body.to_string()]);
     stage.api::<LeaderGroup>().patch(GROUP, &PatchParams::default(), &Patch::Merge(&body)).await.context("the group cannot be changed")?;
@@ -127,6 +138,7 @@ async fn roll_out(stage: &Stage, observer: &Observer, leader: &Leadership) -> an
     let after = template_of(observer, &next.pod);
     ensure!(before != after && !after.is_empty(), "the leader {} is still one of the ReplicaSet {GROUP}-{before}", next.pod);
     let times = if moves.len() == 1 { "once".to_owned() } else { format!("{} times", moves.len()) };
+    stage.tell_seen(&next.pod, began).await?;
     stage.terminal.note(format!("The label moved {times}, from the ReplicaSet {GROUP}-{before} to {GROUP}-{after}."));
     stage.show_here(&["get", "pods", "-L", "role"]).await?;
     stage.terminal.note("Every move so far, and why:");
@@ -141,6 +153,7 @@ fn template_of(observer: &Observer, pod: &str) -> String {
 async fn lose_the_operator(stage: &mut Stage, observer: &Observer, leader: &Leadership) -> anyhow::Result<()> {
     stage.terminal.heading("The operator is killed. The leader stays, and the Service still reaches it.");
     let position = observer.position();
+    let died = Eyes::now();
     let operator = stage.operator()?;
     stage.terminal.command(&["kill", "-KILL", &operator.pid().to_string()]);
     operator.kill()?;
@@ -155,6 +168,7 @@ async fn lose_the_operator(stage: &mut Stage, observer: &Observer, leader: &Lead
     stage.terminal.note(format!("{silent:.1} s later, with a renewal of the Lease missed:"));
     stage.show_here(&PODS).await?;
     show_endpoint(stage).await?;
+    stage.tell_seen(&leader.pod, died).await?;
 
     stage.terminal.note("It is started again:");
     let began = observer.clock().now();
