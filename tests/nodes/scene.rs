@@ -139,22 +139,20 @@ impl<'a> Scene<'a> {
         wait::until("the new leader is settled", PATIENCE, next).await.unwrap()
     }
 
-    /// Sees to it that the leader is on another node than this pod, which is the operator's.
-    pub(super) async fn lead_beside(&self, operator: &Pod) {
-        let node = self.node_of(operator).name();
+    /// Sees to it that the leader is on this node.
+    pub(super) async fn lead_on(&self, node: &RealNode) {
         let pods = self.api::<Pod>().list(&ListParams::default().labels("leadergroup.io/group=web")).await.unwrap();
-        let here = pods.iter().filter(|pod| self.node_of(pod).name() == node).map(ResourceExt::name_any);
-        let here: Vec<String> = here.collect();
-        let here: Vec<&str> = here.iter().map(String::as_str).collect();
-        self.kubectl(&[&["annotate", "pods"], &here[..], &["leadergroup.io/candidate=false"]].concat()).await;
-        let elsewhere = async || {
+        let others: Vec<String> = pods.iter().filter(|pod| self.node_of(pod).name() != node.name()).map(ResourceExt::name_any).collect();
+        let others: Vec<&str> = others.iter().map(String::as_str).collect();
+        self.kubectl(&[&["annotate", "pods"], &others[..], &["leadergroup.io/candidate=false"]].concat()).await;
+        let here = async || {
             let leader = self.settled().await?;
-            ensure!(self.node_of(&leader).name() != node, "{} leads", leader.name_any());
+            ensure!(self.node_of(&leader).name() == node.name(), "{} leads", leader.name_any());
             Ok(leader)
         };
-        let leader = wait::until(&format!("a pod that is not on {node} leads"), PATIENCE, elsewhere).await.unwrap();
+        let leader = wait::until(&format!("a pod on {} leads", node.name()), PATIENCE, here).await.unwrap();
         // It stays, because leaders do.
-        self.kubectl(&[&["annotate", "pods"], &here[..], &["leadergroup.io/candidate-"]].concat()).await;
+        self.kubectl(&[&["annotate", "pods"], &others[..], &["leadergroup.io/candidate-"]].concat()).await;
         self.served_by(&leader).await;
     }
 
@@ -346,7 +344,7 @@ spec:
           - name: web
             image: {APP}
             command: [/app, serve]
-            readinessProbe: {{ httpGet: {{ path: /readyz, port: 8080 }}, periodSeconds: 1, failureThreshold: 1 }}
+            readinessProbe: {{ httpGet: {{ path: /readyz, port: 8080 }}, initialDelaySeconds: 1, periodSeconds: 1, failureThreshold: 1 }}
             livenessProbe: {{ httpGet: {{ path: /livez, port: 8080 }}, periodSeconds: 1, failureThreshold: 3 }}
             lifecycle: {{ preStop: {{ sleep: {{ seconds: 3 }} }} }}
             volumeMounts: [{{ name: pod, mountPath: /pod }}]

@@ -47,7 +47,7 @@ async fn a_drained_node_hands_its_leader_over_once_and_gets_none_back_when_it_is
     let scene = Scene::start(cluster.plane, "drain").await;
     // Who keeps the group stays where it is: what becomes of a drained operator is another scenario.
     let operator = product::leading_operator(cluster.plane).await.unwrap();
-    scene.lead_beside(&operator).await;
+    scene.lead_on(scene.other_node(&operator)).await;
     let (leader, cause) = (scene.leader().await, scene.cause());
     let node = scene.node_of(&leader);
     node_command(cluster.plane, &["drain", node.name(), "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=60s"]).await;

@@ -72,7 +72,7 @@ async fn an_operators_leader_that_is_drained_hands_over_at_once_and_no_group_not
     let cluster = Cluster::take().await;
     let scene = Scene::start(cluster.plane, "handover").await;
     let (operator, former) = (product::leading_operator(cluster.plane).await.unwrap(), product::holder(cluster.plane).await.unwrap());
-    scene.lead_beside(&operator).await;
+    scene.lead_on(scene.other_node(&operator)).await;
     let (leader, quiet) = (scene.leader().await, scene.cause());
     let node = scene.node_of(&operator).name();
     node_command(cluster.plane, &["drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=60s"]).await;

@@ -1,4 +1,5 @@
-//! The leader's node is lost: it is dead, cut off, or nobody looks after it. The operator's leader is on the other node.
+//! The leader's node is lost: it is dead, cut off, or nobody looks after it. The operator's leader is on the other
+//! node, but in the last scenario.
 
 use k8s_openapi::api::core::v1::Pod;
 
@@ -11,7 +12,7 @@ use crate::nodes::web::PATIENCE;
 /// A group whose leader is on another node than the operator that keeps it.
 async fn apart(cluster: &Cluster, prefix: &str) -> (Scene<'static>, Pod, &'static RealNode) {
     let scene = Scene::start(cluster.plane, prefix).await;
-    scene.lead_beside(&product::leading_operator(cluster.plane).await.unwrap()).await;
+    scene.lead_on(scene.other_node(&product::leading_operator(cluster.plane).await.unwrap())).await;
     let leader = scene.leader().await;
     let node = scene.node_of(&leader);
     (scene, leader, node)
@@ -86,4 +87,20 @@ async fn a_leader_whose_kubelet_stands_still_is_followed_though_it_still_works()
     assert_eq!(scene.restarts(&leader).await, 0);
     let what = "the kubelet of the leader's node is paused (and goes on)";
     scene.finish(Story { number: 33, what, cause, former: &leader, next: Some(&next), lost: None }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_lost_together_with_the_operators_leader_is_followed_by_the_next_operator() {
+    let cluster = Cluster::take().await;
+    let scene = Scene::start(cluster.plane, "both").await;
+    let node = scene.node_of(&product::leading_operator(cluster.plane).await.unwrap());
+    scene.lead_on(node).await;
+    let (leader, cause) = (scene.leader().await, scene.cause());
+    node.cut_power().await.unwrap();
+    let next = followed(&scene, &cause, &leader, node).await;
+    node.restore_power().await.unwrap();
+    back(&cluster, &scene, &cause, &next).await;
+    product::operators_ready(cluster.plane, product::REPLICAS).await.unwrap();
+    let what = "the node of both, the group's leader and the operator's, loses its power (and gets it back)";
+    scene.finish(Story { number: 34, what, cause, former: &leader, next: Some(&next), lost: Some(node) }).await;
 }
