@@ -13,5 +13,4 @@ mod scenarios;
 mod scene;
 mod seen;
 mod table;
-mod walk;
 mod web;

@@ -11,7 +11,6 @@ use leadergroup::api::LeaderGroup;
 
 use super::account::{self, Leadership};
 use super::clients::Clients;
-use super::product::APP;
 use super::seen::{Nodes, now};
 use super::table;
 use super::web::{PATIENCE, container, is_ready};
@@ -72,7 +71,7 @@ impl<'a> Scene<'a> {
         let zero = now().saturating_sub(clock.now());
         let observer = Observer::start(client.clone(), &namespace, clock).await.unwrap();
         let nodes = Nodes::watch(client.clone());
-        plane.kubectl_with_input(&["apply", "--namespace", &namespace, "--filename=-"], &group()).await.unwrap().succeeded().unwrap();
+        plane.kubectl_with_input(&["apply", "--namespace", &namespace, "--filename=-"], GROUP).await.unwrap().succeeded().unwrap();
         let service = Api::<Service>::namespaced(client.clone(), &namespace).get("web-leader").await.unwrap();
         let address = service.spec.and_then(|spec| spec.cluster_ip).unwrap();
         let clients = Clients::start(plane, &namespace, &format!("{address}:80")).await.unwrap();
@@ -323,45 +322,4 @@ fn seconds(span: Duration) -> String {
 }
 
 /// The group and its leader Service.
-fn group() -> String {
-    format!(
-        r#"
-apiVersion: leadergroup.io/v1alpha1
-kind: LeaderGroup
-metadata: {{ name: web }}
-spec:
-  deployment:
-    replicas: 3
-    template:
-      spec:
-        terminationGracePeriodSeconds: 10
-        topologySpreadConstraints:
-          - maxSkew: 1
-            topologyKey: kubernetes.io/hostname
-            whenUnsatisfiable: ScheduleAnyway
-            labelSelector: {{ matchLabels: {{ leadergroup.io/group: web }} }}
-        containers:
-          - name: web
-            image: {APP}
-            command: [/app, serve]
-            readinessProbe: {{ httpGet: {{ path: /readyz, port: 8080 }}, initialDelaySeconds: 1, periodSeconds: 1, failureThreshold: 1 }}
-            livenessProbe: {{ httpGet: {{ path: /livez, port: 8080 }}, periodSeconds: 1, failureThreshold: 3 }}
-            lifecycle: {{ preStop: {{ sleep: {{ seconds: 3 }} }} }}
-            volumeMounts: [{{ name: pod, mountPath: /pod }}]
-        volumes:
-          - name: pod
-            downwardAPI:
-              items:
-                - {{ path: name, fieldRef: {{ fieldPath: metadata.name }} }}
-                - {{ path: role, fieldRef: {{ fieldPath: "metadata.labels['role']" }} }}
-                - {{ path: term, fieldRef: {{ fieldPath: "metadata.annotations['leadergroup.io/term']" }} }}
----
-apiVersion: v1
-kind: Service
-metadata: {{ name: web-leader }}
-spec:
-  selector: {{ leadergroup.io/group: web, role: leader }}
-  ports: [{{ port: 80, targetPort: 8080 }}]
-"#
-    )
-}
+const GROUP: &str = include_str!("../app/group.yaml");

@@ -5,3 +5,4 @@ mod changes;
 mod control;
 mod failures;
 mod lost_nodes;
+mod walk;

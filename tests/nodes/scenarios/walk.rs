@@ -11,12 +11,12 @@ use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams};
 use serde_json::json;
 
-use super::cluster::Cluster;
-use super::product::{self, APP};
-use super::seen::now;
-use super::table;
-use super::web::{PATIENCE, ask, is_ready};
 use crate::control_plane::{self, ControlPlane, wait};
+use crate::nodes::cluster::Cluster;
+use crate::nodes::product::{self, APP};
+use crate::nodes::seen::now;
+use crate::nodes::table;
+use crate::nodes::web::{PATIENCE, ask, is_ready};
 
 const CLIENT_GO: &str = "localhost/client-go:1";
 
@@ -141,7 +141,7 @@ fn head() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_application_with_the_elector_beside_it_passes_its_lease_on() {
-    let cluster = Cluster::beside_others().await;
+    let cluster = Cluster::take().await;
     head();
     let application = Application::sample(cluster.plane, "ha-sidecar", "elector-sidecar.yaml").await;
     application.walk(102, "leadergroup-elector as a sidecar").await;
@@ -149,7 +149,7 @@ async fn an_application_with_the_elector_beside_it_passes_its_lease_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_application_behind_the_elector_runs_where_it_leads_and_a_group_follows_it() {
-    let cluster = Cluster::beside_others().await;
+    let cluster = Cluster::take().await;
     let application = Application::sample(cluster.plane, "ha-wrapper", "elector-wrapper.yaml").await;
     application.apply(&follower()).await;
     application.kubectl(&["wait", "leadergroup/ha", "--for=condition=Ready", "--timeout=60s"]).await;
@@ -173,7 +173,7 @@ async fn an_application_behind_the_elector_runs_where_it_leads_and_a_group_follo
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_application_on_client_go_passes_its_lease_on() {
-    let cluster = Cluster::beside_others().await;
+    let cluster = Cluster::take().await;
     let folder = tokio::task::spawn_blocking(|| control_plane::build("candidates")).await.unwrap().unwrap();
     cluster.plane.build_image_of(CLIENT_GO, &[(&folder.join("client-go-candidate"), "/candidate")]).await.unwrap();
     let application = Application::start(cluster.plane, "ha-client-go", &client_go()).await;
