@@ -3,6 +3,7 @@
 
 mod announce;
 mod backoff;
+mod cache;
 mod execute;
 mod follow;
 mod groups;

@@ -5,6 +5,7 @@
 //!
 //! A failure names its seed: `SEED=123 cargo test histories`. `HISTORIES=100000` runs more of them.
 
+mod random;
 mod world;
 
 use std::sync::Arc;

@@ -9,6 +9,7 @@ mod lease;
 mod multi;
 mod object;
 mod record;
+mod single;
 
 use std::any::Any;
 use std::collections::BTreeMap;

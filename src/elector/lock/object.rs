@@ -62,13 +62,16 @@ impl Place {
         }
     }
 
-    /// Creates the object with what `fill` adds to its bare metadata.
-    pub(super) async fn create(&self, fill: impl FnOnce(&mut Value)) -> Result<Value, LockError> {
-        let mut object = json!({
+    /// The object with nothing but its name.
+    pub(super) fn blank(&self) -> Value {
+        json!({
             "apiVersion": self.api_version, "kind": self.kind,
             "metadata": { "name": self.options.name, "namespace": self.options.namespace },
-        });
-        fill(&mut object);
+        })
+    }
+
+    /// Creates the object.
+    pub(super) async fn create(&self, mut object: Value) -> Result<Value, LockError> {
         self.label(&mut object);
         let request = self.own_requests().create(&PostParams::default(), object.to_string().into_bytes());
         self.send_own(request).await

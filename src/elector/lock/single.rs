@@ -1,0 +1,82 @@
+//! A lock that is one object of the API: how it is read, written and watched, whatever the form of the record in it.
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
+use serde_json::Value;
+
+use super::object::{Change, Place};
+use super::{Lock, LockError, Record, Sighting, Snapshot};
+
+/// Where in an object its record is, and how it is written there. What else the object holds stays.
+pub trait Form: Send + Sync + 'static {
+    /// See [`Lock::resolution`].
+    const RESOLUTION: Duration;
+
+    fn read(object: Value) -> Result<Snapshot, LockError>;
+
+    fn write(object: &mut Value, record: &Record) -> Result<(), LockError>;
+}
+
+/// A lock on one object.
+pub struct SingleLock<F> {
+    place: Place,
+    form: PhantomData<F>,
+}
+
+impl<F: Form> SingleLock<F> {
+    pub(super) fn at(place: Place) -> Self {
+        Self { place, form: PhantomData }
+    }
+}
+
+impl<F: Form> Lock for SingleLock<F> {
+    fn get(&self) -> BoxFuture<'_, Result<Option<Snapshot>, LockError>> {
+        async { self.place.get().await?.map(F::read).transpose() }.boxed()
+    }
+
+    fn create(&self, record: Record) -> BoxFuture<'_, Result<Snapshot, LockError>> {
+        async move {
+            let mut object = self.place.blank();
+            F::write(&mut object, &record)?;
+            F::read(self.place.create(object).await?)
+        }
+        .boxed()
+    }
+
+    fn update(&self, seen: Snapshot, record: Record) -> BoxFuture<'_, Result<Snapshot, LockError>> {
+        async move {
+            let mut object = self.place.object(&seen)?.clone();
+            F::write(&mut object, &record)?;
+            F::read(self.place.replace(object).await?)
+        }
+        .boxed()
+    }
+
+    fn record_event(&self, event: String) -> BoxFuture<'_, ()> {
+        async move { self.place.record_event(&event).await }.boxed()
+    }
+
+    fn identity(&self) -> &str {
+        &self.place.options.identity
+    }
+
+    fn describe(&self) -> String {
+        self.place.describe()
+    }
+
+    fn watch(&self) -> Option<BoxStream<'static, Result<Sighting, LockError>>> {
+        let sightings = self.place.watch().map(|change| match change? {
+            Change::Is(object) => F::read(object).map(Sighting::Seen),
+            Change::Gone => Ok(Sighting::Gone),
+        });
+        Some(sightings.boxed())
+    }
+
+    fn resolution(&self) -> Duration {
+        F::RESOLUTION
+    }
+}
