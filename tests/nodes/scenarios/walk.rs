@@ -134,7 +134,7 @@ impl<'a> Application<'a> {
 }
 
 fn head() {
-    let what = "The article's application: three pods, 60/15/5 s; the leader's pod is deleted, and gives its Lease back when it ends.";
+    let what = "\nThe article's application: three pods, 60/15/5 s; the leader's pod is deleted, and gives its Lease back when it ends.";
     table::note(100, what);
     table::head(101, &["Elects by", "Another pod holds the Lease after"]);
 }
