@@ -1,18 +1,15 @@
 //! A candidate made of flags, with its endpoints; and the sidecar, which is that and nothing more.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tracing::info;
 
-use crate::elector::{self, Callbacks, Elector, HealthAdaptor, Leadership, LockOptions};
+use crate::elector::{self, Callbacks, Elector, HealthAdaptor, Leadership};
 use crate::program;
 use crate::server;
-use crate::settings::{CandidateSettings, ServeSettings};
-
-/// By how much a leader's lease may have run out before it is called unhealthy: that of Kubernetes' own components.
-const TOLERANCE: Duration = Duration::from_secs(20);
+use crate::settings::{CandidateSettings, Election, ServeSettings};
 
 /// A candidate that is ready to run. Its endpoints are served until it is dropped.
 pub struct Contender {
@@ -33,17 +30,14 @@ impl Contender {
             version = env!("CARGO_PKG_VERSION"), cluster = %cluster.cluster_url, identity,
             lock = %format_args!("{}/{}", election.namespace, election.name), "Starting"
         );
-        let client = elector::client(cluster).map_err(|problem| format!("No client for the cluster could be made: {problem}"))?;
-        let options = LockOptions { namespace: election.namespace, name: election.name, identity, ..LockOptions::default() };
-        let lock = elector::lock(election.lock, &client, &options);
-        let (description, name) = (lock.describe(), election.config.name.clone());
-        let config = elector::Config { release_on_cancel, ..election.config };
-        let elector = Elector::new(lock, config).map_err(|problem| problem.to_string())?;
+        let (lock, name) = (format!("{}/{}", election.namespace, election.name), election.config.name.clone());
+        let election = Election { config: elector::Config { release_on_cancel, ..election.config }, ..election };
+        let elector = program::candidate(election, identity, BTreeMap::new(), cluster)?;
         let leadership = elector.leadership();
-        let health = Arc::new(HealthAdaptor::new(TOLERANCE));
+        let health = Arc::new(HealthAdaptor::new(HealthAdaptor::TOLERANCE));
         health.set_leader_election(leadership.clone());
         let (stop, stopped) = watch::channel(());
-        let view = server::ElectionView { leadership: leadership.clone(), lock: description, name, health, stopped: stopped.clone() };
+        let view = server::ElectionView { leadership: leadership.clone(), lock, name, health, stopped: stopped.clone() };
         program::serve(settings.http_address, "--http-address", server::election(&view), stopped).await?;
         Ok(Self { elector, leadership, _stop: stop })
     }

@@ -1,4 +1,7 @@
-//! What the main functions of both binaries share: logs, the cluster, listening, the end. It decides nothing.
+//! What the main functions of both binaries share: logs, the cluster, a candidate, listening, the end. It decides
+//! nothing.
+
+use std::collections::BTreeMap;
 
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -8,8 +11,9 @@ use tokio::sync::watch;
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
+use crate::elector::{self, Elector, LockOptions};
 use crate::server;
-use crate::settings::{BindAddress, ClusterSettings, LogFormat, LogSettings};
+use crate::settings::{BindAddress, ClusterSettings, Election, LogFormat, LogSettings};
 
 /// Starts logging to standard error.
 ///
@@ -41,6 +45,17 @@ pub async fn cluster(settings: &ClusterSettings) -> Result<Config, String> {
         None => Config::infer().await.map_err(|problem| problem.to_string()),
     };
     config.map_err(|problem| format!("No cluster was found: {problem}. Give --kubeconfig, set KUBECONFIG, or run inside a pod with a service account"))
+}
+
+/// A candidate of this election under this identity, with a client of its own; `labels` go onto the lock's object.
+///
+/// # Errors
+/// Says what is wrong with the cluster's configuration or the election's.
+pub fn candidate(election: Election, identity: String, labels: BTreeMap<String, String>, cluster: Config) -> Result<Elector, String> {
+    let Election { lock, namespace, name, config } = election;
+    let client = elector::client(cluster).map_err(|problem| format!("No client for the cluster could be made: {problem}"))?;
+    let lock = elector::lock(lock, &client, &LockOptions { namespace, name, identity, labels });
+    Elector::new(lock, config).map_err(|problem| problem.to_string())
 }
 
 /// Serves at the address that this flag names, until the sender of `stopped` is dropped.

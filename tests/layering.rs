@@ -13,7 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("policy", &["api", "elector", "names"]),
     ("operator", &["api", "elector", "metrics", "names", "policy", "settings"]),
     ("server", &["elector", "metrics", "operator"]),
-    ("program", &["server", "settings"]),
+    ("program", &["elector", "server", "settings"]),
     ("contender", &["elector", "program", "server", "settings"]),
     ("wrapper", &["contender", "elector", "settings"]),
 ];

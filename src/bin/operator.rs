@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::Parser;
-use leadergroup::elector::{self, Elector, LockOptions};
+use leadergroup::elector::{self, Elector};
 use leadergroup::metrics::Metrics;
 use leadergroup::operator::{self, Options, Vitals};
 use leadergroup::settings::{self, Election, LOCK_NAME, OperatorSettings};
@@ -54,13 +54,11 @@ async fn run(settings: OperatorSettings, election: Option<Election>) -> Result<(
     ended.map_err(|problem| problem.to_string())
 }
 
-/// This replica as a candidate of the replicas' election, with a client of its own.
-fn candidate(election: Election, config: kube::Config) -> Result<Elector, String> {
-    let Election { lock, namespace, name, config: rules } = election;
-    let client = elector::client(config).map_err(|problem| format!("No client for the election could be made: {problem}"))?;
+/// This replica as a candidate of the replicas' election.
+fn candidate(election: Election, cluster: kube::Config) -> Result<Elector, String> {
     let identity = elector::unique_identity(&settings::host_name().unwrap_or_else(|| LOCK_NAME.to_owned()));
     let labels = BTreeMap::from([(names::LABEL_MANAGED_BY.to_owned(), names::FIELD_MANAGER.to_owned())]);
+    let Election { lock, namespace, name, .. } = &election;
     info!(%lock, namespace, name, identity, "Contending for the leadership of the replicas");
-    let lock = elector::lock(lock, &client, &LockOptions { namespace, name, identity, labels });
-    Elector::new(lock, rules).map_err(|problem| problem.to_string())
+    program::candidate(election, identity, labels, cluster)
 }

@@ -17,7 +17,9 @@ impl HealthAdaptor {
     /// The name of the check (client-go's).
     pub const NAME: &'static str = "leaderElection";
 
-    /// Kubernetes' own components use a tolerance of 20 s.
+    /// The tolerance of Kubernetes' own components.
+    pub const TOLERANCE: Duration = Duration::from_secs(20);
+
     pub fn new(tolerance: Duration) -> Self {
         Self { tolerance, leadership: OnceLock::new() }
     }

@@ -80,12 +80,18 @@ pub fn unique_identity(name: &str) -> String {
     format!("{name}_{}", uuid::Uuid::new_v4())
 }
 
-/// A client for elections alone: it retries nothing by itself (a renewal that is repeated behind the elector's back may
-/// outlive the leadership), and gives up a connection that is not established soon.
-pub fn client(config: kube::Config) -> Result<Client, kube::Error> {
+/// A configuration whose clients retry nothing by themselves, because a write that is repeated behind its sender's back may
+/// arrive after its decision was forgotten, and give up a connection that is not established soon.
+pub fn without_retries(config: kube::Config) -> kube::Config {
     let mut config = config;
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(5));
+    config
+}
+
+/// A client for elections alone, [`without_retries`].
+pub fn client(config: kube::Config) -> Result<Client, kube::Error> {
+    let mut config = without_retries(config);
     config.headers.push((USER_AGENT, HeaderValue::from_static(concat!("leadergroup/", env!("CARGO_PKG_VERSION"), " leader-election"))));
     Client::try_from(config)
 }

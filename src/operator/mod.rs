@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::elector::clock::Moment;
-use crate::elector::{Callbacks, Elector, Ended, HealthAdaptor, Loss, Tenure};
+use crate::elector::{self, Callbacks, Elector, Ended, HealthAdaptor, Loss, Tenure};
 use crate::metrics::{KindLabels, Metrics};
 use crate::policy::observation::{Deployment, Lease, Pod};
 use announce::Announcer;
@@ -38,8 +38,6 @@ pub use watch::{Pulse, SILENCE};
 const APPLIES: usize = 8;
 /// What writes that are under way get to finish after a signal.
 const GRACE: Duration = Duration::from_secs(8);
-/// By how much a lease may have run out before the process counts as hanging: what Kubernetes' components take.
-const ELECTION_TOLERANCE: Duration = Duration::from_secs(20);
 
 /// Everything that a reconciliation may touch.
 struct Context {
@@ -80,7 +78,7 @@ pub struct Vitals {
 
 impl Default for Vitals {
     fn default() -> Self {
-        Self { pulses: Arc::default(), election: Arc::new(HealthAdaptor::new(ELECTION_TOLERANCE)) }
+        Self { pulses: Arc::default(), election: Arc::new(HealthAdaptor::new(HealthAdaptor::TOLERANCE)) }
     }
 }
 
@@ -153,9 +151,7 @@ pub async fn run(
     vitals: Vitals,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let mut config = config;
-    config.default_retry = false;
-    config.connect_timeout = Some(Duration::from_secs(5));
+    let config = elector::without_retries(config);
     let client: Client = ClientBuilder::try_from(config.clone())?.build();
     let store = Arc::new(Store::default());
     let groups = Arc::new(Groups::default());
