@@ -253,7 +253,6 @@ impl Tables {
     }
 }
 
-/// The group that a pod says it is a member of.
 /// A Lease that others write, as the lock that it is.
 fn lock_of(lease: Option<&Lease>) -> Lock {
     lease.map_or(Lock::Absent, |lease| {
@@ -267,6 +266,7 @@ fn lock_of(lease: Option<&Lease>) -> Lock {
     })
 }
 
+/// The group that a pod says it is a member of.
 fn member_of(key: &Key, pod: &Pod) -> Option<Key> {
     let (group, _) = names::parse_member_of(pod.member_of.as_deref()?)?;
     Some(key.sibling(group))

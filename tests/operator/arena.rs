@@ -25,7 +25,7 @@ pub(crate) struct Arena {
     pub(crate) namespace: String,
     pub(crate) client: Client,
     kubeconfig: PathBuf,
-    operator: Option<Process>,
+    operator: Option<Operator>,
     pub(crate) witness: Witness,
 }
 
@@ -42,6 +42,25 @@ impl std::ops::Deref for Plane {
         match self {
             Plane::Shared(plane) => plane,
             Plane::Own(plane) => plane,
+        }
+    }
+}
+
+/// An operator's process. A test that fails shows what it said last.
+pub(crate) struct Operator(Process);
+
+impl std::ops::Deref for Operator {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.0
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- an operator's log ends:\n{}", self.log_end(80));
         }
     }
 }
@@ -64,16 +83,16 @@ pub(crate) async fn install(plane: &ControlPlane) -> PathBuf {
 }
 
 /// Starts the operator's binary under the shipped ClusterRole, without rivals; no namespace means all.
-pub(crate) fn operator(plane: &ControlPlane, kubeconfig: &std::path::Path, namespace: Option<&str>) -> Process {
+pub(crate) fn operator(plane: &ControlPlane, kubeconfig: &std::path::Path, namespace: Option<&str>) -> Operator {
     operator_with(plane, kubeconfig, namespace, &["--leader-elect=false"])
 }
 
-fn operator_with(plane: &ControlPlane, kubeconfig: &std::path::Path, namespace: Option<&str>, flags: &[&str]) -> Process {
+fn operator_with(plane: &ControlPlane, kubeconfig: &std::path::Path, namespace: Option<&str>, flags: &[&str]) -> Operator {
     let mut command = Command::new(env!("CARGO_BIN_EXE_leadergroup-operator"));
     command.args(["--health-probe-bind-address=127.0.0.1:0", "--metrics-bind-address=127.0.0.1:0", "--log-level=info,leadergroup=debug"]);
     command.arg("--kubeconfig").arg(kubeconfig);
     command.args(namespace.map(|namespace| format!("--namespace={namespace}"))).args(flags);
-    plane.spawn(&format!("operator-{}", namespace.unwrap_or("all")), &mut command).unwrap()
+    Operator(plane.spawn(&format!("operator-{}", namespace.unwrap_or("all")), &mut command).unwrap())
 }
 
 impl Arena {
@@ -118,12 +137,12 @@ impl Arena {
     }
 
     /// Another operator of the same namespace, beside the one that runs already.
-    pub(crate) fn another_operator(&self) -> Process {
+    pub(crate) fn another_operator(&self) -> Operator {
         operator(&self.plane, &self.kubeconfig, Some(&self.namespace))
     }
 
     /// One of several operators of the namespace, of which one leads. It reaches the API server through `proxy`, if there is one.
-    pub(crate) fn replica(&self, proxy: Option<&Proxy>) -> Process {
+    pub(crate) fn replica(&self, proxy: Option<&Proxy>) -> Operator {
         let lock = format!("--leader-elect-resource-name={}", self.namespace);
         let flags = [
             &*lock,
@@ -176,13 +195,7 @@ impl Arena {
     where
         F: Future<Output = Result<T, String>>,
     {
-        match wait::until(what, PATIENCE, ask).await {
-            Ok(value) => value,
-            Err(error) => {
-                let log = self.operator.as_ref().map(|operator| operator.log_end(60)).unwrap_or_default();
-                panic!("{error:#}\n--- the operator's log ends:\n{log}")
-            }
-        }
+        wait::until(what, PATIENCE, ask).await.unwrap_or_else(|error| panic!("{error:#}"))
     }
 
     pub(crate) async fn group(&self, name: &str) -> LeaderGroup {

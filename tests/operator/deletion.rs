@@ -10,32 +10,9 @@ use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 
 use super::arena::{self, Arena};
-use super::looks::{deployed, garbage_is_collected, ready, writes};
+use super::looks::{clean, deployed, garbage_is_collected, lease_gone, ready, writes};
 use super::steps::{settled, term};
 use crate::control_plane::{ControlPlane, wait};
-
-/// Waits until no pod has the leader's label or an annotation of ours. The pods' own labels stay.
-async fn clean(arena: &Arena) -> Vec<Pod> {
-    arena
-        .until("no pod has a trace of the group", async || {
-            let pods = arena.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
-            let marked = pods.iter().find(|pod| pod.labels().contains_key("role") || pod.annotations().keys().any(|key| key.starts_with("leadergroup.io/")));
-            match marked {
-                Some(pod) => Err(format!("{}: {:?} {:?}", pod.name_any(), pod.labels(), pod.annotations())),
-                None => Ok(pods),
-            }
-        })
-        .await
-}
-
-async fn lease_gone(arena: &Arena, name: &str) {
-    arena
-        .until("the Lease is gone", async || match arena.api::<Lease>().get_opt(name).await.unwrap() {
-            Some(lease) => Err(serde_json::to_string(&lease.metadata).unwrap()),
-            None => Ok(()),
-        })
-        .await;
-}
 
 fn uids(pods: &[Pod]) -> BTreeSet<Option<String>> {
     pods.iter().map(ResourceExt::uid).collect()

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
@@ -128,4 +129,28 @@ pub(super) async fn two_renewals(arena: &Arena, lease: &str) {
             })
             .await;
     }
+}
+
+/// Waits until no pod has the leader's label or an annotation of ours. The pods' own labels stay.
+pub(super) async fn clean(arena: &Arena) -> Vec<Pod> {
+    arena
+        .until("no pod has a trace of the group", async || {
+            let pods = arena.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
+            let marked = pods.iter().find(|pod| pod.labels().contains_key("role") || pod.annotations().keys().any(|key| key.starts_with("leadergroup.io/")));
+            match marked {
+                Some(pod) => Err(format!("{}: {:?} {:?}", pod.name_any(), pod.labels(), pod.annotations())),
+                None => Ok(pods),
+            }
+        })
+        .await
+}
+
+/// Waits until the Lease does not exist.
+pub(super) async fn lease_gone(arena: &Arena, name: &str) {
+    arena
+        .until("the Lease is gone", async || match arena.api::<Lease>().get_opt(name).await.unwrap() {
+            Some(lease) => Err(serde_json::to_string(&lease.metadata).unwrap()),
+            None => Ok(()),
+        })
+        .await;
 }

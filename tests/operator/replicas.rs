@@ -6,13 +6,13 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::Api;
 
-use super::arena::{self, Arena, PATIENCE};
-use crate::control_plane::{Mode, Process, Proxy};
+use super::arena::{self, Arena, Operator, PATIENCE};
+use crate::control_plane::{Mode, Proxy};
 
 /// Replicas, each on a way of its own to the API server, and a group that one of them has settled.
 struct Replicas {
     arena: Arena,
-    processes: Vec<(Process, Proxy)>,
+    processes: Vec<(Operator, Proxy)>,
     leader: Pod,
 }
 
@@ -60,7 +60,7 @@ impl Replicas {
             .until("another replica leads", async || {
                 let holder = self.holder().await;
                 let leading = self.replica_named(&holder);
-                let keeps = |(process, _): &(Process, Proxy)| process.log().contains("Groups are reconciled from now on");
+                let keeps = |(process, _): &(Operator, Proxy)| process.log().contains("Groups are reconciled from now on");
                 match leading {
                     Some(leading) if leading != former && keeps(&self.processes[leading]) => Ok(leading),
                     _ => Err(format!("{holder:?} holds the Lease")),
@@ -96,7 +96,7 @@ impl Replicas {
     }
 }
 
-fn ensure(is: bool, process: &Process) -> Result<(), String> {
+fn ensure(is: bool, process: &Operator) -> Result<(), String> {
     if is { Ok(()) } else { Err(process.log_end(5)) }
 }
 

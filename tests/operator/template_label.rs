@@ -5,7 +5,7 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 
 use super::arena::{self, Arena};
-use super::looks::{deployed, garbage_is_collected, only_labelled, ready, told, two_renewals, writes};
+use super::looks::{clean, deployed, garbage_is_collected, lease_gone, only_labelled, ready, told, two_renewals, writes};
 
 async fn all_pods(arena: &Arena) -> Vec<Pod> {
     arena.api::<Pod>().list(&ListParams::default()).await.unwrap().items
@@ -27,13 +27,9 @@ async fn a_pod_that_was_labelled_before_the_group_came_is_its_first_leader() {
         assert_eq!(arena.group("web").await.status.unwrap().leader.unwrap().reason, "Adopted");
         only_labelled(&arena, chosen).await;
         arena.kubectl(&["delete", "lg", "web"]).await;
-        arena.until("the label is cleaned", async || if arena.labelled().await.is_empty() { Ok(()) } else { Err("a pod carries it".to_owned()) }).await;
-        arena
-            .until("the Lease is gone", async || {
-                let lease = arena.api::<k8s_openapi::api::coordination::v1::Lease>().get_opt("web").await.unwrap();
-                lease.map_or(Ok(()), |_| Err("it is there".to_owned()))
-            })
-            .await;
+        // All of it: what is left on a pod says to the next operator that the label is left, too.
+        clean(&arena).await;
+        lease_gone(&arena, "web").await;
         arena.kill_operator();
     }
     arena.finish().await;
