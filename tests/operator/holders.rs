@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use leadergroup::elector::{self, Callbacks, Config, Elector, LockKind, LockOptions};
 use serde_json::json;
-use tokio::sync::oneshot;
+use tokio::sync::{OnceCell, oneshot};
 use tokio::task::JoinHandle;
 
 use super::arena::Arena;
@@ -182,10 +182,11 @@ async fn a_restarted_operator_leaves_the_label_with_the_holder() {
     arena.finish().await;
 }
 
-/// The further rights that groups on older locks need.
+/// Grants the further rights that groups on older locks need, once: they are the cluster's.
 async fn grant_legacy_locks(arena: &Arena) {
+    static GRANTED: OnceCell<()> = OnceCell::const_new();
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/config/legacy-locks.yaml");
-    arena.kubectl(&["apply", "-f", file]).await;
+    GRANTED.get_or_init(async || drop(arena.kubectl(&["apply", "-f", file]).await)).await;
 }
 
 async fn legacy_lock_is_followed(prefix: &str, lock: &str, kind: LockKind) {
