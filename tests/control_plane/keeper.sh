@@ -26,7 +26,7 @@ remove() {
 
 # A process that is still dying may add a file while the folder is being removed, and holds its control group.
 tries=0
-until remove || [ "$tries" -ge 100 ]; do
+until remove || [ "$tries" -ge 1000 ]; do
     tries=$((tries + 1))
     sleep 0.05
 done

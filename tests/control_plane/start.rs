@@ -35,7 +35,7 @@ pub(super) async fn start(options: Options) -> anyhow::Result<ControlPlane> {
     let programs = programs.await??;
     for _ in 1..ATTEMPTS {
         match start_once(&options, &programs).await {
-            Err(error) if format!("{error:#}").contains("address already in use") => {}
+            Err(error) if format!("{error:#}").to_lowercase().contains("address already in use") => {}
             started => return started,
         }
     }
@@ -84,7 +84,8 @@ async fn prepare(options: Options, programs: Programs) -> anyhow::Result<Control
         let network = Network::start(keeper.group(), &folder, &layout.ports.of_clients(), count).await?;
         let network = layout.network.insert(Arc::new(network)).clone();
         let (programs, max_pods, kubelet) = (layout.programs.clone(), layout.options.max_pods_per_node, settings.clone());
-        real_nodes = real_nodes::prepare(Site { group: keeper.group(), folder, programs, network, count, max_pods, kubelet })?;
+        real_nodes =
+            real_nodes::prepare(Site { group: keeper.group(), folder, programs, network, count, max_pods, kubelet, images: tokio::sync::Mutex::default() })?;
     }
     let components = Mutex::default();
     let kubeconfig = credentials::kubeconfig(&layout.folder, credentials::ADMINISTRATOR);

@@ -46,7 +46,7 @@ async fn start() -> anyhow::Result<ControlPlane> {
     product::operators_ready(&plane, product::REPLICAS).await?;
     table::note(
         2,
-        "Two nodes. The application: three pods, readiness and liveness probes of period 1 s (failing once, and thrice), 3 s of preStop. A lost node is found \
+        "Two nodes. The application: three pods, readiness and liveness probes of period 1 s (failing once, and thrice; a silent one after 5 s), 3 s of preStop. A lost node is found \
          out after 12 s (`--node-monitor-grace-period=12s`, kubelets renew every 2 s) in place of 50. The operator: three replicas as shipped (15/10/2 s). A \
          client on each node asks the leader Service every 20 ms, each time on a new connection, and waits 250 ms at most.",
     );

@@ -119,7 +119,7 @@ async fn nothing_in_the_image_can_be_run_but_its_programs() {
         "spec": {"restartPolicy": "Never", "containers": [{"name": "shell", "image": image, "command": ["sh", "-c", "true"]}]},
     });
     plane.apply(&pod.to_string()).await.unwrap();
-    let wait = ["wait", "pod/shell", "--namespace", &namespace, "--timeout=30s"];
+    let wait = ["wait", "pod/shell", "--namespace", &namespace, "--timeout=180s"];
     let failed = "--for=jsonpath={.status.containerStatuses[0].state.terminated.reason}=StartError";
     plane.kubectl(&[&wait[..], &[failed]].concat()).await.unwrap().succeeded().unwrap();
 }

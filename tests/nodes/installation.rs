@@ -26,7 +26,12 @@ async fn an_installation_runs_restricted_is_upgraded_without_moving_a_leader_and
     an_upgrade_moves_no_leader(&plane).await;
 
     product::make(&plane, "uninstall").await.unwrap();
-    assert_eq!(cluster_wide(&plane).await, before);
+    // What serves a definition goes a moment after it.
+    let left = async || match cluster_wide(&plane).await {
+        left if left == before => Ok(()),
+        left => Err(format!("{left:?}")),
+    };
+    wait::until("nothing but what was there before is left", PATIENCE, left).await.unwrap();
 }
 
 /// Everything that is in no namespace and is not a node's own, and the namespaces.
@@ -52,33 +57,32 @@ async fn pods_with_rights_are_refused(plane: &ControlPlane) {
     }
 }
 
+/// One that loses its Lease on a slow machine starts anew, with a new log; one that stands by and keeps groups would go on.
 async fn one_leads_and_the_others_stand_by(plane: &ControlPlane) {
-    let leading = product::leading_operator(plane).await.unwrap().name_any();
-    for pod in product::operators(plane).await.unwrap() {
-        let name = pod.name_any();
-        let said = async |what: &str| {
+    let as_they_should = async || {
+        let leading = product::leading_operator(plane).await?.name_any();
+        for pod in product::operators(plane).await? {
+            let name = pod.name_any();
             let log = plane.kubectl(&["logs", &name, "--namespace", SYSTEM]).await?.succeeded()?;
-            anyhow::ensure!(log.contains(what), "{log}");
-            anyhow::Ok(log)
-        };
-        let log = wait::until(&format!("{name} has filled its caches"), PATIENCE, || said("Everything is listed")).await.unwrap();
-        if name == leading {
-            wait::until(&format!("{name} keeps groups"), PATIENCE, || said("Groups are reconciled from now on")).await.unwrap();
-        } else {
-            assert!(!log.contains("Groups are reconciled from now on"), "{name} stands by:\n{log}");
+            anyhow::ensure!(log.contains("Everything is listed"), "{name} has not filled its caches:\n{log}");
+            let keeps = log.contains("Groups are reconciled from now on");
+            anyhow::ensure!(keeps == (name == leading), "{leading} leads; {name} keeps groups: {keeps}\n{log}");
         }
-    }
+        Ok(())
+    };
+    wait::until("one replica keeps groups and the others stand by", PATIENCE, as_they_should).await.unwrap();
 }
 
 /// Asked from every node, as kubelets and scrapers do.
 async fn probes_and_metrics_answer(plane: &ControlPlane) {
+    let asked = async |node, url: String| wait::until(&url, PATIENCE, || ask(node, &url)).await.unwrap();
     for pod in product::operators(plane).await.unwrap() {
         let address = pod.status.clone().unwrap().pod_ip.unwrap();
         for node in plane.real_nodes() {
             for probe in ["healthz", "livez", "readyz"] {
-                ask(node, &format!("http://{address}:8081/{probe}")).await.unwrap();
+                asked(node, format!("http://{address}:8081/{probe}")).await;
             }
-            let metrics = ask(node, &format!("http://{address}:8080/metrics")).await.unwrap();
+            let metrics = asked(node, format!("http://{address}:8080/metrics")).await;
             assert!(metrics.contains("leadergroup_"), "{metrics}");
         }
     }
@@ -89,7 +93,7 @@ async fn an_upgrade_moves_no_leader(plane: &ControlPlane) {
     let (leader, cause) = (scene.leader().await, scene.cause());
     let former = product::leading_operator(plane).await.unwrap().name_any();
 
-    let in_system = ["--namespace", SYSTEM, "--timeout=60s"];
+    let in_system = ["--namespace", SYSTEM, "--timeout=180s"];
     let image = format!("operator={}", product::image("next"));
     plane.kubectl(&["set", "image", "deployment/leadergroup-operator", &image, "--namespace", SYSTEM]).await.unwrap().succeeded().unwrap();
     plane.kubectl(&[&["rollout", "status", "deployment/leadergroup-operator"], &in_system[..]].concat()).await.unwrap().succeeded().unwrap();

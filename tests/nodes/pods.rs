@@ -50,12 +50,18 @@ async fn a_pod_reaches_services_other_pods_and_the_api_server() {
     let pods = web.pods().await.unwrap();
     let (from, to) = (pods[0].name_any(), pods[1].status.clone().unwrap().pod_ip.unwrap());
     let ask = async |url: &str| web.kubectl(&["exec", &from, "--", "busybox", "timeout", "2", "busybox", "wget", "-qO-", url]).await;
-    assert_eq!(ask(&format!("http://{to}:8080/index.html")).await.unwrap().trim_end(), pods[1].name_any());
+    let other = format!("http://{to}:8080/index.html");
+    let answer = wait::until("the other pod answers", PATIENCE, || ask(&other)).await.unwrap();
+    assert_eq!(answer.trim_end(), pods[1].name_any());
     wait::until("the Service answers", PATIENCE, || ask(&web.url)).await.unwrap();
 
     // The image has no program that speaks TLS. That the other side does is answer enough.
-    let says = web.kubectl(&["exec", &from, "--", "sh", "-c", "echo 'GET / HTTP/1.0' | busybox nc -w 2 10.0.0.1 443"]).await.unwrap();
-    assert!(says.contains("Client sent an HTTP request to an HTTPS server"), "{says}");
+    let says = async || {
+        let says = web.kubectl(&["exec", &from, "--", "sh", "-c", "echo 'GET / HTTP/1.0' | busybox nc -w 10 10.0.0.1 443"]).await?;
+        anyhow::ensure!(says.contains("Client sent an HTTP request to an HTTPS server"), "{says}");
+        Ok(())
+    };
+    wait::until("the API server answers", PATIENCE, says).await.unwrap();
 }
 
 #[tokio::test]
@@ -63,7 +69,11 @@ async fn logs_and_exec_reach_a_container() {
     let web = Web::start(shared().await).await.unwrap();
     for pod in web.pods().await.unwrap() {
         let name = pod.name_any();
-        assert_eq!(web.kubectl(&["logs", &name]).await.unwrap(), "serving\n");
+        let logged = async || match &*web.kubectl(&["logs", &name]).await? {
+            "serving\n" => Ok(()),
+            log => anyhow::bail!("{log:?}"),
+        };
+        wait::until("the log", PATIENCE, logged).await.unwrap();
         assert_eq!(web.kubectl(&["exec", &name, "--", "busybox", "hostname"]).await.unwrap().trim_end(), name);
     }
 }
@@ -98,6 +108,9 @@ async fn a_folder_takes_the_place_of_the_build_stage_of_an_image() {
         other => Err(format!("{other:?}")),
     };
     wait::until("the pod has succeeded", PATIENCE, ended).await.unwrap();
-    let log = plane.kubectl(&["logs", "id", "--namespace", &namespace]).await.unwrap().succeeded().unwrap();
-    assert_eq!(log, "65532\n");
+    let logged = async || match &*plane.kubectl(&["logs", "id", "--namespace", &namespace]).await?.succeeded()? {
+        "65532\n" => Ok(()),
+        log => anyhow::bail!("{log:?}"),
+    };
+    wait::until("the log", PATIENCE, logged).await.unwrap();
 }

@@ -179,7 +179,7 @@ impl<'a> Scene<'a> {
     pub(super) async fn tell(&self, pod: &Pod, what: &str) {
         let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone()).unwrap();
         let url = format!("http://{address}:8080/tell/{what}");
-        let said = self.node_of(pod).run(&["timeout", "2", "busybox", "wget", "-qO-", &url]).await;
+        let said = self.node_of(pod).run(&["timeout", "30", "busybox", "wget", "-qO-", &url]).await;
         // One that ends does not answer.
         assert!(said.is_ok() || what == "exit", "{said:?}");
     }

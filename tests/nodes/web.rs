@@ -12,7 +12,8 @@ use serde_json::json;
 
 use crate::control_plane::{ControlPlane, RealNode, busybox, wait};
 
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a test waits for a condition: far more than it takes.
+pub(super) const PATIENCE: Duration = Duration::from_secs(180);
 
 const IMAGE: &str = "localhost/web:1";
 

@@ -147,8 +147,8 @@ impl Arena {
         let flags = [
             &*lock,
             "--leader-elect-resource-namespace=leadergroup-system",
-            "--leader-elect-lease-duration=5s",
-            "--leader-elect-renew-deadline=3s",
+            "--leader-elect-lease-duration=15s",
+            "--leader-elect-renew-deadline=10s",
             "--leader-elect-retry-period=1s",
         ];
         let kubeconfig = proxy.map_or_else(|| self.kubeconfig.clone(), |proxy| self.plane.through(&self.kubeconfig, proxy).unwrap());

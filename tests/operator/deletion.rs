@@ -10,9 +10,9 @@ use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 
 use super::arena::{self, Arena};
-use super::looks::{clean, deployed, garbage_is_collected, lease_gone, ready, writes};
+use super::looks::{clean, deployed, deployment_where, garbage_is_collected, lease_gone, ready, writes};
 use super::steps::{settled, term};
-use crate::control_plane::{ControlPlane, wait};
+use crate::control_plane::wait;
 
 fn uids(pods: &[Pod]) -> BTreeSet<Option<String>> {
     pods.iter().map(ResourceExt::uid).collect()
@@ -53,7 +53,10 @@ async fn a_deleted_group_takes_its_deployment_lease_and_pods_with_it() {
 #[tokio::test]
 async fn a_group_by_reference_leaves_the_deployment_and_its_pods_as_they_were() {
     let arena = referred("reference").await;
-    let before = arena.api::<Deployment>().get("app").await.unwrap();
+    let before = deployment_where(&arena, "app", "the Deployment's status is complete", |it| {
+        it.status.as_ref().is_some_and(|status| status.available_replicas == Some(3) && status.observed_generation == it.metadata.generation)
+    })
+    .await;
     let pods = ready(&arena, "app=app", 3).await;
     arena.kubectl(&["delete", "lg", "web"]).await;
     let cleaned = clean(&arena).await;
@@ -112,14 +115,18 @@ async fn an_orphaned_deployment_runs_on_and_is_adopted_by_the_next_group_of_the_
 
 #[tokio::test]
 async fn a_group_that_is_deleted_and_made_anew_at_once_leads_again() {
-    let (arena, first) = settled("again", 3).await;
+    let (arena, _) = settled("again", 3).await;
     garbage_is_collected(&arena).await;
     let before = arena.group("web").await;
     arena.kubectl(&["delete", "lg", "web", "--wait=false"]).await;
     arena.apply(&arena::web(3)).await;
-    assert_ne!(arena.group("web").await.uid(), before.uid());
-    arena.leader_other_than("web", &first).await;
+    let uid = arena.group("web").await.uid();
+    assert_ne!(uid, before.uid());
+    // The former one's Deployment was collected, or taken over before that.
+    let owner = |it: &Deployment| it.owner_references().first().map(|owner| owner.uid.clone());
+    deployment_where(&arena, "web", "the Deployment is the new group's", |it| owner(it) == uid).await;
     arena.ready_pods("web", 3).await;
+    arena.leader("web").await;
     arena.condition("web", "Stalled", "False", "Progressing").await;
     arena.finish().await;
 }
@@ -153,8 +160,7 @@ async fn a_group_by_reference_that_is_deleted_and_made_anew_at_once_leads_again(
 
 #[tokio::test]
 async fn a_namespace_with_groups_can_be_deleted() {
-    let plane = ControlPlane::shared().await;
-    let kubeconfig = arena::install(plane).await;
+    let (plane, kubeconfig) = arena::installed().await;
     let namespace = plane.namespace("ends").await;
     let operator = arena::operator(plane, &kubeconfig, Some(&namespace));
     let other = arena::deployment("app", 2) + "---" + &arena::reference("other", "app");

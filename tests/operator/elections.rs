@@ -9,6 +9,12 @@ use serde_json::{Value, json};
 use super::arena::{self, Arena};
 use super::steps::{settled, settled_with, term};
 
+/// A group whose pods take long to end.
+fn lingering(replicas: u32) -> String {
+    let annotations = "metadata: { annotations: { test.leadergroup.io/delete-delay: '20s' } }";
+    arena::web(replicas).replace("template:\n", &format!("template:\n      {annotations}\n"))
+}
+
 #[tokio::test]
 async fn a_group_creates_its_deployment_and_elects_one_of_its_pods() {
     let (arena, leader) = settled("elect", 3).await;
@@ -19,7 +25,7 @@ async fn a_group_creates_its_deployment_and_elects_one_of_its_pods() {
 
 #[tokio::test]
 async fn a_deleted_leader_is_followed_before_it_is_gone() {
-    let (arena, first) = settled("deleted", 3).await;
+    let (arena, first) = settled_with("deleted", 3, &lingering(3)).await;
     arena.delete_pod(&first).await;
     arena.leader_other_than("web", &first).await;
     let status = arena.group("web").await.status.unwrap();
@@ -85,7 +91,7 @@ async fn a_leader_that_is_deleted_without_grace_is_followed() {
 
 #[tokio::test]
 async fn an_evicted_leader_is_followed() {
-    let (arena, first) = settled("evicted", 3).await;
+    let (arena, first) = settled_with("evicted", 3, &lingering(3)).await;
     arena.api::<Pod>().evict(&first.name_any(), &EvictParams::default()).await.unwrap();
     let second = arena.leader_other_than("web", &first).await;
     let last = arena.last_transition().await;

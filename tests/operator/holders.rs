@@ -48,8 +48,8 @@ impl Pods<'_> {
         let options = LockOptions { namespace: self.arena.namespace.clone(), name: "app".into(), identity: identity.to_owned(), ..LockOptions::default() };
         let lock: Arc<dyn elector::Lock> = elector::lock(self.kind, &client, &options);
         let config = Config {
-            lease_duration: Duration::from_secs(4),
-            renew_deadline: Duration::from_secs(2),
+            lease_duration: Duration::from_secs(15),
+            renew_deadline: Duration::from_secs(10),
             retry_period: Duration::from_millis(500),
             release_on_cancel: true,
             ..Config::default()

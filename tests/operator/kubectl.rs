@@ -128,8 +128,7 @@ async fn every_field_is_explained() {
 
 #[tokio::test]
 async fn plain_apply_installs_the_definition_again_and_again() {
-    let plane = crate::control_plane::ControlPlane::shared().await;
-    arena::install(plane).await;
+    let (plane, _) = arena::installed().await;
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/crds/leadergroups.yaml");
     for _ in 0..2 {
         let said = plane.kubectl(&["apply", "-f", file]).await.unwrap().succeeded().unwrap();

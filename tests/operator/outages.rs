@@ -108,7 +108,9 @@ async fn without_the_crd_the_operator_says_what_to_install_and_waits_for_it() {
     assert!(arena.operator().ended().is_none(), "the operator waits, it does not exit");
 
     install(&arena.plane).await;
-    arena.apply(&arena::reference("group", "app")).await;
+    // Established is not yet served.
+    let group = arena::reference("group", "app");
+    arena.until("the API server takes groups", async || arena.try_apply(&group).await.map_err(|error| error.to_string())).await;
     let again = arena.leader("group").await;
     assert!(again.annotations()["leadergroup.io/term"] >= leader.annotations()["leadergroup.io/term"]);
     arena.finish().await;
@@ -124,6 +126,9 @@ async fn rights_that_are_taken_and_given_back_are_reported_and_survived() {
     // No right to patch pods any more.
     let rules = r#"[{"op": "replace", "path": "/rules/2/verbs", "value": ["get", "list", "watch"]}]"#;
     arena.kubectl(&["patch", "clusterrole", "leadergroup-operator", "--type=json", "-p", rules]).await;
+    let ask = ["auth", "can-i", "patch", "pods", "--as=system:serviceaccount:leadergroup-system:leadergroup-operator"];
+    // kubectl answers no by its exit code.
+    arena.until("the API server knows that the right is gone", async || arena.try_kubectl(&ask).await.map_or(Ok(()), Err)).await;
     arena.delete_pod(&leader).await;
     let message = arena.condition("web", "Stalled", "True", "WriteRefused").await;
     assert!(message.contains("forbidden"), "{message}");

@@ -85,6 +85,8 @@ async fn a_term_that_the_leader_lost_or_that_was_lowered_is_put_back() {
         same_leadership(&arena, &leader, 1).await;
     }
     told(&arena, "LabelRepaired", "put back").await;
+    // Events are published in their order.
+    told(&arena, "LabelRepaired", "put back").await;
     assert_eq!(notes(&arena, "LeaderElected").await.len(), 1, "a repair is no election");
     arena.finish().await;
 }
@@ -110,6 +112,8 @@ async fn a_leader_without_any_mark_keeps_its_leadership() {
         r#"{"metadata":{"labels":{"role":null},"annotations":{"leadergroup.io/term":null,"leadergroup.io/fence":null,"leadergroup.io/member-of":null}}}"#;
     arena.kubectl(&["patch", "pod", &leader.name_any(), "--type=merge", "-p", patch]).await;
     same_leadership(&arena, &leader, 1).await;
+    // Events are published in their order.
+    told(&arena, "LabelRepaired", "put back").await;
     assert_eq!(notes(&arena, "LeaderElected").await.len(), 1, "a repair is no election");
     arena.finish().await;
 }

@@ -1,15 +1,13 @@
 //! The operator may end, hang or run twice at any moment: a settled leader stays, and an election that was begun is
 //! carried through once, with a term that nobody had before.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams};
 
-use super::arena::Arena;
+use super::arena::{Arena, PATIENCE};
 use super::steps::{settled, term};
 
 const ACCOUNT: &str = "system:serviceaccount:leadergroup-system:leadergroup-operator";
@@ -95,7 +93,7 @@ async fn an_operator_that_is_asked_to_end_does_so_and_moves_nothing() {
     let (mut arena, _) = settled("terminated", 3).await;
     let (marks, writes) = (arena.marks().await, arena.pod_writes());
     arena.operator().terminate().unwrap();
-    let ended = arena.operator().wait(Duration::from_secs(10)).await.expect("it ends within ten seconds");
+    let ended = arena.operator().wait(PATIENCE).await.expect("it ends");
     assert_eq!(ended.code(), Some(0));
     assert_eq!(arena.marks().await, marks);
     assert_eq!(arena.pod_writes(), writes);

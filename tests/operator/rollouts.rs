@@ -46,7 +46,9 @@ async fn a_change_counts_as_seen_only_when_its_rollout_shows_as_under_way() {
     let (arena, _) = settled("seen", 2).await;
     for version in ["2", "3", "4"] {
         let since = arena.version().await;
-        arena.change(json!({ "deployment": template("version", version) })).await;
+        // No pod is ready before the status can be written.
+        let annotations = json!({ "version": version, "test.leadergroup.io/ready-delay": "3s" });
+        arena.change(json!({ "deployment": { "template": { "metadata": { "annotations": annotations } } } })).await;
         // What kstatus, Flux and kubectl wait go by: the first status that answers to the change.
         let first = arena
             .sees(&since, |group: &LeaderGroup, _| {

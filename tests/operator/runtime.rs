@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use super::arena::{self, Arena};
+use super::arena::{self, Arena, PATIENCE};
 use super::steps::settled;
 
 #[tokio::test]
@@ -32,7 +32,7 @@ async fn health_readiness_and_metrics_are_served() {
 async fn sigterm_ends_the_operator_in_order_and_moves_nothing() {
     let (arena, leader) = settled("sigterm", 3).await;
     arena.operator().terminate().unwrap();
-    let status = arena.operator().wait(Duration::from_secs(10)).await.expect("it ends within ten seconds");
+    let status = arena.operator().wait(PATIENCE).await.expect("it ends");
     assert!(status.success(), "{status}\n{}", arena.operator().log_end(20));
     let labelled = arena.labelled().await;
     assert_eq!(labelled.iter().map(|pod| &pod.metadata.uid).collect::<Vec<_>>(), [&leader.metadata.uid]);
@@ -87,7 +87,7 @@ async fn logs_are_json_where_asked_for() {
     let ready = async || if operator.log().contains("Everything is listed") { Ok(()) } else { Err(operator.log()) };
     crate::control_plane::wait::until("the operator has started", Duration::from_secs(30), ready).await.unwrap();
     operator.terminate().unwrap();
-    operator.wait(Duration::from_secs(10)).await.unwrap();
+    operator.wait(PATIENCE).await.unwrap();
     for line in operator.log().lines() {
         let line: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         assert!(line["timestamp"].is_string() && line["level"].is_string() && line["message"].is_string(), "{line}");

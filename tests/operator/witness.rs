@@ -61,7 +61,7 @@ impl Witness {
     pub(crate) async fn testify(self) {
         let sentinel = json!({ "metadata": { "name": SENTINEL }, "spec": { "schedulerName": "nobody", "containers": [{ "name": "none", "image": "none" }] } });
         self.pods.create(&PostParams::default(), &serde_json::from_value(sentinel).unwrap()).await.unwrap();
-        let sights = tokio::time::timeout(Duration::from_secs(20), self.watching).await.expect("the witness sees the sentinel").unwrap();
+        let sights = tokio::time::timeout(Duration::from_secs(60), self.watching).await.expect("the witness sees the sentinel").unwrap();
         let tampered = self.tampered.lock().unwrap().clone();
         let (key, value) = &self.label;
         let mut labelled: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();

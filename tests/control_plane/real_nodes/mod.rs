@@ -36,6 +36,8 @@ pub(super) struct Site {
     pub(super) count: usize,
     pub(super) max_pods: u32,
     pub(super) kubelet: Value,
+    /// Whoever builds an image and gives it to the nodes: two at once would take each other's archive away.
+    pub(super) images: tokio::sync::Mutex<()>,
 }
 
 impl Site {
@@ -99,6 +101,7 @@ impl ControlPlane {
     /// `build`: neither base images nor compilers are needed then. Gives the archive, of OCI's layout.
     pub(crate) async fn build_image(&self, name: &str, context: &Path, build: Option<&Path>) -> anyhow::Result<PathBuf> {
         let site = self.real_nodes.first().map(RealNode::site).context("only real nodes take images")?;
+        let _alone = site.images.lock().await;
         let archive = images::build(site, name, context, build).await?;
         let powered = self.real_nodes.iter().filter(|node| node.has_power());
         futures::future::try_join_all(powered.map(|node| node.import(&archive))).await?;

@@ -140,7 +140,12 @@ impl RealNode {
         let kubelet = self.running()?.parts.remove(&Part::Kubelet);
         let kubelet = kubelet.with_context(|| format!("the kubelet of {} does not run", self.name))?;
         kill("KILL", &[entered(&kubelet)?])?;
-        kubelet.wait(PATIENCE).await.context("the kubelet does not end")?;
+        let ended = async || {
+            // What waits for the kubelet may still be about to stop, as the kubelet was stopped before.
+            let _ = kubelet.resume();
+            kubelet.ended().ok_or("it runs")
+        };
+        wait::until("the kubelet has ended", PATIENCE, ended).await?;
         Ok(())
     }
 
@@ -165,7 +170,12 @@ impl RealNode {
         let name = id.strip_prefix("containerd://").with_context(|| format!("{id:?} is no id of a container"))?;
         let processes = control_groups::processes_of(&self.control_group("/pods")?, name);
         ensure!(!processes.is_empty(), "no process of {name} runs on {}", self.name);
-        kill(signal, &processes)
+        for process in processes {
+            let sent = kill(signal, &[process]);
+            // One that was listed may have ended since.
+            ensure!(sent.is_ok() || !Path::new(&format!("/proc/{process}")).exists(), "{sent:?}");
+        }
+        Ok(())
     }
 
     /// All that its kubelet printed.

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::ListParams;
 
+use crate::control_plane::ControlPlane;
 use crate::nodes::cluster::Cluster;
 use crate::nodes::product;
 use crate::nodes::scene::{Scene, Story};
@@ -18,8 +19,8 @@ async fn a_rollout_moves_the_leader_once_to_a_pod_of_the_new_template() {
     let change = r#"{"spec": {"deployment": {"template": {"metadata": {"annotations": {"example.com/release": "2"}}}}}}"#;
     scene.kubectl(&["patch", "leadergroup", "web", "--type=merge", "--patch", change]).await;
     let next = scene.next_leader(&cause, &leader).await;
-    scene.kubectl(&["wait", "leadergroup/web", "--for=condition=Reconciling=False", "--timeout=60s"]).await;
-    scene.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]).await;
+    scene.kubectl(&["wait", "leadergroup/web", "--for=condition=Reconciling=False", "--timeout=180s"]).await;
+    scene.kubectl(&["rollout", "status", "deployment/web", "--timeout=180s"]).await;
     scene.ready_pods(3).await;
     scene.served_by(&next).await;
     assert_eq!(scene.moves(&cause), 1);
@@ -50,7 +51,7 @@ async fn a_drained_node_hands_its_leader_over_once_and_gets_none_back_when_it_is
     scene.lead_on(scene.other_node(&operator)).await;
     let (leader, cause) = (scene.leader().await, scene.cause());
     let node = scene.node_of(&leader);
-    node_command(cluster.plane, &["drain", node.name(), "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=60s"]).await;
+    drain(cluster.plane, node.name()).await;
     let next = scene.next_leader(&cause, &leader).await;
     assert_ne!(scene.node_of(&next).name(), node.name());
     scene.served_by(&next).await;
@@ -62,6 +63,12 @@ async fn a_drained_node_hands_its_leader_over_once_and_gets_none_back_when_it_is
     scene.finish(Story { number: 22, what: "kubectl drain of the leader's node, and uncordon", cause, former: &leader, next: Some(&next), lost: None }).await;
 }
 
-pub(super) async fn node_command(plane: &crate::control_plane::ControlPlane, arguments: &[&str]) {
+/// A former scenario's DaemonSet may be gone while its pod is still there, which a drain takes only by force.
+pub(super) async fn drain(plane: &ControlPlane, node: &str) {
+    let arguments = ["drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=180s"];
+    node_command(plane, &arguments).await;
+}
+
+pub(super) async fn node_command(plane: &ControlPlane, arguments: &[&str]) {
     plane.kubectl(arguments).await.unwrap().succeeded().unwrap();
 }

@@ -4,11 +4,13 @@
 use std::time::Duration;
 
 use anyhow::ensure;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
+use kube::api::Api;
 
-use super::changes::node_command;
-use crate::control_plane::{ControlPlane, wait};
+use super::changes::{drain, node_command};
+use crate::control_plane::{Component, ControlPlane, wait};
 use crate::nodes::cluster::Cluster;
 use crate::nodes::product::{self, REPLICAS, SYSTEM};
 use crate::nodes::scene::{Cause, Scene, Story};
@@ -75,7 +77,7 @@ async fn an_operators_leader_that_is_drained_hands_over_at_once_and_no_group_not
     scene.lead_on(scene.other_node(&operator)).await;
     let (leader, quiet) = (scene.leader().await, scene.cause());
     let node = scene.node_of(&operator).name();
-    node_command(cluster.plane, &["drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=60s"]).await;
+    drain(cluster.plane, node).await;
     another_leads(cluster.plane, &former).await;
     scene.nobody_moved(&quiet, &leader).await;
     node_command(cluster.plane, &["uncordon", node]).await;
@@ -120,13 +122,31 @@ async fn without_any_operator_a_leader_goes_on_and_is_followed_when_one_is_back(
     scene.finish(Story { number: 44, what, cause, former: &leader, next: Some(&next), lost: None }).await;
 }
 
+/// Takes the API server away for 3 s. Whoever judges nodes goes on when it has heard of them again: with no more than 12 s
+/// of patience (50 by default) it may take all of them for lost before a kubelet has said a word.
+async fn api_server_away(plane: &ControlPlane) {
+    plane.pause(Component::ControllerManager).unwrap();
+    plane.restart_api_server(Duration::from_secs(3)).await.unwrap();
+    let leases = Api::<Lease>::namespaced(plane.client(), "kube-node-lease");
+    for node in plane.real_nodes() {
+        let time = async || anyhow::Ok(leases.get(node.name()).await?.spec.and_then(|spec| spec.renew_time));
+        let before = wait::until("the node's Lease", PATIENCE, time).await.unwrap();
+        let renewed = async || {
+            ensure!(time().await? > before, "not since it is back");
+            Ok(())
+        };
+        wait::until(&format!("the kubelet of {} is heard of", node.name()), PATIENCE, renewed).await.unwrap();
+    }
+    plane.resume(Component::ControllerManager).unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_api_server_that_is_restarted_moves_no_leader_and_delays_the_next_one_until_it_is_back() {
     let cluster = Cluster::take().await;
     let plane = cluster.plane;
     let scene = Scene::start(plane, "api").await;
     let (leader, quiet) = (scene.leader().await, scene.cause());
-    plane.restart_api_server(Duration::from_secs(3)).await.unwrap();
+    api_server_away(plane).await;
     product::operators_ready(plane, REPLICAS).await.unwrap();
     scene.served_by(&leader).await;
     scene.nobody_moved(&quiet, &leader).await;
@@ -135,7 +155,7 @@ async fn an_api_server_that_is_restarted_moves_no_leader_and_delays_the_next_one
     let cause = scene.cause();
     let (next, ()) = tokio::join!(scene.next_leader(&cause, &leader), async {
         scene.tell(&leader, "unready").await;
-        plane.restart_api_server(Duration::from_secs(3)).await.unwrap();
+        api_server_away(plane).await;
     });
     scene.served_by(&next).await;
     assert_eq!(scene.moves(&cause), 1);
