@@ -49,6 +49,9 @@ pub(super) enum Failure {
     /// There is no such object any more.
     #[error("the object is gone")]
     Gone,
+    /// The group is deleted, or about to be: its watch will tell.
+    #[error("the group is being deleted")]
+    GroupGone,
     /// The API server will not do it.
     #[error("{message} ({code})")]
     Refused { code: u16, message: String },
@@ -66,6 +69,7 @@ impl Failure {
         match self {
             Failure::Changed => "changed",
             Failure::Gone => "gone",
+            Failure::GroupGone => "group_gone",
             Failure::Refused { .. } => "refused",
             Failure::Throttled(_) => "throttled",
             Failure::Unknown(_) => "unknown",
@@ -101,9 +105,12 @@ impl Executor {
             Write::ListPods => self.list_pods(observation).await,
             Write::Prove => self.prove().await,
             Write::ApplyDeployment { name, uid, body } => {
-                let parameters = PatchParams::apply(names::FIELD_MANAGER);
+                let mut parameters = PatchParams::apply(names::FIELD_MANAGER);
                 // What exists already and is not known to be ours is not taken over.
-                let parameters = if uid.is_some() { parameters.force() } else { parameters };
+                if uid.is_some() {
+                    self.may_adopt(observation).await?;
+                    parameters = parameters.force();
+                }
                 self.apply(namespace, name, &parameters, body).await
             }
             Write::HoldReplicas { name, uid, resource_version, replicas } => {
@@ -127,6 +134,19 @@ impl Executor {
             Ok(true) => Ok(Effect::Written),
             Ok(false) => Err(Failure::Changed),
             Err(_) => Err(Failure::Unknown(format!("leadership not renewed within {} s", DEADLINE.as_secs()))),
+        }
+    }
+
+    /// Fails where the group is not alive by the API server's newest word, as Kubernetes' own controllers ask before they
+    /// adopt: its watch may be later than that of an object which is being orphaned, and what is given a dead owner is
+    /// collected with it.
+    async fn may_adopt(&self, observation: &Observation) -> Result<(), Failure> {
+        let uid = observation.group.as_ref().and_then(|group| group.metadata.uid.as_ref());
+        let api: Api<LeaderGroup> = Api::namespaced(self.client.clone(), &observation.namespace);
+        match ask(api.get_metadata(&observation.name)).await {
+            Ok(group) if group.metadata.uid.as_ref() == uid && group.metadata.deletion_timestamp.is_none() => Ok(()),
+            Ok(_) | Err(Failure::Gone) => Err(Failure::GroupGone),
+            Err(failure) => Err(failure),
         }
     }
 
@@ -173,6 +193,9 @@ impl Executor {
     async fn update_lease(&self, observation: &Observation, name: &str, resource_version: u64, record: &Record) -> Result<Effect, Failure> {
         let Some(group) = &observation.group else { return Err(Failure::Changed) };
         let adopt = observation.lease.as_ref().is_some_and(|lease| !verdict::controls(group, lease.controller.as_ref()));
+        if adopt {
+            self.may_adopt(observation).await?;
+        }
         let mut patch = lease_body(observation, record, adopt);
         patch["metadata"]["resourceVersion"] = json!(resource_version.to_string());
         if adopt {

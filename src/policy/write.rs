@@ -13,7 +13,8 @@ pub enum Write {
     ListPods,
     /// Proves that this process still leads the operator's replicas, from now on.
     Prove,
-    /// Server-side apply of the owned Deployment. `uid`: of the one observed; `None` creates it and takes over nothing.
+    /// Server-side apply of the owned Deployment. `uid`: of the one observed, which is written only while the group is alive
+    /// by a fresh read; `None` creates it and takes over nothing.
     ApplyDeployment {
         name: String,
         uid: Option<Box<str>>,
@@ -30,7 +31,8 @@ pub enum Write {
         name: String,
         record: Record,
     },
-    /// Writes the Lease if its version is still this one.
+    /// Writes the Lease if its version is still this one, and takes it into ownership only while the group is alive by a
+    /// fresh read.
     UpdateLease {
         name: String,
         resource_version: u64,

@@ -21,11 +21,12 @@ use crate::control_plane::{Component, ControlPlane, Options, Process, Proxy, wai
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Arena {
+    /// First, because its log goes with its control plane.
+    operator: Option<Operator>,
     pub(crate) plane: Plane,
     pub(crate) namespace: String,
     pub(crate) client: Client,
     kubeconfig: PathBuf,
-    operator: Option<Operator>,
     pub(crate) witness: Witness,
 }
 

@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 
-use super::arena::{self, Arena, install};
-use crate::control_plane::{Component, ControlPlane, Options};
+use super::arena::{self, Arena, PATIENCE, install};
+use super::looks::clean;
+use crate::control_plane::{Component, ControlPlane, Options, wait};
 
 #[tokio::test]
 async fn an_api_server_restart_moves_no_leader_and_elections_go_on_after_it() {
@@ -136,6 +138,39 @@ async fn rights_that_are_taken_and_given_back_are_reported_and_survived() {
     install(&arena.plane).await;
     arena.leader_other_than("web", &leader).await;
     arena.condition("web", "Stalled", "False", "Progressing").await;
+    arena.finish().await;
+}
+
+/// The operator learns from the Deployment that it is nobody's, and cannot see why. Taken back, it would go with the group.
+#[tokio::test]
+async fn what_was_orphaned_while_the_watch_of_groups_was_away_is_not_taken_back() {
+    let arena = Arena::alone("blind").await;
+    arena.apply(&arena::web(3)).await;
+    arena.ready_pods("web", 3).await;
+    arena.leader("web").await;
+    let (deployment, lease) = (arena.api::<Deployment>().get("web").await.unwrap(), arena.lease("web").await);
+
+    let rules = r#"[{"op": "replace", "path": "/rules/0/verbs", "value": ["get"]}]"#;
+    arena.kubectl(&["patch", "clusterrole", "leadergroup-operator", "--type=json", "-p", rules]).await;
+    // A watch that is under way goes on until it is asked anew, 25 s after it began.
+    let refused = async || {
+        let log = arena.operator().log_end(20);
+        if log.contains("Watching LeaderGroup is forbidden") { Ok(()) } else { Err(log) }
+    };
+    wait::until("the watch of groups is refused", PATIENCE * 2, refused).await.unwrap();
+
+    arena.kubectl(&["delete", "lg", "web", "--cascade=orphan"]).await;
+    arena
+        .until("the operator has noticed", async || {
+            let (_, metrics) = arena.probe("metrics").await;
+            if metrics.contains("outcome=\"group_gone\"") { Ok(()) } else { Err(arena.kubectl(&["get", "deployment,lease", "-o", "yaml"]).await) }
+        })
+        .await;
+    install(&arena.plane).await;
+    clean(&arena).await;
+    let (orphan, left) = (arena.api::<Deployment>().get("web").await.unwrap(), arena.lease("web").await);
+    assert_eq!((orphan.uid(), orphan.owner_references()), (deployment.uid(), &[][..]));
+    assert_eq!((left.uid(), left.owner_references()), (lease.uid(), &[][..]));
     arena.finish().await;
 }
 
