@@ -47,7 +47,11 @@ type Order = (Mode, oneshot::Sender<()>);
 impl Proxy {
     /// Starts one that passes everything to a port of the loopback address.
     pub(crate) fn start(target_port: u16) -> anyhow::Result<Self> {
-        let claim = ports::claim(bind)?;
+        let claim = ports::claim(|address| {
+            // Shared with nobody: a port that another proxy has can be bound once more, too.
+            TcpSocket::new_v4()?.bind(address)?;
+            bind(address)
+        })?;
         let address = claim.local_addr()?;
         let listener = listen(address).context("the proxy cannot listen")?;
         let (orders, ordered) = mpsc::channel(1);

@@ -10,6 +10,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Event};
 use kube::api::{Api, DeleteParams, ListParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use leadergroup::elector::clock::Stopwatch;
 use leadergroup::elector::{self, Callbacks, Config, Elector, Leadership, Lock, LockError, LockKind, LockOptions, Record};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -65,9 +66,12 @@ impl Running {
         .unwrap();
     }
 
-    async fn stop(self) {
+    /// Ends it. `true` if it surely had the time to tell of its end by events: it gives them a second, and no more.
+    async fn stop(self) -> bool {
+        let asked = Stopwatch::start();
         self.cancel.notify_one();
         self.task.await.unwrap();
+        asked.elapsed() < Duration::from_secs(1)
     }
 }
 
@@ -121,12 +125,12 @@ async fn hands_over(kind: LockKind) {
     .await
     .unwrap();
     assert!(first.leadership.is_leader() && !second.leadership.is_leader());
-    first.stop().await;
+    let first_told = first.stop().await;
     second.leads().await;
     for record in stored(&client, kind, &namespace).await {
         assert_eq!((record.holder.as_str(), record.transitions), ("second", 1), "{kind}");
     }
-    second.stop().await;
+    let second_told = second.stop().await;
     for record in stored(&client, kind, &namespace).await {
         assert_eq!((record.holder.as_str(), record.transitions, record.lease_duration_seconds), ("", 1, 1), "{kind}");
     }
@@ -140,7 +144,10 @@ async fn hands_over(kind: LockKind) {
     let texts = ["first became leader", "first stopped leading", "second became leader", "second stopped leading"];
     let expected: Vec<_> =
         [Some(about_first), about_second].into_iter().flatten().flat_map(|about| texts.map(|text| (about.to_owned(), text.to_owned()))).collect();
-    assert_eq!(events(&client, &namespace).await, expected, "{kind}");
+    let told = events(&client, &namespace).await;
+    let excused = |text: &str| text.starts_with("first") && !first_told || text.starts_with("second") && !second_told;
+    assert!(told.iter().all(|event| expected.contains(event)), "{kind}: {told:?}");
+    assert!(expected.iter().all(|event| told.contains(event) || excused(&event.1)), "{kind}: {told:?}");
 }
 
 #[tokio::test]
@@ -245,8 +252,10 @@ subjects: [{{kind: ServiceAccount, name: limited, namespace: {namespace}}}]
 "
     );
     plane.apply(&yaml).await.unwrap();
-    let path = plane.kubeconfig_for(namespace, "limited").await.unwrap();
-    from_file(&path).await
+    let config = from_file(&plane.kubeconfig_for(namespace, "limited").await.unwrap()).await;
+    let leases = Api::<Lease>::namespaced(kube::Client::try_from(config.clone()).unwrap(), namespace);
+    wait::until("the API server knows of the rights", PATIENCE, || leases.get_opt("lock")).await.unwrap();
+    config
 }
 
 async fn from_file(path: &Path) -> kube::Config {
@@ -262,11 +271,14 @@ async fn the_verbs_of_client_go_suffice_and_then_it_polls() {
     first.leads().await;
     let second = Running::start(lock(config, LockKind::Leases, &namespace, "second"), Config::default());
     second.sees("first").await;
-    first.stop().await;
+    let first_told = first.stop().await;
     second.leads().await;
-    second.stop().await;
+    let second_told = second.stop().await;
     let told: Vec<_> = events(&plane.client(), &namespace).await.into_iter().map(|(_, text)| text).collect();
-    assert_eq!(told, ["first became leader", "first stopped leading", "second became leader", "second stopped leading"]);
+    for (in_time, texts) in [(first_told, ["first became leader", "first stopped leading"]), (second_told, ["second became leader", "second stopped leading"])]
+    {
+        assert!(texts.iter().all(|text| told.iter().any(|told| told == text) || !in_time), "{told:?}");
+    }
 }
 
 /// Polling would not ask again for a minute at least.

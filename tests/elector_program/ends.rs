@@ -10,6 +10,7 @@ async fn a_wrapper_has_the_sidecars_endpoints_and_tells_of_its_leadership_in_eve
     let stage = Stage::new("wrapper").await;
     let elector = stage.wrapper("pod-a", &CALM, "exec sleep 1000");
     elector.until_leader_is("pod-a").await;
+    elector.until_leads().await;
     assert_eq!(elector.get("/is-leader").await.0, 200);
     assert_eq!(elector.get("/healthz").await.0, 200);
     assert!(elector.get("/metrics").await.1.contains("leader_election_master_status{name=\"lock\"} 1\n"));

@@ -16,7 +16,7 @@ use crate::control_plane::{Mode, Proxy, wait};
 
 const EVENTS: usize = 50;
 /// The lease's duration, and the longest disturbance that is not waited out.
-const LEASE_MILLISECONDS: u64 = 3000;
+const LEASE_MILLISECONDS: u64 = 5000;
 
 /// What a kubelet does for a pod: starts its container again, once nothing of the former one is left.
 struct Pod {
@@ -118,8 +118,8 @@ impl History {
             }
             3 => signal(pid(before.pid), Signal::KILL),
             4 => signal(guard.unwrap_or(elector), Signal::KILL),
-            5 => self.pause(elector, leader == Some(chosen)).await,
-            6 => self.pause(guard.unwrap_or(elector), false).await,
+            5 => self.pause(elector, Some(before).filter(|_| leader == Some(chosen))).await,
+            6 => self.pause(guard.unwrap_or(elector), None).await,
             mode => {
                 let mode = if mode == 7 { Mode::Refuse } else { Mode::BlackHole };
                 self.pods[chosen].proxy.set(mode).await;
@@ -137,20 +137,23 @@ impl History {
         }
     }
 
-    async fn pause(&mut self, process: Pid, until_another_serves: bool) {
-        let before = self.serving().await;
+    /// Pauses a process: for a while, or until another serves than its server.
+    async fn pause(&mut self, process: Pid, its: Option<Served>) {
         signal(process, Signal::STOP);
-        if until_another_serves && self.random.bool() {
-            self.another_than(before).await;
-        } else {
-            self.last().await;
+        match its {
+            Some(before) if self.random.bool() => self.another_than(before).await,
+            _ => self.last().await,
         }
         signal(process, Signal::CONT);
     }
 
-    async fn another_than(&self, before: Served) {
+    async fn another_than(&mut self, before: Served) {
         let log = self.stage.file("log");
+        let pods = RefCell::new(&mut self.pods);
         let another = async || {
+            for pod in pods.borrow_mut().iter_mut() {
+                pod.start_again(&self.stage);
+            }
             let last = web::servers(&log).last().copied();
             if last.is_some_and(|last| last.start > before.start && last.answers()) { Ok(()) } else { Err(format!("{last:?}")) }
         };

@@ -29,6 +29,16 @@ async fn served(stage: &Stage, count: usize) -> web::Served {
     .await
 }
 
+/// Waits until the last server is this elector's.
+async fn served_by(stage: &Stage, elector: &Running) -> web::Served {
+    until("its server serves", async || {
+        let last = web::servers(&stage.file("log")).pop();
+        let own: Vec<Pid> = children(pid(elector.process.pid())).into_iter().flat_map(children).collect();
+        last.filter(|last| own.contains(&pid(last.pid)) && last.answers()).ok_or_else(|| format!("{last:?}; its own are {own:?}"))
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_command_is_asked_to_end_and_then_killed_before_its_lease_can_be_anothers() {
     let stage = Stage::new("losses").await;
@@ -79,7 +89,7 @@ async fn the_command_of_a_paused_elector_ends_before_another_serves() {
     let second = server(&stage, "pod-b", &QUICK);
     second.until_leader_is("pod-a").await;
     first.signal(Signal::STOP);
-    let served_next = served(&stage, 2).await;
+    let served_next = served_by(&stage, &second).await;
     assert_ne!(served_first.pid, served_next.pid);
     first.signal(Signal::CONT);
     first.until_leader_is("pod-b").await;
@@ -89,9 +99,9 @@ async fn the_command_of_a_paused_elector_ends_before_another_serves() {
 #[tokio::test]
 async fn a_paused_guard_does_not_keep_the_command_alive() {
     let stage = Stage::new("losses").await;
-    let first = server(&stage, "pod-a", &QUICK);
+    let first = server(&stage, "pod-a", &CALM);
     served(&stage, 1).await;
-    let second = server(&stage, "pod-b", &QUICK);
+    let second = server(&stage, "pod-b", &CALM);
     second.until_leader_is("pod-a").await;
     let guard = first.guard().await;
     kill_process(guard, Signal::STOP).unwrap();

@@ -21,7 +21,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const CALM: [&str; 0] = [];
 
 /// Durations at which a loss is soon followed by the next leadership.
-pub(crate) const QUICK: [&str; 3] = ["--leader-elect-lease-duration=3s", "--leader-elect-renew-deadline=1500ms", "--leader-elect-retry-period=300ms"];
+pub(crate) const QUICK: [&str; 3] = ["--leader-elect-lease-duration=5s", "--leader-elect-renew-deadline=2500ms", "--leader-elect-retry-period=400ms"];
 
 pub(crate) struct Stage {
     pub(crate) plane: &'static ControlPlane,
@@ -129,6 +129,15 @@ impl Running {
     /// Waits until it has logged this.
     pub(crate) async fn until_told(&self, words: &str) {
         until(&format!("it logs {words:?}"), async || if self.process.log().contains(words) { Ok(()) } else { Err(self.process.log_end(30)) }).await;
+    }
+
+    /// Waits until it leads by its own word: everybody may see its record before it has the answer to its own write.
+    pub(crate) async fn until_leads(&self) {
+        until("it says that it leads", async || match self.get("/is-leader").await {
+            (200, _) => Ok(()),
+            (code, told) => Err(format!("{code} {told}")),
+        })
+        .await;
     }
 
     /// The process of its guard, once it has one.

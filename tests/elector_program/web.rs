@@ -54,7 +54,7 @@ fn serve(path: &Path, term: &str) -> ! {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let mut log = File::options().create(true).append(true).open(path).unwrap();
     let (pid, port) = (std::process::id(), listener.local_addr().unwrap().port());
-    writeln!(log, "{} start {pid} {term} {port}", now()).unwrap();
+    log.write_all(format!("{} start {pid} {term} {port}\n", now()).as_bytes()).unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { continue };

@@ -41,13 +41,13 @@ async fn measured(stage: &Stage, name: &str, bytes: &str) {
 #[tokio::test]
 async fn only_the_leader_reconciles_and_when_it_is_killed_the_other_goes_on() {
     let stage = stage().await;
-    let arguments = [&ELECTED[..], &["--lease-duration=8", "--renew-deadline=5", "--retry-period=1"]].concat();
-    let first = controller(&stage, &arguments);
+    let first = controller(&stage, &ELECTED);
     stage.prints(&first, "Became leader").await;
-    let second = controller(&stage, &arguments);
+    let second = controller(&stage, &ELECTED);
     stage.prints(&second, "New leader").await;
     for name in ["one", "two", "three"] {
         created(&stage, name).await;
+        stage.prints(&first, &format!("measured {name}: 5\n")).await;
     }
     assert_eq!(first.log().matches("measured").count(), 3, "{}", first.log());
     assert!(!second.log().contains("measured"), "{}", second.log());

@@ -8,7 +8,7 @@ use super::candidate::{Candidate, Flags, Program, account};
 use super::record::Record;
 use crate::control_plane::{ControlPlane, wait};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 const NAME: &str = "contested";
 
 #[tokio::test]
@@ -32,8 +32,8 @@ async fn the_lease_of_a_killed_client_go_runs_out() {
     assert_eq!(record.holders().await, ["first", "second"]);
     let account = account([&first, &second]);
     account.testify();
-    // The follower waits for the whole four seconds from when it saw the last renewal, which is half a second old at most.
-    let least = account.intervals_of("first")[0].to + Duration::from_secs(3);
+    // The follower waits for the whole fifteen seconds from when it saw the last renewal, which is some two seconds old.
+    let least = account.intervals_of("first")[0].to + Duration::from_secs(10);
     let began = account.intervals_of("second")[0].from;
     assert!(began >= least, "the second acted at {began:?}, and not after {least:?} only");
 }
@@ -49,7 +49,10 @@ async fn an_old_and_a_new_client_go_take_turns_on_one_lease() {
     third.sees_a_leader_within(PATIENCE).await.unwrap();
     new.terminate().unwrap();
     third.acts_within(PATIENCE).await.unwrap();
-    assert_eq!(record.holders().await, ["first", "", "second", "", "third"]);
+    let mut holders = record.holders().await;
+    // The old one gives nothing back if a renewal is under way when it is asked to end.
+    holders.retain(|holder| !holder.is_empty());
+    assert_eq!(holders, ["first", "second", "third"]);
 }
 
 #[tokio::test]
@@ -69,7 +72,7 @@ async fn the_old_client_go_leads_with_each_of_its_locks() {
         let text = object["metadata"]["annotations"]["control-plane.alpha.kubernetes.io/leader"].as_str();
         let record: Value = serde_json::from_str(text.expect("the annotation is there")).unwrap();
         assert_eq!(record["holderIdentity"], candidate.id());
-        assert_eq!(record["leaseDurationSeconds"], 4);
+        assert_eq!(record["leaseDurationSeconds"], 15);
         if candidate.id().ends_with("leases") {
             assert_eq!(get(control_plane, &flags, "leases").await["spec"]["holderIdentity"], candidate.id());
         }
@@ -93,7 +96,7 @@ async fn a_candidate_that_is_to_go_on_after_a_loss_leads_again() {
 async fn place() -> (&'static ControlPlane, Flags) {
     let control_plane = ControlPlane::shared().await;
     let namespace = control_plane.namespace("client-go").await;
-    (control_plane, Flags::quick(&namespace, NAME))
+    (control_plane, Flags::usual(&namespace, NAME))
 }
 
 /// Starts two, the second when the first leads, and returns when the second has seen that.

@@ -12,8 +12,9 @@ use crate::control_plane::ControlPlane;
 /// What client-go does in most runs it does in one of so many.
 const TRIES: usize = 6;
 
+/// At durations at which a slow machine loses nothing.
 async fn ours_in(scenario: Scenario) -> Outcome {
-    scenario.run(ControlPlane::shared().await, &ours(), Durations::Quick).await
+    scenario.run(ControlPlane::shared().await, &ours(), Durations::Usual).await
 }
 
 /// Puts client-go through a scenario until it does what it is known for.
@@ -72,8 +73,8 @@ async fn client_go_that_was_paused_for_too_long_empties_the_lease_of_another() {
 #[tokio::test]
 async fn a_leader_that_was_displaced_stops_when_it_sees_that_and_not_when_its_time_is_over() {
     let outcome = ours_in(Scenario::Displaced).await;
-    // The news takes a moment, whoever leads; nobody's deadline has passed by then.
-    assert!(outcome.longest() < Duration::from_secs(1), "{outcome}");
+    // The news takes a moment, whoever leads. Its deadline would have passed after ten seconds.
+    assert!(outcome.longest() < Duration::from_secs(5), "{outcome}");
 }
 
 #[tokio::test]

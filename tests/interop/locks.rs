@@ -23,7 +23,7 @@ fn primary(lock: &str) -> Kind {
 
 async fn flags(lock: &'static str) -> Flags {
     let namespace = ControlPlane::shared().await.namespace("locks").await;
-    Flags::quick(&namespace, "contested").with_room().on(lock)
+    Flags::usual(&namespace, "contested").on(lock)
 }
 
 /// Who led, one after the other, with the number of their leaderships; each of the candidates leads, and is ended in this way

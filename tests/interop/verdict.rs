@@ -72,8 +72,10 @@ impl Evidence {
     /// away and leads on is no such case: that is W1.
     fn was_emptied_by_client_go(&self, who: &str, began: Duration, overlapped: Duration) -> bool {
         let emptied = |pair: &[Version]| pair[0].holder == who && pair[1].holder.is_empty() && pair[1].writer.starts_with("client-go");
-        let gave_away = !(self.is_ours)(who) && self.suffered.iter().any(|fault| fault.who == who && fault.what.contains("asked to end"));
-        let when = |pair: &[Version]| pair[1].at >= began && pair[1].at <= overlapped + Duration::from_secs(1);
+        let asked_to_end = |fault: &Suffered| fault.who == who && fault.from <= overlapped && fault.what.contains("asked to end");
+        let gave_away = !(self.is_ours)(who) && self.suffered.iter().any(asked_to_end);
+        // A version is dated when the test saw it.
+        let when = |pair: &[Version]| pair[1].at >= began && pair[1].at <= overlapped + Duration::from_secs(5);
         !gave_away && self.versions.windows(2).any(|pair| emptied(pair) && when(pair))
     }
 
@@ -160,5 +162,13 @@ mod tests {
         evidence.versions = vec![version(1, "theirs-1", "client-go-candidate"), version(14, "", "client-go-candidate")];
         evidence.suffered.push(suffered("theirs-1", "asked to end", 13, 16));
         assert_eq!(blame(&evidence), Blame::ClientGo("theirs-1".to_owned()));
+    }
+
+    #[test]
+    fn what_a_client_go_is_asked_later_explains_nothing() {
+        let mut evidence = evidence("theirs-1", "ours-1");
+        evidence.versions = vec![version(1, "theirs-1", "client-go-candidate"), version(14, "", "client-go-candidate")];
+        evidence.suffered.push(suffered("theirs-1", "asked to end", 25, 26));
+        assert_eq!(blame(&evidence), Blame::Emptied("theirs-1".to_owned()));
     }
 }

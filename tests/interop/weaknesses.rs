@@ -60,7 +60,6 @@ pub(crate) enum Durations {
     /// Those of `Flags::quick`.
     Quick,
     /// Those that client-go's users run with: 15 s, 10 s, 2 s.
-    #[allow(dead_code, reason = "the program beside the tests uses it")]
     Usual,
 }
 

@@ -59,9 +59,17 @@ struct Line<'a> {
     leader: &'a str,
 }
 
-fn tell(event: &str, leader: &str) {
+fn now() -> i64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let line = Line { ns: now.tv_sec * 1_000_000_000 + now.tv_nsec, event, leader };
+    now.tv_sec * 1_000_000_000 + now.tv_nsec
+}
+
+fn tell(event: &str, leader: &str) {
+    tell_at(now(), event, leader);
+}
+
+fn tell_at(ns: i64, event: &str, leader: &str) {
+    let line = Line { ns, event, leader };
     // Standard output is flushed with every line.
     println!("{}", serde_json::to_string(&line).expect("a line is plain data"));
 }
@@ -77,8 +85,10 @@ async fn work(tenure: Tenure) {
             () = tenure.stop_requested() => return,
             _ = acts.tick() => {}
         }
+        // The moment of the question: against a process that stands still between it and the act no lease helps.
+        let now = now();
         if tenure.is_held() {
-            tell("acting", "");
+            tell_at(now, "acting", "");
         }
     }
 }
