@@ -76,6 +76,12 @@ pub(super) fn server(port: u16) -> String {
     format!("https://127.0.0.1:{port}")
 }
 
+/// What a kubeconfig says, for clients of the test's own.
+pub(super) async fn config(kubeconfig: &Path) -> anyhow::Result<kube::Config> {
+    let kubeconfig = kube::config::Kubeconfig::read_from(kubeconfig)?;
+    Ok(kube::Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await?)
+}
+
 /// The user that this node's kubelet is.
 pub(super) fn kubelet(number: usize) -> String {
     format!("system:node:{}", nodes::name(number))

@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::{Api, PostParams};
 use serde_json::json;
@@ -50,6 +51,9 @@ pub(crate) use self::{
 };
 
 use self::components::Layout;
+
+/// How long the API server may take to know of new rights: far more than it does.
+const RIGHTS: Duration = Duration::from_secs(60);
 
 /// How a control plane is to be.
 #[derive(Clone, Debug)]
@@ -168,6 +172,15 @@ impl ControlPlane {
         let token = issued.status.and_then(|status| status.token).context("the answer to the token request has no token")?;
         let user = format!("{namespace}:{service_account}");
         credentials::write_kubeconfig(self.folder(), &credentials::server(self.layout.ports.api_server), &user, namespace, &token)
+    }
+
+    /// Waits until the account of this kubeconfig may read this Lease of its namespace, because the API server takes a moment to
+    /// know new rights. Gives what the kubeconfig says.
+    pub(crate) async fn may_read_lease(&self, kubeconfig: &Path, name: &str) -> anyhow::Result<kube::Config> {
+        let config = credentials::config(kubeconfig).await?;
+        let leases: Api<Lease> = Api::default_namespaced(kube::Client::try_from(config.clone())?);
+        wait::until(&format!("Lease {name} may be read"), RIGHTS, || leases.get_opt(name)).await?;
+        Ok(config)
     }
 
     /// A proxy before the API server for one client, which a test can cut off.

@@ -89,8 +89,7 @@ async fn prepare(options: Options, programs: Programs) -> anyhow::Result<Control
     }
     let components = Mutex::default();
     let kubeconfig = credentials::kubeconfig(&layout.folder, credentials::ADMINISTRATOR);
-    let config = kube::config::Kubeconfig::read_from(&kubeconfig)?;
-    let config = kube::Config::from_custom_kubeconfig(config, &kube::config::KubeConfigOptions::default()).await?;
+    let config = credentials::config(&kubeconfig).await?;
     Ok(ControlPlane { keeper, components, real_nodes, layout, config, kubeconfig, kubectl })
 }
 

@@ -1,7 +1,6 @@
 //! The locks of each kind against the real API server: two electors hand them over; stale updates are refused; events are
 //! there with client-go's text; client-go's permissions suffice.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,6 @@ use anyhow::ensure;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Event};
 use kube::api::{Api, DeleteParams, ListParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use leadergroup::elector::clock::Stopwatch;
 use leadergroup::elector::{self, Callbacks, Config, Elector, Leadership, Lock, LockError, LockKind, LockOptions, Record};
 use tokio::sync::Notify;
@@ -252,14 +250,8 @@ subjects: [{{kind: ServiceAccount, name: limited, namespace: {namespace}}}]
 "
     );
     plane.apply(&yaml).await.unwrap();
-    let config = from_file(&plane.kubeconfig_for(namespace, "limited").await.unwrap()).await;
-    let leases = Api::<Lease>::namespaced(kube::Client::try_from(config.clone()).unwrap(), namespace);
-    wait::until("the API server knows of the rights", PATIENCE, || leases.get_opt("lock")).await.unwrap();
-    config
-}
-
-async fn from_file(path: &Path) -> kube::Config {
-    kube::Config::from_custom_kubeconfig(Kubeconfig::read_from(path).unwrap(), &KubeConfigOptions::default()).await.unwrap()
+    let kubeconfig = plane.kubeconfig_for(namespace, "limited").await.unwrap();
+    plane.may_read_lease(&kubeconfig, "lock").await.unwrap()
 }
 
 #[tokio::test]

@@ -66,15 +66,20 @@ struct History {
 impl History {
     /// The server that serves now, by asking it.
     async fn serving(&mut self) -> Served {
+        self.until_served("one serves", |_| true).await
+    }
+
+    /// Waits for a server that answers and is wanted. Electors that end are started again meanwhile, as by the kubelet, for
+    /// whom they are containers.
+    async fn until_served(&mut self, what: &str, wanted: impl Fn(&Served) -> bool) -> Served {
         let log = self.stage.file("log");
         let pods = RefCell::new(&mut self.pods);
-        let serving = wait::until("one serves", PATIENCE, async || {
-            // As the kubelet would, for whom an elector that ended is a container to be restarted.
+        let serving = wait::until(what, PATIENCE, async || {
             for pod in pods.borrow_mut().iter_mut() {
                 pod.start_again(&self.stage);
             }
             let servers = web::servers(&log);
-            servers.last().copied().filter(Served::answers).ok_or_else(|| format!("{:?}", servers.last()))
+            servers.last().copied().filter(|last| wanted(last) && last.answers()).ok_or_else(|| format!("{:?}", servers.last()))
         });
         match serving.await {
             Ok(served) => served,
@@ -148,18 +153,7 @@ impl History {
     }
 
     async fn another_than(&mut self, before: Served) {
-        let log = self.stage.file("log");
-        let pods = RefCell::new(&mut self.pods);
-        let another = async || {
-            for pod in pods.borrow_mut().iter_mut() {
-                pod.start_again(&self.stage);
-            }
-            let last = web::servers(&log).last().copied();
-            if last.is_some_and(|last| last.start > before.start && last.answers()) { Ok(()) } else { Err(format!("{last:?}")) }
-        };
-        if let Err(error) = wait::until("another serves meanwhile", PATIENCE, another).await {
-            self.fail(&format!("{error:#}"));
-        }
+        self.until_served("another serves meanwhile", |last| last.start > before.start).await;
     }
 }
 

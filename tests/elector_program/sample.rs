@@ -2,10 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::Value;
 
 use super::stage::{Running, Stage, until};
@@ -42,9 +40,7 @@ async fn the_flags_and_rights_of_the_samples_are_enough_to_lead() {
         let text = std::fs::read_to_string(path(file)).unwrap();
         stage.plane.kubectl_with_input(&["-n", &stage.namespace, "apply", "-f", "-"], &text).await.unwrap().succeeded().unwrap();
         let kubeconfig = stage.plane.kubeconfig_for(&stage.namespace, name).await.unwrap();
-        let own = kube::Config::from_custom_kubeconfig(Kubeconfig::read_from(&kubeconfig).unwrap(), &KubeConfigOptions::default()).await.unwrap();
-        let leases = Api::<Lease>::namespaced(kube::Client::try_from(own).unwrap(), &stage.namespace);
-        until("the API server knows of the rights", || async { leases.get_opt(name).await.map_err(|error| error.to_string()) }).await;
+        stage.plane.may_read_lease(&kubeconfig, name).await.unwrap();
         let deployment: Value = serde_saphyr::from_str(text.rsplit("---\n").next().unwrap()).unwrap();
         let spec = &deployment["spec"]["template"]["spec"];
         let elector = if name == "ha-sidecar" { &spec["initContainers"][0] } else { &spec["containers"][0] };

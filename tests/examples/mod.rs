@@ -13,7 +13,6 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Resource;
 use kube::api::{Api, Patch, PatchParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::json;
 
 use crate::control_plane::{ControlPlane, Process, wait};
@@ -35,11 +34,7 @@ impl Stage {
         let rights = yaml(&format!("docs/examples/{page}.md"));
         plane.kubectl_with_input(&["-n", &namespace, "apply", "-f", "-"], &rights).await.unwrap().succeeded().unwrap();
         let kubeconfig = plane.kubeconfig_for(&namespace, "default").await.unwrap();
-        let config = Kubeconfig::read_from(&kubeconfig).unwrap();
-        let config = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.unwrap();
-        let leases: Api<Lease> = Api::default_namespaced(kube::Client::try_from(config).unwrap());
-        // The API server takes a moment to know new rights.
-        wait::until("the account may read Leases", PATIENCE, || leases.get_opt("any")).await.unwrap();
+        plane.may_read_lease(&kubeconfig, "any").await.unwrap();
         Self { plane, namespace, kubeconfig }
     }
 

@@ -33,11 +33,7 @@ async fn nothing_stays_behind_of_nodes_whose_owner_is_killed() {
 
     owner.kill().unwrap();
     owner.wait().unwrap();
-    let gone = async || match trace.left() {
-        left if left.iter().all(|(_, of_kind)| of_kind.is_empty()) => Ok(()),
-        left => Err(format!("{left:?}")),
-    };
-    wait::until("nothing is left", PATIENCE, gone).await.unwrap();
+    wait::until("nothing is left", PATIENCE, async || trace.nothing_left()).await.unwrap();
     assert_eq!(before, System::now());
 }
 
@@ -59,11 +55,7 @@ async fn nothing_is_left_as_soon_as_nodes_are_dropped() {
     let [.., folders, groups] = trace.left();
     assert!(folders.1.is_empty() && groups.1.is_empty(), "{folders:?}, {groups:?}");
     // A child of what was killed was killed with it, but nobody has waited for its end.
-    let gone = async || match trace.left() {
-        left if left.iter().all(|(_, of_kind)| of_kind.is_empty()) => Ok(()),
-        left => Err(format!("{left:?}")),
-    };
-    wait::until("what was killed has ended", Duration::from_secs(5), gone).await.unwrap();
+    wait::until("what was killed has ended", Duration::from_secs(5), async || trace.nothing_left()).await.unwrap();
 }
 
 #[test]
@@ -94,6 +86,11 @@ impl Trace {
             networks.remove(&ours);
         }
         Self { folder: plane.folder().to_owned(), processes, networks }
+    }
+
+    fn nothing_left(&self) -> Result<(), String> {
+        let left = self.left();
+        if left.iter().all(|(_, of_kind)| of_kind.is_empty()) { Ok(()) } else { Err(format!("{left:?}")) }
     }
 
     /// What is still there of it, by kind.
