@@ -69,11 +69,7 @@ async fn logs_and_exec_reach_a_container() {
     let web = Web::start(shared().await).await.unwrap();
     for pod in web.pods().await.unwrap() {
         let name = pod.name_any();
-        let logged = async || match &*web.kubectl(&["logs", &name]).await? {
-            "serving\n" => Ok(()),
-            log => anyhow::bail!("{log:?}"),
-        };
-        wait::until("the log", PATIENCE, logged).await.unwrap();
+        until_logged(web.plane, &web.namespace, &name, "serving\n").await;
         assert_eq!(web.kubectl(&["exec", &name, "--", "busybox", "hostname"]).await.unwrap().trim_end(), name);
     }
 }
@@ -108,8 +104,13 @@ async fn a_folder_takes_the_place_of_the_build_stage_of_an_image() {
         other => Err(format!("{other:?}")),
     };
     wait::until("the pod has succeeded", PATIENCE, ended).await.unwrap();
-    let logged = async || match &*plane.kubectl(&["logs", "id", "--namespace", &namespace]).await?.succeeded()? {
-        "65532\n" => Ok(()),
+    until_logged(plane, &namespace, "id", "65532\n").await;
+}
+
+/// Waits until this is the pod's log, which is written a moment after the pod has said it.
+async fn until_logged(plane: &ControlPlane, namespace: &str, pod: &str, wanted: &str) {
+    let logged = async || match plane.kubectl(&["logs", pod, "--namespace", namespace]).await?.succeeded()? {
+        log if log == wanted => Ok(()),
         log => anyhow::bail!("{log:?}"),
     };
     wait::until("the log", PATIENCE, logged).await.unwrap();

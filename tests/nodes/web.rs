@@ -21,7 +21,7 @@ const IMAGE: &str = "localhost/web:1";
 const SERVE: &str = "mkdir /www; echo \"$POD\" >/www/index.html; echo serving; trap exit TERM; busybox httpd -f -p 8080 -h /www & wait";
 
 pub(super) struct Web<'a> {
-    plane: &'a ControlPlane,
+    pub(super) plane: &'a ControlPlane,
     pub(super) namespace: String,
     /// Of its Service.
     pub(super) url: String,

@@ -54,10 +54,10 @@ impl Arena {
         self.group("web").await.status.unwrap().transitions
     }
 
-    /// Panics if there were not so many leaderships, and says what the operator did.
+    /// Panics if there were not so many leaderships.
     pub(crate) async fn led(&self, times: i64) {
         let transitions = self.transitions().await;
-        assert_eq!(transitions, times, "leaderships; the operator's log ends:\n{}", self.operator().log_end(40));
+        assert_eq!(transitions, times, "leaderships");
     }
 
     /// All pods but this one that are not on their way out.
