@@ -9,9 +9,8 @@ pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const ANNOTATION_CANDIDATE: &str = "leadergroup.io/candidate";
 /// On the leader's pod and on the Lease: the number of the leadership, strictly increasing. The fencing token.
 pub const ANNOTATION_TERM: &str = "leadergroup.io/term";
-/// On a pod: raised by every write of the operator to it, and compared by every such write, so that a write that was
-/// decided earlier and arrives later fails.
-pub const ANNOTATION_FENCE: &str = "leadergroup.io/fence";
+/// How the keys of fences begin; the Deployment's name follows.
+pub const FENCE_PREFIX: &str = "leadergroup.io/fence.";
 /// On a pod that the operator wrote to: `GROUP/LABEL-KEY`. It tells what to clean where the group is gone.
 pub const ANNOTATION_MEMBER_OF: &str = "leadergroup.io/member-of";
 
@@ -22,8 +21,11 @@ pub const ANNOTATION_FORMER_DELETION_COST: &str = "leadergroup.io/former-deletio
 
 /// On the Lease: the uid of the pod that its holder names.
 pub const ANNOTATION_HOLDER_UID: &str = "leadergroup.io/holder-uid";
-/// On the Lease: a term that may be given out before the Lease names its holder, so that a failover need not wait for it.
+/// On the Lease: its mark, above which every new term is. It may be given out before the Lease names its holder, so that a
+/// failover need not wait for it.
 pub const ANNOTATION_RESERVED_TERM: &str = "leadergroup.io/reserved-term";
+/// On the Lease: the operator that wrote it last.
+pub const ANNOTATION_OPERATOR: &str = "leadergroup.io/operator";
 /// On the Lease: why its holder leads.
 pub const ANNOTATION_REASON: &str = "leadergroup.io/reason";
 /// On the Lease: the holder before this one.
@@ -49,9 +51,36 @@ pub fn parse_member_of(annotation: &str) -> Option<(&str, &str)> {
     annotation.split_once('/').filter(|(group, key)| !group.is_empty() && !key.is_empty())
 }
 
+/// The longest name of a label, without its prefix.
+const LONGEST_LABEL_NAME: usize = 63;
+
+/// The key of the label that is a pod's *fence*: its value never comes again, and every write that gives a pod of this
+/// Deployment the leader's label compares it. A label, so that those who bear one can be listed; of the Deployment, so that
+/// two groups that name the same one know each other's.
+pub fn fence_key(deployment: &str) -> String {
+    let room = LONGEST_LABEL_NAME - "fence.".len();
+    if deployment.len() <= room {
+        return format!("{FENCE_PREFIX}{deployment}");
+    }
+    // An object's name may be longer than that of a label: what is cut off is told apart by its FNV-1a.
+    let hash = deployment.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let kept: String = deployment.chars().take(room - 17).collect();
+    format!("{FENCE_PREFIX}{kept}-{hash:016x}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_key_of_a_fence_is_a_labels_however_long_the_deployments_name_is() {
+        assert_eq!(fence_key("web"), "leadergroup.io/fence.web");
+        let long = |last: char| format!("{}{last}", "a".repeat(252));
+        let name = |key: String| key.split_once('/').unwrap().1.len();
+        assert_eq!(name(fence_key(&long('x'))), 63);
+        assert_eq!(name(fence_key(&"a".repeat(57))), 63);
+        assert_ne!(fence_key(&long('x')), fence_key(&long('y')));
+    }
 
     #[test]
     fn a_membership_names_its_group_and_a_key_with_a_prefix() {

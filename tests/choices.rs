@@ -8,8 +8,9 @@ use jiff::{SignedDuration, Timestamp};
 use leadergroup::api::LeaderGroup;
 use leadergroup::elector::clock::Moment;
 use leadergroup::policy::leader::{Choice, choose};
-use leadergroup::policy::observation::{Candidate, Controller, Deployment, Lease, Lock, LockRecord, Node, NodeState, Observation, Pod};
-use leadergroup::policy::write::Write;
+use leadergroup::policy::memory::Held;
+use leadergroup::policy::observation::{Candidate, Controller, Deployment, Labels, Lease, Lock, LockRecord, Node, NodeState, Observation, Operator, Pod};
+use leadergroup::policy::write::{Named, Write};
 use leadergroup::policy::{self, Memory};
 use serde_json::{Value, json};
 
@@ -41,17 +42,25 @@ fn unready(name: &str) -> Candidate {
 }
 
 fn labelled(candidate: Candidate) -> Candidate {
-    with(candidate, |pod| pod.labels = [("role", "leader")].into_iter().collect())
+    with(candidate, |pod| add_label(pod, "role", "leader"))
+}
+
+fn add_label(pod: &mut Pod, key: &str, value: &str) {
+    let labels: Labels = pod.labels.keys().map(|key| (key, pod.labels.get(key).unwrap_or_default())).chain([(key, value)]).collect();
+    pod.labels = labels;
 }
 
 fn observation(spec: &Value, candidates: Vec<Candidate>, holder: Option<&str>) -> Observation {
     let group: LeaderGroup = serde_json::from_value(json!({
         "apiVersion": "leadergroup.io/v1alpha1", "kind": "LeaderGroup",
         "metadata": { "name": "web", "namespace": "test", "uid": "group", "generation": 1 }, "spec": spec,
+        "status": { "term": 7, "leaseUID": "lease" },
     }))
     .unwrap();
     let lease = holder.map(|holder| Lease {
         name: "web".into(),
+        uid: "lease".into(),
+        resource_version: 70,
         controller: Some(Controller { uid: "group".into(), group: Some("web".into()) }),
         holder: holder.into(),
         holder_uid: Some(format!("uid-of-{holder}").into()),
@@ -69,10 +78,13 @@ fn observation(spec: &Value, candidates: Vec<Candidate>, holder: Option<&str>) -
         group: Some(Arc::new(group)),
         rival: None,
         deployment: Some(Arc::new(Deployment { name: "web".into(), uid: "deployment".into(), ..Deployment::default() })),
+        fence_key: "leadergroup.io/fence.web".into(),
         candidates,
         strays: Vec::new(),
         lease: lease.map(Arc::new),
         proven: None,
+        operator: Operator::default(),
+        other_lock: None,
         moment: Moment::default(),
         lock: Lock::NotFollowed,
     }
@@ -188,7 +200,8 @@ fn stage(observation: &Observation, memory: &Memory) -> Vec<String> {
         .map(|write| match write {
             Write::Pod(write) => format!("{} {}", write.purpose.as_str(), write.name),
             Write::UpdateLease { record, .. } => format!("lease {} {}", record.holder, record.term),
-            Write::ListPods => "list".to_owned(),
+            Write::ListFenced => "list".to_owned(),
+            Write::Prove { version } => format!("prove {version}"),
             other => format!("{other:?}"),
         })
         .collect();
@@ -197,36 +210,148 @@ fn stage(observation: &Observation, memory: &Memory) -> Vec<String> {
 }
 
 fn fenced(candidate: Candidate) -> Candidate {
-    with(candidate, |pod| pod.fence = Some(1))
+    with(candidate, |pod| add_label(pod, "leadergroup.io/fence.web", "f.1"))
+}
+
+/// What a process remembers that wrote the Lease last, has reserved its mark, and has listed the fenced.
+fn holding() -> Memory {
+    let held = Held {
+        version: 70,
+        proven: Moment(Duration::from_secs(1)),
+        exposed: Some(BTreeSet::new()),
+        unanswered: BTreeSet::new(),
+        recorded: None,
+        reserved: Some(8),
+        made: None,
+    };
+    Memory { held: Some(held), ..Memory::default() }
+}
+
+fn former_leader() -> Candidate {
+    with(fenced(labelled(pod("a"))), |pod| {
+        pod.term = Some(7);
+        pod.terminating = true;
+    })
 }
 
 #[test]
 fn the_label_is_given_in_a_stage_of_its_own_after_it_was_taken_away() {
     let spec = json!({ "deploymentRef": { "name": "web" } });
-    let former = with(fenced(labelled(pod("a"))), |pod| {
-        pod.term = Some(7);
-        pod.terminating = true;
-    });
-    let moving = observation(&spec, vec![former, fenced(pod("b"))], Some("a"));
-    let mut memory = Memory { unfenced: Some(BTreeSet::new()), reserved: Some(8), ..Memory::default() };
-    assert_eq!(stage(&moving, &memory), ["unlabel a"]);
-    // Where the former leader is gone this stage is enough, because the term was reserved with the last election.
+    let moving = observation(&spec, vec![former_leader(), fenced(pod("b"))], Some("a"));
+    assert_eq!(stage(&moving, &holding()), ["unlabel a"]);
+    // Where the former leader is gone this stage is enough, because its successor was armed and the term reserved.
     let gone = observation(&spec, vec![fenced(pod("b"))], Some("a"));
-    assert_eq!(stage(&gone, &memory), ["label b", "lease b 8"]);
-    // A process that did not reserve it does not know whether it was given out: another term, and the Lease first.
-    memory.reserved = None;
-    assert_eq!(stage(&moving, &memory), ["lease b 9", "unlabel a"]);
-    assert_eq!(stage(&gone, &memory), ["lease b 9"]);
-    // One that has not listed the pods does not know whom an earlier process may still label.
-    assert_eq!(stage(&moving, &Memory::default()), ["lease b 9", "list", "unlabel a"]);
+    assert_eq!(stage(&gone, &holding()), ["label b", "lease b 8"]);
+    // A process that does not hold the record takes it first, with a term of its own.
+    assert_eq!(stage(&moving, &Memory::default()), ["lease b 9", "unlabel a"]);
+    assert_eq!(stage(&gone, &Memory::default()), ["lease b 9"]);
+}
+
+#[test]
+fn a_pod_is_labelled_only_after_it_was_fenced_the_fenced_were_listed_and_the_record_was_proven_since() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let gone = |successor| observation(&spec, vec![successor, pod("c")], Some("a"));
+    assert_eq!(stage(&gone(pod("b")), &holding()), ["arm b", "lease b 8"]);
+    let unlisted = |mut memory: Memory| {
+        memory.held.as_mut().unwrap().exposed = None;
+        memory
+    };
+    assert_eq!(stage(&gone(fenced(pod("b"))), &unlisted(holding())), ["lease b 8", "list"]);
+    // What was read after the last proof is not known to have been so when this process held the record.
+    let late = with(fenced(pod("b")), |pod| pod.read = Moment(Duration::from_secs(2)));
+    assert_eq!(stage(&gone(late.clone()), &holding()), ["lease b 8"], "the Lease's write is a proof");
+    let mut recorded = gone(late);
+    recorded.lease = recorded.lease.map(|lease| Arc::new(Lease { holder: "b".into(), holder_uid: Some("uid-of-b".into()), term: Some(8), reserved_term: Some(9), ..(*lease).clone() }));
+    let mut memory = holding();
+    memory.held.as_mut().unwrap().recorded = Some((8, "uid-of-b".into()));
+    assert_eq!(stage(&recorded, &memory), ["prove 70"]);
+}
+
+#[test]
+fn every_other_pod_that_a_label_write_may_still_reach_is_sealed_first() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let gone = observation(&spec, vec![fenced(pod("b")), fenced(pod("c"))], Some("a"));
+    let exposed = |uids: &[&str]| {
+        let mut memory = holding();
+        memory.held.as_mut().unwrap().exposed = Some(uids.iter().map(|uid| (*uid).into()).collect());
+        memory
+    };
+    assert_eq!(stage(&gone, &exposed(&["uid-of-c"])), ["seal c"]);
+    assert_eq!(stage(&gone, &exposed(&["uid-of-b"])), ["label b", "lease b 8"], "the one that is to lead may get the label");
+    assert_eq!(stage(&gone, &exposed(&["uid-of-d"])), ["lease b 8", "list"], "nobody knows where that one is");
+}
+
+#[test]
+fn the_successor_of_a_settled_leader_is_armed_and_no_other_pod_bears_a_fence() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let leader = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(7));
+    let settled = |others: Vec<Candidate>| {
+        let planned = stage(&observation(&spec, [vec![leader.clone()], others].concat(), Some("a")), &holding());
+        planned.into_iter().filter(|write| !write.starts_with("Status")).collect::<Vec<_>>()
+    };
+    assert_eq!(settled(vec![pod("b"), pod("c")]), ["arm b"]);
+    assert!(settled(vec![pod("b"), fenced(pod("c"))]).is_empty(), "the one that is armed stays the successor");
+    assert_eq!(settled(vec![fenced(pod("b")), fenced(pod("c"))]), ["seal c"]);
+    assert_eq!(settled(vec![fenced(unready("b")), pod("c")]), ["arm c", "seal b"]);
+    assert!(settled(vec![fenced(unready("b"))]).is_empty(), "nobody else could follow");
+}
+
+/// The term of the label that is given to `b`, or what else has to be done for it.
+fn term_after(change: impl FnOnce(&mut LeaderGroup, &mut Option<Lease>, &mut Memory)) -> String {
+    let mut observation = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![fenced(pod("b"))], Some("a"));
+    let mut group = (**observation.group.as_ref().unwrap()).clone();
+    let mut lease = observation.lease.as_deref().cloned();
+    let mut memory = Memory::default();
+    change(&mut group, &mut lease, &mut memory);
+    observation.group = Some(Arc::new(group));
+    observation.lease = lease.map(Arc::new);
+    let writes = policy::plan(&observation, &memory).writes;
+    let decisive = writes.iter().find_map(|write| match write {
+        Write::CreateLease { record, .. } | Write::UpdateLease { record, .. } => Some(format!("record {} of {}", record.term, record.reserved_term)),
+        Write::Status { status, names: Some(Named { term, .. }) } if status.term == *term => Some(format!("name {term}")),
+        _ => None,
+    });
+    decisive.or_else(|| writes.iter().find_map(|write| if let Write::Status { status, .. } = write { Some(format!("confirm {}", status.term)) } else { None })).unwrap_or_default()
+}
+
+#[test]
+fn a_new_term_is_above_the_leases_mark_and_never_far_above_what_the_status_confirms() {
+    let status = |group: &mut LeaderGroup, term| group.status.as_mut().unwrap().term = term;
+    assert_eq!(term_after(|_, _, _| ()), "record 9 of 10");
+    assert_eq!(term_after(|group, lease, _| (status(group, 8 - 16), lease.as_mut().unwrap().reserved_term = Some(8)).1), "record 9 of 10", "a status that cannot be");
+    let lagging = term_after(|group, lease, _| {
+        status(group, 8);
+        lease.as_mut().unwrap().reserved_term = Some(25);
+    });
+    assert_eq!(lagging, "confirm 25");
+    // A Lease that is gone, that is another, or that says what no election has made: the status names a term above all that could be.
+    assert_eq!(term_after(|_, lease, _| *lease = None), "name 25");
+    assert_eq!(term_after(|_, lease, _| lease.as_mut().unwrap().uid = "another".into()), "name 25");
+    assert_eq!(term_after(|_, lease, _| lease.as_mut().unwrap().reserved_term = Some(6)), "name 25");
+    assert_eq!(term_after(|_, lease, _| lease.as_mut().unwrap().reserved_term = Some(i64::MAX)), "name 25");
+    let named = |memory: &mut Memory, term| memory.named = Some(Named { term, pod: None });
+    let renamed = term_after(|group, lease, memory| {
+        *lease = None;
+        status(group, 25);
+        named(memory, 25);
+    });
+    assert_eq!(renamed, "record 25 of 26");
+    let of_another = term_after(|group, lease, _| {
+        *lease = None;
+        status(group, 25);
+    });
+    assert_eq!(of_another, "name 43", "somebody else may have named that one");
+    assert_eq!(term_after(|group, lease, _| (group.status = None, *lease = None).1), "name 1", "the beginning");
+    assert_eq!(term_after(|group, _, _| group.spec.election.min_term = Some(500)), "name 500");
+    assert_eq!(term_after(|group, lease, _| (status(group, i64::MAX), *lease = None).1), "confirm 9223372036854775807", "no term is left: told, and nothing else");
 }
 
 #[test]
 fn a_settled_group_plans_nothing_but_the_next_renewal() {
     let leader = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(7));
-    let mut settled = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![leader, pod("b")], Some("a"));
+    let mut settled = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![leader, fenced(pod("b"))], Some("a"));
     let first = policy::plan(&settled, &Memory::default());
-    let [Write::Status(status)] = &first.writes[..] else { panic!("{:?}", first.writes) };
+    let [Write::Status { status, .. }] = &first.writes[..] else { panic!("{:?}", first.writes) };
     let mut group = (**settled.group.as_ref().unwrap()).clone();
     group.status = Some((**status).clone());
     settled.group = Some(Arc::new(group));
@@ -267,16 +392,43 @@ fn nobody_is_judged_by_a_lock_that_was_not_read_yet() {
 
 #[test]
 fn the_term_of_a_holder_is_its_records_and_never_one_that_another_had() {
-    let term = |candidates: Vec<Candidate>, transitions| {
-        let memory = Memory { unfenced: Some(BTreeSet::new()), ..Memory::default() };
-        let writes = policy::plan(&followed(&json!({}), candidates, "a", transitions, 0), &memory).writes;
-        let labels = writes.into_iter().find_map(|write| if let Write::Pod(write) = write { write.desired.term } else { None });
-        labels.expect("the holder gets the label")
+    let named = |candidates: Vec<Candidate>, transitions| {
+        let writes = policy::plan(&followed(&json!({}), candidates, "a", transitions, 0), &Memory::default()).writes;
+        writes.into_iter().find_map(|write| if let Write::Status { names: Some(named), .. } = write { Some(named.term) } else { None })
     };
-    assert_eq!(term(vec![pod("a"), pod("b")], 4), 4);
-    assert_eq!(term(vec![pod("a"), pod("b")], 0), 0, "the first holder of a new record");
-    let led = with(pod("b"), |pod| pod.term = Some(4));
-    assert_eq!(term(vec![pod("a"), led.clone()], 4), 5, "another had it");
-    assert_eq!(term(vec![pod("a"), led], 0), 5, "the record was made anew");
-    assert_eq!(term(vec![with(pod("a"), |pod| pod.term = Some(4))], 4), 4, "its own");
+    assert_eq!(named(vec![pod("a"), pod("b")], 9), Some(9));
+    assert_eq!(named(vec![pod("a"), pod("b")], 7), Some(8), "the status has confirmed that one");
+    assert_eq!(named(vec![pod("a"), pod("b")], 0), Some(8), "the record was made anew, whoever has erased what");
+    let leads = |term| with(labelled(pod("a")), |pod| pod.term = Some(term));
+    assert_eq!(named(vec![leads(7)], 7), None, "its own");
+    assert_eq!(named(vec![leads(7)], 0), None, "its own, by a record that does not count");
+    assert_eq!(named(vec![leads(7)], 8), Some(8), "it has taken the lock again");
+    assert_eq!(named(vec![pod("a")], i64::MAX), Some(8), "no such number");
+}
+
+/// An observation whose Lease another operator has written, a second ago.
+fn written_by(operator: &str, seen_to_change: bool, lock: Option<Lease>) -> Observation {
+    let mut observed = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![pod("b")], Some("a"));
+    let lease = observed.lease.take().unwrap();
+    observed.lease = Some(Arc::new(Lease { operator: Some(operator.into()), seen_to_change, changed: Moment(Duration::from_secs(10)), ..(*lease).clone() }));
+    observed.other_lock = lock.map(Arc::new);
+    observed.operator = Operator { identity: "me_1".into(), lock: Some("ours/lock".into()) };
+    observed.moment = Moment(Duration::from_secs(11));
+    observed
+}
+
+#[test]
+fn a_group_is_left_to_an_operator_of_another_installation_while_that_one_lives() {
+    let steps_back = |observed: &Observation| leadergroup::policy::verdict::steps_back(observed).map(|other| other.until.as_secs());
+    let lock = |holder: &str, changed| Lease { holder: holder.into(), duration_seconds: Some(15), changed: Moment(Duration::from_secs(changed)), ..Lease::default() };
+    assert_eq!(steps_back(&written_by("them_2@theirs/lock", false, None)), Some(14), "its lock cannot be seen: the group's Lease tells");
+    assert_eq!(steps_back(&written_by("them_2@theirs/lock", false, Some(lock("them_2", 5)))), Some(9));
+    assert_eq!(steps_back(&written_by("them_2@theirs/lock", false, Some(lock("", 5)))), None, "nobody leads it any more");
+    let mut later = written_by("them_2@theirs/lock", false, Some(lock("them_2", 5)));
+    later.moment = Moment(Duration::from_secs(20));
+    assert_eq!(steps_back(&later), None, "its lock has run out");
+    assert_eq!(steps_back(&written_by("me_0@ours/lock", true, None)), None, "a replica of the same installation");
+    assert_eq!(steps_back(&written_by("me_0", false, None)), None, "it may be this one's predecessor");
+    assert_eq!(steps_back(&written_by("them_2", true, None)), Some(14), "it was seen to write");
+    assert!(policy::plan(&written_by("them_2", true, None), &Memory::default()).writes.is_empty());
 }

@@ -52,6 +52,7 @@ const OBJECT_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*
     printcolumn(name = "Node", type_ = "string", json_path = ".status.leader.nodeName", priority = 1, description = "The leader's node"),
     printcolumn(name = "Term", type_ = "integer", json_path = ".status.leader.term", priority = 1, description = "The number of this leadership"),
     printcolumn(name = "Since", type_ = "date", json_path = ".status.leader.acquireTime", priority = 1, description = "When this leadership began"),
+    printcolumn(name = "Next", type_ = "string", json_path = ".status.next.podName", priority = 1, description = "The pod that would lead next"),
     printcolumn(name = "Candidates", type_ = "integer", json_path = ".status.candidates", priority = 1, description = "Pods that may lead"),
     printcolumn(name = "Deployment", type_ = "string", json_path = ".status.deploymentName", priority = 1),
     printcolumn(name = "Lease", type_ = "string", json_path = ".status.leaseName", priority = 1)
@@ -225,6 +226,11 @@ pub struct ElectionSpec {
     #[serde(default)]
     #[schemars(extend("x-kubernetes-validations" = [{ "rule": "self == oldSelf", "message": "`election.mode` may not be changed: create another LeaderGroup" }]))]
     pub mode: Mode,
+    /// No lower term is given out. Set it when a group is restored from a backup that is older than its last leaderships:
+    /// above the highest term that any application may have seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4_503_599_627_370_496_i64))]
+    pub min_term: Option<i64>,
 }
 
 /// Who elects.
@@ -250,6 +256,10 @@ pub enum Renewal {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
     { "rule": "self.key == oldSelf.key", "message": "`leaderLabel.key` may not be changed: create another LeaderGroup" },
+    {
+        "rule": "self.value == oldSelf.value || !has(oldSelf.followerValue) || self.value != oldSelf.followerValue",
+        "message": "`leaderLabel.value` may not become what `leaderLabel.followerValue` is now: all followers carry that; give the followers another value first"
+    },
     { "rule": "!has(self.followerValue) || self.followerValue != self.value", "message": "`leaderLabel.followerValue` must differ from `leaderLabel.value`" }
 ]))]
 pub struct LeaderLabel {
@@ -340,9 +350,17 @@ pub struct LeaderGroupStatus {
     /// How many leaderships there have been: the Lease's leaseTransitions.
     #[serde(default)]
     pub transitions: i64,
-    /// The highest term so far, also while nobody leads.
+    /// The pod that would follow the leader now: it is prepared, so that it takes over by one write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Next>,
+    /// The highest term that was given out or set aside, also while nobody leads. None that is more than a few higher was
+    /// ever given out.
     #[serde(default)]
     pub term: i64,
+    /// The uid of the Lease that has recorded every term since.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "leaseUID")]
+    #[schemars(length(max = 128))]
+    pub lease_uid: Option<String>,
     /// The last change of the leader.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_transition: Option<Transition>,
@@ -370,6 +388,15 @@ pub struct Leader {
     /// Why this pod became leader.
     #[schemars(length(max = 64))]
     pub reason: String,
+}
+
+/// The pod that would lead next.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Next {
+    /// The pod's name.
+    #[schemars(length(max = 253))]
+    pub pod_name: String,
 }
 
 /// One change of the leader.

@@ -9,6 +9,7 @@ use clap::Parser;
 use leadergroup::elector::{self, Elector};
 use leadergroup::metrics::Metrics;
 use leadergroup::operator::{self, Options, Vitals};
+use leadergroup::policy::observation::Operator;
 use leadergroup::settings::{self, Election, LOCK_NAME, OperatorSettings};
 use leadergroup::{names, program, server};
 use tokio::sync::watch;
@@ -45,18 +46,25 @@ async fn run(settings: OperatorSettings, election: Option<Election>) -> Result<(
     let (stop, stopped) = watch::channel(());
     program::serve(settings.health_probe_bind_address, "--health-probe-bind-address", server::health(vitals.clone()), stopped.clone()).await?;
     let name = election.as_ref().map(|election| election.config.name.clone());
-    let elector = election.map(|election| candidate(election, config.clone())).transpose()?;
+    let identity = elector::unique_identity(&settings::host_name().unwrap_or_else(|| LOCK_NAME.to_owned()));
+    let lock = election.as_ref().map(|election| format!("{}/{}", election.namespace, election.name).into());
+    let operator = Operator { identity: identity.as_str().into(), lock };
+    let elector = election.map(|election| candidate(election, identity, config.clone())).transpose()?;
     let shown = name.zip(elector.as_ref().map(Elector::leadership));
     program::serve(settings.metrics_bind_address, "--metrics-bind-address", server::metrics(registry, shown), stopped).await?;
-    let options = Options { namespaces: settings.namespaces, concurrent_groups: settings.concurrent_groups.into() };
+    let options = Options {
+        namespaces: settings.namespaces,
+        concurrent_groups: settings.concurrent_groups.into(),
+        operator,
+        beside_another: settings.beside_another_operator,
+    };
     let ended = operator::run(config, options, elector, metrics, vitals, program::terminated()).await;
     drop(stop);
     ended.map_err(|problem| problem.to_string())
 }
 
 /// This replica as a candidate of the replicas' election.
-fn candidate(election: Election, cluster: kube::Config) -> Result<Elector, String> {
-    let identity = elector::unique_identity(&settings::host_name().unwrap_or_else(|| LOCK_NAME.to_owned()));
+fn candidate(election: Election, identity: String, cluster: kube::Config) -> Result<Elector, String> {
     let labels = BTreeMap::from([(names::LABEL_MANAGED_BY.to_owned(), names::FIELD_MANAGER.to_owned())]);
     let Election { lock, namespace, name, .. } = &election;
     info!(%lock, namespace, name, identity, "Contending for the leadership of the replicas");

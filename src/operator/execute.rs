@@ -1,44 +1,30 @@
 //! Performs writes, one arm per kind, each with its precondition and its own deadline. No decisions.
 //!
-//! A write ends in one of four ways that the planner's safety depends on: done; *changed*, where its precondition no longer
-//! held and nothing was written; *refused*, where nothing was written for another reason; *unknown*, where it may still
-//! arrive. The client retries nothing by itself: a hidden retry would arrive after its decision was forgotten.
+//! A write ends in one of the ways that the planner's safety depends on: done, or [`Undone`]. Only the API server's own word
+//! about the very object counts: what a router, a proxy or a webhook says in its place leaves the outcome unknown. The client
+//! retries nothing by itself: a hidden retry would arrive after its decision was forgotten.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::core::Status;
 use kube::{Api, Client, Resource};
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::slim::Slim;
-use super::store::{Key, Store, Table};
+use super::store::{Key, Source, Store, Stored, Table};
+use crate::api::v1alpha1::Mode;
 use crate::api::{LeaderGroup, LeaderGroupStatus};
 use crate::elector::Tenure;
 use crate::names;
 use crate::policy::observation::{Deployment, Lease, Observation, Pod};
-use crate::policy::write::{PodMarks, PodWrite, Record, Write};
+use crate::policy::write::{Done, PodMarks, PodWrite, Record, Undone, Write};
 use crate::policy::{objects, verdict};
 
 /// How long one request may take before its outcome counts as unknown.
 const DEADLINE: Duration = Duration::from_secs(5);
-
-/// What a write that was done tells the group's memory.
-#[derive(Debug)]
-pub(super) enum Effect {
-    /// Every pod that an earlier write may reach.
-    Listed(BTreeSet<Box<str>>),
-    /// The Deployment as the apply left it.
-    Applied {
-        uid: Box<str>,
-        generation: i64,
-    },
-    Written,
-}
 
 /// Why a write was not done, or may not have been.
 #[derive(Debug, thiserror::Error)]
@@ -52,9 +38,9 @@ pub(super) enum Failure {
     /// The group is deleted, or about to be: its watch will tell.
     #[error("the group is being deleted")]
     GroupGone,
-    /// The API server will not do it.
+    /// It was refused: by the API server if `certain`, else by somebody who may not know what became of it.
     #[error("{message} ({code})")]
-    Refused { code: u16, message: String },
+    Refused { code: u16, message: String, certain: bool },
     /// The API server asks to come back later.
     #[error("the API server is too busy")]
     Throttled(Option<Duration>),
@@ -64,6 +50,16 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// What may be concluded from it.
+    pub(super) fn undone(&self) -> Undone {
+        match self {
+            Failure::Changed => Undone::Changed,
+            Failure::Gone => Undone::Gone,
+            Failure::GroupGone | Failure::Refused { certain: true, .. } => Undone::Refused,
+            Failure::Refused { .. } | Failure::Throttled(_) | Failure::Unknown(_) => Undone::Unknown,
+        }
+    }
+
     /// A word for metrics.
     pub(super) fn as_str(&self) -> &'static str {
         match self {
@@ -75,17 +71,21 @@ impl Failure {
             Failure::Unknown(_) => "unknown",
         }
     }
+
+    fn impossible(error: impl std::fmt::Display) -> Self {
+        Failure::Refused { code: 0, message: error.to_string(), certain: true }
+    }
 }
 
 /// A word for metrics.
 pub(super) fn kind_of(write: &Write) -> &'static str {
     match write {
-        Write::ListPods => "list_pods",
-        Write::Prove => "prove",
+        Write::ListFenced => "list_fenced",
+        Write::Prove { .. } => "prove",
         Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } => "deployment",
         Write::CreateLease { .. } | Write::UpdateLease { .. } => "lease",
         Write::Pod(write) => write.purpose.as_str(),
-        Write::Status(_) => "status",
+        Write::Status { .. } => "status",
     }
 }
 
@@ -99,11 +99,11 @@ pub(super) struct Executor {
 }
 
 impl Executor {
-    pub(super) async fn perform(&self, observation: &Observation, write: &Write) -> Result<Effect, Failure> {
+    pub(super) async fn perform(&self, observation: &Observation, write: &Write) -> Result<Done, Failure> {
         let namespace = &observation.namespace;
         match write {
-            Write::ListPods => self.list_pods(observation).await,
-            Write::Prove => self.prove().await,
+            Write::ListFenced => self.list_fenced(observation).await,
+            Write::Prove { version } => self.prove(observation, *version).await,
             Write::ApplyDeployment { name, uid, body } => {
                 let mut parameters = PatchParams::apply(names::FIELD_MANAGER);
                 // What exists already and is not known to be ours is not taken over.
@@ -119,21 +119,62 @@ impl Executor {
                     "metadata": { "name": name, "uid": uid, "resourceVersion": resource_version.to_string() },
                     "spec": { "replicas": replicas },
                 });
-                self.apply(namespace, name, &PatchParams::apply(names::FIELD_MANAGER_REPLICAS).force(), &body).await.map(|_| Effect::Written)
+                self.apply(namespace, name, &PatchParams::apply(names::FIELD_MANAGER_REPLICAS).force(), &body).await.map(|_| Done::Written)
             }
             Write::CreateLease { name, record } => self.create_lease(observation, name, record).await,
-            Write::UpdateLease { name, resource_version, record, purpose: _ } => self.update_lease(observation, name, *resource_version, record).await,
+            Write::UpdateLease { name, resource_version, record, .. } => self.update_lease(observation, name, *resource_version, record).await,
             Write::Pod(write) => self.patch_pod(namespace, write).await,
-            Write::Status(status) => self.patch_status(observation, status).await,
+            Write::Status { status, .. } => self.patch_status(observation, status).await,
         }
     }
 
-    async fn prove(&self) -> Result<Effect, Failure> {
-        let Some(tenure) = &self.tenure else { return Ok(Effect::Written) };
+    /// Whether this process leads the operator's replicas and the record is as it left it.
+    async fn prove(&self, observation: &Observation, version: u64) -> Result<Done, Failure> {
+        tokio::try_join!(self.prove_leadership(), self.prove_record(observation, version)).map(|_| Done::Written)
+    }
+
+    async fn prove_leadership(&self) -> Result<(), Failure> {
+        let Some(tenure) = &self.tenure else { return Ok(()) };
         match tokio::time::timeout(DEADLINE, tenure.confirm()).await {
-            Ok(true) => Ok(Effect::Written),
+            Ok(true) => Ok(()),
             Ok(false) => Err(Failure::Changed),
             Err(_) => Err(Failure::Unknown(format!("leadership not renewed within {} s", DEADLINE.as_secs()))),
+        }
+    }
+
+    async fn prove_record(&self, observation: &Observation, version: u64) -> Result<(), Failure> {
+        let Some(group) = &observation.group else { return Err(Failure::Changed) };
+        let now = if group.spec.election.mode == Mode::Holder {
+            let group = self.get_group(observation).await?;
+            Stored::resource_version(&*group)
+        } else {
+            let api: Api<Slim<Lease>> = Api::namespaced(self.client.clone(), &observation.namespace);
+            let name = objects::lease_name(group);
+            let key = Key::new(&observation.namespace, name);
+            match ask(Subject::of::<Lease>(name), api.get(name)).await {
+                Ok(lease) => {
+                    let version = lease.data.resource_version;
+                    Lease::answered(&self.store, key, lease.data);
+                    version
+                }
+                Err(failure) => return Err(self.look_again::<Lease>(&api, key, failure).await),
+            }
+        };
+        if now == version { Ok(()) } else { Err(Failure::Changed) }
+    }
+
+    /// The group as it is now, which its watch may not show yet.
+    async fn get_group(&self, observation: &Observation) -> Result<Arc<LeaderGroup>, Failure> {
+        let api: Api<LeaderGroup> = Api::namespaced(self.client.clone(), &observation.namespace);
+        match ask(GROUP.named(&observation.name), api.get(&observation.name)).await {
+            Ok(mut group) => {
+                super::slim::slim_down(&mut group);
+                let group = Arc::new(group);
+                LeaderGroup::answered(&self.store, Key::new(&observation.namespace, &observation.name), group.clone());
+                Ok(group)
+            }
+            Err(Failure::Gone) => Err(Failure::GroupGone),
+            Err(failure) => Err(failure),
         }
     }
 
@@ -143,36 +184,44 @@ impl Executor {
     async fn may_adopt(&self, observation: &Observation) -> Result<(), Failure> {
         let uid = observation.group.as_ref().and_then(|group| group.metadata.uid.as_ref());
         let api: Api<LeaderGroup> = Api::namespaced(self.client.clone(), &observation.namespace);
-        match ask(api.get_metadata(&observation.name)).await {
+        match ask(GROUP.named(&observation.name), api.get_metadata(&observation.name)).await {
             Ok(group) if group.metadata.uid.as_ref() == uid && group.metadata.deletion_timestamp.is_none() => Ok(()),
             Ok(_) | Err(Failure::Gone) => Err(Failure::GroupGone),
             Err(failure) => Err(failure),
         }
     }
 
-    async fn list_pods(&self, observation: &Observation) -> Result<Effect, Failure> {
-        let selector = observation.deployment.as_ref().map(|deployment| deployment.selector.to_string()).unwrap_or_default();
+    /// Without a resourceVersion a list is no older than the request.
+    async fn list_fenced(&self, observation: &Observation) -> Result<Done, Failure> {
+        let Some(group) = &observation.group else { return Err(Failure::Changed) };
         let api: Api<Slim<Pod>> = Api::namespaced(self.client.clone(), &observation.namespace);
-        // Without a resourceVersion the list is no older than the request.
-        let list = ask(api.list(&ListParams::default().labels(&selector))).await?;
-        let listed = list.items.iter().map(|pod| pod.data.uid.clone());
-        let known = observation.candidates.iter().map(|candidate| candidate.pod.uid.clone()).chain(observation.strays.iter().map(|pod| pod.uid.clone()));
-        let everybody = listed.chain(known).collect();
-        for pod in list.items {
-            Pod::apply(&self.store, Key::new(pod.namespace(), pod.name()), pod.data.clone());
+        let fenced = async { ask(Subject::of::<Pod>(""), api.list(&ListParams::default().labels(&observation.fence_key))).await };
+        // One that a user has taken the fence from carries the label all the same.
+        let label = &group.spec.leader_label;
+        let selector = observation.deployment.as_ref().map(|deployment| format!("{}={},{}", label.key, label.value, deployment.selector));
+        let labelled = async {
+            match selector {
+                Some(selector) => ask(Subject::of::<Pod>(""), api.list(&ListParams::default().labels(&selector))).await.map(|list| list.items),
+                None => Ok(Vec::new()),
+            }
+        };
+        let (fenced, labelled, _) = tokio::try_join!(fenced, labelled, self.get_group(observation))?;
+        let uids = fenced.items.iter().map(|pod| pod.data.uid.clone()).collect();
+        for pod in fenced.items.into_iter().chain(labelled) {
+            Pod::apply(&self.store, Key::new(pod.namespace(), pod.name()), pod.data.clone(), Source::Answer);
         }
-        Ok(Effect::Listed(everybody))
+        Ok(Done::Listed(uids))
     }
 
-    async fn apply(&self, namespace: &Arc<str>, name: &str, parameters: &PatchParams, body: &Value) -> Result<Effect, Failure> {
+    async fn apply(&self, namespace: &Arc<str>, name: &str, parameters: &PatchParams, body: &Value) -> Result<Done, Failure> {
         let api: Api<Slim<Deployment>> = Api::namespaced(self.client.clone(), namespace);
-        let applied = ask(api.patch(name, parameters, &Patch::Apply(body))).await?;
-        let effect = Effect::Applied { uid: applied.data.uid.clone(), generation: applied.data.generation };
+        let applied = ask(Subject::of::<Deployment>(name), api.patch(name, parameters, &Patch::Apply(body))).await?;
+        let done = Done::Applied { uid: applied.data.uid.clone(), generation: applied.data.generation };
         Deployment::answered(&self.store, Key::new(namespace, name), applied.data);
-        Ok(effect)
+        Ok(done)
     }
 
-    async fn create_lease(&self, observation: &Observation, name: &str, record: &Record) -> Result<Effect, Failure> {
+    async fn create_lease(&self, observation: &Observation, name: &str, record: &Record) -> Result<Done, Failure> {
         let Some(group) = &observation.group else { return Err(Failure::Changed) };
         let mut lease = lease_body(observation, record, true);
         lease["apiVersion"] = json!("coordination.k8s.io/v1");
@@ -186,11 +235,12 @@ impl Executor {
         let path = Slim::<Lease>::url_path(&(), Some(&observation.namespace));
         let request = kube::core::Request::new(path)
             .create(&PostParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PostParams::default() }, lease.to_string().into_bytes());
-        let request = request.map_err(|error| Failure::Refused { code: 0, message: error.to_string() })?;
-        self.request::<Slim<Lease>>(request).await.map(|_| Effect::Written)
+        let request = request.map_err(Failure::impossible)?;
+        let made = ask(Subject::of::<Lease>(name), self.client.request::<Slim<Lease>>(request)).await?;
+        Ok(Done::Lease(made.data))
     }
 
-    async fn update_lease(&self, observation: &Observation, name: &str, resource_version: u64, record: &Record) -> Result<Effect, Failure> {
+    async fn update_lease(&self, observation: &Observation, name: &str, resource_version: u64, record: &Record) -> Result<Done, Failure> {
         let Some(group) = &observation.group else { return Err(Failure::Changed) };
         let adopt = observation.lease.as_ref().is_some_and(|lease| !verdict::controls(group, lease.controller.as_ref()));
         if adopt {
@@ -203,33 +253,34 @@ impl Executor {
         }
         let api: Api<Slim<Lease>> = Api::namespaced(self.client.clone(), &observation.namespace);
         let key = Key::new(&observation.namespace, name);
-        match ask(api.patch(name, &field_manager(), &Patch::Merge(&patch))).await {
+        match ask(Subject::of::<Lease>(name), api.patch(name, &field_manager(), &Patch::Merge(&patch))).await {
             Ok(written) => {
-                Lease::answered(&self.store, key, written.data);
-                Ok(Effect::Written)
+                Lease::answered(&self.store, key, written.data.clone());
+                Ok(Done::Lease(written.data))
             }
             Err(failure) => Err(self.look_again::<Lease>(&api, key, failure).await),
         }
     }
 
-    async fn patch_pod(&self, namespace: &Arc<str>, write: &PodWrite) -> Result<Effect, Failure> {
+    async fn patch_pod(&self, namespace: &Arc<str>, write: &PodWrite) -> Result<Done, Failure> {
         let api: Api<Slim<Pod>> = Api::namespaced(self.client.clone(), namespace);
         let key = Key::new(namespace, &write.name);
-        let patch = serde_json::from_value(pod_patch(write)).map_err(|error| Failure::Refused { code: 0, message: error.to_string() })?;
-        match ask(api.patch(&write.name, &field_manager(), &Patch::Json::<()>(patch))).await {
+        let subject = Subject::of::<Pod>(&write.name);
+        let patch = serde_json::from_value(pod_patch(write)).map_err(Failure::impossible)?;
+        match ask(subject, api.patch(&write.name, &field_manager(), &Patch::Json::<()>(patch))).await {
             Ok(written) => {
                 Pod::answered(&self.store, key, written.data);
-                Ok(Effect::Written)
+                Ok(Done::Written)
             }
-            Err(Failure::Refused { code: 422, message }) => {
+            Err(Failure::Refused { code: 422, message, certain }) => {
                 // A failed test of a JSON Patch and a broken rule look alike; the pod itself tells which it was.
-                match ask(api.get(&write.name)).await {
-                    Ok(pod) if is_as_observed(&pod.data, write) => Err(Failure::Refused { code: 422, message }),
+                match ask(subject, api.get(&write.name)).await {
+                    Ok(pod) if is_as_observed(&pod.data, write) => Err(Failure::Refused { code: 422, message, certain }),
                     Ok(pod) if pod.data.uid != write.uid => {
                         // Another pod has its name.
                         Pod::delete(&self.store, &key);
-                        Pod::apply(&self.store, key, pod.data);
-                        Err(Failure::Changed)
+                        Pod::apply(&self.store, key, pod.data, Source::Answer);
+                        Err(Failure::Gone)
                     }
                     Ok(pod) => {
                         Pod::answered(&self.store, key, pod.data);
@@ -242,7 +293,7 @@ impl Executor {
         }
     }
 
-    async fn patch_status(&self, observation: &Observation, status: &LeaderGroupStatus) -> Result<Effect, Failure> {
+    async fn patch_status(&self, observation: &Observation, status: &LeaderGroupStatus) -> Result<Done, Failure> {
         let Some(group) = &observation.group else { return Err(Failure::Changed) };
         let api: Api<LeaderGroup> = Api::namespaced(self.client.clone(), &observation.namespace);
         let patch = json!([
@@ -250,17 +301,26 @@ impl Executor {
             { "op": "test", "path": "/metadata/uid", "value": group.metadata.uid },
             { "op": "add", "path": "/status", "value": status },
         ]);
-        let patch = serde_json::from_value(patch).map_err(|error| Failure::Refused { code: 0, message: error.to_string() })?;
-        let mut written = ask(api.patch_status(&observation.name, &field_manager(), &Patch::Json::<()>(patch))).await?;
-        super::watch::slim_down(&mut written);
-        LeaderGroup::answered(&self.store, Key::new(&observation.namespace, &observation.name), Arc::new(written));
-        Ok(Effect::Written)
+        let patch = serde_json::from_value(patch).map_err(Failure::impossible)?;
+        match ask(GROUP.named(&observation.name), api.patch_status(&observation.name, &field_manager(), &Patch::Json::<()>(patch))).await {
+            Ok(mut written) => {
+                super::slim::slim_down(&mut written);
+                let version = Stored::resource_version(&written);
+                LeaderGroup::answered(&self.store, Key::new(&observation.namespace, &observation.name), Arc::new(written));
+                Ok(Done::Status { version })
+            }
+            Err(Failure::Changed) => {
+                self.get_group(observation).await?;
+                Err(Failure::Changed)
+            }
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Takes in what the object is now, after a write found it changed or gone.
     async fn look_again<T: super::slim::Kind + Table>(&self, api: &Api<Slim<T>>, key: Key, failure: Failure) -> Failure {
         let failure = match failure {
-            Failure::Changed => match ask(api.get(&key.name)).await {
+            Failure::Changed => match ask(Subject::of::<T>(&key.name), api.get(&key.name)).await {
                 Ok(object) => {
                     T::answered(&self.store, key, object.data);
                     return Failure::Changed;
@@ -274,32 +334,61 @@ impl Executor {
         }
         failure
     }
-
-    async fn request<T: DeserializeOwned>(&self, request: Request<Vec<u8>>) -> Result<T, Failure> {
-        ask(self.client.request(request)).await
-    }
 }
 
 fn field_manager() -> PatchParams {
     PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() }
 }
 
+/// The object that a request is about, as the API server's answers name it.
+#[derive(Clone, Copy, Debug)]
+struct Subject<'a> {
+    plural: &'a str,
+    name: &'a str,
+}
+
+const GROUP: Subject<'static> = Subject { plural: "leadergroups", name: "" };
+
+impl<'a> Subject<'a> {
+    fn of<T: super::slim::Kind>(name: &'a str) -> Self {
+        Self { plural: T::PLURAL, name }
+    }
+
+    fn named(self, name: &'a str) -> Self {
+        Self { name, ..self }
+    }
+}
+
 /// Sends one request, with a deadline, and says what became of it.
-async fn ask<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failure> {
+async fn ask<T>(subject: Subject<'_>, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failure> {
     match tokio::time::timeout(DEADLINE, request).await {
         Err(_) => Err(Failure::Unknown(format!("no answer within {} s", DEADLINE.as_secs()))),
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(kube::Error::Api(status))) => Err(match status.code {
-            404 => Failure::Gone,
-            409 => Failure::Changed,
-            429 => {
-                Failure::Throttled(status.details.as_ref().filter(|it| it.retry_after_seconds > 0).map(|it| Duration::from_secs(it.retry_after_seconds.into())))
-            }
-            400..=499 => Failure::Refused { code: status.code, message: status.message.clone() },
-            _ => Failure::Unknown(format!("{} ({})", status.message, status.code)),
-        }),
+        Ok(Err(kube::Error::Api(status))) => Err(failure_of(subject, &status)),
         Ok(Err(error)) => Err(Failure::Unknown(error.to_string())),
     }
+}
+
+/// What an error's status proves. A bare 404 may be a router's, a 409 without a name anybody's.
+fn failure_of(subject: Subject<'_>, status: &Status) -> Failure {
+    let details = status.details.as_ref();
+    let about = details.is_some_and(|details| details.name == subject.name && details.kind == subject.plural);
+    let refused = |certain| Failure::Refused { code: status.code, message: status.message.clone(), certain };
+    match (status.code, status.reason.as_str()) {
+        (404, "NotFound") if about => Failure::Gone,
+        (409, "Conflict" | "AlreadyExists") if about || is_conflict_of_managers(status) => Failure::Changed,
+        (429, _) => Failure::Throttled(details.filter(|it| it.retry_after_seconds > 0).map(|it| Duration::from_secs(it.retry_after_seconds.into()))),
+        // A patch that was tried on the object, or an object that was looked at.
+        (422, "Invalid") => refused(true),
+        (403, "Forbidden") => refused(about),
+        (400..=499, _) if !matches!(status.code, 404 | 408 | 409) => refused(false),
+        _ => Failure::Unknown(format!("{} ({})", status.message, status.code)),
+    }
+}
+
+/// Server-side apply's own conflict names fields, not the object.
+fn is_conflict_of_managers(status: &Status) -> bool {
+    status.details.as_ref().is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "FieldManagerConflict"))
 }
 
 fn lease_body(observation: &Observation, record: &Record, label: bool) -> Value {
@@ -311,6 +400,7 @@ fn lease_body(observation: &Observation, record: &Record, label: bool) -> Value 
                 names::ANNOTATION_RESERVED_TERM: record.reserved_term.to_string(),
                 names::ANNOTATION_REASON: record.reason,
                 names::ANNOTATION_PREVIOUS_HOLDER: record.previous_holder,
+                names::ANNOTATION_OPERATOR: observation.operator.to_string(),
             },
         },
         "spec": {
@@ -333,7 +423,7 @@ fn is_as_observed(pod: &Pod, write: &PodWrite) -> bool {
     pod.uid == write.uid
         && pod.labels.get(&write.key) == label.as_deref()
         && pod.term == *term
-        && pod.fence == *fence
+        && pod.fence(&write.fence_key) == fence.as_deref()
         && pod.member_of.as_deref() == member_of.as_deref()
         && pod.cost == *cost
         && pod.has_annotations == write.has_annotations
@@ -341,29 +431,30 @@ fn is_as_observed(pod: &Pod, write: &PodWrite) -> bool {
 
 /// The JSON Patch of a pod: tests of what was observed, then what shall be.
 fn pod_patch(write: &PodWrite) -> Value {
-    let PodWrite { name: _, uid, purpose: _, key, observed, desired, has_annotations } = write;
+    let PodWrite { name: _, uid, purpose: _, key, fence_key, observed, desired, has_labels, has_annotations } = write;
     let mut operations = vec![json!({ "op": "test", "path": "/metadata/uid", "value": uid })];
     let label_path = format!("/metadata/labels/{}", escape(key));
-    // A pod may have lost its last label, and a key of a missing map cannot be tested; the fence tells of every write of ours.
-    if observed.label.is_some() || desired.label.is_some() {
+    let fence_path = format!("/metadata/labels/{}", escape(fence_key));
+    // A test of a key of a map that does not exist is an error, not a failed test.
+    if *has_labels {
+        operations.push(json!({ "op": "test", "path": fence_path, "value": observed.fence }));
         operations.push(json!({ "op": "test", "path": label_path, "value": observed.label }));
+    } else {
+        operations.push(json!({ "op": "test", "path": "/metadata/labels", "value": null }));
+        operations.push(json!({ "op": "add", "path": "/metadata/labels", "value": {} }));
     }
     let text = |value: &Option<Box<str>>| value.as_deref().map(str::to_owned);
     let annotations = [
-        (names::ANNOTATION_FENCE, observed.fence.map(|it| it.to_string()), desired.fence.map(|it| it.to_string())),
         (names::ANNOTATION_TERM, observed.term.map(|it| it.to_string()), desired.term.map(|it| it.to_string())),
         (names::ANNOTATION_MEMBER_OF, observed.member_of.clone(), desired.member_of.clone()),
         (names::ANNOTATION_DELETION_COST, text(&observed.cost.now), text(&desired.cost.now)),
         (names::ANNOTATION_FORMER_DELETION_COST, text(&observed.cost.former), text(&desired.cost.former)),
     ];
-    if *has_annotations {
-        let fence = format!("/metadata/annotations/{}", escape(names::ANNOTATION_FENCE));
-        operations.push(json!({ "op": "test", "path": fence, "value": annotations[0].1 }));
-    } else {
-        // A test of a key of a map that does not exist is an error, not a failed test.
+    if !*has_annotations && annotations.iter().any(|(_, _, desired)| desired.is_some()) {
         operations.push(json!({ "op": "test", "path": "/metadata/annotations", "value": null }));
         operations.push(json!({ "op": "add", "path": "/metadata/annotations", "value": {} }));
     }
+    operations.extend(change(&fence_path, observed.fence.as_deref(), desired.fence.as_deref()));
     operations.extend(change(&label_path, observed.label.as_deref(), desired.label.as_deref()));
     for (annotation, observed, desired) in &annotations {
         let path = format!("/metadata/annotations/{}", escape(annotation));

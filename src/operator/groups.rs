@@ -11,7 +11,8 @@ use tracing::error;
 
 use super::Context;
 use super::backoff;
-use super::reconcile::{Ended, Keep, reconcile};
+use super::reconcile::{Ended, reconcile};
+use super::state::GroupState;
 use super::store::Key;
 use crate::metrics::CONTROLLER;
 
@@ -110,18 +111,18 @@ impl Groups {
 
 /// One group's task.
 async fn run(context: Arc<Context>, key: Key, wake: Arc<Notify>) -> Key {
-    let mut keep = Keep::default();
+    let mut state = GroupState::new(context.restores.count());
     loop {
         // Boxed: what a reconciliation needs while it runs is not kept while the group sleeps.
-        let wait = match Box::pin(reconcile(&context, &key, &mut keep, &wake)).await {
+        let wait = match Box::pin(reconcile(&context, &key, &mut state, &wake)).await {
             Ended::Gone => return key,
             Ended::Settled(wait) => {
-                keep.failures = 0;
+                state.failures = 0;
                 wait
             }
             Ended::Failed(wait) => {
-                keep.failures = keep.failures.saturating_add(1);
-                let own = backoff::delay(keep.failures, FIRST_DELAY, LONGEST_DELAY);
+                state.failures = state.failures.saturating_add(1);
+                let own = backoff::delay(state.failures, FIRST_DELAY, LONGEST_DELAY);
                 // A change may be what was lacking, or a leader's end: it does not wait for long. What the API server asked
                 // for it gets.
                 let at_least = wait.unwrap_or(FIRST_DELAY);

@@ -3,13 +3,14 @@
 
 mod announce;
 mod backoff;
-mod cache;
 mod execute;
 mod follow;
 mod groups;
 mod reconcile;
+mod restores;
 mod slim;
-mod store;
+mod state;
+pub mod store;
 mod tell;
 mod watch;
 
@@ -18,19 +19,19 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use kube::client::ClientBuilder;
-use kube::{Client, Config};
+use kube::{Api, Client, Config};
 use tokio::sync::{Notify, Semaphore, watch as channel};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use crate::elector::clock::Moment;
+use crate::elector::clock::{self, Moment};
 use crate::elector::{self, Callbacks, Elector, Ended, HealthAdaptor, Loss, Tenure};
 use crate::metrics::{KindLabels, Metrics};
-use crate::policy::observation::{Deployment, Lease, Pod};
+use crate::policy::observation::{Deployment, Lease, Operator, Pod, ReplicaSet};
 use announce::Announcer;
 use execute::Executor;
 use groups::Groups;
-use slim::ReplicaSet;
+use restores::Restores;
 use store::Store;
 use watch::Watches;
 pub use watch::{Pulse, SILENCE};
@@ -45,6 +46,8 @@ struct Context {
     executor: Executor,
     announcer: Announcer,
     metrics: Metrics,
+    operator: Operator,
+    restores: Arc<Restores>,
     /// Bounds how many groups write at once.
     permits: Semaphore,
     /// Bounds how many owned Deployments are written at once: after a start each is, to see whether it has drifted.
@@ -112,6 +115,10 @@ pub struct Options {
     /// Empty: every namespace.
     pub namespaces: Vec<String>,
     pub concurrent_groups: usize,
+    /// Under which name this process signs the Leases that it writes, and on which its replicas elect one.
+    pub operator: Operator,
+    /// Whether a process that has no rivals starts though another operator runs.
+    pub beside_another: bool,
 }
 
 /// Why the operator ended though nobody asked it to.
@@ -122,6 +129,11 @@ pub enum Error {
     /// The process is to end: what it has under way may be a successor's business now.
     #[error("leader election lost: {0:?}")]
     LeadershipLost(Loss),
+    /// Without leader election nothing but this look keeps two from working on the same groups.
+    #[error(
+        "another operator runs: {holder} holds Lease {lease} and has renewed it lately. Stop it first (kubectl -n {namespace} scale deployment leadergroup-operator --replicas=0), or give --beside-another-operator if both are meant to run"
+    )]
+    AnotherOperator { holder: String, namespace: String, lease: String },
 }
 
 /// What a replica has, whether it leads or not.
@@ -132,6 +144,8 @@ struct Replica {
     groups: Arc<Groups>,
     announcer: Announcer,
     metrics: Metrics,
+    operator: Operator,
+    restores: Arc<Restores>,
     concurrent_groups: usize,
 }
 
@@ -157,11 +171,20 @@ pub async fn run(
     let groups = Arc::new(Groups::default());
     let synced = Arc::new(Notify::new());
     let (announcer, publishing) = Announcer::new(client.clone(), metrics.clone());
-    let replica =
-        Replica { client, store: store.clone(), groups: groups.clone(), announcer, metrics: metrics.clone(), concurrent_groups: options.concurrent_groups };
+    let restores = Arc::new(Restores::default());
+    let replica = Replica {
+        client: client.clone(),
+        store: store.clone(),
+        groups: groups.clone(),
+        announcer,
+        metrics: metrics.clone(),
+        operator: options.operator.clone(),
+        restores: restores.clone(),
+        concurrent_groups: options.concurrent_groups,
+    };
 
     let mut background = JoinSet::new();
-    let watches = Watches { config, store: store.clone(), groups, synced: synced.clone() };
+    let watches = Watches { config, store: store.clone(), groups: groups.clone(), restores: restores.clone(), synced: synced.clone() };
     let mut pulses = vec![watches.nodes(&mut background)?];
     let namespaces = if options.namespaces.is_empty() { vec![None] } else { options.namespaces.iter().map(|it| Some(it.as_str())).collect() };
     for namespace in namespaces {
@@ -173,7 +196,10 @@ pub async fn run(
     }
     // Set once: this function is the only one that does.
     let _ = vitals.pulses.set(pulses);
-    background.spawn(measure(metrics, vitals.clone(), store));
+    background.spawn(measure(metrics, vitals.clone(), store.clone()));
+    let asked = options.namespaces.first().map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
+    let known = store.clone();
+    background.spawn(async move { restores.look_out(asked, || groups.wake(known.all())).await });
 
     let mut shutdown = pin!(shutdown);
     let filled = async {
@@ -188,6 +214,13 @@ pub async fn run(
         () = filled => {}
     }
     info!(namespaces = ?options.namespaces, "Everything is listed");
+    if election.is_none()
+        && !options.beside_another
+        && let Some((key, lease)) = store.operator_that_runs(clock::wall())
+    {
+        let (namespace, lease, holder) = (key.namespace.to_string(), format!("{}/{}", key.namespace, key.name), lease.holder.to_string());
+        return Err(Error::AnotherOperator { holder, namespace, lease });
+    }
     let ended = match election {
         None => {
             keep_groups(replica, None, shutdown).await;
@@ -214,13 +247,15 @@ pub async fn run(
 
 /// Keeps the groups until `stop` completes, and then until what is under way has ended.
 async fn keep_groups(replica: Replica, tenure: Option<Tenure>, stop: impl Future<Output = ()>) {
-    let Replica { client, store, groups, announcer, metrics, concurrent_groups } = replica;
+    let Replica { client, store, groups, announcer, metrics, operator, restores, concurrent_groups } = replica;
     let (say_stop, stopped) = channel::channel(false);
     let context = Arc::new(Context {
         store: store.clone(),
         executor: Executor { client, store: store.clone(), tenure },
         announcer,
         metrics,
+        operator,
+        restores,
         permits: Semaphore::new(concurrent_groups),
         applies: Arc::new(Semaphore::new(APPLIES)),
         stop: stopped,

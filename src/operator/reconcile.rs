@@ -8,54 +8,25 @@ use tokio::sync::{Notify, oneshot};
 use tracing::{debug, warn};
 
 use super::Context;
-use super::execute::{self, Effect, Failure};
+use super::execute::{self, Failure};
 use super::follow::{self, Follower};
+use super::state::{GroupState, Leaderless};
 use super::store::Key;
 use super::tell;
-use crate::elector::clock::{self, Stopwatch};
+use crate::elector::clock::{self, Clock, Moment, Stopwatch, SystemClock};
 use crate::metrics::{CONTROLLER, LeaderLabels, Metrics, ReconcileLabels, WriteLabels};
-use crate::policy::memory::{Applied, Memory, Trouble};
+use crate::policy::memory::{Applied, Trouble};
 use crate::policy::objects;
 use crate::policy::observation::{Lock, Observation};
 use crate::policy::standing::{self, Standing};
-use crate::policy::write::Write;
-use crate::policy::{self, Plan};
+use crate::policy::write::{Done, Undone, Write};
+use crate::policy::{self, Plan, verdict};
 
 /// A group that is still moving after so many stages is left for a moment, for others' sake.
 const STAGES: usize = 24;
 const BREATH: Duration = Duration::from_millis(100);
 /// How many writes of one stage are under way at once: each takes a connection.
 const AT_ONCE: usize = 16;
-
-/// A write that was put aside, what it was decided on, and what became of it.
-type Aside = (Arc<Observation>, Write, Result<Effect, Failure>);
-
-/// What one process keeps of a group between its reconciliations. Losing it is safe.
-#[derive(Debug, Default)]
-pub(super) struct Keep {
-    pub(super) memory: Memory,
-    /// When the group was seen to lose its leader.
-    pub(super) leaderless: Leaderless,
-    /// The write of the owned Deployment that is under way.
-    aside: Option<oneshot::Receiver<Aside>>,
-    /// What follows the lock of the group's pods, where they elect themselves on one of an older kind.
-    follower: Option<Follower>,
-    /// The series of the metric that names the leader.
-    named: Option<LeaderLabels>,
-    pub(super) failures: u32,
-}
-
-#[derive(Debug, Default)]
-pub(super) enum Leaderless {
-    /// Not observed yet.
-    #[default]
-    Unknown,
-    /// Somebody leads.
-    No,
-    /// Nobody does, and nobody knows since when.
-    Always,
-    Since(Stopwatch),
-}
 
 /// How a reconciliation ended.
 #[derive(Debug, Eq, PartialEq)]
@@ -69,27 +40,30 @@ pub(super) enum Ended {
 }
 
 /// Reconciles one group. `wake` is what its task sleeps on.
-pub(super) async fn reconcile(context: &Context, key: &Key, keep: &mut Keep, wake: &Arc<Notify>) -> Ended {
+pub(super) async fn reconcile(context: &Context, key: &Key, state: &mut GroupState, wake: &Arc<Notify>) -> Ended {
     let began = Stopwatch::start();
     let mut wrote = false;
     let mut ended = Ended::Settled(Some(BREATH));
     for _ in 0..STAGES {
-        keep.take_aside(context);
-        let Some(mut observation) = context.store.observe(key, context.proven()) else {
-            keep.name_leader(context, None);
+        state.take_aside(context);
+        state.note_restores(context);
+        let Some(mut observation) = context.store.observe(key, context.proven(), &context.operator) else {
+            state.name_leader(context, None);
             return Ended::Gone;
         };
-        keep.follow(context, &mut observation, wake);
+        state.follow(context, &mut observation, wake);
+        state.memory.look(&mut observation);
         let observation = Arc::new(observation);
-        keep.look(context, &observation);
-        let Plan { writes, recheck } = policy::plan(&observation, &keep.memory);
+        state.look(context, &observation);
+        tell::of_another_operator(context, &observation, verdict::steps_back(&observation).as_ref(), state);
+        let Plan { writes, recheck } = policy::plan(&observation, &state.memory);
         // The Deployment is written beside everything else: a slow admission webhook of its kind must not hold up an election.
         let (aside, writes): (Vec<_>, Vec<_>) = writes.into_iter().partition(Write::is_of_deployment);
         if context.stopping() {
             return Ended::Settled(None);
         }
         for write in aside {
-            keep.put_aside(context, &observation, write, wake.clone());
+            state.put_aside(context, &observation, write, wake.clone());
         }
         if writes.is_empty() {
             ended = Ended::Settled(recheck);
@@ -97,8 +71,9 @@ pub(super) async fn reconcile(context: &Context, key: &Key, keep: &mut Keep, wak
         }
         wrote = true;
         for write in &writes {
-            keep.memory.sending(write);
+            state.memory.sending(write);
         }
+        let sent = SystemClock.now();
         let requests: Vec<_> = writes.iter().map(|write| context.perform(&observation, write)).collect();
         let results: Vec<_> = {
             // The semaphore is never closed.
@@ -112,9 +87,9 @@ pub(super) async fn reconcile(context: &Context, key: &Key, keep: &mut Keep, wak
         let mut asked = None;
         for (write, result) in writes.iter().zip(results) {
             match result {
-                Ok(effect) => keep.done(context, &observation, write, effect, began),
+                Ok(done) => state.done(context, &observation, write, &done, sent, began),
                 Err(failure) => {
-                    failed |= keep.failed(&observation, write, &failure);
+                    failed |= state.failed(&observation, write, &failure);
                     asked = asked.max(if let Failure::Throttled(wait) = failure { wait } else { None });
                 }
             }
@@ -139,7 +114,16 @@ pub(super) async fn reconcile(context: &Context, key: &Key, keep: &mut Keep, wak
     ended
 }
 
-impl Keep {
+impl GroupState {
+    /// Forgets every version, where the store was put back since the last look.
+    fn note_restores(&mut self, context: &Context) {
+        let restores = context.restores.count();
+        if self.restores != restores {
+            self.restores = restores;
+            self.memory.store_went_back();
+        }
+    }
+
     /// Sends a write that nothing of the election waits for. Its task wakes the group when it is answered.
     fn put_aside(&mut self, context: &Context, observation: &Arc<Observation>, write: Write, wake: Arc<Notify>) {
         self.memory.applying = true;
@@ -170,7 +154,7 @@ impl Keep {
         // Without an answer its task has panicked, which the runtime has reported: it is planned again.
         let Ok((observation, write, result)) = answer else { return };
         match result {
-            Ok(effect) => self.done(context, &observation, &write, effect, Stopwatch::start()),
+            Ok(done) => self.done(context, &observation, &write, &done, SystemClock.now(), Stopwatch::start()),
             Err(failure) => {
                 self.failed(&observation, &write, &failure);
             }
@@ -221,20 +205,17 @@ impl Keep {
         }
     }
 
-    /// Takes in a write that was done, and tells of it.
-    fn done(&mut self, context: &Context, observation: &Observation, write: &Write, effect: Effect, began: Stopwatch) {
-        self.memory.done(observation, write);
-        match effect {
-            Effect::Listed(pods) => self.memory.listed(pods),
-            Effect::Applied { uid, generation } => {
-                self.memory.trouble = None;
-                self.memory.deferred = None;
-                let group_generation = observation.group_generation();
-                self.memory.applied = Some(Applied { deployment_uid: uid, deployment_generation: generation, group_generation, at: clock::wall() });
-            }
-            Effect::Written => {}
+    /// Takes in a write that was done and sent no earlier than `sent`, and tells of it.
+    fn done(&mut self, context: &Context, observation: &Observation, write: &Write, done: &Done, sent: Moment, began: Stopwatch) {
+        self.memory.done(observation, write, done, sent);
+        if let Done::Applied { uid, generation } = done {
+            self.memory.trouble = None;
+            self.memory.deferred = None;
+            let group_generation = observation.group_generation();
+            self.memory.applied = Some(Applied { deployment_uid: uid.clone(), deployment_generation: *generation, group_generation, at: clock::wall() });
         }
-        if !(write.is_of_deployment() || matches!(write, Write::Status(_))) && self.memory.trouble.as_ref().is_some_and(|it| it.reason == "WriteRefused") {
+        let of_election = !write.is_of_deployment() && !matches!(write, Write::Status { .. });
+        if of_election && self.memory.trouble.as_ref().is_some_and(|it| it.reason == "WriteRefused") {
             self.memory.trouble = None;
         }
         tell::of_write(context, observation, write, self, began);
@@ -242,18 +223,16 @@ impl Keep {
 
     /// Takes in a write that was not done. `false` where the next stage can start from what has been read meanwhile.
     fn failed(&mut self, observation: &Observation, write: &Write, failure: &Failure) -> bool {
-        if matches!(failure, Failure::Unknown(_)) {
-            self.memory.lost(write);
-        }
+        self.memory.undone(observation, write, failure.undone());
         debug!(namespace = %observation.namespace, name = %observation.name, write = execute::kind_of(write), %failure, "Write was not done");
-        if let Failure::Refused { code, message } = failure {
+        if let Failure::Refused { code, message, .. } = failure {
             let (reason, what) = match write {
                 Write::ApplyDeployment { name, .. } | Write::HoldReplicas { name, .. } => ("DeploymentRefused", format!("Deployment {name}")),
                 Write::CreateLease { name, .. } | Write::UpdateLease { name, .. } => ("WriteRefused", format!("Lease {name}")),
                 Write::Pod(write) => ("WriteRefused", format!("the labels of pod {}", write.name)),
-                Write::ListPods => ("WriteRefused", "the list of pods".to_owned()),
-                Write::Prove => ("WriteRefused", "the operator's Lease".to_owned()),
-                Write::Status(_) => ("WriteRefused", "the group's status".to_owned()),
+                Write::ListFenced => ("WriteRefused", "the list of pods".to_owned()),
+                Write::Prove { .. } => ("WriteRefused", "to show the Lease".to_owned()),
+                Write::Status { .. } => ("WriteRefused", "the group's status".to_owned()),
             };
             warn!(namespace = %observation.namespace, name = %observation.name, code, "API server refused {what}: {message}");
             self.memory.trouble = Some(Trouble { reason, message: format!("the API server refused {what}: {message}").chars().take(2048).collect() });
@@ -263,7 +242,8 @@ impl Keep {
             self.memory.defer(observation.group_generation(), clock::wall());
             return false;
         }
-        !matches!((failure, write), (Failure::Changed | Failure::Gone, Write::UpdateLease { .. } | Write::Pod(_)))
+        let read_anew = matches!(write, Write::UpdateLease { .. } | Write::Pod(_) | Write::Prove { .. } | Write::Status { .. });
+        !(read_anew && matches!(failure.undone(), Undone::Changed | Undone::Gone))
     }
 }
 
@@ -275,13 +255,13 @@ fn serving(observation: &Observation) -> Option<String> {
     observation.candidates.iter().find(|candidate| leads(candidate) && fit(candidate)).map(|candidate| candidate.pod.name.to_string())
 }
 
-fn count(metrics: &Metrics, write: &Write, result: &Result<Effect, Failure>) {
+fn count(metrics: &Metrics, write: &Write, result: &Result<Done, Failure>) {
     let outcome = result.as_ref().map_or_else(Failure::as_str, |_| "done");
     metrics.writes.get_or_create(&WriteLabels { write: execute::kind_of(write), outcome }).inc();
 }
 
 impl Context {
-    async fn perform(&self, observation: &Observation, write: &Write) -> Result<Effect, Failure> {
+    async fn perform(&self, observation: &Observation, write: &Write) -> Result<Done, Failure> {
         let result = self.executor.perform(observation, write).await;
         count(&self.metrics, write, &result);
         result

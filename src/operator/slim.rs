@@ -16,9 +16,10 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use crate::api::LeaderGroup;
 use crate::elector::clock::{Clock, SystemClock};
 use crate::names;
-use crate::policy::observation::{Controller, DeletionCost, Deployment, Lease, Node, Pod};
+use crate::policy::observation::{Controller, DeletionCost, Deployment, Lease, Node, Pod, ReplicaSet};
 
 /// An object that is watched: its policy data, and just enough metadata for the client.
 #[derive(Clone, Debug)]
@@ -247,7 +248,6 @@ impl Kind for Pod {
             running: status.phase == "Running",
             excluded: metadata.excluded(),
             term: metadata.number(names::ANNOTATION_TERM),
-            fence: metadata.number(names::ANNOTATION_FENCE),
             member_of: metadata.annotation(names::ANNOTATION_MEMBER_OF).map(Into::into),
             cost: DeletionCost {
                 now: metadata.annotation(names::ANNOTATION_DELETION_COST).map(Into::into),
@@ -287,15 +287,6 @@ impl Kind for Node {
             name: metadata.name.into(),
         }
     }
-}
-
-/// A ReplicaSet: which Deployment's, and which revision of it.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct ReplicaSet {
-    pub(super) uid: Box<str>,
-    pub(super) resource_version: u64,
-    pub(super) deployment: Option<Box<str>>,
-    pub(super) revision: u64,
 }
 
 impl Kind for ReplicaSet {
@@ -414,9 +405,12 @@ impl Kind for Lease {
     fn read(metadata: Metadata<IgnoredAny>, spec: LeaseSpec, _: IgnoredAny) -> Self {
         Lease {
             resource_version: metadata.version(),
-            read: SystemClock.now(),
             changed: SystemClock.now(),
+            seen_to_change: false,
             controller: metadata.controller(),
+            operator: metadata.annotation(names::ANNOTATION_OPERATOR).map(Into::into),
+            is_operators_lock: metadata.labels.get(names::LABEL_MANAGED_BY).is_some_and(|by| by == names::FIELD_MANAGER)
+                && !metadata.labels.contains_key(names::LABEL_GROUP),
             holder: spec.holder_identity.unwrap_or_default().into(),
             holder_uid: metadata.annotation(names::ANNOTATION_HOLDER_UID).map(Into::into),
             term: metadata.number(names::ANNOTATION_TERM),
@@ -431,4 +425,11 @@ impl Kind for Lease {
             uid: metadata.uid.into(),
         }
     }
+}
+
+/// Drops what is never read, and is as large as the rest of the object.
+pub(super) fn slim_down(group: &mut LeaderGroup) {
+    group.metadata.managed_fields = None;
+    group.metadata.annotations = None;
+    group.metadata.labels = None;
 }

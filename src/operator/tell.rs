@@ -4,18 +4,19 @@ use tracing::{debug, info, warn};
 
 use super::Context;
 use super::announce::Announcement;
-use super::reconcile::{Keep, Leaderless};
+use super::state::{GroupState, Leaderless};
 use crate::api::{LeaderGroup, LeaderGroupStatus};
 use crate::elector::clock::Stopwatch;
 use crate::metrics::ReasonLabels;
 use crate::policy::leader;
 use crate::policy::observation::Observation;
+use crate::policy::verdict::OtherOperator;
 use crate::policy::write::{LeasePurpose, PodMarks, PodPurpose, PodWrite, Write};
 
-pub(super) fn of_write(context: &Context, observation: &Observation, write: &Write, keep: &mut Keep, began: Stopwatch) {
+pub(super) fn of_write(context: &Context, observation: &Observation, write: &Write, state: &mut GroupState, began: Stopwatch) {
     let Some(group) = &observation.group else { return };
     match write {
-        Write::Pod(write) => of_pod(context, observation, group, write, keep, began),
+        Write::Pod(write) => of_pod(context, observation, group, write, state, began),
         Write::ApplyDeployment { name, uid: None, .. } => {
             announce(context, group, false, "DeploymentCreated", "Apply", format!("Deployment {name} was created"), None);
         }
@@ -31,7 +32,7 @@ pub(super) fn of_write(context: &Context, observation: &Observation, write: &Wri
             LeasePurpose::Repair => announce(context, group, true, "LeaseRepaired", "Repair", format!("Lease {name} was put right"), None),
             LeasePurpose::Transition | LeasePurpose::Renewal => {}
         },
-        Write::Status(status) => {
+        Write::Status { status, .. } => {
             let stalled = |status: &LeaderGroupStatus| status.conditions.iter().find(|it| it.type_ == "Stalled").cloned();
             let (before, after) = (group.status.as_ref().and_then(stalled), stalled(status));
             if let Some(after) = after.filter(|after| after.status == "True" && before.is_none_or(|before| before.reason != after.reason)) {
@@ -39,11 +40,36 @@ pub(super) fn of_write(context: &Context, observation: &Observation, write: &Wri
                 announce(context, group, true, &after.reason, "Reconcile", after.message.clone(), None);
             }
         }
-        Write::ListPods | Write::Prove | Write::HoldReplicas { .. } | Write::CreateLease { .. } => {}
+        Write::ListFenced | Write::Prove { .. } | Write::HoldReplicas { .. } | Write::CreateLease { .. } => {}
     }
 }
 
-fn of_pod(context: &Context, observation: &Observation, group: &LeaderGroup, write: &PodWrite, keep: &mut Keep, began: Stopwatch) {
+/// Tells, once, that a group is left to another operator, or is not any more.
+pub(super) fn of_another_operator(context: &Context, observation: &Observation, other: Option<&OtherOperator>, state: &mut GroupState) {
+    let now = other.map(|other| other.operator.to_string());
+    if state.left_to == now {
+        return;
+    }
+    match (&now, &observation.group, other) {
+        (Some(name), Some(group), Some(other)) => {
+            let lock = other.operator.lock.as_deref().map_or_else(|| "without leader election".to_owned(), |lock| format!("elected on Lease {lock}"));
+            let note = format!(
+                "another operator, {} ({lock}), keeps this group, and this one ({}) leaves it alone; stop one of the two, or give each its own namespaces with --namespace",
+                other.operator.identity, observation.operator
+            );
+            warn!(namespace = %observation.namespace, name = %observation.name, other = name, "{note}");
+            announce(context, group, true, "AnotherOperator", "Reconcile", note, None);
+            context.metrics.groups_left.inc();
+        }
+        _ => {
+            info!(namespace = %observation.namespace, name = %observation.name, "No other operator keeps this group any more");
+            context.metrics.groups_left.dec();
+        }
+    }
+    state.left_to = now;
+}
+
+fn of_pod(context: &Context, observation: &Observation, group: &LeaderGroup, write: &PodWrite, state: &mut GroupState, began: Stopwatch) {
     let PodWrite { name, uid, purpose, observed, desired, .. } = write;
     let pod = Some((&**name, &**uid));
     let recorded = observation.lease.as_ref().and_then(|lease| lease.holder_uid.as_deref()) == Some(&**uid);
@@ -61,8 +87,8 @@ fn of_pod(context: &Context, observation: &Observation, group: &LeaderGroup, wri
         PodPurpose::Label => {
             let PodMarks { term, .. } = desired;
             let term = term.unwrap_or_default();
-            if let Leaderless::Since(since) = keep.leaderless {
-                keep.memory.gap = Some((term, since.elapsed()));
+            if let Leaderless::Since(since) = state.leaderless {
+                state.memory.gap = Some((term, since.elapsed()));
                 context.metrics.leaderless_seconds.observe(since.elapsed().as_secs_f64());
             }
             let reason = reason_of(observation, write);
@@ -87,7 +113,12 @@ fn of_pod(context: &Context, observation: &Observation, group: &LeaderGroup, wri
                 pod,
             );
         }
-        PodPurpose::Seal | PodPurpose::Follow | PodPurpose::Forget => {}
+        PodPurpose::Seal if observed.term.is_some() => {
+            context.metrics.label_repairs.inc();
+            let note = format!("pod {name} bore a term that no election gave it; the annotation {} was taken away", crate::names::ANNOTATION_TERM);
+            announce(context, group, true, "LabelRepaired", "Repair", note, pod);
+        }
+        PodPurpose::Arm | PodPurpose::Seal | PodPurpose::Follow | PodPurpose::Forget => {}
     }
 }
 

@@ -19,8 +19,9 @@ use tower::util::MapResponseLayer;
 use tracing::{info, warn};
 
 use super::groups::Groups;
-use super::slim::{Kind, Slim};
-use super::store::{Concerned, Key, Store, Table};
+use super::restores::Restores;
+use super::slim::{Kind, Slim, slim_down};
+use super::store::{Concerned, Key, Source, Store, Table};
 use crate::api::LeaderGroup;
 use crate::elector::clock::Stopwatch;
 use crate::policy::observation::{Node, NodeState};
@@ -94,6 +95,7 @@ pub(super) struct Watches {
     pub(super) config: Config,
     pub(super) store: Arc<Store>,
     pub(super) groups: Arc<Groups>,
+    pub(super) restores: Arc<Restores>,
     /// Told whenever a watch has completed its first list.
     pub(super) synced: Arc<Notify>,
 }
@@ -104,16 +106,18 @@ impl Watches {
         let (client, pulse) = self.client(T::KIND, namespace, false)?;
         let api: Api<Slim<T>> = scoped(client, namespace);
         let store = self.store.clone();
+        let scope = namespace.map(str::to_owned);
         let take = move |event: Event<Slim<T>>| match event {
             Event::Init => {
-                T::begin_list(&store);
+                T::begin_list(&store, scope.as_deref());
                 Concerned::new()
             }
-            Event::InitApply(object) | Event::Apply(object) => T::apply(&store, Key::new(object.namespace(), object.name()), object.data),
-            Event::InitDone => T::end_list(&store),
+            Event::InitApply(object) => T::apply(&store, Key::new(object.namespace(), object.name()), object.data, Source::List),
+            Event::Apply(object) => T::apply(&store, Key::new(object.namespace(), object.name()), object.data, Source::Watch),
+            Event::InitDone => T::end_list(&store, scope.as_deref()),
             Event::Delete(object) => T::delete(&store, &Key::new(object.namespace(), object.name())),
         };
-        tasks.spawn(self.clone().follow(pulse.clone(), watcher::watcher(api, config()), take));
+        tasks.spawn(self.clone().follow(pulse.clone(), move || watcher::watcher(api.clone(), config()), take));
         Ok(pulse)
     }
 
@@ -122,23 +126,31 @@ impl Watches {
         let (client, pulse) = self.client("LeaderGroup", namespace, false)?;
         let api: Api<DeserializeGuard<LeaderGroup>> = scoped(client, namespace);
         let store = self.store.clone();
+        let scope = namespace.map(str::to_owned);
+        let read = {
+            let store = store.clone();
+            move |group: DeserializeGuard<LeaderGroup>, source| match group.0 {
+                Ok(mut group) => {
+                    slim_down(&mut group);
+                    LeaderGroup::apply(&store, Key::new(&group.namespace().unwrap_or_default(), &group.name_any()), Arc::new(group), source)
+                }
+                Err(error) => {
+                    warn!(name = error.metadata.name, namespace = error.metadata.namespace, error = %error, "LeaderGroup cannot be read and is passed over");
+                    Concerned::new()
+                }
+            }
+        };
         let take = move |event: Event<DeserializeGuard<LeaderGroup>>| match event {
             Event::Init => {
-                LeaderGroup::begin_list(&store);
+                LeaderGroup::begin_list(&store, scope.as_deref());
                 Concerned::new()
             }
-            Event::InitApply(DeserializeGuard(Ok(mut group))) | Event::Apply(DeserializeGuard(Ok(mut group))) => {
-                slim_down(&mut group);
-                LeaderGroup::apply(&store, Key::new(&group.namespace().unwrap_or_default(), &group.name_any()), Arc::new(group))
-            }
-            Event::InitApply(DeserializeGuard(Err(error))) | Event::Apply(DeserializeGuard(Err(error))) => {
-                warn!(name = error.metadata.name, namespace = error.metadata.namespace, error = %error, "LeaderGroup cannot be read and is passed over");
-                Concerned::new()
-            }
-            Event::InitDone => LeaderGroup::end_list(&store),
+            Event::InitApply(group) => read(group, Source::List),
+            Event::Apply(group) => read(group, Source::Watch),
+            Event::InitDone => LeaderGroup::end_list(&store, scope.as_deref()),
             Event::Delete(group) => LeaderGroup::delete(&store, &Key::new(&group.namespace().unwrap_or_default(), &group.name_any())),
         };
-        tasks.spawn(self.clone().follow(pulse.clone(), watcher::watcher(api, config()), take));
+        tasks.spawn(self.clone().follow(pulse.clone(), move || watcher::watcher(api.clone(), config()), take));
         Ok(pulse)
     }
 
@@ -156,7 +168,7 @@ impl Watches {
             Event::InitDone => store.end_nodes(),
             Event::Delete(node) => store.set_node(node.name(), NodeState::Gone),
         };
-        tasks.spawn(self.clone().follow(pulse.clone(), watcher::watcher(api, config()), take));
+        tasks.spawn(self.clone().follow(pulse.clone(), move || watcher::watcher(api.clone(), config()), take));
         Ok(pulse)
     }
 
@@ -172,53 +184,67 @@ impl Watches {
         Ok((client, pulse))
     }
 
-    async fn follow<K: Debug>(self, pulse: Arc<Pulse>, events: impl Stream<Item = watcher::Result<Event<K>>>, take: impl Fn(Event<K>) -> Concerned) {
-        pin_mut!(events);
+    /// Takes in what a watch tells, for ever. It is opened anew where the store was put back: then its place in it is none.
+    async fn follow<K: Debug, S: Stream<Item = watcher::Result<Event<K>>>>(
+        self,
+        pulse: Arc<Pulse>,
+        open: impl Fn() -> S,
+        take: impl Fn(Event<K>) -> Concerned,
+    ) {
+        let mut restored = self.restores.subscribe();
         let mut failures = 0_u32;
         loop {
-            let Some(event) = events.next().await else { return };
-            pulse.beat();
-            match event {
-                Ok(event) => {
-                    if failures > 0 && !matches!(event, Event::Init) {
-                        info!(kind = pulse.kind, namespace = pulse.namespace, "Watch works again");
-                        failures = 0;
-                        pulse.set_error(None);
-                    }
-                    let listed = matches!(event, Event::InitDone);
-                    let concerned = take(event);
-                    if listed {
-                        pulse.refused.store(false, Ordering::Release);
-                        if !pulse.synced.swap(true, Ordering::AcqRel) {
-                            self.synced.notify_waiters();
+            let events = open();
+            pin_mut!(events);
+            while let Some(event) = tokio::select! {
+                biased;
+                Ok(()) = restored.changed() => None,
+                event = events.next() => event,
+            } {
+                pulse.beat();
+                match event {
+                    Ok(event) => {
+                        if failures > 0 && !matches!(event, Event::Init) {
+                            info!(kind = pulse.kind, namespace = pulse.namespace, "Watch works again");
+                            failures = 0;
+                            pulse.set_error(None);
                         }
+                        self.take(&pulse, event, &take);
                     }
-                    self.groups.wake(concerned);
-                }
-                Err(error) => {
-                    failures = failures.saturating_add(1);
-                    let message = explain(pulse.kind, &error);
-                    if failures == 1 || failures.is_multiple_of(20) {
-                        warn!(kind = pulse.kind, namespace = pulse.namespace, failures, "{message}");
+                    Err(error) => {
+                        failures = failures.saturating_add(1);
+                        self.failed(&pulse, &error, failures);
+                        tokio::time::sleep(super::backoff::delay(failures, FIRST_DELAY, LONGEST_DELAY)).await;
+                        pulse.beat();
                     }
-                    if is_refusal(&error) {
-                        pulse.refused.store(true, Ordering::Release);
-                        self.synced.notify_waiters();
-                    }
-                    pulse.set_error(Some(message));
-                    tokio::time::sleep(super::backoff::delay(failures, FIRST_DELAY, LONGEST_DELAY)).await;
-                    pulse.beat();
                 }
             }
         }
     }
-}
 
-/// Drops what is never read, and is as large as the rest of the object.
-pub(super) fn slim_down(group: &mut LeaderGroup) {
-    group.metadata.managed_fields = None;
-    group.metadata.annotations = None;
-    group.metadata.labels = None;
+    fn take<K>(&self, pulse: &Pulse, event: Event<K>, take: &impl Fn(Event<K>) -> Concerned) {
+        let listed = matches!(event, Event::InitDone);
+        let concerned = take(event);
+        if listed {
+            pulse.refused.store(false, Ordering::Release);
+            if !pulse.synced.swap(true, Ordering::AcqRel) {
+                self.synced.notify_waiters();
+            }
+        }
+        self.groups.wake(concerned);
+    }
+
+    fn failed(&self, pulse: &Pulse, error: &watcher::Error, failures: u32) {
+        let message = explain(pulse.kind, error);
+        if failures == 1 || failures.is_multiple_of(20) {
+            warn!(kind = pulse.kind, namespace = pulse.namespace, failures, "{message}");
+        }
+        if is_refusal(error) {
+            pulse.refused.store(true, Ordering::Release);
+            self.synced.notify_waiters();
+        }
+        pulse.set_error(Some(message));
+    }
 }
 
 fn config() -> watcher::Config {

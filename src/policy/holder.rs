@@ -84,21 +84,6 @@ pub(super) fn choose(observation: &Observation, group: &LeaderGroup) -> (Choice,
     }
 }
 
-/// The term of the pod that holds the lock: the record's transitions, unless others have had that or a higher one.
-pub(super) fn term(observation: &Observation, group: &LeaderGroup, pod: &super::observation::Pod, known: i64) -> i64 {
-    let Lock::Record(record) = &observation.lock else { return known.saturating_add(1) };
-    let reported = group.status.as_ref().and_then(|status| status.leader.as_ref());
-    let others = observation.candidates.iter().any(|candidate| candidate.pod.uid != pod.uid && candidate.pod.term == Some(known))
-        || reported.is_some_and(|leader| leader.term == known && *leader.pod_uid != *pod.uid);
-    match record.transitions {
-        transitions if transitions > known => transitions,
-        transitions if transitions == known && !others => transitions,
-        // The lock was made anew and counts from the beginning, or its writer does not count.
-        _ if pod.term == Some(known) && !others => known,
-        _ => known.saturating_add(1),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,7 @@
 //! Who leads: one named choice, with its reason.
 //!
 //! In order: the incumbent stays while it is as good as any other; else the pod of the best standing, of the newest
-//! ReplicaSet, ready for the longest time, first by name. Nothing here depends on the order of the observation.
+//! ReplicaSet, armed already, ready for the longest time, first by name. Nothing here depends on the order of the observation.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -57,7 +57,7 @@ pub fn choose(observation: &Observation) -> (Choice, Option<Timestamp>) {
             recheck = recheck.into_iter().chain(changes).min();
             standing.electable().then_some((candidate, standing))
         })
-        .min_by_key(|(candidate, standing)| preference(candidate, *standing));
+        .min_by_key(|(candidate, standing)| preference(observation, candidate, *standing));
 
     let choice = match (incumbent, best) {
         (Some(incumbent), best) => {
@@ -91,13 +91,29 @@ pub fn incumbent(observation: &Observation) -> Option<&Candidate> {
             .candidates
             .iter()
             .filter(|candidate| candidate.pod.labels.get(&label.key) == Some(&label.value))
-            .min_by_key(|candidate| (Reverse(candidate.pod.term), preference(candidate, standing::of_leader(candidate))))
+            .min_by_key(|candidate| (Reverse(candidate.pod.term), preference(observation, candidate, standing::of_leader(candidate))))
     })
 }
 
-/// Sorts the better candidate first.
-fn preference(candidate: &Candidate, standing: Standing) -> (u8, Reverse<u64>, Option<Timestamp>, Box<str>) {
-    (standing.rank(), Reverse(candidate.revision), candidate.pod.ready_since, candidate.pod.name.clone())
+/// The pod that would follow this leader now: it is armed in advance. Where the pods elect themselves nobody knows.
+pub fn successor<'a>(observation: &'a Observation, leader: &Pod) -> Option<&'a Arc<Pod>> {
+    let group = observation.group.as_ref().filter(|group| !group.spec.suspend && !holder::is_followed(group))?;
+    let label = &group.spec.leader_label;
+    let min_ready_seconds = observation.deployment.as_ref().map_or(0, |deployment| deployment.min_ready_seconds);
+    observation
+        .candidates
+        .iter()
+        .filter(|candidate| candidate.pod.uid != leader.uid && candidate.pod.labels.get(&label.key) != Some(&label.value))
+        .map(|candidate| (candidate, standing::of_candidate(candidate, min_ready_seconds, observation.now).0))
+        .filter(|(_, standing)| standing.electable())
+        .min_by_key(|(candidate, standing)| preference(observation, candidate, *standing))
+        .map(|(candidate, _)| &candidate.pod)
+}
+
+/// Sorts the better candidate first. Among equals the armed one: so the choice is the one that was prepared.
+fn preference(observation: &Observation, candidate: &Candidate, standing: Standing) -> (u8, Reverse<u64>, bool, Option<Timestamp>, Box<str>) {
+    let unarmed = candidate.pod.fence(&observation.fence_key).is_none();
+    (standing.rank(), Reverse(candidate.revision), unarmed, candidate.pod.ready_since, candidate.pod.name.clone())
 }
 
 fn reason_to_replace(standing: Standing) -> &'static str {

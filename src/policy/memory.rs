@@ -2,38 +2,60 @@
 //! it is what a plan does.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::observation::Observation;
-use super::write::{LeasePurpose, Write};
+use super::holder;
+use super::observation::{Lease, Observation};
+use super::write::{Done, LeasePurpose, Named, Undone, Write};
+use crate::elector::clock::Moment;
 
 /// One process' memory of one group.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
-    /// Pods that a write decided before, by this process or an earlier one, may still reach. `None`: this process has
-    /// not listed the group's pods since it started, so it may be any of them.
-    pub unfenced: Option<BTreeSet<Box<str>>>,
+    /// Part of every fence that this memory sets, and of none that another does.
+    pub token: Box<str>,
+    /// How many fences it has set.
+    pub fences: u64,
+    /// The record, while nobody else has written it since this process did.
+    pub held: Option<Held>,
+    /// The term that this process has named in the status last.
+    pub named: Option<Named>,
     /// The highest term that this process has sent: the Lease may be deleted before anything else bears witness to it.
     pub term: i64,
-    /// A term that this process has reserved on the Lease and has not sent to any pod.
-    pub reserved: Option<i64>,
-    /// The last term that this process has recorded on the Lease as that of a new leader. One that an earlier process
-    /// recorded is no proof that none above it was given out: it may have given out the reserved one.
-    pub recorded: Option<i64>,
     /// The last apply of the owned Deployment.
     pub applied: Option<Applied>,
     /// A write of the owned Deployment is under way.
     pub applying: bool,
     /// The last write of the owned Deployment, where it failed.
     pub deferred: Option<Deferred>,
-    /// When this process made the Lease, which its watch may not show yet.
-    pub lease_created: Option<Timestamp>,
     /// A write that the API server refused for a reason that the user has to know.
     pub trouble: Option<Trouble>,
     /// How long the group was without a leader before a term, where all of it was seen.
     pub gap: Option<(i64, Duration)>,
+}
+
+/// The record of a group is held by the process that wrote its present version: the Lease where the operator elects, the
+/// group itself where the pods do. Whoever writes it next holds it from then on.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// The version that this process' last write left behind.
+    pub version: u64,
+    /// When the request was sent that last found it so: nobody else has held it before that.
+    pub proven: Moment,
+    /// The pods that bore a fence when they were listed, and have not been written to since: a label write that was decided
+    /// before, by this process or another, may still reach them. `None`: not listed since the record is held.
+    pub exposed: Option<BTreeSet<Box<str>>>,
+    /// Pods to which this process' last write had no answer.
+    pub unanswered: BTreeSet<Box<str>>,
+    /// The term that this process has recorded on the Lease for a pod, and its uid.
+    pub recorded: Option<(i64, Box<str>)>,
+    /// The Lease's mark, if this process has named it and not sent it to any pod.
+    pub reserved: Option<i64>,
+    /// The Lease as this process has made it, until its watch shows it.
+    pub made: Option<Arc<Lease>>,
 }
 
 /// The state of the owned Deployment after the last apply: while it stays so, nothing has drifted.
@@ -70,48 +92,165 @@ pub struct Trouble {
     pub message: String,
 }
 
+impl Held {
+    fn of(version: u64, proven: Moment) -> Self {
+        Self { version, proven, exposed: None, unanswered: BTreeSet::new(), recorded: None, reserved: None, made: None }
+    }
+
+    /// Whether a write that gives this pod the label may still arrive.
+    pub(super) fn exposes(&self, uid: &str) -> bool {
+        self.unanswered.contains(uid) || self.exposed.as_ref().is_some_and(|exposed| exposed.contains(uid))
+    }
+
+    /// Every pod that such a write may still reach.
+    pub(super) fn all_exposed(&self) -> impl Iterator<Item = &str> {
+        self.exposed.iter().flatten().chain(&self.unanswered).map(|uid| &**uid)
+    }
+
+    fn answered(&mut self, uid: &str) {
+        self.unanswered.remove(uid);
+        if let Some(exposed) = &mut self.exposed {
+            exposed.remove(uid);
+        }
+    }
+}
+
 impl Memory {
+    /// An empty memory. `token` is unlike that of every other memory of any process: letters, digits, at most 40.
+    pub fn new(token: &str) -> Self {
+        Self { token: token.into(), ..Self::default() }
+    }
+
+    /// The value of a fence that was never set before: of this memory's next write, or of one that is sent with it.
+    pub(super) fn fence(&self, ahead: usize) -> String {
+        format!("{}.{}", self.token, self.fences.saturating_add(u64::try_from(ahead).unwrap_or(u64::MAX)))
+    }
+
+    /// Looks at what was observed before anything is planned from it: whether the record is still held, and what of it the
+    /// watches do not show yet.
+    pub fn look(&mut self, observation: &mut Observation) {
+        let Some(held) = &mut self.held else { return };
+        // Where another group leads the pods, what this process knew of them is not enough any more.
+        if observation.group.is_none() || observation.rival.is_some() {
+            self.held = None;
+            return;
+        }
+        let version = if is_followed(observation) { Some(observation.group_version()) } else { observation.lease.as_ref().map(|lease| lease.resource_version) };
+        match version {
+            Some(version) if version == held.version => held.made = None,
+            // What was there before this process made its own.
+            Some(version) if version < held.version && held.made.is_some() => observation.lease.clone_from(&held.made),
+            None if held.made.is_some() => observation.lease.clone_from(&held.made),
+            _ => self.held = None,
+        }
+    }
+
     /// A write is about to be sent; whether it arrives is not known from here on.
     pub fn sending(&mut self, write: &Write) {
         match write {
             Write::CreateLease { record, .. } | Write::UpdateLease { record, .. } => self.term = self.term.max(record.term),
             Write::Pod(write) => {
+                if write.desired.fence.is_some() {
+                    self.fences = self.fences.saturating_add(1);
+                }
                 self.term = self.term.max(write.desired.term.unwrap_or_default());
-                if self.reserved.is_some() && write.desired.term >= self.reserved {
-                    self.reserved = None;
+                if let Some(held) = &mut self.held
+                    && held.reserved.is_some()
+                    && write.desired.term >= held.reserved
+                {
+                    held.reserved = None;
                 }
             }
-            Write::ListPods | Write::Prove | Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::Status(_) => {}
+            Write::ListFenced => {
+                // What had no answer until now the list will show; what has none from now on it may not.
+                if let Some(held) = &mut self.held {
+                    held.exposed = None;
+                    held.unanswered.clear();
+                }
+            }
+            Write::Prove { .. } | Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::Status { .. } => {}
         }
     }
 
-    /// A write that was decided on `observation` was done.
-    pub fn done(&mut self, observation: &Observation, write: &Write) {
-        match write {
-            Write::CreateLease { record, .. } => {
-                self.lease_created = Some(observation.now);
-                self.recorded = Some(record.term);
-                if record.term <= 1 {
-                    // Nothing bears witness to any term: this is the beginning.
-                    self.reserved = Some(record.reserved_term);
-                }
+    /// A write that was decided on `observation` and sent no earlier than `began` was done.
+    pub fn done(&mut self, observation: &Observation, write: &Write, done: &Done, began: Moment) {
+        match (write, done) {
+            (Write::CreateLease { record, .. }, Done::Lease(lease)) => {
+                self.named = None;
+                let mut held = Held::of(lease.resource_version, began);
+                held.recorded = record.holder_uid.clone().map(|uid| (record.term, uid));
+                held.reserved = Some(record.reserved_term);
+                held.made = Some(lease.clone());
+                self.held = Some(held);
             }
-            Write::UpdateLease { record, purpose, .. } => {
+            (Write::UpdateLease { resource_version, record, purpose, reserves, .. }, Done::Lease(lease)) => {
+                let held = self.hold(*resource_version, lease.resource_version, began);
                 if *purpose == LeasePurpose::Transition {
-                    self.recorded = Some(record.term);
+                    held.recorded = record.holder_uid.clone().map(|uid| (record.term, uid));
                 }
-                // What was reserved before may have been given out by a process that is no more.
-                let before = observation.lease.as_ref().and_then(|lease| lease.reserved_term);
-                if before.is_some_and(|before| record.reserved_term > before) {
-                    self.reserved = Some(record.reserved_term);
-                }
-            }
-            Write::Pod(write) => {
-                if let Some(unfenced) = &mut self.unfenced {
-                    unfenced.remove(&write.uid);
+                if *reserves {
+                    held.reserved = Some(record.reserved_term);
+                    self.named = None;
                 }
             }
-            Write::ListPods | Write::Prove | Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::Status(_) => {}
+            (Write::Status { names, .. }, Done::Status { version }) => {
+                if names.is_some() {
+                    self.named.clone_from(names);
+                }
+                if is_followed(observation) {
+                    self.hold(observation.group_version(), *version, began);
+                }
+            }
+            (Write::Prove { version }, _) => {
+                if let Some(held) = self.held.as_mut().filter(|held| held.version == *version) {
+                    held.proven = held.proven.max(began);
+                }
+            }
+            (Write::ListFenced, Done::Listed(pods)) => {
+                if let Some(held) = &mut self.held {
+                    held.exposed = Some(pods.clone());
+                }
+            }
+            (Write::Pod(write), _) => {
+                if let Some(held) = &mut self.held {
+                    held.answered(&write.uid);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// This process has written the record: what it knows while it held the version before stays true.
+    fn hold(&mut self, before: u64, version: u64, began: Moment) -> &mut Held {
+        let held = match self.held.take().filter(|held| held.version == before) {
+            Some(held) => Held { version, proven: began, made: None, ..held },
+            None => Held::of(version, began),
+        };
+        self.held.insert(held)
+    }
+
+    /// A write that was decided on `observation` was not done, or may not have been.
+    pub fn undone(&mut self, observation: &Observation, write: &Write, undone: Undone) {
+        let lost = undone != Undone::Refused;
+        match write {
+            Write::Pod(write) => match (undone, &mut self.held) {
+                (Undone::Unknown, Some(held)) => {
+                    held.unanswered.insert(write.uid.clone());
+                }
+                (Undone::Gone, Some(held)) => held.answered(&write.uid),
+                _ => {}
+            },
+            Write::CreateLease { .. } | Write::UpdateLease { .. } if lost => self.held = None,
+            Write::Prove { .. } if matches!(undone, Undone::Changed | Undone::Gone) => self.held = None,
+            Write::Status { names, .. } if lost => {
+                if names.is_some() {
+                    self.named = None;
+                }
+                if is_followed(observation) {
+                    self.held = None;
+                }
+            }
+            _ => {}
         }
     }
 
@@ -122,15 +261,16 @@ impl Memory {
         self.deferred = Some(Deferred { group_generation, at: now, times });
     }
 
-    /// Every pod of the group was listed: these are the ones that earlier writes may still reach.
-    pub fn listed(&mut self, pods: BTreeSet<Box<str>>) {
-        self.unfenced = Some(pods);
+    /// The API server's store was put back to an earlier state: no version or generation means what it meant. What was sent
+    /// is still known.
+    pub fn store_went_back(&mut self) {
+        self.held = None;
+        self.named = None;
+        self.applied = None;
+        self.deferred = None;
     }
+}
 
-    /// A write had no answer: it may have been done, or may be done later, or not.
-    pub fn lost(&mut self, write: &Write) {
-        if let (Write::Pod(write), Some(unfenced)) = (write, &mut self.unfenced) {
-            unfenced.insert(write.uid.clone());
-        }
-    }
+fn is_followed(observation: &Observation) -> bool {
+    observation.group.as_ref().is_some_and(|group| holder::is_followed(group))
 }

@@ -27,6 +27,7 @@ pub mod observation;
 pub mod plan;
 pub mod standing;
 mod status;
+mod term;
 pub mod verdict;
 pub mod write;
 

@@ -114,7 +114,7 @@ pub fn record_of_nobody(group: &LeaderGroup, lease: Option<&Lease>, term: i64) -
         holder: "".into(),
         holder_uid: None,
         term,
-        reserved_term: term.saturating_add(1),
+        reserved_term: 0,
         transitions: transitions(group, lease),
         duration_seconds: group.spec.lease.lease_duration_seconds,
         acquire_time: lease.and_then(|lease| lease.acquire_time),

@@ -2,12 +2,14 @@
 //!
 //! Pods are many, so [`Pod`] is small: a cluster of 30,000 of them must fit into a few dozen megabytes.
 
+use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use crate::api::LeaderGroup;
 use crate::elector::clock::Moment;
+use crate::names;
 
 /// Everything that a plan for one group depends on.
 #[derive(Clone, Debug)]
@@ -21,14 +23,20 @@ pub struct Observation {
     /// Another group, the elder one, whose candidates these pods are already.
     pub rival: Option<String>,
     pub deployment: Option<Arc<Deployment>>,
+    /// The key of the label that is a fence of this group's pods.
+    pub fence_key: Arc<str>,
     /// The pods that the Deployment owns, in any order.
     pub candidates: Vec<Candidate>,
-    /// Pods that say they are members of this group but do not belong to its Deployment.
+    /// Pods that say they are members of this group, or bear a fence of its Deployment, and do not belong to it.
     pub strays: Vec<Arc<Pod>>,
     pub lease: Option<Arc<Lease>>,
     /// When this process last began to prove that it leads the operator's replicas, with success. `None`: it has no rivals
     /// and needs no proof.
     pub proven: Option<Moment>,
+    /// This process, as it names itself on Leases.
+    pub operator: Operator,
+    /// The Lease on which the operator that the group's Lease names elects its replicas, where it can be seen.
+    pub other_lock: Option<Arc<Lease>>,
     /// The time of the observation on the clock that nobody sets.
     pub moment: Moment,
     /// The lock on which the pods elect themselves; the Lease above is unset then.
@@ -65,6 +73,16 @@ impl Observation {
     pub fn group_generation(&self) -> i64 {
         self.group.as_ref().and_then(|group| group.metadata.generation).unwrap_or_default()
     }
+
+    /// The version of the group itself.
+    pub fn group_version(&self) -> u64 {
+        self.group.as_ref().and_then(|group| group.metadata.resource_version.as_deref()).and_then(|version| version.parse().ok()).unwrap_or_default()
+    }
+
+    /// The pods that are known to the group, its own and others.
+    pub fn pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
+        self.candidates.iter().map(|candidate| &candidate.pod).chain(&self.strays)
+    }
 }
 
 /// A pod of the group, with what is known of its ReplicaSet and node.
@@ -86,6 +104,39 @@ pub enum NodeState {
     Gone,
 }
 
+/// A process of an operator, as it names itself.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Operator {
+    /// Unlike that of every other process, also of an earlier one on the same machine.
+    pub identity: Arc<str>,
+    /// The Lease on which its replicas elect one, as NAMESPACE/NAME; `None` where there is none.
+    pub lock: Option<Arc<str>>,
+}
+
+impl Operator {
+    /// What stands on a Lease: IDENTITY, or IDENTITY@NAMESPACE/NAME.
+    pub fn parse(text: &str) -> Self {
+        match text.rsplit_once('@') {
+            Some((identity, lock)) if lock.contains('/') => Self { identity: identity.into(), lock: Some(lock.into()) },
+            _ => Self { identity: text.into(), lock: None },
+        }
+    }
+
+    /// Whether both are of one installation, whose replicas take turns.
+    pub fn takes_turns_with(&self, other: &Self) -> bool {
+        self.identity == other.identity || self.lock.is_some() && self.lock == other.lock
+    }
+}
+
+impl fmt::Display for Operator {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.lock {
+            Some(lock) => write!(formatter, "{}@{lock}", self.identity),
+            None => formatter.write_str(&self.identity),
+        }
+    }
+}
+
 /// The controlling owner of an object.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Controller {
@@ -101,7 +152,7 @@ pub struct Pod {
     pub name: Box<str>,
     pub uid: Box<str>,
     pub resource_version: u64,
-    /// When the pod was first read with these labels and this fence.
+    /// When the pod was first read with these labels, its fence among them.
     pub read: Moment,
     pub labels: Labels,
     /// Whether the pod has any annotation: a JSON Patch may test a key of an existing map only.
@@ -122,7 +173,6 @@ pub struct Pod {
     /// Annotated not to be a candidate.
     pub excluded: bool,
     pub term: Option<i64>,
-    pub fence: Option<u64>,
     /// The annotation `leadergroup.io/member-of`.
     pub member_of: Option<Box<str>>,
     pub cost: DeletionCost,
@@ -130,7 +180,7 @@ pub struct Pod {
 
 /// What a ReplicaSet is told about deleting this pod before another (KEP-2255). The leader's is raised to the highest
 /// there is, so that a smaller ReplicaSet keeps it, and given back afterwards.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct DeletionCost {
     /// The annotation that ReplicaSets read.
     pub now: Option<Box<str>>,
@@ -164,6 +214,16 @@ impl Pod {
     pub fn ready(&self) -> bool {
         self.ready_since.is_some()
     }
+
+    /// The value of its fence of this key.
+    pub fn fence(&self, key: &str) -> Option<&str> {
+        self.labels.get(key)
+    }
+
+    /// The keys of its fences, of whichever Deployment.
+    pub fn fence_keys(&self) -> impl Iterator<Item = &str> {
+        self.labels.keys().filter(|key| key.starts_with(names::FENCE_PREFIX))
+    }
 }
 
 /// A pod's labels in one allocation: keys and values never contain a line break or an equals sign.
@@ -174,6 +234,14 @@ impl Labels {
     /// The value of `key`.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.0.lines().filter_map(|line| line.split_once('=')).find(|(name, _)| *name == key).map(|(_, value)| value)
+    }
+
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
@@ -233,21 +301,35 @@ pub struct Deployment {
     pub progress_deadline_exceeded: bool,
 }
 
+/// A ReplicaSet: which Deployment's, and which revision of it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ReplicaSet {
+    pub uid: Box<str>,
+    pub resource_version: u64,
+    pub deployment: Option<Box<str>>,
+    pub revision: u64,
+}
+
 /// A Lease, as far as the group is concerned.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Lease {
     pub name: Box<str>,
     pub uid: Box<str>,
     pub resource_version: u64,
-    /// When this version was first read.
-    pub read: Moment,
     /// When the election's fields were first read as they are.
     pub changed: Moment,
+    /// Whether that was a change that this process saw, or how it found the Lease.
+    pub seen_to_change: bool,
     pub controller: Option<Controller>,
+    /// The operator that wrote it last, by its own word.
+    pub operator: Option<Box<str>>,
+    /// Whether the replicas of an operator elect themselves on it.
+    pub is_operators_lock: bool,
     /// Empty where there is none: client-go takes null and "" for the same.
     pub holder: Box<str>,
     pub holder_uid: Option<Box<str>>,
     pub term: Option<i64>,
+    /// Its mark: at least every term that was ever named on it.
     pub reserved_term: Option<i64>,
     pub transitions: i32,
     pub duration_seconds: Option<i32>,

@@ -11,8 +11,9 @@ use super::memory::Memory;
 use super::objects;
 use super::observation::{Candidate, Lease, Lock, LockRecord, Observation};
 use super::standing::{self, Standing};
+use super::term;
 use super::verdict::Obstacle;
-use crate::api::v1alpha1::{Leader, Transition};
+use crate::api::v1alpha1::{Leader, Next, Transition};
 use crate::api::{LeaderGroup, LeaderGroupStatus};
 
 /// One condition, without what is the same for all.
@@ -44,6 +45,7 @@ pub(super) fn status(observation: &Observation, memory: &Memory, group: &LeaderG
     let may_lead = |candidate: &&Candidate| standing::of_candidate(candidate, min_ready_seconds, observation.now).0.electable();
     let alive = || observation.candidates.iter().filter(|candidate| !candidate.pod.finished);
     let findings = findings(observation, group, obstacle, labelled);
+    let term = term::confirmable(observation, memory, group);
     LeaderGroupStatus {
         observed_generation: group.metadata.generation,
         conditions: findings.into_iter().map(|finding| condition(finding, &former, group, observation.now)).collect(),
@@ -54,7 +56,9 @@ pub(super) fn status(observation: &Observation, memory: &Memory, group: &LeaderG
         ready_replicas: count(alive().filter(|candidate| candidate.pod.ready())),
         candidates: count(observation.candidates.iter().filter(may_lead)),
         transitions: lease.map_or(0, |lease| lease.transitions.into()).max(record.map_or(0, |record| record.transitions)).max(former.transitions),
-        term: leader.as_ref().map(|leader| leader.term).into_iter().chain(lease.and_then(|lease| lease.term)).max().unwrap_or(0).max(former.term),
+        term: term.max(leader.as_ref().map_or(0, |leader| leader.term)),
+        next: leader.as_ref().and(labelled).and_then(|leader| leader::successor(observation, &leader.pod)).map(|pod| Next { pod_name: pod.name.to_string() }),
+        lease_uid: lease.filter(|_| memory.held.is_some()).map(|lease| lease.uid.to_string()).or(former.lease_uid),
         leader,
         last_transition,
     }

@@ -1,9 +1,12 @@
 //! What stands in the way of a group: each obstacle has one cause, one reason and one message that says what to do.
 
+use std::time::Duration;
+
 use super::holder::{self, Holder};
 use super::memory::Memory;
 use super::objects;
-use super::observation::{Controller, Observation};
+use super::observation::{Controller, Observation, Operator};
+use super::term;
 use crate::api::LeaderGroup;
 
 /// An obstacle, as the user reads it.
@@ -17,6 +20,35 @@ pub(super) struct Obstacle {
     pub unready: bool,
     /// No pod is elected and none is written to while it lasts.
     pub blocks: bool,
+}
+
+/// Another installation of the operator that keeps this group, and how long it is known to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct OtherOperator {
+    pub operator: Operator,
+    pub until: Duration,
+}
+
+/// Whether the group is left to another operator: one that is of another installation, has written the group's Lease, and
+/// lives, as far as its own lock tells, or else the group's Lease. Two that keep one group make no two leaders, but neither
+/// gets anywhere.
+pub fn steps_back(observation: &Observation) -> Option<OtherOperator> {
+    let lease = observation.lease.as_ref()?;
+    let operator = Operator::parse(lease.operator.as_deref()?);
+    if operator.takes_turns_with(&observation.operator) || holder::is_followed(observation.group.as_ref()?) {
+        return None;
+    }
+    // What shows its life. A process that was found to have written before this one began may be this one's predecessor.
+    let signs = match (&operator.lock, &observation.other_lock) {
+        (Some(_), Some(lock)) if lock.holder.is_empty() => return None,
+        (Some(_), Some(lock)) => lock,
+        (Some(_), None) => lease,
+        (None, _) if lease.seen_to_change => lease,
+        (None, _) => return None,
+    };
+    let valid = Duration::from_secs(u64::try_from(signs.duration_seconds.unwrap_or_default()).unwrap_or_default());
+    let until = (signs.changed + valid) - observation.moment;
+    (!until.is_zero()).then_some(OtherOperator { operator, until })
 }
 
 /// The gravest obstacle, if any.
@@ -50,6 +82,19 @@ pub(super) fn obstacle(observation: &Observation, memory: &Memory) -> Option<Obs
             "LeaseConflict",
             format!("Lease {} exists, is held by {holder} and is not this group's; name another in lease.name, or delete it", lease.name),
         );
+    }
+    if term::is_exhausted(observation, memory, group) {
+        return Some(Obstacle {
+            reason: "TermsExhausted",
+            message: format!(
+                "no term can be given out: status.term, spec.election.minTerm and the annotation {} of the Lease must be below {}; put right what is not (kubectl edit --subresource=status), or create the group anew",
+                crate::names::ANNOTATION_RESERVED_TERM,
+                term::HIGHEST - term::AHEAD
+            ),
+            stalled: true,
+            unready: true,
+            blocks: false,
+        });
     }
     if let Some(trouble) = &memory.trouble {
         return Some(Obstacle { reason: trouble.reason, message: trouble.message.clone(), stalled: true, unready: true, blocks: false });

@@ -1,18 +1,25 @@
 //! The writes that a plan may ask for. Each names its object and carries the state that it was decided on: where that
 //! is no longer the object's state the write fails, and the group is observed again.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::observation::DeletionCost;
+use super::observation::{DeletionCost, Lease};
+use crate::api::LeaderGroupStatus;
 
 /// One write, or what a write depends on.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Write {
-    /// Lists the group's pods from the API server, so that every pod that an earlier process may have known is known.
-    ListPods,
-    /// Proves that this process still leads the operator's replicas, from now on.
-    Prove,
+    /// Lists from the API server the pods that bear a fence of the group, and those of its Deployment that carry its label;
+    /// reads the group itself anew.
+    ListFenced,
+    /// Proves that the record is still as this process left it, and that it leads the operator's replicas, from now on.
+    Prove {
+        version: u64,
+    },
     /// Server-side apply of the owned Deployment. `uid`: of the one observed, which is written only while the group is alive
     /// by a fresh read; `None` creates it and takes over nothing.
     ApplyDeployment {
@@ -32,15 +39,61 @@ pub enum Write {
         record: Record,
     },
     /// Writes the Lease if its version is still this one, and takes it into ownership only while the group is alive by a
-    /// fresh read.
+    /// fresh read. `reserves`: its mark was named on no version before.
     UpdateLease {
         name: String,
         resource_version: u64,
         record: Record,
         purpose: LeasePurpose,
+        reserves: bool,
     },
     Pod(PodWrite),
-    Status(Box<crate::api::LeaderGroupStatus>),
+    /// Writes the status if the group's version is still the one observed. `names`: a term that nobody else may give out once
+    /// this is done.
+    Status {
+        status: Box<LeaderGroupStatus>,
+        names: Option<Named>,
+    },
+}
+
+/// A term that the status bears before anybody has it, and the pod that it is meant for, if it is for one.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Named {
+    pub term: i64,
+    pub pod: Option<Box<str>>,
+}
+
+/// What a write that was done tells.
+#[derive(Clone, Debug)]
+pub enum Done {
+    Written,
+    /// The Lease as the write left it.
+    Lease(Arc<Lease>),
+    /// The group's version as the write left it.
+    Status {
+        version: u64,
+    },
+    /// The uids of the pods that bore a fence of the group, and of those that carried its label.
+    Listed(BTreeSet<Box<str>>),
+    /// The Deployment as the apply left it.
+    Applied {
+        uid: Box<str>,
+        generation: i64,
+    },
+}
+
+/// Why a write was not done, or may not have been. Only the API server's own word about the very object counts as an answer:
+/// whatever else comes back is [`Undone::Unknown`].
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Undone {
+    /// The object is no longer what the write was decided on.
+    Changed,
+    /// The object does not exist any more.
+    Gone,
+    /// The API server will not do it.
+    Refused,
+    /// It may have been done, or may be done later.
+    Unknown,
 }
 
 impl Write {
@@ -51,13 +104,13 @@ impl Write {
 }
 
 /// What a Lease says of an election, in client-go's words.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Record {
     /// Empty: nobody leads.
     pub holder: Box<str>,
     pub holder_uid: Option<Box<str>>,
     pub term: i64,
-    /// May be given out before the Lease is written again.
+    /// The Lease's mark: may be given out before the Lease is written again.
     pub reserved_term: i64,
     pub transitions: i32,
     pub duration_seconds: i32,
@@ -68,7 +121,7 @@ pub struct Record {
 }
 
 /// Why a Lease is written.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum LeasePurpose {
     /// Another holder, or none.
     Transition,
@@ -78,44 +131,51 @@ pub enum LeasePurpose {
     Repair,
 }
 
-/// One patch of one pod: it sets the leader label, the term and a higher fence, if the pod is still the one with this
+/// One patch of one pod: it sets the leader label, the term and another fence, if the pod is still the one with this
 /// uid, this label and this fence. The kubelet's writes do not disturb it.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct PodWrite {
     pub name: Box<str>,
     pub uid: Box<str>,
     pub purpose: PodPurpose,
+    /// Of the leader's label.
     pub key: String,
+    /// Of the fence.
+    pub fence_key: String,
     /// What was observed.
     pub observed: PodMarks,
     /// What shall be.
     pub desired: PodMarks,
+    /// Whether the pod has labels at all.
+    pub has_labels: bool,
     /// Whether the pod has annotations at all.
     pub has_annotations: bool,
 }
 
 /// What the operator writes to a pod.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct PodMarks {
     pub label: Option<String>,
     pub term: Option<i64>,
-    pub fence: Option<u64>,
+    pub fence: Option<String>,
     pub member_of: Option<String>,
     pub cost: DeletionCost,
 }
 
 /// Why a pod is written.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum PodPurpose {
     /// Becomes the leader, or is marked as the one that it is.
     Label,
     /// Its leader label goes, because another leads or none.
     Unlabel,
-    /// Nothing but its fence moves, so that earlier writes fail.
+    /// Gets a fence, so that it may become the leader later.
+    Arm,
+    /// Its fence goes, so that earlier writes fail, and whatever else of a leader it bears.
     Seal,
     /// Gets the followers' label value, or loses it.
     Follow,
-    /// Every trace goes: the pod is no longer of the group, or the group is gone.
+    /// Every trace goes, its fence too: the pod is no longer of the group, or the group is gone.
     Forget,
 }
 
@@ -125,6 +185,7 @@ impl PodPurpose {
         match self {
             PodPurpose::Label => "label",
             PodPurpose::Unlabel => "unlabel",
+            PodPurpose::Arm => "arm",
             PodPurpose::Seal => "seal",
             PodPurpose::Follow => "follow",
             PodPurpose::Forget => "forget",

@@ -34,6 +34,11 @@ pub struct OperatorSettings {
     #[arg(long, env = "CONCURRENT_GROUPS", value_name = "NUMBER", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub concurrent_groups: u16,
 
+    /// Start with --leader-elect=false though another operator runs, as far as its Lease shows. Each then leaves alone the
+    /// groups that the other keeps.
+    #[arg(long, env = "BESIDE_ANOTHER_OPERATOR")]
+    pub beside_another_operator: bool,
+
     #[command(flatten)]
     pub election: LeaderElection,
 

@@ -1,492 +1,489 @@
-//! One group's objects as the API server holds them, the operator's replicas as they see them, and what may happen to both.
-//! Everything is drawn from a seed.
+//! One group as the API server holds it, processes that all believe they may move its label, what is under way between them,
+//! and everything that may happen next. Each step is atomic at the API server; everything else is of any age and in any order.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use super::objects::{Group, Lease, Marks, Pod, Status, Write};
+use super::process::{Outcome, Pending, Process};
+use super::rules::Rule;
+use leadergroup::elector::clock::Moment;
+use leadergroup::policy::write::Undone;
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
-use leadergroup::api::LeaderGroup;
-use leadergroup::elector::clock::Moment;
-use leadergroup::policy;
-use leadergroup::policy::memory::Memory;
-use leadergroup::policy::observation::{Candidate, Controller, Deployment, Labels, Lease, Lock, NodeState, Observation, Pod};
-use leadergroup::policy::write::{PodWrite, Record, Write};
-use serde_json::json;
-
-use super::random::Random;
-
-/// One group's objects: as the API server holds them, or as a replica of the operator last saw them.
-#[derive(Clone)]
-pub(super) struct View {
-    pub(super) group: LeaderGroup,
-    pods: BTreeMap<String, Pod>,
-    labels: BTreeMap<String, Option<String>>,
-    lease: Option<Lease>,
+/// What the API server holds.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(super) struct Truth {
+    pub(super) group: Option<Group>,
+    pub(super) lease: Option<Lease>,
+    pub(super) pods: Vec<Option<Pod>>,
 }
 
-/// A process of the operator.
-pub(super) struct Replica {
-    pub(super) view: View,
-    pub(super) memory: Memory,
-    /// When it last began to prove that it leads.
-    proven: Moment,
-    /// Decided on and not sent yet.
-    stage: Vec<(Arc<Observation>, Write)>,
+/// What may happen.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Action {
+    /// A process hears of these parts of the world, and plans.
+    Plan { process: usize, heard: u16 },
+    /// A write arrives and is answered.
+    Arrive { process: usize, write: usize },
+    /// A write arrives, and its answer is lost.
+    ArriveUnanswered { process: usize, write: usize },
+    /// A write is answered by nobody, or by somebody who does not know; it may arrive later.
+    Lose { process: usize, write: usize },
+    /// A write arrives that nobody waits for any more.
+    Land { write: usize },
+    /// A process forgets the group, and what it has under way.
+    Restart { process: usize },
+    TurnReady { slot: usize },
+    DeletePod { slot: usize },
+    MakePod { slot: usize },
+    /// A pod leaves its ReplicaSet, or returns.
+    Release { slot: usize },
+    /// A user takes a pod's fence away.
+    Wipe { slot: usize },
+    DeleteLease,
+    RemakeGroup,
 }
 
-impl Replica {
-    /// It has read what there is now, as its watches tell it.
-    fn refresh_pods(&mut self, now: &View, moment: Moment) {
-        let former = std::mem::replace(&mut self.view.pods, now.pods.clone());
-        for (name, pod) in &mut self.view.pods {
-            let same = |former: &&Pod| former.uid == pod.uid && former.fence == pod.fence && self.view.labels[name] == now.labels[name];
-            pod.read = former.get(name).filter(same).map_or(moment, |former| former.read);
-        }
-        self.view.labels.clone_from(&now.labels);
-    }
-
-    fn refresh_lease(&mut self, now: &View, moment: Moment) {
-        let former = self.view.lease.take();
-        self.view.lease.clone_from(&now.lease);
-        if let Some(lease) = &mut self.view.lease {
-            lease.read = former.filter(|former| former.resource_version == lease.resource_version).map_or(moment, |former| former.read);
-        }
-    }
-
-    fn refresh(&mut self, now: &View, moment: Moment) {
-        self.refresh_pods(now, moment);
-        self.refresh_lease(now, moment);
-        self.view.group.clone_from(&now.group);
-    }
-}
-
-/// What the API server holds, and the operator's replicas.
+#[derive(Clone, Debug)]
 pub(super) struct World {
-    random: Random,
-    pub(super) now: Timestamp,
-    tick: u64,
-    version: u64,
-    created: u64,
-    truth: View,
-    pub(super) replicas: Vec<Replica>,
-    /// The one that the operator's own Lease names. The others may not know it yet.
-    leading: usize,
-    /// Sent, not answered: they may arrive at any time, or never.
-    in_flight: Vec<Write>,
-    highest_term: i64,
-    pub(super) trace: Vec<String>,
-    pub(super) check_terms: bool,
-    /// Rules of the planner that a test may take away.
-    pub(super) seals: bool,
-    pub(super) proves: bool,
+    pub(super) truth: Truth,
+    pub(super) processes: Vec<Process>,
+    flying: Vec<Write>,
+    /// How many more things may go wrong or change.
+    pub(super) faults: u8,
+    /// How often the record may still be taken from the process that holds it: two could do so for ever.
+    pub(super) takeovers: u8,
+    pub(super) rule_off: Option<Rule>,
+    pub(super) min_term: Option<i64>,
+    /// The last leadership: its term, and the pod's uid.
+    pub(super) last: Option<(i64, u32)>,
+    pub(super) broken: Option<&'static str>,
+    uids: u32,
+    versions: u32,
+    fences: u32,
 }
 
 impl World {
-    pub(super) fn new(seed: u64) -> Self {
-        let group = serde_json::from_value(json!({
-            "apiVersion": "leadergroup.io/v1alpha1", "kind": "LeaderGroup",
-            "metadata": { "name": "web", "namespace": "test", "uid": "group", "generation": 1, "resourceVersion": "1" },
-            "spec": { "deploymentRef": { "name": "web" }, "leaderLabel": { "followerValue": if seed.is_multiple_of(3) { "follower" } else { "" } } },
-        }));
-        let mut world = Self {
-            random: Random(seed),
-            now: "2026-01-01T00:00:00Z".parse().unwrap(),
-            tick: 0,
-            version: 10,
-            created: 0,
-            truth: View { group: group.unwrap(), pods: BTreeMap::new(), labels: BTreeMap::new(), lease: None },
-            replicas: Vec::new(),
-            leading: 0,
-            in_flight: Vec::new(),
-            highest_term: 0,
-            trace: Vec::new(),
-            check_terms: true,
-            seals: true,
-            proves: true,
-        };
-        (0..3).for_each(|_| world.create_pod());
-        world.take_over();
+    pub(super) fn new(slots: usize, processes: usize, faults: u8, takeovers: u8, rule_off: Option<Rule>) -> Self {
+        let pod = |slot: usize| Some(Pod { uid: u32::try_from(slot).unwrap() + 1, ready: true, member: true, marks: Marks::default() });
+        let truth = Truth { group: Some(Group { uid: 1, version: 1, status: None }), lease: None, pods: (0..slots).map(pod).collect() };
+        let processes = (0..processes).map(|number| Process::new(&truth, number, usize::from(number > 0))).collect();
+        let uids = u32::try_from(slots).unwrap() + 1;
+        Self { truth, processes, flying: Vec::new(), faults, takeovers, rule_off, min_term: None, last: None, broken: None, uids, versions: 1, fences: 0 }
+    }
+
+    pub(super) fn actions(&self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for (number, process) in self.processes.iter().enumerate() {
+            if process.stage.is_empty() {
+                let behind: Vec<usize> = (0..2 + 2 * self.truth.pods.len()).filter(|part| process.is_behind(&self.truth, *part)).collect();
+                for chosen in 0..1_u32 << behind.len() {
+                    let heard = behind.iter().enumerate().filter(|(bit, _)| chosen >> bit & 1 == 1).fold(0, |heard, (_, part)| heard | 1 << part);
+                    actions.push(Action::Plan { process: number, heard });
+                }
+                if self.faults > 0 && process.memory.held.is_some() {
+                    actions.push(Action::Restart { process: number });
+                }
+            }
+            for (write, _) in process.stage.iter().enumerate().filter(|(_, pending)| pending.outcome.is_none()) {
+                if self.takes_over(number, process.stage[write].write) && self.takeovers == 0 {
+                    continue;
+                }
+                actions.push(Action::Arrive { process: number, write });
+                if self.faults > 0 && !matches!(process.stage[write].write, Write::List | Write::Prove { .. }) {
+                    actions.push(Action::ArriveUnanswered { process: number, write });
+                    actions.push(Action::Lose { process: number, write });
+                }
+            }
+        }
+        actions.extend((0..self.flying.len()).map(|write| Action::Land { write }));
+        if self.faults > 0 {
+            for (slot, pod) in self.truth.pods.iter().enumerate() {
+                match pod {
+                    None => actions.push(Action::MakePod { slot }),
+                    Some(pod) => {
+                        actions.extend([Action::TurnReady { slot }, Action::DeletePod { slot }, Action::Release { slot }]);
+                        if pod.marks.fence.is_some() {
+                            actions.push(Action::Wipe { slot });
+                        }
+                    }
+                }
+            }
+            if self.truth.lease.is_some() {
+                actions.push(Action::DeleteLease);
+            }
+            actions.push(Action::RemakeGroup);
+        }
+        actions
+    }
+
+    /// Whether this write of the process makes it hold the record, or is the first step to that.
+    fn takes_over(&self, process: usize, write: Write) -> bool {
+        let held = self.processes[process].memory.held.as_ref().map(|held| held.version);
+        match write {
+            Write::Create { .. } => true,
+            Write::Update { version, .. } => held != Some(version.into()),
+            Write::Status { names, .. } => names.is_some(),
+            _ => false,
+        }
+    }
+
+    /// The world after the first process has done all there is to do, undisturbed.
+    pub(super) fn settled(mut self) -> Self {
+        for _ in 0..40 {
+            let action = self.actions().into_iter().filter(|action| match action {
+                Action::Plan { process: 0, .. } => true,
+                Action::Arrive { process: 0, .. } => true,
+                _ => false,
+            });
+            // Of the plans the one that has heard of everything.
+            let Some(action) = action.last() else { break };
+            self = self.after(action);
+        }
+        assert!(self.truth.pods.iter().flatten().any(|pod| pod.marks.leads), "somebody leads: {:?}", self.truth);
+        self
+    }
+
+    /// The world after this has happened.
+    pub(super) fn after(&self, action: Action) -> Self {
+        let mut world = self.clone();
+        world.happen(action);
+        world.tidy();
         world
     }
 
-    fn moment(&mut self) -> Moment {
-        self.tick += 1;
-        Moment(Duration::from_nanos(self.tick))
-    }
-
-    /// Another process leads the replicas from now on. It has been filling its caches, and knows nothing of its
-    /// predecessor's memory.
-    fn take_over(&mut self) {
-        let moment = self.moment();
-        let mut replica = Replica { view: self.truth.clone(), memory: Memory::default(), proven: Moment::default(), stage: Vec::new() };
-        for pod in replica.view.pods.values_mut() {
-            pod.read = moment;
-        }
-        if let Some(lease) = &mut replica.view.lease {
-            lease.read = moment;
-        }
-        replica.proven = self.moment();
-        self.replicas.push(replica);
-        self.leading = self.replicas.len() - 1;
-        self.trace.push(format!("replica {} leads", self.leading));
-    }
-
-    /// The process that leads ends and another takes its place.
-    fn restart(&mut self) {
-        self.replicas[self.leading].stage.clear();
-        self.take_over();
-        self.replicas.swap_remove(self.leading - 1);
-        self.leading = self.replicas.len() - 1;
-    }
-
-    pub(super) fn observe(&self, replica: usize) -> Observation {
-        let Replica { view, proven, .. } = &self.replicas[replica];
-        let candidates = view.pods.values().map(|pod| Candidate {
-            pod: Arc::new(Pod { labels: labels_of(view, &pod.name), ..pod.clone() }),
-            revision: u64::try_from(pod.name.len()).unwrap() % 3,
-            node: NodeState::Unknown,
-        });
-        let deployment =
-            Deployment { name: "web".into(), uid: "deployment".into(), selector: "app=web".into(), selector_keys: vec!["app".into()], ..Deployment::default() };
-        Observation {
-            now: self.now,
-            namespace: "test".into(),
-            name: "web".into(),
-            group: Some(Arc::new(view.group.clone())),
-            rival: None,
-            deployment: Some(Arc::new(deployment)),
-            candidates: candidates.collect(),
-            strays: Vec::new(),
-            lease: view.lease.clone().map(Arc::new),
-            proven: self.proves.then_some(*proven),
-            moment: Moment::default(),
-            lock: Lock::NotFollowed,
-        }
-    }
-
-    /// Performs a write as the API server would. `false`: its precondition does not hold.
-    fn arrive(&mut self, write: &Write) -> bool {
-        self.version += 1;
-        let truth = &mut self.truth;
-        match write {
-            Write::Pod(write) => {
-                let Some(pod) = truth.pods.get_mut(&*write.name) else { return false };
-                let PodWrite { uid, observed, desired, key, .. } = write;
-                assert_eq!(key, "role");
-                let label = truth.labels.get_mut(&*write.name).unwrap();
-                let label_tested = observed.label.is_some() || desired.label.is_some();
-                if pod.uid != *uid || (label_tested && *label != observed.label) || pod.fence != observed.fence {
-                    return false;
+    pub(super) fn happen(&mut self, action: Action) {
+        match action {
+            Action::Plan { process, heard } => self.plan(process, heard),
+            Action::Arrive { process, write } => {
+                let asked = self.processes[process].stage[write].write;
+                let takes_over = self.takes_over(process, asked);
+                let outcome = self.arrive(asked, Some(process));
+                if takes_over && matches!(outcome, Outcome::Lease(_) | Outcome::Status(_)) {
+                    self.takeovers = self.takeovers.saturating_sub(1);
                 }
-                assert!(desired.fence > pod.fence, "a write that does not raise the fence seals nothing");
-                label.clone_from(&desired.label);
-                pod.term = desired.term;
-                pod.fence = desired.fence;
-                pod.member_of = desired.member_of.as_deref().map(Into::into);
-                pod.cost = desired.cost.clone();
-                pod.has_annotations = true;
-                true
+                self.answer(process, write, outcome);
             }
-            Write::CreateLease { record, .. } => {
-                if truth.lease.is_some() {
-                    return false;
+            Action::ArriveUnanswered { process, write } => {
+                self.faults -= 1;
+                self.arrive(self.processes[process].stage[write].write, None);
+                self.answer(process, write, Outcome::Undone(Undone::Unknown));
+            }
+            Action::Lose { process, write } => {
+                self.faults -= 1;
+                let lost = self.processes[process].stage[write].write;
+                self.flying.push(lost);
+                let mut undone = Undone::Unknown;
+                if self.rule_off == Some(Rule::BareNotFoundIsUnknown)
+                    && let Write::Pod { slot, .. } = lost
+                {
+                    undone = Undone::Gone;
+                    self.processes[process].see(slot, None);
                 }
-                truth.lease = Some(lease(record, self.version));
-                true
+                self.answer(process, write, Outcome::Undone(undone));
             }
-            Write::UpdateLease { resource_version, record, .. } => {
-                if truth.lease.as_ref().is_none_or(|lease| lease.resource_version != *resource_version) {
-                    return false;
-                }
-                truth.lease = Some(lease(record, self.version));
-                true
+            Action::Land { write } => {
+                let write = self.flying.remove(write);
+                self.arrive(write, None);
             }
-            Write::Status(status) => {
-                truth.group.status = Some((**status).clone());
-                true
+            Action::Restart { process } => {
+                self.faults -= 1;
+                let Self { processes, flying, .. } = self;
+                let process = &mut processes[process];
+                flying.extend(process.stage.drain(..).filter(|pending| pending.outcome.is_none()).map(|pending| pending.write));
+                process.memory = leadergroup::policy::memory::Memory::new(&process.memory.token);
             }
-            Write::ListPods | Write::Prove => true,
-            Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } => unreachable!("the Deployment is referred to"),
-        }
-    }
-
-    /// One step of a replica: the next write of its stage, with answers lost as often as `lossy` says, or the next stage.
-    fn operate(&mut self, replica: usize, lossy: usize) {
-        if let Some((observation, write)) = self.replicas[replica].stage.pop() {
-            self.send(replica, &observation, &write, lossy);
-            self.check();
-            if replica == self.leading && self.random.chance(lossy / 4) {
-                self.restart();
+            Action::TurnReady { slot } => self.change(slot, |pod| pod.ready = !pod.ready),
+            Action::Release { slot } => self.change(slot, |pod| pod.member = !pod.member),
+            Action::Wipe { slot } => self.change(slot, |pod| pod.marks.fence = None),
+            Action::DeletePod { slot } => {
+                self.faults -= 1;
+                self.truth.pods[slot] = None;
             }
-            return;
-        }
-        if !self.seals {
-            // An operator that takes nothing for undelivered.
-            self.replicas[replica].memory.unfenced = Some(BTreeSet::new());
-        }
-        let observation = Arc::new(self.observe(replica));
-        let writes = policy::plan(&observation, &self.replicas[replica].memory).writes;
-        let Replica { memory, stage, .. } = &mut self.replicas[replica];
-        for write in &writes {
-            memory.sending(write);
-        }
-        stage.extend(writes.into_iter().map(|write| (observation.clone(), write)));
-        for end in (1..self.replicas[replica].stage.len()).rev() {
-            let other = self.random.below(end + 1);
-            self.replicas[replica].stage.swap(end, other);
-        }
-    }
-
-    fn send(&mut self, replica: usize, observation: &Observation, write: &Write, lossy: usize) {
-        self.trace.push(format!("{replica}: {write:?}"));
-        let began = self.moment();
-        if self.random.chance(lossy) {
-            // No answer. It may be performed now, later or never, and the operator knows only that it does not know.
-            if self.random.chance(40) {
-                self.arrive(write);
-            } else {
-                self.in_flight.push(write.clone());
+            Action::MakePod { slot } => {
+                self.faults -= 1;
+                self.uids += 1;
+                self.truth.pods[slot] = Some(Pod { uid: self.uids, ready: true, member: true, marks: Marks::default() });
             }
-            self.replicas[replica].memory.lost(write);
-            return;
-        }
-        let done = self.arrive(write);
-        let leads = replica == self.leading;
-        let answered = self.moment();
-        let Self { replicas, truth, .. } = self;
-        let replica = &mut replicas[replica];
-        match write {
-            Write::Prove => {
-                if leads {
-                    replica.proven = began;
-                }
-                return;
-            }
-            Write::ListPods => {
-                replica.refresh_pods(truth, answered);
-                replica.memory.done(observation, write);
-                replica.memory.listed(truth.pods.values().map(|pod| pod.uid.clone()).collect());
-            }
-            // Done or not, the answer tells what the object is now.
-            Write::Pod(PodWrite { name, .. }) => match truth.pods.get(&**name) {
-                Some(pod) if replica.view.pods.contains_key(&**name) => {
-                    replica.view.pods.insert(name.to_string(), Pod { read: answered, ..pod.clone() });
-                    replica.view.labels.insert(name.to_string(), truth.labels[&**name].clone());
-                }
-                _ => {
-                    replica.view.pods.remove(&**name);
-                    replica.view.labels.remove(&**name);
-                }
-            },
-            Write::CreateLease { .. } | Write::UpdateLease { .. } => replica.refresh_lease(truth, answered),
-            Write::Status(_) => replica.view.group.clone_from(&truth.group),
-            Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } => {}
-        }
-        if done {
-            replica.memory.done(observation, write);
-        }
-    }
-
-    /// Its watches bring a replica up to date, or part of it.
-    fn hear(&mut self, replica: usize) {
-        let moment = self.moment();
-        let Self { replicas, truth, random, .. } = self;
-        if random.chance(70) {
-            replicas[replica].refresh_pods(truth, moment);
-        }
-        if random.chance(70) {
-            replicas[replica].refresh_lease(truth, moment);
-            replicas[replica].view.group.clone_from(&truth.group);
-        }
-    }
-
-    /// The leading replica works undisturbed until it has nothing to do.
-    fn settle(&mut self) {
-        for _ in 0..200 {
-            let moment = self.moment();
-            let leading = self.leading;
-            self.replicas[leading].refresh(&self.truth, moment);
-            self.operate(leading, 0);
-            if self.replicas[leading].stage.is_empty() && policy::plan(&self.observe(leading), &self.replicas[leading].memory).writes.is_empty() {
-                return;
-            }
-            while !self.replicas[leading].stage.is_empty() {
-                self.operate(leading, 0);
-            }
-        }
-        panic!("the plan does not become empty");
-    }
-
-    /// Something happens in the cluster.
-    fn happen(&mut self) {
-        let names: Vec<_> = self.truth.pods.keys().cloned().collect();
-        let pick = names.get(self.random.below(names.len().max(1))).cloned();
-        match (self.random.below(12), pick) {
-            (0..=2, _) if self.truth.pods.len() < 5 => self.create_pod(),
-            (3, Some(name)) => {
-                self.trace.push(format!("{name} is gone"));
-                self.truth.pods.remove(&name);
-                self.truth.labels.remove(&name);
-            }
-            (4, Some(name)) => {
-                // Another pod under the same name: what was meant for the first must not reach it.
-                self.trace.push(format!("{name} is made anew"));
-                self.truth.pods.remove(&name);
-                self.insert_pod(name);
-            }
-            (5..=8, Some(name)) => {
-                let since = self.truth.pods[&name].ready_since.is_none().then_some(self.now);
-                self.trace.push(format!("{name} ready: {}", since.is_some()));
-                self.truth.pods.get_mut(&name).unwrap().ready_since = since;
-            }
-            (9, Some(name)) => {
-                self.trace.push(format!("{name} is being deleted"));
-                self.truth.pods.get_mut(&name).unwrap().terminating = true;
-            }
-            // Its term is lost with it where nothing but the Lease and this process knew it, and the process restarts too.
-            (10, _) if self.random.chance(20) && self.reported() => {
-                self.trace.push("the Lease is deleted".into());
+            Action::DeleteLease => {
+                self.faults -= 1;
                 self.truth.lease = None;
             }
-            _ => {
-                if !self.in_flight.is_empty() {
-                    let late = self.random.below(self.in_flight.len());
-                    let write = self.in_flight.swap_remove(late);
-                    self.trace.push(format!("late: {write:?}"));
-                    self.arrive(&write);
+            Action::RemakeGroup => {
+                self.faults -= 1;
+                self.uids += 1;
+                self.versions += 1;
+                self.truth.group = Some(Group { uid: self.uids, version: self.versions, status: None });
+                // Another life, whose terms are its own.
+                self.truth.lease = None;
+                self.last = None;
+            }
+        }
+    }
+
+    fn change(&mut self, slot: usize, change: impl FnOnce(&mut Pod)) {
+        self.faults -= 1;
+        if let Some(pod) = &mut self.truth.pods[slot] {
+            change(pod);
+        }
+    }
+
+    fn plan(&mut self, process: usize, heard: u16) {
+        let Self { processes, truth, rule_off, fences, min_term, .. } = self;
+        let process = &mut processes[process];
+        for part in (0..16).filter(|part| heard >> part & 1 == 1) {
+            process.hear(truth, part);
+        }
+        let repeat = *rule_off == Some(Rule::FencesNeverRepeat);
+        process.plan(*rule_off, *min_term, |before| {
+            *fences += 1;
+            if repeat { before.map_or(1_000, |before| before + 1) } else { *fences }
+        });
+    }
+
+    fn answer(&mut self, process: usize, write: usize, outcome: Outcome) {
+        self.processes[process].stage[write].outcome = Some(outcome);
+        self.processes[process].finish(self.rule_off);
+    }
+
+    /// Performs a write as the API server would; `process` gets the answer.
+    fn arrive(&mut self, write: Write, process: Option<usize>) -> Outcome {
+        self.versions += 1;
+        let version = self.versions;
+        let Self { truth, processes, rule_off, uids, .. } = self;
+        let mut asker = process.map(|process| &mut processes[process]);
+        let changed = Outcome::Undone(Undone::Changed);
+        match write {
+            Write::Pod { slot, uid, before, after, .. } => {
+                let there = truth.pods[slot].filter(|pod| pod.uid == uid);
+                let compares = |pod: &Pod| pod.marks.leads == before.leads && (pod.marks.fence == before.fence || *rule_off == Some(Rule::CompareFence));
+                let outcome = match there {
+                    None => Outcome::Undone(Undone::Gone),
+                    Some(pod) if !compares(&pod) => changed,
+                    Some(pod) => {
+                        truth.pods[slot] = Some(Pod { marks: after, ..pod });
+                        Outcome::Written
+                    }
+                };
+                if let Some(asker) = &mut asker {
+                    asker.answered(slot, truth.pods[slot]);
+                }
+                if outcome == Outcome::Written && after.leads {
+                    self.note_leader(after.term, uid, slot);
+                }
+                outcome
+            }
+            Write::Create { holder, term, mark } => {
+                if truth.lease.is_some() {
+                    return changed;
+                }
+                *uids += 1;
+                let lease = Lease { uid: *uids, version, holder, term, mark };
+                truth.lease = Some(lease);
+                Outcome::Lease(lease)
+            }
+            Write::Update { version: before, holder, term, mark, .. } => {
+                let outcome = match truth.lease {
+                    None => Outcome::Undone(Undone::Gone),
+                    Some(lease) if lease.version != before => changed,
+                    Some(lease) => {
+                        let mark = if *rule_off == Some(Rule::MarkBeforeTerm) { lease.mark } else { mark };
+                        let lease = Lease { version, holder, term, mark, ..lease };
+                        truth.lease = Some(lease);
+                        Outcome::Lease(lease)
+                    }
+                };
+                if let Some(asker) = &mut asker {
+                    asker.view.lease = truth.lease;
+                }
+                outcome
+            }
+            Write::Prove { version } => {
+                let now = truth.lease.map(|lease| lease.version);
+                if let Some(asker) = &mut asker
+                    && (asker.view.lease.is_some() || now.is_none())
+                {
+                    asker.view.lease = truth.lease;
+                }
+                match now {
+                    None => Outcome::Undone(Undone::Gone),
+                    Some(now) if now == version => Outcome::Written,
+                    Some(_) => changed,
+                }
+            }
+            Write::List => {
+                let Some(asker) = asker else { return Outcome::Undone(Undone::Unknown) };
+                let fresh = *rule_off != Some(Rule::ListIsFresh);
+                let mut listed = [None; 4];
+                for (slot, pod) in truth.pods.iter().enumerate() {
+                    let pod = if fresh { *pod } else { asker.view.pods[slot].map(|(pod, _)| pod) };
+                    let Some(pod) = pod.filter(|pod| pod.marks.fence.is_some() || pod.marks.leads) else { continue };
+                    asker.see(slot, Some(pod));
+                    listed[slot] = pod.marks.fence.map(|_| pod.uid);
+                }
+                if asker.view.group.map(|group| group.uid) == truth.group.map(|group| group.uid) {
+                    asker.view.group = truth.group;
+                }
+                Outcome::Listed(listed)
+            }
+            Write::Status { uid, version: before, status, names } => {
+                let stale = |group: &Group| group.version != before && *rule_off != Some(Rule::StatusByVersion);
+                let outcome = match truth.group.filter(|group| group.uid == uid) {
+                    None => return Outcome::Undone(Undone::Refused),
+                    Some(group) if stale(&group) => changed,
+                    Some(group) => {
+                        let ahead = names.is_some() && *rule_off == Some(Rule::AboveWhatWasAhead);
+                        let term = if ahead { group.status.map_or(1, |status| status.term + 1) } else { status.term };
+                        truth.group = Some(Group { version, status: Some(Status { term, ..status }), ..group });
+                        Outcome::Status(version)
+                    }
+                };
+                if let Some(asker) = &mut asker {
+                    asker.view.group = truth.group;
+                }
+                outcome
+            }
+        }
+    }
+
+    /// A write has given a pod the label, or the leader another term.
+    fn note_leader(&mut self, term: Option<i64>, uid: u32, _slot: usize) {
+        if self.truth.pods.iter().flatten().filter(|pod| pod.marks.leads).count() > 1 {
+            self.broken = Some("two pods carry the label");
+        }
+        let Some(term) = term else { return self.broken = Some("a leader without a term") };
+        if self.last.is_some_and(|last| term < last.0 || term == last.0 && uid != last.1) {
+            self.broken.get_or_insert("a term that does not rise");
+        }
+        self.last = Some((term, uid));
+    }
+
+    /// Takes what cannot matter any more out of the world, and gives the rest names in the order in which it is found: so
+    /// worlds that differ in nothing but history are the same.
+    fn tidy(&mut self) {
+        let repeat = self.rule_off.is_some();
+        let truth = &self.truth;
+        self.flying.retain(|write| match write {
+            Write::List | Write::Prove { .. } => false,
+            Write::Pod { slot, uid, before, .. } => {
+                let there = truth.pods[*slot].filter(|pod| pod.uid == *uid);
+                there.is_some_and(|pod| repeat || before.fence.is_none() || before.fence == pod.marks.fence)
+            }
+            Write::Update { version, .. } => truth.lease.is_some_and(|lease| lease.version == *version),
+            Write::Status { uid, version, .. } => truth.group.is_some_and(|group| group.uid == *uid && (repeat || group.version == *version)),
+            Write::Create { .. } => true,
+        });
+        if !repeat {
+            self.rename_fences();
+        }
+        self.rename_versions();
+        for process in &mut self.processes {
+            // Only the order matters of what was read, when the record was proven, and when the stage began.
+            let at = |moment: u64| Moment(Duration::from_nanos(moment));
+            let proven = process.memory.held.as_ref().map_or(Moment::default(), |held| held.proven);
+            let began = if process.stage.is_empty() { u64::MAX } else { process.began };
+            for (_, read) in process.view.pods.iter_mut().flatten() {
+                *read = match *read {
+                    read if read >= began => 5,
+                    read if at(read) < proven => 1,
+                    _ => 3,
+                };
+            }
+            if let Some(held) = &mut process.memory.held {
+                held.proven = at(2);
+            }
+            (process.began, process.clock) = (4, 6);
+        }
+    }
+
+    fn rename_fences(&mut self) {
+        let mut names = BTreeMap::new();
+        let mut rename = |marks: &mut Marks| {
+            if let Some(fence) = &mut marks.fence {
+                let next = u32::try_from(names.len()).unwrap() + 1;
+                *fence = *names.entry(*fence).or_insert(next);
+            }
+        };
+        self.truth.pods.iter_mut().flatten().for_each(|pod| rename(&mut pod.marks));
+        for process in &mut self.processes {
+            process.view.pods.iter_mut().flatten().for_each(|(pod, _)| rename(&mut pod.marks));
+            for Pending { write, .. } in &mut process.stage {
+                if let Write::Pod { before, after, .. } = write {
+                    rename(before);
+                    rename(after);
                 }
             }
         }
-        self.now = self.now.checked_add(SignedDuration::from_millis(700)).unwrap();
-        self.check();
+        for write in &mut self.flying {
+            if let Write::Pod { before, after, .. } = write {
+                rename(before);
+                rename(after);
+            }
+        }
+        self.fences = u32::try_from(names.len()).unwrap();
     }
 
-    /// What happens with one process at a time, whose watches keep up.
-    pub(super) fn step_of_one(&mut self) {
-        if self.random.chance(60) {
-            self.happen();
-            return;
+    fn rename_versions(&mut self) {
+        let mut versions = BTreeMap::new();
+        self.each_version(&mut |version| {
+            versions.insert(*version, 0);
+        });
+        for (number, renamed) in versions.values_mut().enumerate() {
+            *renamed = u32::try_from(number).unwrap() + 1;
         }
-        let leading = self.leading;
-        if self.replicas[leading].stage.is_empty() {
-            let moment = self.moment();
-            self.replicas[leading].refresh(&self.truth, moment);
-        }
-        self.operate(leading, 20);
-        while self.leading == leading && !self.replicas[leading].stage.is_empty() {
-            self.operate(leading, 20);
-        }
+        self.versions = u32::try_from(versions.len()).unwrap();
+        self.each_version(&mut |version| *version = versions[version]);
     }
 
-    /// What happens with several: those that lead no more go on until they notice, with watches that lag.
-    pub(super) fn step_of_several(&mut self) {
-        match self.random.below(100) {
-            0..30 => self.happen(),
-            30..33 => {
-                self.take_over();
-                if self.replicas.len() > 3 {
-                    // The oldest has noticed.
-                    self.replicas.remove(0);
-                    self.leading -= 1;
+    fn each_version(&mut self, each: &mut impl FnMut(&mut u32)) {
+        fn of_write(write: &mut Write, each: &mut impl FnMut(&mut u32)) {
+            match write {
+                Write::Prove { version } | Write::Update { version, .. } | Write::Status { version, .. } => each(version),
+                Write::List | Write::Create { .. } | Write::Pod { .. } => {}
+            }
+        }
+        self.truth.lease.iter_mut().for_each(|lease| each(&mut lease.version));
+        self.truth.group.iter_mut().for_each(|group| each(&mut group.version));
+        for process in &mut self.processes {
+            process.view.lease.iter_mut().for_each(|lease| each(&mut lease.version));
+            process.view.group.iter_mut().for_each(|group| each(&mut group.version));
+            for Pending { write, outcome } in &mut process.stage {
+                of_write(write, each);
+                match outcome {
+                    Some(Outcome::Lease(lease)) => each(&mut lease.version),
+                    Some(Outcome::Status(version)) => each(version),
+                    _ => {}
                 }
             }
-            33..60 => {
-                let replica = self.random.below(self.replicas.len());
-                self.hear(replica);
-            }
-            _ => {
-                let replica = self.random.below(self.replicas.len());
-                self.operate(replica, 10);
-            }
-        }
-    }
-
-    fn create_pod(&mut self) {
-        self.created += 1;
-        let name = format!("web-{}{}", self.created, "x".repeat(self.random.below(3)));
-        self.trace.push(format!("{name} is made"));
-        self.insert_pod(name);
-    }
-
-    fn insert_pod(&mut self, name: String) {
-        self.created += 1;
-        let ready_since = self.random.chance(60).then_some(self.now);
-        let pod = Pod { name: name.as_str().into(), uid: format!("uid-{}", self.created).into(), running: true, ready_since, ..Pod::default() };
-        self.truth.pods.insert(name.clone(), pod);
-        self.truth.labels.insert(name, None);
-    }
-
-    /// Whether the status bears witness to the Lease's term.
-    fn reported(&self) -> bool {
-        let reported = self.truth.group.status.as_ref().map_or(0, |status| status.term);
-        self.truth.lease.as_ref().is_none_or(|lease| lease.term.is_none_or(|term| term <= reported))
-    }
-
-    fn leaders(&self) -> Vec<&str> {
-        self.truth.labels.iter().filter(|(_, label)| label.as_deref() == Some("leader")).map(|(name, _)| name.as_str()).collect()
-    }
-
-    fn check(&mut self) {
-        let leaders = self.leaders();
-        assert!(leaders.len() <= 1, "{leaders:?} carry the label at once");
-        if let Some(term) = leaders.first().and_then(|name| self.truth.pods[*name].term) {
-            assert!(!self.check_terms || term >= self.highest_term, "term {term} after {}", self.highest_term);
-            self.highest_term = term;
-        }
-    }
-
-    /// Quiet from here on, except for what is still on its way: the group settles and stays so.
-    pub(super) fn come_to_rest(&mut self) {
-        self.now = self.now.checked_add(SignedDuration::from_secs(2)).unwrap();
-        // What the others decided on in time may still be sent.
-        for replica in 0..self.replicas.len() {
-            while replica != self.leading && !self.replicas[replica].stage.is_empty() {
-                self.operate(replica, 0);
+            if let Some(held) = &mut process.memory.held {
+                let mut version = held.version.try_into().unwrap();
+                each(&mut version);
+                held.version = version.into();
+                if let Some(made) = &mut held.made {
+                    std::sync::Arc::make_mut(made).resource_version = version.into();
+                }
             }
         }
-        self.settle();
-        for write in std::mem::take(&mut self.in_flight) {
-            self.trace.push(format!("late: {write:?}"));
-            self.arrive(&write);
-            self.check();
-            // A late write may have given a follower a label, or the Lease another holder: put right, and calm again.
-            self.settle();
-        }
-        let eligible: BTreeSet<_> = self.truth.pods.values().filter(|pod| pod.ready() && !pod.terminating).map(|pod| &*pod.name).collect();
-        if let Some(leader) = self.leaders().first() {
-            assert!(eligible.is_empty() || eligible.contains(leader), "{leader} leads, {eligible:?} could");
-            let recorded = self.truth.lease.as_ref().unwrap();
-            assert_eq!(*recorded.holder, **leader);
-            assert_eq!(recorded.term, self.truth.pods[*leader].term);
-        } else {
-            assert!(eligible.is_empty(), "nobody leads, {eligible:?} could");
-        }
+        self.flying.iter_mut().for_each(|write| of_write(write, each));
     }
-}
 
-fn labels_of(view: &View, pod: &str) -> Labels {
-    let role = view.labels.get(pod).and_then(Clone::clone).map(|value| ("role".to_owned(), value));
-    [("app".to_owned(), "web".to_owned())].into_iter().chain(role).collect()
-}
+    /// What tells this world from others.
+    pub(super) fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (&self.truth, &self.flying, self.faults, self.takeovers, &self.last, self.broken, self.uids).hash(&mut hasher);
+        for process in &self.processes {
+            (&process.view, &process.stage).hash(&mut hasher);
+            let memory = &process.memory;
+            (memory.term, &memory.named).hash(&mut hasher);
+            if let Some(held) = &memory.held {
+                (held.version, &held.exposed, &held.unanswered, &held.recorded, held.reserved, held.made.is_some()).hash(&mut hasher);
+            }
+        }
+        hasher.finish()
+    }
 
-fn lease(record: &Record, version: u64) -> Lease {
-    Lease {
-        name: "web".into(),
-        uid: "lease".into(),
-        resource_version: version,
-        read: Moment::default(),
-        changed: Moment::default(),
-        controller: Some(Controller { uid: "group".into(), group: None }),
-        holder: record.holder.clone(),
-        holder_uid: record.holder_uid.clone(),
-        term: Some(record.term),
-        reserved_term: Some(record.reserved_term),
-        transitions: record.transitions,
-        duration_seconds: Some(record.duration_seconds),
-        acquire_time: record.acquire_time,
-        renew_time: record.renew_time,
-        reason: record.reason.clone(),
-        previous_holder: record.previous_holder.clone(),
+    /// Whether everything is said and done: what a plan would write now.
+    pub(super) fn flying(&self) -> usize {
+        self.flying.len()
     }
 }

@@ -3,41 +3,32 @@
 //! Every change returns the groups that it concerns, and only where something changed that a decision depends on: the
 //! many status writes of a busy cluster end here.
 
+mod cache;
+mod key;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::cache::{Cache, Insertion, Stored};
-use super::slim::ReplicaSet;
+use jiff::Timestamp;
+
+use cache::{Cache, Insertion};
+
 use crate::api::LeaderGroup;
 use crate::api::v1alpha1::Mode;
 use crate::elector::clock::{self, Clock, Moment, SystemClock};
 use crate::names;
 use crate::policy::objects;
-use crate::policy::observation::{Candidate, Deployment, Lease, Lock, LockRecord, Node, NodeState, Observation, Pod};
+use crate::policy::observation::{Candidate, Deployment, Lease, Lock, LockRecord, Node, NodeState, Observation, Operator, Pod, ReplicaSet};
 
-/// Namespace and name.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub(super) struct Key {
-    pub(super) namespace: Arc<str>,
-    pub(super) name: Arc<str>,
-}
-
-impl Key {
-    pub(super) fn new(namespace: &str, name: &str) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
-    }
-
-    fn sibling(&self, name: &str) -> Self {
-        Self { namespace: self.namespace.clone(), name: name.into() }
-    }
-}
+pub use cache::{Source, Stored};
+pub use key::Key;
 
 /// The groups that a change concerns.
-pub(super) type Concerned = BTreeSet<Key>;
+pub type Concerned = BTreeSet<Key>;
 
 /// The store. Its lock is held for lookups only.
 #[derive(Debug, Default)]
-pub(super) struct Store(Mutex<Tables>);
+pub struct Store(Mutex<Tables>);
 
 #[derive(Debug, Default)]
 struct Tables {
@@ -56,6 +47,8 @@ struct Tables {
     pods_by_replica_set: Index<Box<str>>,
     /// By group: the pods that say they are its members.
     members: Index<Key>,
+    /// By namespace and key of a fence: the pods that bear one.
+    fenced: Index<Key>,
 }
 
 /// Several keys under one.
@@ -88,29 +81,31 @@ impl<K: Eq + std::hash::Hash> Index<K> {
 }
 
 /// A change to one kind's part of the store.
-pub(super) trait Table: Stored + Send + Sync + 'static {
-    fn begin_list(store: &Store);
-    fn end_list(store: &Store) -> Concerned;
-    fn apply(store: &Store, key: Key, object: Arc<Self>) -> Concerned;
+pub trait Table: Stored + Send + Sync + 'static {
+    /// A list of this namespace, or of all, begins.
+    fn begin_list(store: &Store, scope: Option<&str>);
+    /// It is complete: what it did not bring is gone.
+    fn end_list(store: &Store, scope: Option<&str>) -> Concerned;
+    fn apply(store: &Store, key: Key, object: Arc<Self>, source: Source) -> Concerned;
     fn delete(store: &Store, key: &Key) -> Concerned;
     /// The answer to a write of ours: taken only in place of the very object that it was, because the watch may have
     /// seen its deletion already.
-    fn answered(store: &Store, key: Key, object: Arc<Self>);
+    fn answered(store: &Store, key: Key, object: Arc<Self>) -> Concerned;
 }
 
 macro_rules! table {
     ($kind:ty, $cache:ident, $link:ident, $concerns:ident) => {
         impl Table for $kind {
-            fn begin_list(store: &Store) {
-                store.lock().$cache.begin_list();
+            fn begin_list(store: &Store, scope: Option<&str>) {
+                store.lock().$cache.begin_list(scope);
             }
-            fn end_list(store: &Store) -> Concerned {
-                let gone = store.lock().$cache.end_list();
+            fn end_list(store: &Store, scope: Option<&str>) -> Concerned {
+                let gone = store.lock().$cache.end_list(scope);
                 gone.iter().flat_map(|key| Self::delete(store, key)).collect()
             }
-            fn apply(store: &Store, key: Key, object: Arc<Self>) -> Concerned {
+            fn apply(store: &Store, key: Key, object: Arc<Self>, source: Source) -> Concerned {
                 let tables = &mut *store.lock();
-                let Insertion::Changed(former) = tables.$cache.insert(key.clone(), object.clone()) else { return Concerned::new() };
+                let Insertion::Changed(former) = tables.$cache.insert(key.clone(), object.clone(), source) else { return Concerned::new() };
                 let mut concerned = Concerned::new();
                 if let Some(former) = former {
                     concerned.extend(tables.$concerns(&key, &former));
@@ -120,11 +115,9 @@ macro_rules! table {
                 concerned.extend(tables.$concerns(&key, &object));
                 concerned
             }
-            fn answered(store: &Store, key: Key, object: Arc<Self>) {
+            fn answered(store: &Store, key: Key, object: Arc<Self>) -> Concerned {
                 let stored = store.lock().$cache.get(&key).is_some_and(|stored| stored.uid() == object.uid());
-                if stored {
-                    Self::apply(store, key, object);
-                }
+                if stored { Self::apply(store, key, object, Source::Answer) } else { Concerned::new() }
             }
             fn delete(store: &Store, key: &Key) -> Concerned {
                 let tables = &mut *store.lock();
@@ -208,6 +201,13 @@ impl Tables {
                 self.members.remove(&group, key);
             }
         }
+        for fence in pod.fence_keys().map(|fence| key.sibling(fence)) {
+            if present {
+                self.fenced.add(fence, key);
+            } else {
+                self.fenced.remove(&fence, key);
+            }
+        }
     }
 
     fn concerns_of_pod(&self, key: &Key, pod: &Pod) -> Concerned {
@@ -233,6 +233,13 @@ impl Tables {
                 pods.map(|pod| Candidate { pod: pod.clone(), revision: replica_set.revision, node: self.node_of(pod) })
             })
             .collect()
+    }
+
+    /// The lock of the operator that wrote a group's Lease last.
+    fn lock_of_operator(&self, lease: &Lease) -> Option<Arc<Lease>> {
+        let operator = Operator::parse(lease.operator.as_deref()?);
+        let (namespace, name) = operator.lock.as_deref()?.split_once('/')?;
+        self.leases.get(&Key::new(namespace, name)).cloned()
     }
 
     fn node_of(&self, pod: &Pod) -> NodeState {
@@ -278,10 +285,16 @@ impl Store {
     }
 
     /// Everything that a plan for this group depends on; `None` where neither the group nor a trace of it is left.
-    /// `proven` is as in [`Observation`].
-    pub(super) fn observe(&self, key: &Key, proven: Option<Moment>) -> Option<Observation> {
+    /// `proven` and `operator` are as in [`Observation`].
+    pub fn observe(&self, key: &Key, proven: Option<Moment>, operator: &Operator) -> Option<Observation> {
+        self.observe_at(key, proven, operator, clock::wall(), SystemClock.now())
+    }
+
+    /// The same at another time than now.
+    pub fn observe_at(&self, key: &Key, proven: Option<Moment>, operator: &Operator, now: Timestamp, moment: Moment) -> Option<Observation> {
         let tables = self.lock();
         let group = tables.groups.get(key).cloned();
+        let fence_key: Arc<str> = names::fence_key(group.as_ref().map_or(&key.name, |group| objects::deployment_name(group))).into();
         let deployment = group.as_ref().and_then(|group| tables.deployments.get(&key.sibling(objects::deployment_name(group)))).cloned();
         let lease = group.as_ref().and_then(|group| tables.leases.get(&key.sibling(objects::lease_name(group)))).cloned();
         let candidates = deployment.as_ref().map(|deployment| tables.candidates(deployment)).unwrap_or_default();
@@ -289,42 +302,60 @@ impl Store {
             let replica_set = pod.replica_set.as_ref().and_then(|uid| tables.replica_set_by_uid.get(uid)).and_then(|key| tables.replica_sets.get(key));
             replica_set.and_then(|it| it.deployment.as_ref()).is_some_and(|uid| deployment.as_ref().is_some_and(|deployment| deployment.uid == *uid))
         };
-        let strays: Vec<_> = tables.members.get(key).filter_map(|key| tables.pods.get(key)).filter(|pod| !belongs(pod)).cloned().collect();
+        let fence = key.sibling(&fence_key);
+        let fenced = tables.fenced.get(&fence).filter(|_| group.is_some());
+        let marked: BTreeSet<&Key> = tables.members.get(key).chain(fenced).collect();
+        let strays: Vec<_> = marked.into_iter().filter_map(|key| tables.pods.get(key)).filter(|pod| !belongs(pod)).cloned().collect();
         if group.is_none() && strays.is_empty() {
             return None;
         }
         let followed = group.as_ref().is_some_and(|group| group.spec.election.mode == Mode::Holder);
         let lock = if followed { lock_of(lease.as_deref()) } else { Lock::NotFollowed };
+        // What others write is not this group's own.
+        let lease = lease.filter(|_| !followed);
         Some(Observation {
-            now: clock::wall(),
-            moment: SystemClock.now(),
+            now,
+            moment,
             namespace: key.namespace.clone(),
             name: key.name.clone(),
             rival: group.as_ref().and_then(|group| tables.rival(key, group)),
             group,
             deployment,
+            fence_key,
             candidates,
             strays,
-            // What others write is not this group's own.
-            lease: lease.filter(|_| !followed),
+            other_lock: lease.as_ref().and_then(|lease| tables.lock_of_operator(lease)),
+            lease,
             proven,
+            operator: operator.clone(),
             lock,
         })
     }
 
+    /// A Lease on which the replicas of another operator elect themselves and which somebody holds, by its own stamps: a hint,
+    /// for whoever is about to start beside it.
+    pub fn operator_that_runs(&self, now: Timestamp) -> Option<(Key, Arc<Lease>)> {
+        let fresh = |lease: &Lease| {
+            let age = lease.renew_time.map(|renewed| now.duration_since(renewed).as_secs());
+            !lease.holder.is_empty() && age.is_some_and(|age| age.abs() <= lease.duration_seconds.unwrap_or_default().into())
+        };
+        let tables = self.lock();
+        tables.leases.objects.iter().find(|(_, lease)| lease.is_operators_lock && fresh(lease)).map(|(key, lease)| (key.clone(), lease.clone()))
+    }
+
     /// Every group, and every group that only pods still speak of.
-    pub(super) fn all(&self) -> Concerned {
+    pub fn all(&self) -> Concerned {
         let tables = self.lock();
         tables.groups.objects.keys().chain(tables.members.0.keys()).cloned().collect()
     }
 
-    pub(super) fn knows(&self, key: &Key) -> bool {
+    pub fn knows(&self, key: &Key) -> bool {
         let tables = self.lock();
         tables.groups.objects.contains_key(key) || tables.members.0.contains_key(key)
     }
 
     /// How many objects of each kind are kept.
-    pub(super) fn sizes(&self) -> [(&'static str, usize); 5] {
+    pub fn sizes(&self) -> [(&'static str, usize); 5] {
         let tables = self.lock();
         [
             ("LeaderGroup", tables.groups.objects.len()),
@@ -335,11 +366,11 @@ impl Store {
         ]
     }
 
-    pub(super) fn begin_nodes(&self) {
+    pub fn begin_nodes(&self) {
         self.lock().nodes_listed = Some(HashSet::new());
     }
 
-    pub(super) fn end_nodes(&self) -> Concerned {
+    pub fn end_nodes(&self) -> Concerned {
         let mut tables = self.lock();
         let Some(listed) = tables.nodes_listed.take() else { return Concerned::new() };
         let gone: Vec<_> = tables.nodes.keys().filter(|name| !listed.contains(*name)).cloned().collect();
@@ -348,7 +379,7 @@ impl Store {
     }
 
     /// Takes in a node, or its deletion. A node that was never seen is unknown, not gone: its event may be on its way.
-    pub(super) fn set_node(&self, name: &str, state: NodeState) -> Concerned {
+    pub fn set_node(&self, name: &str, state: NodeState) -> Concerned {
         let mut tables = self.lock();
         if let Some(listed) = &mut tables.nodes_listed {
             listed.insert(name.into());

@@ -3,13 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::slim::ReplicaSet;
-use super::store::Key;
+use super::key::Key;
 use crate::api::LeaderGroup;
-use crate::policy::observation::{Deployment, Lease, Pod};
+use crate::policy::observation::{Deployment, Lease, Pod, ReplicaSet};
 
 /// An object as the store keeps it.
-pub(super) trait Stored: Clone {
+pub trait Stored: Clone {
     fn uid(&self) -> &str;
     fn resource_version(&self) -> u64;
     /// Whether a decision could differ between the two.
@@ -46,7 +45,7 @@ impl Stored for Pod {
         Self { resource_version: other.resource_version, read: other.read, ..self.clone() } != *other
     }
     fn replacing(pod: &mut Arc<Self>, former: &Self) {
-        if pod.fence == former.fence && pod.labels == former.labels {
+        if pod.labels == former.labels {
             Arc::make_mut(pod).read = former.read;
         }
     }
@@ -61,16 +60,17 @@ impl Stored for Lease {
     }
     /// A renewal changes nothing; the next one is due by the clock.
     fn differs(&self, other: &Self) -> bool {
-        Self { resource_version: other.resource_version, read: other.read, changed: other.changed, renew_time: other.renew_time, ..self.clone() } != *other
+        let Lease { changed, seen_to_change, renew_time, .. } = *other;
+        Self { resource_version: other.resource_version, changed, seen_to_change, renew_time, ..self.clone() } != *other
     }
     fn replacing(lease: &mut Arc<Self>, former: &Self) {
         let Lease { holder, renew_time, acquire_time, transitions, duration_seconds, .. } = &**lease;
         let fields = (holder, renew_time, acquire_time, transitions, duration_seconds);
         if fields == (&former.holder, &former.renew_time, &former.acquire_time, &former.transitions, &former.duration_seconds) {
-            Arc::make_mut(lease).changed = former.changed;
-        }
-        if lease.resource_version == former.resource_version {
-            Arc::make_mut(lease).read = former.read;
+            let lease = Arc::make_mut(lease);
+            (lease.changed, lease.seen_to_change) = (former.changed, former.seen_to_change);
+        } else {
+            Arc::make_mut(lease).seen_to_change = true;
         }
     }
 }
@@ -93,15 +93,33 @@ impl Stored for LeaderGroup {
 /// Objects of one kind by key.
 #[derive(Debug)]
 pub(super) struct Cache<T> {
-    pub(super) objects: HashMap<Key, Arc<T>>,
-    /// The keys that a list under way has brought so far.
-    listed: Option<HashSet<Key>>,
+    pub objects: HashMap<Key, Arc<T>>,
+    /// The lists under way, by the namespace that they are of; `None`: of all.
+    lists: HashMap<Option<Box<str>>, List>,
 }
 
 impl<T> Default for Cache<T> {
     fn default() -> Self {
-        Self { objects: HashMap::new(), listed: None }
+        Self { objects: HashMap::new(), lists: HashMap::new() }
     }
+}
+
+/// A list under way: what it has brought so far, and what an answer has brought since it began.
+#[derive(Debug, Default)]
+struct List {
+    listed: HashSet<Key>,
+    answered: HashSet<Key>,
+}
+
+/// Where an object comes from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Source {
+    /// A list of the watch of this namespace, or of all.
+    List,
+    /// A change that a watch tells.
+    Watch,
+    /// The answer to a request of ours.
+    Answer,
 }
 
 /// What an insertion replaced.
@@ -118,14 +136,26 @@ impl<T: Stored> Cache<T> {
         self.objects.get(key)
     }
 
-    pub(super) fn insert(&mut self, key: Key, mut object: Arc<T>) -> Insertion<T> {
-        if let Some(listed) = &mut self.listed {
-            listed.insert(key.clone());
+    pub(super) fn insert(&mut self, key: Key, mut object: Arc<T>, source: Source) -> Insertion<T> {
+        let mut answered_since = false;
+        for list in self.lists.iter_mut().filter(|(scope, _)| covers(scope.as_deref(), &key)).map(|(_, list)| list) {
+            match source {
+                Source::List => {
+                    list.listed.insert(key.clone());
+                    answered_since |= list.answered.contains(&key);
+                }
+                Source::Answer => {
+                    list.answered.insert(key.clone());
+                }
+                Source::Watch => {}
+            }
         }
         match self.objects.get_mut(&key) {
             Some(stored) if stored.uid() == object.uid() => {
-                // Our own write may have come back before the watch delivers what was before it.
-                if object.resource_version() < stored.resource_version() {
+                // Our own write may have come back before the watch delivers what was before it. A list is no older than its
+                // request: what it brings is so though its version is lower, as after a restore of the store.
+                let older = object.resource_version() < stored.resource_version();
+                if older && (source != Source::List || answered_since) {
                     return Insertion::Stale;
                 }
                 T::replacing(&mut object, stored);
@@ -137,13 +167,19 @@ impl<T: Stored> Cache<T> {
         }
     }
 
-    pub(super) fn begin_list(&mut self) {
-        self.listed = Some(HashSet::new());
+    pub(super) fn begin_list(&mut self, scope: Option<&str>) {
+        self.lists.insert(scope.map(Into::into), List::default());
     }
 
-    /// The keys that the list did not bring: they were deleted while nobody watched.
-    pub(super) fn end_list(&mut self) -> Vec<Key> {
-        let Some(listed) = self.listed.take() else { return Vec::new() };
-        self.objects.keys().filter(|key| !listed.contains(*key)).cloned().collect()
+    /// The keys that the list did not bring: they were deleted while nobody watched. What an answer has brought meanwhile was
+    /// there before, and may have been deleted since.
+    pub(super) fn end_list(&mut self, scope: Option<&str>) -> Vec<Key> {
+        let Some(list) = self.lists.remove(&scope.map(Box::from)) else { return Vec::new() };
+        self.objects.keys().filter(|key| covers(scope, key) && !list.listed.contains(*key)).cloned().collect()
     }
+}
+
+/// Whether a list of this namespace, or of all, would bring the object.
+fn covers(scope: Option<&str>, key: &Key) -> bool {
+    scope.is_none_or(|namespace| *key.namespace == *namespace)
 }

@@ -1,0 +1,56 @@
+//! What one process keeps of a group between its reconciliations.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::execute::Failure;
+use super::follow::Follower;
+use crate::elector::clock::Stopwatch;
+use crate::metrics::LeaderLabels;
+use crate::policy::memory::Memory;
+use crate::policy::observation::Observation;
+use crate::policy::write::{Done, Write};
+
+/// A write that was put aside, what it was decided on, and what became of it.
+pub(super) type Aside = (Arc<Observation>, Write, Result<Done, Failure>);
+
+/// What one process keeps of a group between its reconciliations. Losing it is safe.
+#[derive(Debug, Default)]
+pub(super) struct GroupState {
+    pub(super) memory: Memory,
+    /// When the group was seen to lose its leader.
+    pub(super) leaderless: Leaderless,
+    /// The write of the owned Deployment that is under way.
+    pub(super) aside: Option<oneshot::Receiver<Aside>>,
+    /// What follows the lock of the group's pods, where they elect themselves on one of an older kind.
+    pub(super) follower: Option<Follower>,
+    /// The series of the metric that names the leader.
+    pub(super) named: Option<LeaderLabels>,
+    /// The other operator that this group is left to, as it was told.
+    pub(super) left_to: Option<String>,
+    /// How often the store had gone back when this was last looked at.
+    pub(super) restores: u64,
+    pub(super) failures: u32,
+}
+
+impl GroupState {
+    /// Of a group that nothing is known of. Its memory's fences are like no other's.
+    pub(super) fn new(restores: u64) -> Self {
+        let token = uuid::Uuid::new_v4().simple().to_string();
+        Self { memory: Memory::new(&token[..20]), restores, ..Self::default() }
+    }
+}
+
+/// Whether somebody leads, and since when nobody does.
+#[derive(Debug, Default)]
+pub(super) enum Leaderless {
+    /// Not observed yet.
+    #[default]
+    Unknown,
+    /// Somebody leads.
+    No,
+    /// Nobody does, and nobody knows since when.
+    Always,
+    Since(Stopwatch),
+}

@@ -1,0 +1,212 @@
+//! The election's next step: who loses the label, who gets it, and what must be done before.
+
+use std::sync::Arc;
+
+use super::{Planner, TermToReport, forget_pod, marks, pod_write};
+use crate::elector::clock::Moment;
+use crate::names;
+use crate::policy::leader::{self, Choice};
+use crate::policy::memory::Held;
+use crate::policy::observation::{Lock, Pod};
+use crate::policy::term::{self, Term};
+use crate::policy::write::{Named, PodMarks, PodPurpose, Write};
+use crate::policy::{holder, objects};
+
+/// What the other pods leave to be done before one is given the label.
+struct Others {
+    /// One of them carries the label, or a label write may still reach it.
+    in_the_way: bool,
+    /// A pod that such a write may still reach does not bear a fence any more as far as it was seen.
+    unknown: bool,
+}
+
+impl Planner<'_> {
+    /// The Lease and the pods.
+    pub(super) fn election(&mut self) {
+        let (choice, changes) = leader::choose(self.observation);
+        if let Some(at) = changes {
+            self.look_again(at);
+        }
+        let orphaned = self.observation.deployment.is_none();
+        match &choice {
+            Choice::Keep(pod) => self.lead(pod, "Adopted"),
+            Choice::Promote { pod, reason } => self.lead(pod, reason),
+            // The Deployment may be about to come back: what it left behind is not judged.
+            Choice::Vacate if orphaned && !self.observation.strays.is_empty() => {}
+            Choice::Vacate => self.vacate(),
+            Choice::Frozen => {}
+        }
+    }
+
+    /// Makes `leader` lead, or keeps it leading.
+    fn lead(&mut self, leader: &Arc<Pod>, reason: &str) {
+        let label = &self.group.spec.leader_label;
+        let lease = self.observation.lease.as_deref();
+        let labelled = leader.labels.get(&label.key) == Some(&label.value);
+        let followed = holder::is_followed(self.group);
+        let term = if followed {
+            let transitions = if let Lock::Record(record) = &self.observation.lock { record.transitions } else { 0 };
+            term::of_holder(self.observation, self.memory, self.group, leader, labelled, transitions)
+        } else {
+            term::of_elected(self.observation, self.memory, self.group, leader, labelled)
+        };
+        let record = |term| objects::record_of_leader(self.group, lease, leader, term, reason, self.observation.now);
+
+        if let Term::Kept(term) = term {
+            self.lease(record(term));
+            let successor = leader::successor(self.observation, leader);
+            for pod in [Some(leader), successor].into_iter().flatten() {
+                self.arm(pod);
+            }
+            self.others(Some(leader), successor, true);
+            return;
+        }
+        let others = self.others(Some(leader), None, false);
+        self.arm(leader);
+        let named = match term {
+            Term::Kept(term) | Term::Named(term) => {
+                // A term that the Lease has reserved lets the Lease be written beside the label: until then nothing waits for it.
+                if !others.in_the_way {
+                    self.lease(record(term));
+                }
+                Some(term)
+            }
+            Term::ToRecord(term) => {
+                self.lease(record(term));
+                None
+            }
+            Term::ToConfirm(term) => {
+                self.term_to_report = Some(TermToReport::Confirm(term));
+                None
+            }
+            Term::ToName(term) => {
+                self.term_to_report = Some(TermToReport::Name(Named { term, pod: followed.then(|| leader.uid.clone()) }));
+                None
+            }
+            Term::Exhausted => None,
+        };
+        if self.may_label(leader, &others)
+            && let Some(term) = named
+        {
+            let desired = PodMarks {
+                cost: leader.cost.raised(),
+                label: Some(label.value.clone()),
+                term: Some(term),
+                fence: Some(self.next_fence()),
+                member_of: Some(names::member_of(&self.observation.name, &label.key)),
+            };
+            self.writes.push(Write::Pod(pod_write(leader, &label.key, &self.observation.fence_key, PodPurpose::Label, desired)));
+        }
+    }
+
+    /// Whether nobody else carries the label, and nothing that is under way can give it to anybody else. What has to be asked
+    /// to know that is asked beside the rest of the stage.
+    fn may_label(&mut self, leader: &Pod, others: &Others) -> bool {
+        // The write that makes this process hold the record is planned with the term.
+        let Some(held) = &self.memory.held else { return false };
+        let listed = held.exposed.is_some() && !others.unknown;
+        if !listed {
+            self.writes.insert(0, Write::ListFenced);
+        }
+        let fenced = leader.fence(&self.observation.fence_key).is_some();
+        let proven = fenced && self.proven_since(held, leader.read);
+        listed && proven && !others.in_the_way
+    }
+
+    /// Whether what was read at this moment was read before this process was last known to hold the record and to lead the
+    /// operator's replicas. Where it was not, that is what the stage finds out.
+    fn proven_since(&mut self, held: &Held, read: Moment) -> bool {
+        let proven = read < held.proven && self.observation.proven.is_none_or(|proven| read < proven);
+        // A write of the record is as good, and moves its version.
+        let moves =
+            self.writes.iter().any(|write| matches!(write, Write::UpdateLease { .. })) || self.term_to_report.is_some() && holder::is_followed(self.group);
+        let replicas = self.observation.proven.is_some_and(|proven| read >= proven);
+        if !proven && (!moves || replicas) {
+            self.writes.push(Write::Prove { version: held.version });
+        }
+        proven
+    }
+
+    fn vacate(&mut self) {
+        let lease = self.observation.lease.as_deref();
+        let term = term::last(self.observation, self.memory, self.group);
+        self.lease(objects::record_of_nobody(self.group, lease, term));
+        self.others(None, None, false);
+    }
+
+    /// Gives a pod a fence, unless it bears one.
+    fn arm(&mut self, pod: &Pod) {
+        let fence_key = &self.observation.fence_key;
+        if pod.fence(fence_key).is_some() {
+            return;
+        }
+        let key = &self.group.spec.leader_label.key;
+        let desired = PodMarks { fence: Some(self.next_fence()), member_of: Some(names::member_of(&self.observation.name, key)), ..marks(pod, key, fence_key) };
+        self.writes.push(Write::Pod(pod_write(pod, key, fence_key, PodPurpose::Arm, desired)));
+    }
+
+    fn next_fence(&self) -> String {
+        let set = self.writes.iter().filter(|write| matches!(write, Write::Pod(write) if write.desired.fence.is_some())).count();
+        self.memory.fence(set)
+    }
+
+    /// Every pod but the leader: the leader's label off, the followers' label on, and no fence that another write may rely on.
+    /// `settled`: nothing waits for these writes, so that what else is left of a leader goes as well.
+    fn others(&mut self, leader: Option<&Arc<Pod>>, successor: Option<&Arc<Pod>>, settled: bool) -> Others {
+        let label = &self.group.spec.leader_label;
+        let fence_key = &self.observation.fence_key;
+        let member_of = names::member_of(&self.observation.name, &label.key);
+        let held = self.memory.held.as_ref();
+        let mut others = Others { in_the_way: false, unknown: false };
+        let is = |other: Option<&Arc<Pod>>, pod: &Pod| other.is_some_and(|other| other.uid == pod.uid);
+        let candidates = self.observation.candidates.iter().map(|candidate| (&candidate.pod, true));
+        let strays = self.observation.strays.iter().map(|pod| (pod, false));
+        let mut known: Vec<&str> = Vec::new();
+        for (pod, candidate) in candidates.chain(strays) {
+            let fenced = pod.fence(fence_key).is_some();
+            let exposed = held.is_some_and(|held| held.exposes(&pod.uid));
+            if exposed && fenced {
+                known.push(&pod.uid);
+            }
+            if is(leader, pod) {
+                continue;
+            }
+            let value = pod.labels.get(&label.key);
+            let leads = value == Some(&label.value);
+            others.in_the_way |= leads || exposed;
+            if !candidate {
+                // No longer of the group. One that is on its way out takes its marks with it.
+                let ours = pod.member_of.as_deref().and_then(names::parse_member_of).is_none_or(|(group, _)| *group == *self.observation.name);
+                if ours && (leads || exposed || !pod.terminating) {
+                    self.writes.push(Write::Pod(forget_pod(pod, &label.key, fence_key)));
+                } else if exposed && fenced {
+                    let desired = PodMarks { fence: None, ..marks(pod, &label.key, fence_key) };
+                    self.writes.push(Write::Pod(pod_write(pod, &label.key, fence_key, PodPurpose::Seal, desired)));
+                }
+                continue;
+            }
+            let desired = if pod.terminating || pod.finished {
+                value.filter(|_| !leads).map(str::to_owned)
+            } else if !label.follower_value.is_empty() {
+                Some(label.follower_value.clone())
+            } else {
+                // A value that others set is theirs, unless followers of this group had one before.
+                value.filter(|_| !leads && pod.member_of.as_deref() != Some(&*member_of)).map(str::to_owned)
+            };
+            let armed = is(successor, pod);
+            let purpose = match () {
+                () if leads => PodPurpose::Unlabel,
+                () if desired.as_deref() != value => PodPurpose::Follow,
+                // A term that no election gave it, or what is left of one that was armed.
+                () if exposed && fenced || settled && (pod.term.is_some() || fenced && successor.is_some() && !armed && !pod.terminating) => PodPurpose::Seal,
+                () => continue,
+            };
+            // Who stays armed gets another fence with it.
+            let fence = armed.then(|| self.next_fence());
+            let desired = PodMarks { label: desired, term: None, fence, member_of: Some(member_of.clone()), cost: pod.cost.given_back() };
+            self.writes.push(Write::Pod(pod_write(pod, &label.key, fence_key, purpose, desired)));
+        }
+        others.unknown = held.is_some_and(|held| held.all_exposed().any(|uid| !known.contains(&uid)));
+        others
+    }
+}

@@ -1,0 +1,69 @@
+//! The Lease: made where it is missing, written where it says something else, renewed when it is time. Whoever writes it
+//! holds the record.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Planner, TermToReport};
+use crate::api::v1alpha1::Renewal;
+use crate::policy::observation::Lease;
+use crate::policy::term::{self, Term, Witnesses};
+use crate::policy::write::{LeasePurpose, Named, Record, Write};
+use crate::policy::{holder, objects, verdict};
+
+impl Planner<'_> {
+    /// The Lease as `record` says. Its mark never falls, unless it is one that no election can have made.
+    pub(super) fn lease(&mut self, record: Record) {
+        if holder::is_followed(self.group) {
+            return;
+        }
+        let witnesses = Witnesses::of(self.observation, self.memory, self.group);
+        let (mark, reserves) = match witnesses.mark {
+            Some(mark) => (mark.max(record.reserved_term), record.reserved_term > mark),
+            // Made, or no longer to be trusted: it gets a mark that the status has named.
+            None => match term::of_lease(self.observation, self.memory, self.group) {
+                Term::ToRecord(named) => (named.max(record.reserved_term), true),
+                Term::ToName(term) => return self.term_to_report = Some(TermToReport::Name(Named { term, pod: None })),
+                _ => return,
+            },
+        };
+        let name = objects::lease_name(self.group).to_owned();
+        let record = Record { reserved_term: mark, ..record };
+        let Some(lease) = self.observation.lease.as_deref() else {
+            self.writes.push(Write::CreateLease { name, record });
+            return;
+        };
+        let same_holder = lease.holder == record.holder && lease.holder_uid == record.holder_uid;
+        let same_term = lease.term == Some(record.term) && lease.transitions == record.transitions && lease.reserved_term == Some(mark);
+        let purpose = if !same_holder || lease.term != Some(record.term) && !record.holder.is_empty() {
+            LeasePurpose::Transition
+        } else if !same_term || lease.duration_seconds != Some(record.duration_seconds) || !verdict::controls(self.group, lease.controller.as_ref()) {
+            LeasePurpose::Repair
+        } else {
+            let Some(due) = self.renewal_due(lease).filter(|_| !record.holder.is_empty()) else { return };
+            if due > self.observation.now {
+                self.look_again(due);
+                return;
+            }
+            LeasePurpose::Renewal
+        };
+        self.writes.push(Write::UpdateLease { name, resource_version: lease.resource_version, record, purpose, reserves });
+        if let Some(next) = self.renewal_period().and_then(|period| self.observation.now.checked_add(period).ok()) {
+            self.look_again(next);
+        }
+    }
+
+    fn renewal_period(&self) -> Option<SignedDuration> {
+        let spec = &self.group.spec.lease;
+        match spec.renewal {
+            Renewal::Periodic => Some(SignedDuration::from_millis(i64::from(spec.lease_duration_seconds) * 1000 / 3)),
+            Renewal::OnTransition => None,
+        }
+    }
+
+    /// When the Lease is to be renewed. A stamp from the future is another clock's: it is renewed at once.
+    fn renewal_due(&self, lease: &Lease) -> Option<Timestamp> {
+        let period = self.renewal_period()?;
+        let renewed = lease.renew_time.filter(|renewed| *renewed <= self.observation.now);
+        Some(renewed.and_then(|renewed| renewed.checked_add(period).ok()).unwrap_or(self.observation.now))
+    }
+}
