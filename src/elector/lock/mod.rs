@@ -97,6 +97,17 @@ pub enum LockError {
     Api(kube::Error),
 }
 
+impl LockError {
+    /// Whether it is certain that nothing was written.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            Self::NotFound | Self::Conflict | Self::NoTermLeft | Self::NotInitialized => true,
+            Self::Api(kube::Error::Api(status)) => (400..500).contains(&status.code),
+            Self::Invalid(_) | Self::Timeout(_) | Self::Api(_) => false,
+        }
+    }
+}
+
 /// What a lock's stream of changes tells.
 #[derive(Clone, Debug)]
 pub enum Sighting {
