@@ -109,8 +109,8 @@ pub struct Tenure {
 }
 
 impl Tenure {
-    /// The number of this leadership: the record's transitions. It grows with every leadership for as long as the lock's
-    /// object exists, which makes it a fencing token.
+    /// The number of this leadership: the record's transitions. It grows with every leadership, which makes it a fencing
+    /// token, for as long as the lock's object exists or somebody contends who knew it.
     pub fn term(&self) -> i64 {
         self.term
     }

@@ -41,10 +41,13 @@
 //! - A leader that cannot renew stops before another can lead, and *then* writes to the API server, if at all.
 //! - A leader that was paused does not act on: its [`Tenure`] tells at every use whether it still holds.
 //! - Only this candidate's own record is ever emptied.
+//! - A leader whose lock's object was deleted has lost, whether or not there is another; whoever knew the lock waits a lease.
+//! - No leadership has a number that its candidate knew to be taken, whatever became of the object.
 //!
 //! Like client-go's, it cannot stop a process that is frozen between asking [`Tenure::is_held`] and acting. Pass
-//! [`Tenure::term`] to what you write to, and let it refuse lower ones. And whoever deletes the lock's object lets a candidate
-//! that never saw its holder lead beside it, until the holder is told or renews next, and may begin terms at 0 again.
+//! [`Tenure::term`] to what you write to, and let it refuse lower ones. And whoever deletes the lock's object, or restores the
+//! API server's store to an earlier state, lets a candidate that cannot know of the holder lead beside it, until the holder is
+//! told or renews next; and where no candidate is left that knew the terms, they begin anew.
 
 mod callbacks;
 pub mod clock;

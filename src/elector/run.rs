@@ -44,6 +44,8 @@ pub struct Elector {
     /// Somebody waits for a renewal that begins from now on.
     nudge: Arc<Notify>,
     nudged: bool,
+    /// The API server did not do what was asked last.
+    failing: bool,
 }
 
 /// A request that is under way.
@@ -109,7 +111,18 @@ impl Elector {
         }
         let candidate = Candidate::new(lock.identity().to_owned(), config.clone(), lock.resolution());
         let next = clock.now();
-        Ok(Self { lock, config, clock, candidate, state: watch::Sender::default(), random: fastrand::Rng::new(), next, nudge: Arc::default(), nudged: false })
+        Ok(Self {
+            lock,
+            config,
+            clock,
+            candidate,
+            state: watch::Sender::default(),
+            random: fastrand::Rng::new(),
+            next,
+            nudge: Arc::default(),
+            nudged: false,
+            failing: false,
+        })
     }
 
     /// Makes the pauses between tries repeatable.
@@ -135,7 +148,7 @@ impl Elector {
     pub async fn run_until(&mut self, callbacks: &mut Callbacks, cancel: impl Future<Output = ()>) {
         let cancel = cancel.shared();
         while let Ended::Lost(loss) = self.run(callbacks, cancel.clone()).await {
-            info!(lock = self.lock.describe(), ?loss, "Leadership was lost, and is contended for anew");
+            info!(lock = self.lock.describe(), %loss, "Leadership was lost, and is contended for anew");
         }
     }
 
@@ -165,8 +178,6 @@ impl Elector {
                 () = self.until(idle.then_some(self.next)) => Happening::Timer,
             };
             let (now, wall) = (self.clock.now(), self.clock.wall());
-            // After a pause everything is ready at once, and the deadline counts first.
-            let happening = if deadline.is_some_and(|deadline| deadline <= now) { Happening::Deadline } else { happening };
             let step = match happening {
                 Happening::Deadline => Step::Lost(Loss::RenewDeadline),
                 Happening::Cancelled => {
@@ -200,9 +211,12 @@ impl Elector {
                     self.candidate.attempt(now, wall)
                 }
             };
-            match step {
+            // After a pause everything is ready at once, and the deadline counts first; what was told is not forgotten.
+            let late = deadline.is_some_and(|deadline| deadline <= now) && !matches!(step, Step::Lost(_));
+            match if late { Step::Lost(Loss::RenewDeadline) } else { step } {
                 Step::Ask(request) => flight = Some(self.send(request, now)),
                 Step::Acquired => {
+                    self.failing = false;
                     work = Some(self.begin(callbacks));
                     self.schedule(&watching, now, false);
                 }
@@ -213,10 +227,17 @@ impl Elector {
                 }
                 Step::Failed(error) => {
                     self.complain(&error);
+                    self.failing = !error.is_refusal();
                     self.schedule(&watching, now, true);
                 }
-                Step::Renewed | Step::Wait => self.schedule(&watching, now, false),
+                Step::Renewed | Step::Wait => {
+                    self.failing = false;
+                    self.schedule(&watching, now, false);
+                }
                 Step::Nothing => {}
+            }
+            if flight.is_none() && self.candidate.is_in_doubt() {
+                self.next = now;
             }
             let stopping = cancelled || work.as_ref().is_some_and(|work| work.panic.is_some());
             self.publish(callbacks, if stopping { Phase::Resigning } else { Phase::Leading });
@@ -331,12 +352,12 @@ impl Elector {
 
     /// The leadership is gone: the work stops before anything else is done.
     async fn lost(&mut self, loss: Loss, work: Option<Work>, callbacks: &mut Callbacks) -> Ended {
-        if matches!(loss, Loss::Displaced { .. }) {
+        if matches!(loss, Loss::Displaced { .. } | Loss::LockGone) {
             // Somebody else may lead already: there is no time.
             self.state.send_modify(|state| state.limit = self.clock.now());
         }
         self.publish(callbacks, Phase::Following);
-        warn!(lock = self.lock.describe(), identity = self.lock.identity(), ?loss, "Lost the leadership");
+        warn!(lock = self.lock.describe(), identity = self.lock.identity(), %loss, "Lost the leadership");
         let grace = self.state.borrow().limit.remaining(&*self.clock);
         if let Some(mut work) = work {
             tokio::select! {
@@ -437,9 +458,11 @@ impl Elector {
         };
     }
 
-    /// client-go's pause between two tries to acquire.
+    /// client-go's pause between two tries to acquire; a shorter one while the API server fails, for each try may take as
+    /// long again, and what it comes back with may be another state.
     fn pause(&mut self) -> Duration {
-        self.config.retry_period.mul_f64(1.0 + JITTER_FACTOR * self.random.f64())
+        let jitter = if self.failing { JITTER_FACTOR / 4.0 } else { JITTER_FACTOR };
+        self.config.retry_period.mul_f64(1.0 + jitter * self.random.f64())
     }
 
     /// After so long a silence a watch is not relied on: most leaders renew several times within their lease.

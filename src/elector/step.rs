@@ -1,10 +1,16 @@
 //! The rules of the election as a pure state machine: what one candidate knows, and what follows from a moment passing, an
 //! answer, or a change that was seen. No I/O, no clock, no chance.
 //!
-//! The rules are client-go's (`tryAcquireOrRenew`), so both contend safely for one lock. Four are stricter: a leader counts
-//! its time from the *start* of its last renewal; it steps down when it sees that the record is not its own; it never mistakes
-//! an earlier leadership under its name for its present one; and a lock whose object was deleted is waited out like any other.
+//! The rules are client-go's (`tryAcquireOrRenew`), so both contend safely for one lock. Six are stricter: a leader counts
+//! its time from the *start* of its last renewal; it steps down when it sees that the record is not its own, or that the
+//! object in which it came to lead is gone; it never mistakes an earlier leadership under its name for its present one; a lock
+//! whose object was deleted is waited out like any other; and a number that was ever seen is not given to a leadership again.
+//!
+//! Versions may go back, where the store was restored to an earlier state. So the answer to a request is the truth whatever
+//! its version, unless the watch has told of something newer since it was sent.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -50,25 +56,49 @@ pub enum Loss {
     RenewDeadline,
     /// The record is not this leadership's any more. Empty: it was emptied.
     Displaced { holder: String },
+    /// The object that held the record was deleted, whether or not there is another by now: somebody else may have led
+    /// meanwhile.
+    LockGone,
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RenewDeadline => formatter.write_str("the lock could not be renewed in time"),
+            Self::Displaced { holder } if holder.is_empty() => formatter.write_str("the lock's record was emptied"),
+            Self::Displaced { holder } => write!(formatter, "the lock is held by {holder:?}"),
+            Self::LockGone => formatter.write_str("the lock's object was deleted"),
+        }
+    }
 }
 
 /// The record as last seen, and since when it has been unchanged.
 #[derive(Clone, Debug)]
 struct Sight {
     record: Record,
-    raw: std::sync::Arc<str>,
+    raw: Arc<str>,
     /// `None` once the object was deleted.
     snapshot: Option<Snapshot>,
     since: Moment,
 }
 
 /// One leadership of this candidate.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Tenure {
     /// The record's transitions, which tell it from an earlier one under the same name.
     term: i64,
     /// The start of the request that last renewed it.
     renewed: Moment,
+    /// The object in which it was acquired.
+    uid: Option<Arc<str>>,
+}
+
+/// What may be given back.
+#[derive(Clone, Debug)]
+struct Claim {
+    term: i64,
+    /// The object's, once the acquisition was answered.
+    uid: Option<Arc<str>>,
 }
 
 /// One candidate, as it knows the election.
@@ -80,8 +110,18 @@ pub(super) struct Candidate {
     exclusive: Duration,
     sight: Option<Sight>,
     tenure: Option<Tenure>,
-    /// The term of the last acquisition that was asked for, answered or not: what may be given back.
-    claim: Option<i64>,
+    /// The last acquisition that was asked for, answered or not.
+    claim: Option<Claim>,
+    /// The highest number of a leadership that was seen in the lock or may have been written into it, in whatever object.
+    highest: Option<i64>,
+    /// The number of an acquisition that was asked for, while nobody knows what became of it.
+    sought: Option<i64>,
+    /// Until then one may lead whose record has gone without having been given back.
+    vanished: Option<Moment>,
+    /// The watch has told of something newer since the request was sent that is under way.
+    overtaken: bool,
+    /// The watch has told what only a look can settle.
+    in_doubt: bool,
     /// How often a renewal had to read first.
     pub(super) slow: u64,
 }
@@ -89,12 +129,25 @@ pub(super) struct Candidate {
 impl Candidate {
     /// `resolution`: that of the lock's stamps.
     pub(super) fn new(identity: String, config: Config, resolution: Duration) -> Self {
-        Self { identity, exclusive: config.exclusive(resolution), config, sight: None, tenure: None, claim: None, slow: 0 }
+        Self {
+            identity,
+            exclusive: config.exclusive(resolution),
+            config,
+            sight: None,
+            tenure: None,
+            claim: None,
+            highest: None,
+            sought: None,
+            vanished: None,
+            overtaken: false,
+            in_doubt: false,
+            slow: 0,
+        }
     }
 
     /// The number of the present leadership.
     pub(super) fn term(&self) -> Option<i64> {
-        self.tenure.map(|tenure| tenure.term)
+        self.tenure.as_ref().map(|tenure| tenure.term)
     }
 
     /// The holder as last seen; empty where there is none, `None` where nothing was seen.
@@ -104,22 +157,33 @@ impl Candidate {
 
     /// Until when the present leadership may be trusted: what renews it later comes too late.
     pub(super) fn deadline(&self) -> Option<Moment> {
-        self.tenure.map(|tenure| tenure.renewed + self.config.trust())
+        self.renewed().map(|renewed| renewed + self.config.trust())
     }
 
     /// Before this moment nobody else can lead. The others count from when they see a renewal, which is never before its
     /// request was sent; where stamps are coarse, from an earlier one that looked the same.
     pub(super) fn limit(&self) -> Option<Moment> {
-        self.tenure.map(|tenure| tenure.renewed + self.exclusive)
+        self.renewed().map(|renewed| renewed + self.exclusive)
     }
 
     pub(super) fn renewed(&self) -> Option<Moment> {
-        self.tenure.map(|tenure| tenure.renewed)
+        self.tenure.as_ref().map(|tenure| tenure.renewed)
     }
 
-    /// When the record of another runs out, as far as it was seen.
+    /// When the leadership of another runs out, as far as one was seen, or may have been there unseen.
     pub(super) fn expiry(&self) -> Option<Moment> {
-        self.sight.as_ref().map(|sight| sight.since + duration(&sight.record)).filter(|_| self.holder_is_another())
+        self.record_expiry().max(self.vanished)
+    }
+
+    /// When the record of another runs out.
+    fn record_expiry(&self) -> Option<Moment> {
+        let sight = self.sight.as_ref().filter(|sight| sight.snapshot.is_some() && self.is_another(&sight.record));
+        sight.map(|sight| sight.since + duration(&sight.record))
+    }
+
+    /// Whether there is something that only a look at the lock can settle, and none was asked for since.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.in_doubt
     }
 
     /// How long the record says that it is valid.
@@ -132,8 +196,8 @@ impl Candidate {
         self.sight.as_ref().is_some_and(|sight| sight.since == now)
     }
 
-    fn holder_is_another(&self) -> bool {
-        self.sight.as_ref().is_some_and(|sight| !sight.record.holder.is_empty() && sight.record.holder != self.identity)
+    fn is_another(&self, record: &Record) -> bool {
+        !record.holder.is_empty() && record.holder != self.identity
     }
 
     /// The leadership has ended. The record is another's or waits to run out.
@@ -144,33 +208,46 @@ impl Candidate {
     /// A try begins.
     pub(super) fn attempt(&mut self, now: Moment, wall: Timestamp) -> Step {
         let seen = self.sight.as_ref().and_then(|sight| sight.snapshot.clone());
-        match (self.tenure, seen) {
+        let step = match (&self.tenure, seen) {
             (Some(tenure), Some(seen)) if tenure.renewed + self.config.lease_duration > now => {
                 let record = self.renewal(&seen.record, tenure.term, wall);
-                Step::Ask(Request::Update { seen, record, fast: true })
+                self.ask(Request::Update { seen, record, fast: true })
             }
-            _ => Step::Ask(Request::Get),
-        }
+            _ => self.ask(Request::Get),
+        };
+        self.in_doubt = false;
+        step
+    }
+
+    fn ask(&mut self, request: Request) -> Step {
+        self.overtaken = false;
+        Step::Ask(request)
     }
 
     /// The answer to a request that was sent at `started` has come.
     pub(super) fn answered(&mut self, request: &Request, answer: Answer, started: Moment, now: Moment, wall: Timestamp) -> Step {
+        let overtaken = std::mem::take(&mut self.overtaken);
+        if !matches!(request, Request::Get) && answer.as_ref().is_err_and(LockError::is_refusal) {
+            self.sought = None;
+        }
         match (request, answer) {
-            (Request::Get, Ok(Some(snapshot))) => {
-                self.see(snapshot, now);
+            (Request::Get, Ok(snapshot)) => {
+                match snapshot {
+                    Some(snapshot) if overtaken && self.knows_newer_than(&snapshot) => self.hear_of(&snapshot.record),
+                    Some(snapshot) => self.see(snapshot, now),
+                    // Was it made since, or deleted since?
+                    None if overtaken => self.in_doubt = true,
+                    None => self.see_gone(now),
+                }
                 let step = self.decide(now, wall);
                 if self.tenure.is_some() {
                     self.slow = self.slow.saturating_add(1);
                 }
                 step
             }
-            (Request::Get, Ok(None)) => {
-                self.see_gone(now);
-                self.decide(now, wall)
-            }
-            (Request::Create(_) | Request::Update { .. }, Ok(Some(snapshot))) => self.written(snapshot, started, now, wall),
+            (Request::Create(_) | Request::Update { .. }, Ok(Some(snapshot))) => self.written(snapshot, overtaken, started, now, wall),
             // What was written is read again, whatever became of it.
-            (Request::Create(_) | Request::Update { .. }, Ok(None)) | (Request::Update { fast: true, .. }, Err(_)) => Step::Ask(Request::Get),
+            (Request::Create(_) | Request::Update { .. }, Ok(None)) | (Request::Update { fast: true, .. }, Err(_)) => self.ask(Request::Get),
             (_, Err(error)) => Step::Failed(error),
         }
     }
@@ -178,107 +255,148 @@ impl Candidate {
     /// A change of the lock was seen, a moment ago and perhaps not the last. `asking`: a request is under way, whose answer
     /// decides what to ask next.
     pub(super) fn seen(&mut self, sighting: Sighting, asking: bool, now: Moment, wall: Timestamp) -> Step {
-        let known = self.sight.as_ref().and_then(|sight| sight.snapshot.as_ref());
-        match sighting {
-            Sighting::Seen(snapshot) => {
-                let (Some(version), known) = (snapshot.version, known.and_then(|known| known.version)) else {
-                    // Nobody can say whether this is news.
-                    return if asking { Step::Nothing } else { Step::Ask(Request::Get) };
-                };
-                if known.is_some_and(|known| version <= known) {
-                    return Step::Nothing;
-                }
-                self.see(snapshot, now);
-                if asking && self.tenure.is_none() {
-                    return Step::Nothing;
-                }
-                match self.decide(now, wall) {
-                    // Our own write. It is renewed when it is time.
-                    Step::Ask(_) if self.tenure.is_some() => Step::Nothing,
-                    step => step,
-                }
-            }
-            // It may have been made anew since, so it is looked at.
-            Sighting::Gone if asking => Step::Nothing,
-            Sighting::Gone => Step::Ask(Request::Get),
+        // It may have been made anew since, so it is looked at.
+        let Sighting::Seen(snapshot) = sighting else { return self.look(asking) };
+        self.hear_of(&snapshot.record);
+        if snapshot.version.is_none() {
+            // Nobody can say whether this is news.
+            return if asking { Step::Nothing } else { self.ask(Request::Get) };
         }
+        let known = self.sight.as_ref().and_then(|sight| sight.snapshot.as_ref());
+        if let Some(known) = known.filter(|known| known.version >= snapshot.version) {
+            let same = known.version == snapshot.version && known.raw == snapshot.raw && !differ(known.uid.as_ref(), snapshot.uid.as_ref());
+            // Told late, or the store has gone back. A leader finds out with its next renewal.
+            return if same || self.tenure.is_some() { Step::Nothing } else { self.look(asking) };
+        }
+        self.see(snapshot, now);
+        let step = match &self.tenure {
+            None if asking => Step::Nothing,
+            None => self.decide(now, wall),
+            Some(_) => match self.decide(now, wall) {
+                // Our own write. It is renewed when it is time.
+                Step::Ask(_) => Step::Nothing,
+                step => step,
+            },
+        };
+        self.overtaken = asking;
+        step
     }
 
-    fn see(&mut self, snapshot: Snapshot, now: Moment) {
-        if self.knows_newer_than(&snapshot) {
-            return;
+    fn look(&mut self, asking: bool) -> Step {
+        if asking {
+            self.in_doubt = true;
+            return Step::Nothing;
         }
-        // What did not change has not been renewed: its time runs on.
-        let since = self.sight.as_ref().filter(|sight| sight.raw == snapshot.raw).map_or(now, |sight| sight.since);
+        self.ask(Request::Get)
+    }
+
+    fn hear_of(&mut self, record: &Record) {
+        self.highest = self.highest.max(Some(record.transitions));
+    }
+
+    /// The lock is like this.
+    fn see(&mut self, snapshot: Snapshot, now: Moment) {
+        self.hear_of(&snapshot.record);
+        let mut since = now;
+        if let Some(sight) = &self.sight
+            && let Some(known) = &sight.snapshot
+        {
+            if differ(known.uid.as_ref(), snapshot.uid.as_ref()) {
+                self.vanished = self.vanished.max(Some(now + self.patience(&sight.record)));
+            } else if goes_back(known, &snapshot) {
+                // Nobody has given it back, so its holder leads until it has looked.
+                self.vanished = self.vanished.max(self.record_expiry());
+            } else if sight.raw == snapshot.raw {
+                // What did not change has not been renewed: its time runs on.
+                since = sight.since;
+            }
+        }
         self.sight = Some(Sight { record: snapshot.record.clone(), raw: snapshot.raw.clone(), snapshot: Some(snapshot), since });
     }
 
-    /// An answer may be older than what the watch has told since it was asked for.
     fn knows_newer_than(&self, snapshot: &Snapshot) -> bool {
         let known = self.sight.as_ref().and_then(|sight| sight.snapshot.as_ref()).and_then(|known| known.version);
         known.zip(snapshot.version).is_some_and(|(known, version)| known > version)
     }
 
-    /// Its leader may have renewed until the very deletion, seen or not: it is waited out from now.
+    /// The object was deleted. Its leader may have renewed until then, seen or not, and another may have led in one that was
+    /// made and deleted meanwhile: it is waited out from now, whoever held it.
     fn see_gone(&mut self, now: Moment) {
         if let Some(sight) = &mut self.sight
             && sight.snapshot.take().is_some()
         {
             sight.since = now;
+            let record = sight.record.clone();
+            self.vanished = self.vanished.max(Some(now + self.patience(&record)));
         }
+    }
+
+    /// How long a lock is waited out whose object has gone.
+    fn patience(&self, record: &Record) -> Duration {
+        if record.holder.is_empty() { self.config.lease_duration } else { duration(record) }
     }
 
     /// What to do about the lock as it was just seen.
     fn decide(&mut self, now: Moment, wall: Timestamp) -> Step {
-        let sight = self.sight.as_ref();
-        let there = sight.and_then(|sight| sight.snapshot.clone());
-        if let Some(tenure) = self.tenure {
-            return match there {
-                Some(seen) if seen.record.holder == self.identity && seen.record.transitions == tenure.term => {
-                    let record = self.renewal(&seen.record, tenure.term, wall);
-                    Step::Ask(Request::Update { seen, record, fast: false })
-                }
-                Some(seen) => self.lose(Loss::Displaced { holder: seen.record.holder }),
-                // Deleted: whoever creates it first leads on, or leads from now on.
-                None => {
-                    let before = sight.map(|sight| sight.record.clone()).unwrap_or_default();
-                    Step::Ask(Request::Create(self.renewal(&before, tenure.term, wall)))
-                }
-            };
+        let there = self.sight.as_ref().and_then(|sight| sight.snapshot.clone());
+        if let Some(tenure) = &self.tenure {
+            let Some(seen) = there else { return self.lose(Loss::LockGone) };
+            if seen.record.holder != self.identity || seen.record.transitions != tenure.term {
+                return self.lose(Loss::Displaced { holder: seen.record.holder });
+            }
+            if differ(tenure.uid.as_ref(), seen.uid.as_ref()) {
+                return self.lose(Loss::LockGone);
+            }
+            let record = self.renewal(&seen.record, tenure.term, wall);
+            return self.ask(Request::Update { seen, record, fast: false });
         }
-        let held_by_another = self.holder_is_another();
-        if let Some(sight) = sight
-            && held_by_another
-            && sight.since + duration(&sight.record) > now
-        {
+        if self.expiry().is_some_and(|expiry| expiry > now) {
             return Step::Wait;
         }
-        let term = sight.map_or(0, |sight| sight.record.transitions.saturating_add(1));
-        self.claim = Some(term);
+        let Some(term) = self.next_term() else { return Step::Failed(LockError::NoTermLeft) };
+        self.sought = Some(term);
+        self.claim = Some(Claim { term, uid: None });
         let record = self.acquisition(term, wall);
-        Step::Ask(match there {
+        self.ask(match there {
             Some(seen) => Request::Update { seen, record, fast: false },
             None => Request::Create(record),
         })
     }
 
-    fn written(&mut self, snapshot: Snapshot, started: Moment, now: Moment, wall: Timestamp) -> Step {
-        let term = snapshot.record.transitions;
-        let acquired = self.tenure.is_none();
-        if !self.knows_newer_than(&snapshot) {
+    /// Above all that were ever seen. The API's field is 32 bits wide, and a number that it cannot hold would be that of the
+    /// leadership before.
+    fn next_term(&mut self) -> Option<i64> {
+        self.highest = self.highest.max(self.sought.take());
+        let next = self.highest.map_or(Some(0), |highest| highest.checked_add(1));
+        next.filter(|term| *term <= i64::from(i32::MAX))
+    }
+
+    fn written(&mut self, snapshot: Snapshot, overtaken: bool, started: Moment, now: Moment, wall: Timestamp) -> Step {
+        self.hear_of(&snapshot.record);
+        self.sought = None;
+        let (term, uid) = (snapshot.record.transitions, snapshot.uid.clone());
+        if !(overtaken && self.knows_newer_than(&snapshot)) {
             self.sight = Some(Sight { record: snapshot.record.clone(), raw: snapshot.raw.clone(), snapshot: Some(snapshot), since: now });
         }
         if started + self.config.trust() <= now {
             // An answer so late that it can't be trusted any more.
-            return if acquired { Step::Failed(LockError::Timeout(now - started)) } else { self.lose(Loss::RenewDeadline) };
+            return if self.tenure.is_none() { Step::Failed(LockError::Timeout(now - started)) } else { self.lose(Loss::RenewDeadline) };
         }
-        self.claim = Some(term);
-        let written_over = self.sight.as_ref().is_some_and(|sight| sight.record.holder != self.identity || sight.record.transitions != term);
-        if acquired && written_over {
+        self.claim = Some(Claim { term, uid: uid.clone() });
+        if let Some(tenure) = &mut self.tenure {
+            if differ(tenure.uid.as_ref(), uid.as_ref()) {
+                return self.lose(Loss::LockGone);
+            }
+            tenure.renewed = started;
+            return Step::Renewed;
+        }
+        let is_ours = |sight: &Sight| sight.record.holder == self.identity && sight.record.transitions == term;
+        if !self.sight.as_ref().is_some_and(is_ours) {
+            // Written over already.
             return self.decide(now, wall);
         }
-        self.tenure = Some(Tenure { term, renewed: started });
-        if acquired { Step::Acquired } else { Step::Renewed }
+        self.tenure = Some(Tenure { term, renewed: started, uid });
+        Step::Acquired
     }
 
     fn lose(&mut self, loss: Loss) -> Step {
@@ -302,7 +420,8 @@ impl Candidate {
 
     /// What gives the lock back, if the one that was just read still is this candidate's: no one else's is ever emptied.
     pub(super) fn release(&mut self, read: &Snapshot, wall: Timestamp) -> Option<Record> {
-        let ours = read.record.holder == self.identity && self.claim == Some(read.record.transitions);
+        let claimed = |claim: &Claim| claim.term == read.record.transitions && !differ(claim.uid.as_ref(), read.uid.as_ref());
+        let ours = read.record.holder == self.identity && self.claim.as_ref().is_some_and(claimed);
         ours.then(|| Record {
             holder: String::new(),
             // The API takes nothing below.
@@ -323,6 +442,18 @@ impl Candidate {
         self.claim = None;
         self.see(snapshot, now);
     }
+}
+
+/// Whether these are two objects; where a lock cannot tell, they are taken for one.
+fn differ(one: Option<&Arc<str>>, other: Option<&Arc<str>>) -> bool {
+    one.zip(other).is_some_and(|(one, other)| one != other)
+}
+
+/// Whether the store was restored to an earlier state, or the record was, as far as this shows.
+fn goes_back(known: &Snapshot, snapshot: &Snapshot) -> bool {
+    let back = known.version.zip(snapshot.version).is_some_and(|(known, version)| version < known);
+    let rewritten = known.version.is_some() && known.version == snapshot.version && known.raw != snapshot.raw;
+    back || rewritten || snapshot.record.transitions < known.record.transitions
 }
 
 fn seconds(span: Duration) -> i64 {

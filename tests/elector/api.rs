@@ -19,6 +19,8 @@ pub(crate) struct Api(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     version: u64,
+    /// How many objects were made so far.
+    made: u64,
     objects: BTreeMap<String, Value>,
     calls: Vec<String>,
     events: Vec<Value>,
@@ -52,7 +54,22 @@ impl Api {
         let mut state = lock(&self.0);
         state.version += 1;
         object["metadata"]["resourceVersion"] = state.version.to_string().into();
+        object["metadata"]["uid"] = state.uid(plural);
         state.objects.insert(plural.to_owned(), object);
+    }
+
+    /// What the store holds, with its version.
+    pub(crate) fn save(&self) -> (u64, BTreeMap<String, Value>) {
+        let state = lock(&self.0);
+        (state.version, state.objects.clone())
+    }
+
+    /// Goes back to that.
+    pub(crate) fn restore(&self, (version, objects): &(u64, BTreeMap<String, Value>)) {
+        let mut state = lock(&self.0);
+        // Others write first, so that no version is given to two contents.
+        state.version = version + 1000;
+        state.objects.clone_from(objects);
     }
 
     pub(crate) fn delete(&self, plural: &str) {
@@ -110,9 +127,20 @@ impl Api {
         state.version += 1;
         let mut object = sent;
         object["metadata"]["resourceVersion"] = state.version.to_string().into();
-        object["metadata"]["uid"] = format!("uid-of-{plural}").into();
+        object["metadata"]["uid"] = state.uid(&plural);
         state.objects.insert(plural, object.clone());
         (StatusCode::OK, object)
+    }
+}
+
+impl State {
+    /// That of the object which is there, or of one that is made.
+    fn uid(&mut self, plural: &str) -> Value {
+        if let Some(object) = self.objects.get(plural) {
+            return object["metadata"]["uid"].clone();
+        }
+        self.made += 1;
+        format!("uid-{}-of-{plural}", self.made).into()
     }
 }
 

@@ -1,5 +1,6 @@
-//! A lock object in memory, as an API server keeps it: versions that only grow, writes that are refused where they rest on
-//! an older version, watches. Between it and each client lies a network that a test may break. Time is tokio's, paused.
+//! A lock object in memory, as an API server keeps it: versions that only grow but where the store is restored, writes that
+//! are refused where they rest on another version, uids, watches. Between it and each client lies a network that a test may
+//! break. Time is tokio's, paused.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,11 +19,17 @@ use super::time::Time;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const WATCH_TIMEOUT: Duration = Duration::from_secs(290);
 
+/// How far one version is from the next: others write to the store, too. No number is given to two contents though the store
+/// goes back, because whoever met one for the other could not know.
+const STRIDE: u64 = 64;
+
 /// One version of the object; no record: it was deleted.
 #[derive(Clone, Debug)]
 pub(crate) struct Version {
     pub(crate) number: u64,
     pub(crate) record: Option<Record>,
+    /// Which object it is, or was.
+    pub(crate) uid: u64,
     /// Who wrote it.
     pub(crate) by: String,
     /// When, in true time.
@@ -30,7 +37,12 @@ pub(crate) struct Version {
     /// Whether a deletion had gone before, and the writer had never seen the leadership in the object that was deleted when
     /// it sent this.
     pub(crate) unaware: bool,
+    /// The highest number of a leadership that the writer had heard of when it sent this.
+    pub(crate) known: Option<i64>,
 }
+
+/// Who writes what a restore brings back.
+pub(crate) const RESTORE: &str = "restore";
 
 /// The object and its history.
 #[derive(Clone)]
@@ -86,6 +98,8 @@ struct ClientState {
     settings: Mutex<Settings>,
     /// The number of changes of the settings that made open watches deaf.
     deafened: watch::Sender<u64>,
+    /// How often all open watches were broken.
+    broken: watch::Sender<u64>,
     log: Mutex<Log>,
 }
 
@@ -105,7 +119,7 @@ struct Log {
     seen: Leaderships,
 }
 
-/// Each as the version with which its object was made, the holder and the term.
+/// Each as the object's uid, the holder and the term.
 type Leaderships = BTreeSet<(u64, String, i64)>;
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -118,7 +132,7 @@ impl Object {
     }
 
     pub(crate) fn with(time: &Time, resolution: Duration, concurrency: bool) -> Self {
-        let none = Version { number: 0, record: None, by: String::new(), at: Duration::ZERO, unaware: false };
+        let none = Version { number: 0, record: None, uid: 0, by: String::new(), at: Duration::ZERO, unaware: false, known: None };
         let shared =
             Shared { time: time.clone(), resolution, concurrency, history: Mutex::new(vec![none]), grown: watch::Sender::new(1), events: Mutex::default() };
         Self(Arc::new(shared))
@@ -144,6 +158,7 @@ impl Object {
             object: self.clone(),
             settings: Mutex::new(settings),
             deafened: watch::Sender::new(0),
+            broken: watch::Sender::new(0),
             log: Mutex::default(),
         };
         Client(Arc::new(state))
@@ -151,7 +166,21 @@ impl Object {
 
     /// Writes as an administrator may, whoever holds it.
     pub(crate) fn write(&self, by: &str, record: Option<Record>) {
-        self.push(by, record, false);
+        self.push(by, record, false, None);
+    }
+
+    /// Deletes it and makes it anew at once.
+    pub(crate) fn replace(&self, by: &str, record: Record) {
+        self.write(by, None);
+        self.write(by, Some(record));
+    }
+
+    /// The whole store is as it was at this version of the history, and its numbers go on from there.
+    pub(crate) fn restore(&self, version: usize) {
+        let mut history = lock(&self.0.history);
+        let restored = Version { by: RESTORE.into(), at: self.0.time.elapsed(), unaware: false, known: None, ..history[version].clone() };
+        history.push(restored);
+        self.0.grown.send_replace(history.len());
     }
 
     pub(crate) fn history(&self) -> Vec<Version> {
@@ -171,10 +200,15 @@ impl Object {
         lock(&self.0.events).clone()
     }
 
-    fn push(&self, by: &str, record: Option<Record>, unaware: bool) -> Version {
+    fn push(&self, by: &str, record: Option<Record>, unaware: bool, known: Option<i64>) -> Version {
         let mut history = lock(&self.0.history);
-        let number = history.last().map_or(0, |version| version.number) + 1;
-        let version = Version { number, record, by: by.to_owned(), at: self.0.time.elapsed(), unaware };
+        let Version { number, record: before, uid, .. } = history.last().cloned().unwrap();
+        let restores = u64::try_from(history.iter().filter(|version| version.by == RESTORE).count()).unwrap();
+        assert!(restores < STRIDE, "numbers would be given twice");
+        let number = (number / STRIDE + 1) * STRIDE + restores;
+        let made = before.is_none() && record.is_some();
+        let uid = if made { history.iter().map(|version| version.uid).max().unwrap_or_default() + 1 } else { uid };
+        let version = Version { number, record, uid, by: by.to_owned(), at: self.0.time.elapsed(), unaware, known };
         history.push(version.clone());
         self.0.grown.send_replace(history.len());
         version
@@ -193,7 +227,7 @@ impl Object {
             let spec = Value::Object(spec);
             (Record::from_lease_spec(Some(&spec)).unwrap(), spec.to_string())
         };
-        Some(Snapshot::new(record, raw, Some(version.number), version.number))
+        Some(Snapshot::new(record, raw, Some(version.number), version.number).with_uid(Some(&version.uid.to_string())))
     }
 
     /// `seen`: the leaderships that the client had heard of when it asked.
@@ -209,21 +243,15 @@ impl Object {
         if record.lease_duration_seconds <= 0 {
             return Err(LockError::Invalid("spec.leaseDurationSeconds: must be greater than 0".into()));
         }
-        Ok(self.snapshot(&self.push(client.identity(), Some(record.clone()), self.is_unaware(seen))))
+        let known = seen.iter().map(|(_, _, term)| *term).max();
+        Ok(self.snapshot(&self.push(client.identity(), Some(record.clone()), self.is_unaware(seen), known)))
     }
 
     fn is_unaware(&self, seen: &Leaderships) -> bool {
         let history = lock(&self.0.history).clone();
         let creates = history.last().is_none_or(|version| version.record.is_none());
-        let deleted = history.iter().rev().find_map(|version| Some((version.number, version.record.as_ref()?)));
-        creates && deleted.is_some_and(|(number, record)| !seen.contains(&(self.made(number), record.holder.clone(), record.transitions)))
-    }
-
-    /// The version with which the object was made that had this version.
-    fn made(&self, number: u64) -> u64 {
-        let history = lock(&self.0.history);
-        let before = history.iter().rev().find(|version| version.number < number && version.record.is_none());
-        before.map_or(0, |version| version.number + 1)
+        let deleted = history.iter().rev().find_map(|version| Some((version.uid, version.record.as_ref()?)));
+        creates && deleted.is_some_and(|(uid, record)| !seen.contains(&(uid, record.holder.clone(), record.transitions)))
     }
 }
 
@@ -279,9 +307,14 @@ impl Client {
         matches!(lock(&self.0.settings).network, Network::BlackHole)
     }
 
+    /// All its open watches end with an error.
+    pub(crate) fn break_watches(&self) {
+        self.0.broken.send_modify(|times| *times += 1);
+    }
+
     fn heard(&self, snapshot: &Snapshot) {
-        let made = self.0.object.made(snapshot.version.unwrap_or_default());
-        lock(&self.0.log).seen.insert((made, snapshot.record.holder.clone(), snapshot.record.transitions));
+        let uid = snapshot.uid.as_deref().and_then(|uid| uid.parse().ok()).unwrap_or_default();
+        lock(&self.0.log).seen.insert((uid, snapshot.record.holder.clone(), snapshot.record.transitions));
     }
 
     async fn call(&self, verb: &'static str, asked: Asked) -> Result<Option<Snapshot>, LockError> {
@@ -332,6 +365,12 @@ impl Client {
         let _ = deafened.wait_for(|times| *times != before).await;
     }
 
+    /// Completes once watches that were open before are broken.
+    async fn broken(&self, before: u64) {
+        let mut broken = self.0.broken.subscribe();
+        let _ = broken.wait_for(|times| *times != before).await;
+    }
+
     async fn change(self, next: usize) -> Sighting {
         let object = self.0.object.clone();
         let _ = object.0.grown.subscribe().wait_for(|length| *length > next).await;
@@ -348,7 +387,7 @@ impl Client {
     }
 
     fn stream(&self) -> BoxStream<'static, Result<Sighting, LockError>> {
-        let (client, deafened) = (self.clone(), *self.0.deafened.borrow());
+        let (client, deafened, broken) = (self.clone(), *self.0.deafened.borrow(), *self.0.broken.borrow());
         let silent = lock(&self.0.settings).watches == Watches::Silent;
         let ends = client.0.object.0.time.elapsed() + WATCH_TIMEOUT;
         futures::stream::unfold(None, move |next| {
@@ -368,6 +407,7 @@ impl Client {
                 tokio::select! {
                     biased;
                     () = tokio::time::sleep(left) => None,
+                    () = client.broken(broken) => Some((Err(LockError::Timeout(Duration::ZERO)), Some(next))),
                     () = async { if !silent { client.deaf(deafened).await } } => {
                         tokio::time::sleep(left).await;
                         None

@@ -4,7 +4,9 @@
 mod api;
 mod fuzz;
 mod handover;
+mod handover_restored;
 mod losing;
+mod losing_the_object;
 mod memory;
 mod proving;
 mod real_locks;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Event};
-use kube::api::{Api, DeleteParams, ListParams};
+use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use leadergroup::elector::clock::Stopwatch;
 use leadergroup::elector::{self, Callbacks, Config, Elector, Leadership, Lock, LockError, LockKind, LockOptions, Record};
 use tokio::sync::Notify;
@@ -213,6 +213,21 @@ async fn an_update_of_an_object_that_was_deleted_does_not_bring_it_back() {
         assert!(matches!(updated, Err(LockError::NotFound | LockError::Conflict)), "{kind}: {updated:?}");
         assert!(lock.get().await.unwrap().is_none(), "{kind}");
     }
+}
+
+#[tokio::test]
+async fn a_leader_whose_lease_is_another_of_the_same_content_has_lost_it() {
+    let plane = ControlPlane::shared().await;
+    let namespace = plane.namespace("locks").await;
+    let leases = Api::<Lease>::namespaced(plane.client(), &namespace);
+    let mut elector = Elector::new(lock(plane.config(), LockKind::Leases, &namespace, "first"), Config::default()).unwrap();
+    assert!(elector.attempt().await && elector.attempt().await);
+    let mut lease = leases.get("lock").await.unwrap();
+    leases.delete("lock", &DeleteParams::default()).await.unwrap();
+    (lease.metadata.uid, lease.metadata.resource_version) = (None, None);
+    leases.create(&PostParams::default(), &lease).await.unwrap();
+    assert!(!elector.attempt().await);
+    assert_eq!(leases.get("lock").await.unwrap().spec, lease.spec, "it is not written");
 }
 
 #[tokio::test]

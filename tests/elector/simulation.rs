@@ -1,9 +1,15 @@
 //! Random histories of three to five candidates on one lock: they crash, pause, are cut off, lose requests and answers,
-//! release and come back, on clocks that run at different rates; watches fall silent; the object is deleted. Whatever
-//! happens no two lead at one instant of true time, and when nothing happens any more somebody leads soon.
+//! release and come back, on clocks that run at different rates; watches fall silent; the object is deleted, by some who make
+//! it anew; the store is restored to an earlier state, so that versions go back and records return. Whatever happens no two
+//! lead at one instant of true time, no leadership has a number that its candidate knew to be taken, and when nothing happens
+//! any more somebody leads soon.
 //!
-//! One case is excused, and that exactly: the object was deleted, and one who never saw in it the leadership that it held
-//! made it anew. Nobody can wait for what it cannot know of; `handover` tests how long it lasts.
+//! Two cases are excused, and those exactly. The object was deleted, and one who never saw in it the leadership that it held
+//! made it anew: nobody can wait for what it cannot know of; `handover` tests how long it lasts. And the store was restored: for
+//! a lease from then on, who had come to lead before it may lead beside one who came to lead after it, because what tells of
+//! the first may be gone. Two who came to lead after it never do, nor two who did before, nor anybody once the lease is over.
+//!
+//! Numbers that are issued twice for two contents are left out: the API server itself takes the one for the other.
 //!
 //! A failure names its seed: `SEED=123 cargo test simulation`. `HISTORIES=100000` runs more of them.
 
@@ -13,9 +19,12 @@ use std::time::Duration;
 use fastrand::Rng;
 use leadergroup::elector::Config;
 
-use super::memory::{Network, Object, Watches, lock};
-use super::stage::{Act, Candidate, Run, Work, seconds};
+use super::memory::{Network, Object, RESTORE, Version, Watches, lock};
+use super::stage::{Act, Candidate, Run, Work, record, seconds};
 use super::time::Time;
+
+/// Somebody who deletes the object, and may put a record of its own into the next.
+const ADMIN: &str = "admin";
 
 /// What makes an election unsafe, to see that it is noticed.
 #[derive(Clone, Copy, PartialEq)]
@@ -47,6 +56,8 @@ struct Watchman {
     everybody: Mutex<Vec<Candidate>>,
     /// Whether clocks are alike enough for work to be dropped before another leads.
     strict: bool,
+    lease: Duration,
+    time: Time,
     fault: Mutex<Option<String>>,
 }
 
@@ -76,14 +87,17 @@ impl Watchman {
         }
     }
 
-    /// Whether somebody who never saw this leadership has made the object anew after it was deleted.
+    /// Whether somebody who never saw this leadership has made the object anew after it was deleted, or the store was
+    /// restored less than a lease ago.
     fn is_excused(&self, candidate: &Candidate, act: &Act) -> bool {
-        let history = self.object.history();
-        let own = |version: &super::memory::Version| {
-            version.record.as_ref().is_some_and(|record| record.holder == candidate.client.identity() && record.transitions == act.tenure.term())
+        let (history, identity) = (self.object.history(), candidate.client.identity());
+        let own = |version: &Version| {
+            let record = version.record.as_ref().filter(|_| version.by == identity && version.at <= act.begun);
+            record.is_some_and(|record| record.holder == identity && record.transitions == act.tenure.term())
         };
-        let acquired = history.iter().find(|version| own(version)).map_or(0, |version| version.number);
-        history.iter().any(|version| version.unaware && version.number > acquired && version.by != candidate.client.identity())
+        let acquired = history.iter().rposition(own).unwrap_or_default();
+        let mut later = history[acquired..].iter().skip(1);
+        later.any(|version| version.unaware && version.by != identity || version.by == RESTORE && version.at + self.lease >= self.time.elapsed())
     }
 }
 
@@ -95,6 +109,7 @@ struct World {
     slots: Vec<Slot>,
     watchman: Arc<Watchman>,
     deletes: bool,
+    restores: bool,
     processes: usize,
     trace: Vec<String>,
 }
@@ -118,9 +133,10 @@ impl World {
         let spare = (lease - resolution - deadline - period) * 0.75;
         let strict = widest < (lease - resolution) / (deadline + period + spare) && sabotage == Sabotage::None;
         let object = Object::with(&time, seconds(resolution), sabotage != Sabotage::NoConcurrency);
-        let watchman = Arc::new(Watchman { object: object.clone(), everybody: Mutex::default(), strict, fault: Mutex::default() });
-        let deletes = random.bool();
-        let mut world = Self { random, time, object, config, slots: Vec::new(), watchman, deletes, processes: 0, trace: Vec::new() };
+        let watchman =
+            Watchman { object: object.clone(), everybody: Mutex::default(), strict, lease: config.lease_duration, time: time.clone(), fault: Mutex::default() };
+        let (watchman, deletes, restores) = (Arc::new(watchman), random.bool(), random.u8(..3) == 0);
+        let mut world = Self { random, time, object, config, slots: Vec::new(), watchman, deletes, restores, processes: 0, trace: Vec::new() };
         for number in 0..world.random.usize(3..=5) {
             let slot = Slot {
                 name: format!("c{number}"),
@@ -235,10 +251,38 @@ impl World {
                 self.note(format!("{name} is cancelled"));
             }
             11 if self.deletes => {
-                self.object.write("admin", None);
+                self.object.write(ADMIN, None);
                 self.note("the object is deleted");
             }
+            12 if self.deletes => {
+                let lease = i64::try_from(self.config.lease_duration.as_secs()).unwrap();
+                self.object.replace(ADMIN, record("foreign", lease, self.random.i64(0..3)));
+                self.note("the object is deleted and made anew");
+            }
+            13 if self.restores => self.restore(),
             _ => {}
+        }
+    }
+
+    /// The store goes back by some versions, and the API server's connections go with it, or are left hanging.
+    fn restore(&mut self) {
+        let length = self.object.history().len();
+        let version = length - 1 - self.random.usize(..length.min(40));
+        self.object.restore(version);
+        self.note(format!("the store is restored to version {}", self.object.now().number));
+        for number in 0..self.slots.len() {
+            let (until, fate) = (self.time.elapsed() + self.span(0.05, 30.0), self.random.u8(..4));
+            let Slot { candidate, has_watch, better, .. } = &mut self.slots[number];
+            match fate {
+                0 => continue,
+                1 => {
+                    candidate.client.break_watches();
+                    continue;
+                }
+                2 if *has_watch => candidate.client.watches(Watches::Silent),
+                _ => candidate.client.network(Network::BlackHole),
+            }
+            *better = until.max(*better);
         }
     }
 
@@ -312,6 +356,10 @@ impl World {
         if self.leader() != Some(leader) {
             return Err("the leader changes at rest".into());
         }
+        let (renewals, period) = (self.slots[leader].candidate.client.calls(), self.config.retry_period.div_f64(self.slots[leader].rate));
+        if period * u32::try_from(renewals.len()).unwrap() > seconds(60.0) + period || renewals.iter().any(|call| *call != "update") {
+            return Err(format!("the leader asks {} times in a minute at rest: {renewals:?}", renewals.len()));
+        }
         for (number, slot) in self.slots.iter().enumerate().filter(|(number, _)| *number != leader) {
             let (calls, period) = (slot.candidate.client.calls(), self.config.retry_period.as_secs_f64() / slot.rate);
             let (least, most) = if slot.has_watch { (0.0, 0.0) } else { (60.0 / (2.2 * period + 0.2) - 2.0, 60.0 / period + 1.0) };
@@ -346,20 +394,19 @@ impl World {
         }
     }
 
-    /// Only who holds it empties it, and its number never falls.
+    /// Only who holds it empties it, and nobody leads under a number that it knew to be taken.
     fn history(&self) -> Result<(), String> {
         let history = self.object.history();
-        let mut last = None;
         for pair in history.windows(2) {
             let [before, after] = pair else { continue };
-            let Some(record) = &after.record else { continue };
+            let Some(record) = after.record.as_ref().filter(|_| ![ADMIN, RESTORE].contains(&after.by.as_str())) else { continue };
             if record.holder.is_empty() && before.record.as_ref().is_none_or(|before| before.holder != after.by) {
                 return Err(format!("{} empties the record of {:?}", after.by, before.record));
             }
-            if !after.unaware && last.is_some_and(|last| record.transitions < last) {
-                return Err(format!("transitions fall from {last:?} to {}", record.transitions));
+            let goes_on = before.record.as_ref().is_some_and(|before| before.holder == record.holder && before.transitions == record.transitions);
+            if !record.holder.is_empty() && !goes_on && after.known.is_some_and(|known| record.transitions <= known) {
+                return Err(format!("{} takes number {} though it knew of {:?}", after.by, record.transitions, after.known));
             }
-            last = Some(record.transitions);
         }
         Ok(())
     }
@@ -379,10 +426,10 @@ fn simulate(seed: u64, sabotage: Sabotage) -> Result<(), String> {
     runtime.block_on(async {
         let mut world = World::new(seed, sabotage);
         let lived = world.live().await;
-        for version in world.object.history() {
-            let record = version.record.map_or("deleted".into(), |record| format!("{:?} in term {}", record.holder, record.transitions));
-            let unaware = if version.unaware { ", unaware" } else { "" };
-            world.trace.push(format!("{:>8.3} {} writes version {}: {record}{unaware}", version.at.as_secs_f64(), version.by, version.number));
+        for Version { record, at, by, number, uid, unaware, .. } in world.object.history() {
+            let record = record.map_or("deleted".into(), |record| format!("{:?} in term {}", record.holder, record.transitions));
+            let unaware = if unaware { ", unaware" } else { "" };
+            world.trace.push(format!("{:>8.3} {by} writes version {number} of object {uid}: {record}{unaware}", at.as_secs_f64()));
         }
         // Equal but for their text, times are in order.
         world.trace.sort_by(|one, other| one[..8].cmp(&other[..8]));

@@ -40,6 +40,8 @@ pub(crate) enum Work {
 /// One work that was begun.
 pub(crate) struct Act {
     pub(crate) tenure: Tenure,
+    /// When, in true time.
+    pub(crate) begun: Duration,
     alive: Mutex<Life>,
 }
 
@@ -196,7 +198,7 @@ impl Candidate {
     }
 
     fn lead(self, tenure: Tenure, work: Work) -> impl Future<Output = ()> + Send {
-        let act = Arc::new(Act { tenure: tenure.clone(), alive: Mutex::new(Life::Acts) });
+        let act = Arc::new(Act { tenure: tenure.clone(), begun: self.time.elapsed(), alive: Mutex::new(Life::Acts) });
         lock(&self.acts).push(act.clone());
         self.tell(&format!("started {}", tenure.term()));
         let process = self.process.clone();

@@ -51,7 +51,10 @@ async fn test_record_event_success() {
     assert_eq!(event["message"], "test-identity test event");
     assert_eq!((&event["type"], &event["reason"]), (&json!("Normal"), &json!("LeaderElection")));
     let about = &event["involvedObject"];
-    assert_eq!((&about["kind"], &about["namespace"], &about["name"], &about["uid"]), (&json!("Lease"), &json!("foo"), &json!("bar"), &json!("uid-of-leases")));
+    assert_eq!(
+        (&about["kind"], &about["namespace"], &about["name"], &about["uid"]),
+        (&json!("Lease"), &json!("foo"), &json!("bar"), &json!("uid-1-of-leases"))
+    );
 }
 
 /// Upstream's recorder may be missing; here it cannot be, and may fail.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kube::Client;
 use serde_json::{Value, json};
 
-use super::object::{Place, version};
+use super::object::{Place, uid, version};
 use super::single::{Form, SingleLock};
 use super::{LockError, LockOptions, Record, Snapshot};
 
@@ -45,7 +45,8 @@ impl Form for InAnnotation {
     fn read(object: Value) -> Result<Snapshot, LockError> {
         let text = annotation(&object).unwrap_or_default().to_owned();
         let record = if text.is_empty() { Record::default() } else { Record::from_annotation(&text)? };
-        Ok(Snapshot::new(record, text, version(&object), object))
+        let uid = uid(&object).map(str::to_owned);
+        Ok(Snapshot::new(record, text, version(&object), object).with_uid(uid.as_deref()))
     }
 
     fn write(object: &mut Value, record: &Record) -> Result<(), LockError> {

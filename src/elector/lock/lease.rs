@@ -5,7 +5,7 @@ use std::time::Duration;
 use kube::Client;
 use serde_json::{Map, Value};
 
-use super::object::{Place, version};
+use super::object::{Place, uid, version};
 use super::single::{Form, SingleLock};
 use super::{LockError, LockOptions, Record, Snapshot};
 
@@ -29,10 +29,14 @@ impl Form for InSpec {
 
     fn read(lease: Value) -> Result<Snapshot, LockError> {
         let record = Record::from_lease_spec(lease.get("spec"))?;
-        Ok(Snapshot::new(record, lease["spec"].to_string(), version(&lease), lease))
+        let uid = uid(&lease).map(str::to_owned);
+        Ok(Snapshot::new(record, lease["spec"].to_string(), version(&lease), lease).with_uid(uid.as_deref()))
     }
 
     fn write(lease: &mut Value, record: &Record) -> Result<(), LockError> {
+        if record.transitions > i64::from(i32::MAX) {
+            return Err(LockError::NoTermLeft);
+        }
         if !lease["spec"].is_object() {
             lease["spec"] = Value::Object(Map::new());
         }

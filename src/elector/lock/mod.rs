@@ -33,15 +33,25 @@ pub struct Snapshot {
     pub record: Record,
     /// The record as it is stored: while this stays the same, nobody has renewed.
     pub raw: Arc<str>,
-    /// Orders snapshots of one lock, where the lock can tell; `None` where it cannot.
+    /// Orders snapshots of one lock, where the lock can tell; `None` where it cannot. Where the store is restored to an
+    /// earlier state, it goes back.
     pub version: Option<u64>,
+    /// Which object this is of, however often its name is used again; `None` where the lock cannot tell.
+    pub uid: Option<Arc<str>>,
     state: Arc<dyn Any + Send + Sync>,
 }
 
 impl Snapshot {
     /// A snapshot of a lock; `state` is for that lock's own use.
     pub fn new(record: Record, raw: impl Into<Arc<str>>, version: Option<u64>, state: impl Any + Send + Sync) -> Self {
-        Self { record, raw: raw.into(), version, state: Arc::new(state) }
+        Self { record, raw: raw.into(), version, uid: None, state: Arc::new(state) }
+    }
+
+    /// The same, of this object: with it a leader finds out that its object was deleted though there is another.
+    #[must_use]
+    pub fn with_uid(mut self, uid: Option<&str>) -> Self {
+        self.uid = uid.map(Arc::from);
+        self
     }
 
     /// What the lock has kept with it.
@@ -55,7 +65,7 @@ impl Snapshot {
 
 impl fmt::Debug for Snapshot {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Snapshot").field("record", &self.record).field("version", &self.version).finish_non_exhaustive()
+        formatter.debug_struct("Snapshot").field("record", &self.record).field("version", &self.version).field("uid", &self.uid).finish_non_exhaustive()
     }
 }
 
@@ -71,6 +81,12 @@ pub enum LockError {
     /// What is stored is no record; the text says why.
     #[error("the lock's record cannot be read: {0}")]
     Invalid(String),
+    /// No number is left for another leadership.
+    #[error(
+        "the lock cannot change hands any more: leaseTransitions (in an annotation leaderTransitions) is {max} or was, which is all that the API's field \
+         holds; stop all candidates, let what refuses lower terms begin anew, set the field to 0, and start them again", max = i32::MAX
+    )]
+    NoTermLeft,
     /// An update was asked for on what this lock has not read.
     #[error("the lock was not read before the update: call get or create first")]
     NotInitialized,
@@ -79,6 +95,17 @@ pub enum LockError {
     Timeout(Duration),
     #[error(transparent)]
     Api(kube::Error),
+}
+
+impl LockError {
+    /// Whether it is certain that nothing was written.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            Self::NotFound | Self::Conflict | Self::NoTermLeft | Self::NotInitialized => true,
+            Self::Api(kube::Error::Api(status)) => (400..500).contains(&status.code),
+            Self::Invalid(_) | Self::Timeout(_) | Self::Api(_) => false,
+        }
+    }
 }
 
 /// What a lock's stream of changes tells.

@@ -32,9 +32,20 @@ impl<P: Lock, S: Lock> MultiLock<P, S> {
     }
 }
 
+/// Whoever knows only one of both may lead after that one was deleted, so both make up which object this is. One that is not
+/// there has none.
+fn both_uids(primary: &Snapshot, secondary: Option<&Snapshot>) -> Option<String> {
+    let second = match secondary {
+        Some(second) => second.uid.as_deref()?,
+        None => "",
+    };
+    Some(format!("{},{second}", primary.uid.as_deref()?))
+}
+
 fn join(primary: Snapshot, secondary: Option<Snapshot>) -> Snapshot {
+    let uid = both_uids(&primary, secondary.as_ref());
     let Some(second) = &secondary else {
-        return Snapshot::new(primary.record.clone(), primary.raw.clone(), None, Both { primary, secondary });
+        return Snapshot::new(primary.record.clone(), primary.raw.clone(), None, Both { primary, secondary }).with_uid(uid.as_deref());
     };
     let mut record = primary.record.clone();
     // Somebody may hold only one of both: its term and its time count.
@@ -45,7 +56,7 @@ fn join(primary: Snapshot, secondary: Option<Snapshot>) -> Snapshot {
     }
     // A change of either is one of both.
     let raw = format!("{},{}", primary.raw, second.raw);
-    Snapshot::new(record, raw, None, Both { primary, secondary })
+    Snapshot::new(record, raw, None, Both { primary, secondary }).with_uid(uid.as_deref())
 }
 
 impl<P: Lock, S: Lock> Lock for MultiLock<P, S> {

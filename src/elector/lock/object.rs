@@ -163,6 +163,11 @@ impl Place {
     }
 }
 
+/// Which object this is.
+pub(super) fn uid(object: &Value) -> Option<&str> {
+    object["metadata"]["uid"].as_str()
+}
+
 /// The version of an object, as far as it can be compared (KEP-5504).
 pub(super) fn version(object: &Value) -> Option<u64> {
     object["metadata"]["resourceVersion"].as_str().and_then(|version| version.parse().ok())
