@@ -9,6 +9,7 @@ mod demo;
 mod electors;
 mod observer;
 mod operator_process;
+mod soak_command;
 mod weaknesses;
 
 #[allow(dead_code, reason = "the tests use the rest")]
@@ -18,6 +19,9 @@ mod control_plane;
 #[allow(dead_code, reason = "the tests use the rest")]
 #[path = "../interop/mod.rs"]
 mod interop;
+
+#[allow(dead_code, reason = "the tests use the rest")]
+mod soak;
 
 /// What clients on real nodes see.
 #[allow(dead_code, reason = "the tests use the rest")]
@@ -49,6 +53,7 @@ enum Command {
     ControlPlane(control_plane_command::Arguments),
     Demo(demo::Arguments),
     Electors(electors::Arguments),
+    Soak(soak_command::Arguments),
     Weaknesses(weaknesses::Arguments),
 }
 
@@ -60,6 +65,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         Command::ControlPlane(arguments) => control_plane_command::run(arguments).await.map(|()| ExitCode::SUCCESS),
         Command::Demo(arguments) => demo::run(arguments).await,
         Command::Electors(arguments) => electors::run(arguments).await,
+        Command::Soak(arguments) => soak_command::run(arguments).await,
         Command::Weaknesses(arguments) => weaknesses::run(arguments).await,
     }
 }

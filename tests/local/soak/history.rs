@@ -97,8 +97,8 @@ impl History {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    pub(crate) fn namespace(&self) -> &str {
-        &self.namespace
+    pub(crate) fn client(&self) -> Client {
+        self.client.clone()
     }
 
     /// The time since it was started.
@@ -183,6 +183,11 @@ impl Seen {
 
     pub(crate) fn since(&self, position: usize) -> &[Version] {
         &self.versions[position..]
+    }
+
+    /// Whether a pod is there and not on its way out.
+    pub(crate) fn stays(&self, pod: &str) -> bool {
+        self.pods.get(pod).is_some_and(|version| matches!(version.object, Object::Pod { terminating: false, .. }))
     }
 
     /// The names of a group's pods that are not on their way out, leaders first.

@@ -59,17 +59,22 @@ impl<'a> Replicas<'a> {
     /// Starts those again that have ended, unless they are to stay down. Gives how many those were.
     pub(crate) fn revive(&self) -> anyhow::Result<usize> {
         let mut revived = 0;
-        for (number, replica) in self.replicas.iter().enumerate() {
-            let mut run = replica.run();
-            if run.down || run.process.as_ref().is_some_and(|process| process.ended().is_none()) {
-                continue;
-            }
-            let process = self.setup.plane.spawn(&format!("operator-replica-{}", number + 1), &mut self.command(replica))?;
-            run.logs.push(process.log_path().to_owned());
-            run.process = Some(process);
-            revived += 1;
+        for number in 0..self.replicas.len() {
+            revived += usize::from(self.start_if_it_may(number)?);
         }
         Ok(revived)
+    }
+
+    fn start_if_it_may(&self, number: usize) -> anyhow::Result<bool> {
+        let replica = &self.replicas[number];
+        let mut run = replica.run();
+        if run.down || run.process.as_ref().is_some_and(|process| process.ended().is_none()) {
+            return Ok(false);
+        }
+        let process = self.setup.plane.spawn(&format!("operator-replica-{}", number + 1), &mut self.command(replica))?;
+        run.logs.push(process.log_path().to_owned());
+        run.process = Some(process);
+        Ok(true)
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -83,9 +88,10 @@ impl<'a> Replicas<'a> {
         run.process.take().map_or(Ok(()), |process| process.kill().map(|_| ()))
     }
 
-    /// Lets `revive` start it again.
-    pub(crate) fn may_come_up(&self, number: usize) {
+    /// Starts it again after it was killed.
+    pub(crate) fn start_again(&self, number: usize) -> anyhow::Result<()> {
         self.replicas[number].run().down = false;
+        self.start_if_it_may(number).map(|_| ())
     }
 
     /// SIGSTOP; nothing where it has ended.
@@ -97,6 +103,12 @@ impl<'a> Replicas<'a> {
     /// SIGCONT; nothing where it has ended.
     pub(crate) fn resume(&self, number: usize) {
         let _ = self.replicas[number].run().process.as_ref().map(Process::resume);
+    }
+
+    /// The replica that contends under this identity, as it says when it starts.
+    pub(crate) fn named(&self, identity: &str) -> Option<usize> {
+        let says = format!("identity={identity:?}");
+        self.replicas.iter().position(|replica| replica.run().process.as_ref().is_some_and(|process| process.log().contains(&says)))
     }
 
     pub(crate) fn proxy(&self, number: usize) -> &Proxy {
