@@ -6,6 +6,7 @@ IMAGE ?= leadergroup/leadergroup:$(VERSION)
 RUNS ?= 5
 DURATIONS ?= quick
 MINUTES ?= 30
+PODS ?= 2000
 # The tests that need no control plane.
 PURE = choices elector::fuzz elector::handover elector::losing elector::proving elector::simulation elector::upstream histories interop::account interop::verdict layering manifests
 # Tests wait for a control plane more than they compute.
@@ -15,7 +16,7 @@ TEST_THREADS ?= 6
 RESULTS = $(or $(CARGO_TARGET_DIR),target)/tmp/e2e
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e check run control-plane manifests install uninstall image bench bench-electors weaknesses soak fmt
+.PHONY: help demo test e2e check run control-plane manifests install uninstall image bench bench-first bench-electors weaknesses soak fmt
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +65,10 @@ manifests: ## Generate crds/ from src/api
 bench: programs ## Measure failovers and memory on this machine, beside the bare two writes
 	$(CARGO) build --locked --release --bin leadergroup-operator --example local
 	target/release/examples/local bench --operator target/release/leadergroup-operator
+
+bench-first: programs ## Measure the first change of a leader after a start of the operator, in a large group (PODS=2000)
+	$(CARGO) build --locked --release --bin leadergroup-operator --example local
+	target/release/examples/local bench-first --pods $(PODS) --operator target/release/leadergroup-operator
 
 bench-electors: programs candidates ## Measure what an election costs at rest, beside the same on client-go (5 minutes)
 	$(CARGO) build --locked --release --bin leadergroup-elector --example local
