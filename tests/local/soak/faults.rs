@@ -15,7 +15,7 @@ use super::fleet::{Fleet, Member};
 use super::history::History;
 use super::replicas::{LOCK, LOCK_NAMESPACE, Replicas};
 use super::{FENCE, FENCES};
-use crate::control_plane::Mode;
+use crate::control_plane::{Mode, wait};
 
 /// How long a request of ours may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -39,10 +39,11 @@ enum Fault {
     FencesWiped,
     DeploymentOrphaned,
     RolledOut,
+    LeadershipForgotten,
 }
 
 /// Each kind, and how often it comes: about every tenth fault is one of the operator's processes.
-const FAULTS: [(Fault, u32, &str); 17] = [
+const FAULTS: [(Fault, u32, &str); 18] = [
     (Fault::ReplicaKilled, 2, "replica killed"),
     (Fault::ReplicaPaused, 2, "replica paused"),
     (Fault::ConnectionsCut, 1, "connections cut"),
@@ -60,6 +61,7 @@ const FAULTS: [(Fault, u32, &str); 17] = [
     (Fault::FencesWiped, 10, "fences wiped"),
     (Fault::DeploymentOrphaned, 5, "Deployment deleted, pods orphaned"),
     (Fault::RolledOut, 6, "rolled out"),
+    (Fault::LeadershipForgotten, 3, "new leader, its Lease and all replicas lost at once"),
 ];
 
 /// How a fault is put right.
@@ -173,13 +175,11 @@ impl<'a> Storm<'a> {
                 let replica = self.replica().await?;
                 return Ok(self.disturb(fault, replica).await);
             }
+            Fault::LeadershipForgotten => return self.forget(&member).await,
             _ => {}
         }
         let done = match fault {
-            Fault::LockDeleted => {
-                let leases: Api<Lease> = Api::namespaced(self.history.client(), LOCK_NAMESPACE);
-                request(async { leases.delete(LOCK, &DeleteParams::default()).await.map(drop) }).await?
-            }
+            Fault::LockDeleted => request(self.delete_lock()).await?,
             Fault::LeaseDeleted => request(async { self.history.api::<Lease>().delete(&member.name, &DeleteParams::default()).await.map(drop) }).await?,
             Fault::LeaseAnnotated => request(self.annotate_lease(&member.name)).await?,
             Fault::GroupDeleted => request(self.fleet.delete(&member)).await?,
@@ -255,6 +255,40 @@ impl<'a> Storm<'a> {
         self.replicas.proxy(replica).set(mode).await;
         self.later(after, Cure::Connect(replica));
         true
+    }
+
+    /// A leader goes, another is elected, and at that moment all goes that knows of it: the pod, the Lease, and every replica of
+    /// the operator, before it could write anything else.
+    async fn forget(&mut self, member: &Member) -> anyhow::Result<bool> {
+        let pods = self.history.api::<Pod>();
+        let Some(former) = self.pod(&member.name, true) else { return Ok(false) };
+        if self.cures.iter().any(|(_, cure)| matches!(cure, Cure::Start(_) | Cure::Resume(_) | Cure::Connect(_))) {
+            return Ok(false);
+        }
+        for replica in 0..self.replicas.count() {
+            self.replicas.proxy(replica).set(Mode::DelayBoth(Duration::from_millis(200))).await;
+            self.later(Duration::from_secs(1), Cure::Connect(replica));
+        }
+        let at_once = DeleteParams::default().grace_period(0);
+        request(async { pods.delete(&former, &at_once).await.map(drop) }).await?;
+        let another = async || {
+            let leader = self.history.look(|seen| seen.pods(&member.name).into_iter().find(|(_, leads)| *leads).map(|(name, _)| name.to_owned()));
+            leader.filter(|leader| *leader != former).ok_or("nobody leads")
+        };
+        let Ok(next) = wait::until("another leads", Duration::from_secs(3), another).await else { return Ok(false) };
+        for replica in 0..self.replicas.count() {
+            self.replicas.kill(replica)?;
+            self.later(Duration::from_secs(1), Cure::Start(replica));
+        }
+        request(async { pods.delete(&next, &at_once).await.map(drop) }).await?;
+        request(async { self.history.api::<Lease>().delete(&member.name, &DeleteParams::default()).await.map(drop) }).await?;
+        // Nobody has to wait until it runs out.
+        Ok(request(self.delete_lock()).await?.is_some())
+    }
+
+    async fn delete_lock(&self) -> kube::Result<()> {
+        let leases: Api<Lease> = Api::namespaced(self.history.client(), LOCK_NAMESPACE);
+        leases.delete(LOCK, &DeleteParams::default()).await.map(drop)
     }
 
     /// Takes a pod away, or its readiness.
