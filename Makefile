@@ -5,6 +5,8 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 IMAGE ?= leadergroup/leadergroup:$(VERSION)
 RUNS ?= 5
 DURATIONS ?= quick
+MINUTES ?= 30
+PODS ?= 2000
 # The tests that need no control plane.
 PURE = choices elector::fuzz elector::handover elector::losing elector::proving elector::simulation elector::upstream histories interop::account interop::verdict layering manifests
 # Tests wait for a control plane more than they compute.
@@ -14,7 +16,7 @@ TEST_THREADS ?= 6
 RESULTS = $(or $(CARGO_TARGET_DIR),target)/tmp/e2e
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e check run control-plane manifests install uninstall image bench bench-electors weaknesses fmt
+.PHONY: help demo test e2e check run control-plane manifests install uninstall image bench bench-first bench-electors weaknesses soak fmt
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,12 +66,20 @@ bench: programs ## Measure failovers and memory on this machine, beside the bare
 	$(CARGO) build --locked --release --bin leadergroup-operator --example local
 	target/release/examples/local bench --operator target/release/leadergroup-operator
 
+bench-first: programs ## Measure the first change of a leader after a start of the operator, in a large group (PODS=2000)
+	$(CARGO) build --locked --release --bin leadergroup-operator --example local
+	target/release/examples/local bench-first --pods $(PODS) --operator target/release/leadergroup-operator
+
 bench-electors: programs candidates ## Measure what an election costs at rest, beside the same on client-go (5 minutes)
 	$(CARGO) build --locked --release --bin leadergroup-elector --example local
 	target/release/examples/local electors
 
 weaknesses: programs candidates ## Compare client-go's elections and ours where client-go lets two act at once (RUNS=5, DURATIONS=quick or usual)
 	$(CARGO) run --locked --example local -- weaknesses --runs $(RUNS) --durations $(DURATIONS)
+
+soak: programs ## Let random things happen to the operator and its groups, and judge every version of everything (MINUTES=30, SEED=...)
+	$(CARGO) build --locked --bin leadergroup-operator --example local
+	target/debug/examples/local soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 ##@ Ship it
 image: ## Build the container image with docker, podman or buildah (IMAGE=...)

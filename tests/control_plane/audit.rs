@@ -1,10 +1,11 @@
 //! What was written, by whom, and how it ended, as the API server's audit log tells: an exact count, also of writes that
-//! were refused. Reads are told of Leases alone.
+//! were refused. Reads are told of Leases, and of what the operator reads.
 
-use jiff::Timestamp;
-use serde::Deserialize;
+use std::io::{Read, Seek, SeekFrom};
 
 use anyhow::Context;
+use jiff::Timestamp;
+use serde::Deserialize;
 
 use super::ControlPlane;
 use super::components::AUDIT_LOG;
@@ -44,12 +45,24 @@ impl ControlPlane {
         Ok(requests)
     }
 
-    /// The same, with the reads of Leases. A watch counts when it has ended.
+    /// The same, with the reads that are told. A watch counts when it has ended.
     pub(crate) fn requests(&self) -> anyhow::Result<Vec<AuditEvent>> {
+        self.requests_since(&mut 0)
+    }
+
+    /// What was answered since the position of the log that an earlier call left; 0 is its beginning.
+    pub(crate) fn requests_since(&self, position: &mut u64) -> anyhow::Result<Vec<AuditEvent>> {
         let path = self.folder().join(AUDIT_LOG);
-        let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let mut text = Vec::new();
+        let mut read = || {
+            let mut file = std::fs::File::open(&path)?;
+            file.seek(SeekFrom::Start(*position))?;
+            file.read_to_end(&mut text)
+        };
+        read().with_context(|| format!("cannot read {}", path.display()))?;
         // A line that is still being written has no end.
         let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        *position += u64::try_from(whole)?;
         let lines = text[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         lines.map(|line| event(line).with_context(|| format!("not an audit event: {}", String::from_utf8_lossy(line)))).collect()
     }

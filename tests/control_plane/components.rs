@@ -54,6 +54,8 @@ pub(super) struct Layout {
     pub(super) network: Option<Arc<Network>>,
 }
 
+/// The folder with all that etcd holds.
+pub(super) const ETCD_DATA: &str = "etcd";
 pub(super) const AUDIT_LOG: &str = "audit.log";
 const AUDIT_POLICY: &str = "audit_policy.yaml";
 const LOOPBACK: &str = "127.0.0.1";
@@ -129,7 +131,7 @@ impl Layout {
         let clients = format!("http://127.0.0.1:{}", self.ports.etcd);
         let peers = format!("http://127.0.0.1:{}", self.ports.etcd_peer);
         let mut flags = vec![
-            format!("--data-dir={}", self.file("etcd")),
+            format!("--data-dir={}", self.file(ETCD_DATA)),
             format!("--listen-client-urls={clients}"),
             format!("--advertise-client-urls={clients}"),
             format!("--listen-peer-urls={peers}"),

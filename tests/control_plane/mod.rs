@@ -18,6 +18,7 @@ mod process;
 mod programs;
 mod proxy;
 mod real_nodes;
+mod restore;
 mod start;
 pub(crate) mod wait;
 
@@ -41,6 +42,7 @@ pub(crate) use self::{
     process::Process,
     proxy::{Mode, Proxy},
     real_nodes::{RealNode, busybox},
+    restore::EtcdCopy,
 };
 
 #[allow(unused_imports, reason = "the programs beside the tests use them")]

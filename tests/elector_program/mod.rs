@@ -4,6 +4,7 @@
 mod ends;
 mod history;
 mod losses;
+mod restores;
 mod sample;
 mod sidecar;
 mod stage;

@@ -9,6 +9,7 @@ mod demo;
 mod electors;
 mod observer;
 mod operator_process;
+mod soak_command;
 mod weaknesses;
 
 #[allow(dead_code, reason = "the tests use the rest")]
@@ -18,6 +19,9 @@ mod control_plane;
 #[allow(dead_code, reason = "the tests use the rest")]
 #[path = "../interop/mod.rs"]
 mod interop;
+
+#[allow(dead_code, reason = "the tests use the rest")]
+mod soak;
 
 /// What clients on real nodes see.
 #[allow(dead_code, reason = "the tests use the rest")]
@@ -45,10 +49,12 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Bench(bench::Arguments),
+    BenchFirst(bench::first::Arguments),
     Candidate(candidate::Arguments),
     ControlPlane(control_plane_command::Arguments),
     Demo(demo::Arguments),
     Electors(electors::Arguments),
+    Soak(soak_command::Arguments),
     Weaknesses(weaknesses::Arguments),
 }
 
@@ -56,10 +62,12 @@ enum Command {
 async fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
         Command::Bench(arguments) => bench::run(arguments).await,
+        Command::BenchFirst(arguments) => bench::first::run(arguments).await,
         Command::Candidate(arguments) => candidate::run(arguments).await.map(|()| ExitCode::SUCCESS),
         Command::ControlPlane(arguments) => control_plane_command::run(arguments).await.map(|()| ExitCode::SUCCESS),
         Command::Demo(arguments) => demo::run(arguments).await,
         Command::Electors(arguments) => electors::run(arguments).await,
+        Command::Soak(arguments) => soak_command::run(arguments).await,
         Command::Weaknesses(arguments) => weaknesses::run(arguments).await,
     }
 }

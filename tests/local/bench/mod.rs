@@ -3,6 +3,7 @@
 //! All arms run interleaved on one control plane whose etcd waits for the disk, seen by one watch and one clock.
 
 mod failover;
+pub(crate) mod first;
 mod memory;
 mod report;
 

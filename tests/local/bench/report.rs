@@ -67,7 +67,7 @@ fn table(title: &str, arms: &[Arm], measure: impl Fn(&Sample) -> f64) {
 }
 
 /// The least value that so many percent of all do not exceed.
-fn percentile(sorted: &[f64], percent: usize) -> f64 {
+pub(super) fn percentile(sorted: &[f64], percent: usize) -> f64 {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied().unwrap_or(f64::NAN)
 }
