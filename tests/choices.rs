@@ -261,7 +261,9 @@ fn a_pod_is_labelled_only_after_it_was_fenced_the_fenced_were_listed_and_the_rec
     let late = with(fenced(pod("b")), |pod| pod.read = Moment(Duration::from_secs(2)));
     assert_eq!(stage(&gone(late.clone()), &holding()), ["lease b 8"], "the Lease's write is a proof");
     let mut recorded = gone(late);
-    recorded.lease = recorded.lease.map(|lease| Arc::new(Lease { holder: "b".into(), holder_uid: Some("uid-of-b".into()), term: Some(8), reserved_term: Some(9), ..(*lease).clone() }));
+    recorded.lease = recorded
+        .lease
+        .map(|lease| Arc::new(Lease { holder: "b".into(), holder_uid: Some("uid-of-b".into()), term: Some(8), reserved_term: Some(9), ..(*lease).clone() }));
     let mut memory = holding();
     memory.held.as_mut().unwrap().recorded = Some((8, "uid-of-b".into()));
     assert_eq!(stage(&recorded, &memory), ["prove 70"]);
@@ -311,14 +313,20 @@ fn term_after(change: impl FnOnce(&mut LeaderGroup, &mut Option<Lease>, &mut Mem
         Write::Status { status, names: Some(Named { term, .. }) } if status.term == *term => Some(format!("name {term}")),
         _ => None,
     });
-    decisive.or_else(|| writes.iter().find_map(|write| if let Write::Status { status, .. } = write { Some(format!("confirm {}", status.term)) } else { None })).unwrap_or_default()
+    decisive
+        .or_else(|| writes.iter().find_map(|write| if let Write::Status { status, .. } = write { Some(format!("confirm {}", status.term)) } else { None }))
+        .unwrap_or_default()
 }
 
 #[test]
 fn a_new_term_is_above_the_leases_mark_and_never_far_above_what_the_status_confirms() {
     let status = |group: &mut LeaderGroup, term| group.status.as_mut().unwrap().term = term;
     assert_eq!(term_after(|_, _, _| ()), "record 9 of 10");
-    assert_eq!(term_after(|group, lease, _| (status(group, 8 - 16), lease.as_mut().unwrap().reserved_term = Some(8)).1), "record 9 of 10", "a status that cannot be");
+    assert_eq!(
+        term_after(|group, lease, _| (status(group, 8 - 16), lease.as_mut().unwrap().reserved_term = Some(8)).1),
+        "record 9 of 10",
+        "a status that cannot be"
+    );
     let lagging = term_after(|group, lease, _| {
         status(group, 8);
         lease.as_mut().unwrap().reserved_term = Some(25);
@@ -343,7 +351,11 @@ fn a_new_term_is_above_the_leases_mark_and_never_far_above_what_the_status_confi
     assert_eq!(of_another, "name 43", "somebody else may have named that one");
     assert_eq!(term_after(|group, lease, _| (group.status = None, *lease = None).1), "name 1", "the beginning");
     assert_eq!(term_after(|group, _, _| group.spec.election.min_term = Some(500)), "name 500");
-    assert_eq!(term_after(|group, lease, _| (status(group, i64::MAX), *lease = None).1), "confirm 9223372036854775807", "no term is left: told, and nothing else");
+    assert_eq!(
+        term_after(|group, lease, _| (status(group, i64::MAX), *lease = None).1),
+        "confirm 9223372036854775807",
+        "no term is left: told, and nothing else"
+    );
 }
 
 #[test]
@@ -420,7 +432,8 @@ fn written_by(operator: &str, seen_to_change: bool, lock: Option<Lease>) -> Obse
 #[test]
 fn a_group_is_left_to_an_operator_of_another_installation_while_that_one_lives() {
     let steps_back = |observed: &Observation| leadergroup::policy::verdict::steps_back(observed).map(|other| other.until.as_secs());
-    let lock = |holder: &str, changed| Lease { holder: holder.into(), duration_seconds: Some(15), changed: Moment(Duration::from_secs(changed)), ..Lease::default() };
+    let lock =
+        |holder: &str, changed| Lease { holder: holder.into(), duration_seconds: Some(15), changed: Moment(Duration::from_secs(changed)), ..Lease::default() };
     assert_eq!(steps_back(&written_by("them_2@theirs/lock", false, None)), Some(14), "its lock cannot be seen: the group's Lease tells");
     assert_eq!(steps_back(&written_by("them_2@theirs/lock", false, Some(lock("them_2", 5)))), Some(9));
     assert_eq!(steps_back(&written_by("them_2@theirs/lock", false, Some(lock("", 5)))), None, "nobody leads it any more");

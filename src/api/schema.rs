@@ -4,13 +4,9 @@
 
 use k8s_openapi::api::apps::v1::DeploymentStrategy;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
-use kube::CustomResourceExt;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
-
-use super::LeaderGroup;
-use super::v1alpha1::{LeaderLabel, LeaseSpec};
 
 /// Lists of a pod template that are maps by key, from the Kubernetes API's own markers: the list's field, its keys.
 const LIST_MAP_KEYS: &[(&str, &[&str])] = &[
@@ -28,41 +24,6 @@ const LIST_MAP_KEYS: &[(&str, &[&str])] = &[
     ("topologySpreadConstraints", &["topologyKey", "whenUnsatisfiable"]),
     ("schedulingGates", &["name"]),
 ];
-
-/// The `CustomResourceDefinition` as it is shipped in `crds/`.
-///
-/// # Panics
-/// Where the derived definition isn't what this file expects: a test generates it, so a release cannot.
-pub fn crd() -> Value {
-    let mut crd = serde_json::to_value(LeaderGroup::crd()).expect("a CRD is JSON");
-    let schema = &mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
-    visit(schema, &mut |node| {
-        node.remove("nullable");
-        if let Some(Value::String(description)) = node.get_mut("description") {
-            *description = description.replace('\n', " ");
-        }
-        for bound in ["minimum", "maximum"] {
-            if let Some(number) = node.get(bound).and_then(Value::as_f64) {
-                #[expect(clippy::cast_possible_truncation, reason = "bounds are whole numbers that schemars writes as floats")]
-                node.insert(bound.to_owned(), json!(number as i64));
-            }
-        }
-    });
-    schema["properties"]["spec"]["description"] = json!("What is asked for.");
-    schema["properties"]["status"]["description"] = json!("What the operator saw and did.");
-    // The group's name becomes a label's value.
-    schema["x-kubernetes-validations"] = json!([{
-        "rule": "size(self.metadata.name) <= 63",
-        "message": "`metadata.name` must be no more than 63 characters: it becomes the value of the label 'leadergroup.io/group'"
-    }]);
-    // With a default of its own each absent object is filled in, and rules may rely on it. The API server judges a default
-    // by the rules as it stands, so it is written out.
-    let defaults = [("lease", json!(LeaseSpec::default())), ("leaderLabel", json!(LeaderLabel::default()))];
-    for (field, default) in defaults {
-        schema["properties"]["spec"]["properties"][field]["default"] = default;
-    }
-    crd
-}
 
 pub(super) fn pod_template(_: &mut SchemaGenerator) -> Schema {
     let mut template = embedded::<PodTemplateSpec>();
@@ -112,6 +73,16 @@ pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+pub(super) fn label_values(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 8,
+        "x-kubernetes-list-type": "set",
+        "items": { "type": "string", "maxLength": 63 },
+        "description": "Values of the leader label's key that pods which do not lead carry, or may carry: the first eight of them.",
+    })
+}
+
 /// The schema of a type of the Kubernetes API, inlined, without descriptions, and with its lists' keys.
 fn embedded<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::openapi3().with(|settings| {
@@ -154,7 +125,7 @@ fn into_schema(value: Value) -> Schema {
 }
 
 /// Calls `change` on every schema in a tree of schemas. Maps of properties are not schemas themselves.
-fn visit(schema: &mut Value, change: &mut impl FnMut(&mut Map<String, Value>)) {
+pub(super) fn visit(schema: &mut Value, change: &mut impl FnMut(&mut Map<String, Value>)) {
     let Value::Object(node) = schema else { return };
     change(node);
     if let Some(Value::Object(properties)) = node.get_mut("properties") {

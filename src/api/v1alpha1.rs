@@ -350,6 +350,10 @@ pub struct LeaderGroupStatus {
     /// How many leaderships there have been: the Lease's leaseTransitions.
     #[serde(default)]
     pub transitions: i64,
+    /// Values of the leader label's key that pods which do not lead carry, or may carry: the first eight of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::label_values")]
+    pub follower_values: Vec<String>,
     /// The pod that would follow the leader now: it is prepared, so that it takes over by one write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Next>,

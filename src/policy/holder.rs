@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::leader::Choice;
+use super::choice::Choice;
 use super::observation::{Candidate, Lock, LockRecord, Observation};
 use crate::api::LeaderGroup;
 use crate::api::v1alpha1::Mode;

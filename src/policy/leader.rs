@@ -8,32 +8,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+pub use super::choice::Choice;
 use super::holder;
 use super::observation::{Candidate, Observation, Pod};
 use super::standing::{self, Standing};
-
-/// What should be.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Choice {
-    /// The incumbent leads on.
-    Keep(Arc<Pod>),
-    /// This pod leads from now on.
-    Promote { pod: Arc<Pod>, reason: &'static str },
-    /// Nobody leads.
-    Vacate,
-    /// Nobody leads, and nothing is done about it: elections are suspended.
-    Frozen,
-}
-
-impl Choice {
-    /// The pod that carries the label once this is carried out.
-    pub fn leader(&self) -> Option<&Arc<Pod>> {
-        match self {
-            Choice::Keep(pod) | Choice::Promote { pod, .. } => Some(pod),
-            Choice::Vacate | Choice::Frozen => None,
-        }
-    }
-}
 
 /// The choice, and the moment at which another may follow from the passing of time alone.
 pub fn choose(observation: &Observation) -> (Choice, Option<Timestamp>) {

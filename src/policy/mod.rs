@@ -5,20 +5,20 @@
 //! observed and planned again, until the plan is empty. So every state that a crash may leave is a state that a plan
 //! starts from, and a restart needs nothing but what it observes.
 //!
-//! What keeps two pods from carrying the label at once, whatever is delayed or lost:
+//! What keeps two pods from carrying the label at once, whatever is delayed or lost (the argument is in ARCHITECTURE.md):
 //!
 //! 1. The label is taken away first and given afterwards, never in one stage.
-//! 2. Every pod write compares the pod's uid, label and fence, and raises the fence.
-//! 3. Before the label is given, every *other* pod that an undelivered earlier write may still reach is sealed: its fence
-//!    is raised, so that the write fails when it arrives. Such pods are all pods, until this process has written to
-//!    them, and any whose last write has an unknown outcome ([`Memory::unfenced`]).
-//! 4. Where the operator has replicas, what was read of the pod must be older than the last proof that this process leads
-//!    them ([`Write::Prove`]): a successor has sealed nothing yet that it read.
+//! 2. A pod is given the label only while it bears a *fence*: a label whose value never comes again. Every pod write compares
+//!    the pod's uid, label and fence, and moves or removes the fence.
+//! 3. Whoever wrote a group's *record* last *holds* it ([`memory::Held`]). Whoever comes to hold it lists the fenced pods before
+//!    it gives anybody the label, and seals every one but the one that it will label; so is every pod to which a write had no
+//!    answer.
+//! 4. What was read of the pod must be older than the last proof that this process holds the record ([`Write::Prove`], or a
+//!    write of the record), and that it leads the operator's replicas: who holds it next has listed nothing yet then.
 //!
-//! What keeps a term from being given out twice: before a pod gets it the Lease bears it, as the term of that pod or as
-//! the one that this process has reserved and nobody else may use ([`Memory::reserved`]). The reservation is part of the
-//! Lease write of the election before, so where the old leader is gone one round trip is enough.
+//! What keeps a term from being given out twice is in [`term`].
 
+mod choice;
 mod holder;
 pub mod leader;
 pub mod memory;
@@ -27,7 +27,7 @@ pub mod observation;
 pub mod plan;
 pub mod standing;
 mod status;
-mod term;
+pub mod term;
 pub mod verdict;
 pub mod write;
 

@@ -3,6 +3,8 @@
 //! `Ready` is the summary. `Available` says whether a ready pod carries the label now. `Reconciling` and `Stalled` are
 //! what kstatus (Flux, kpt, Helm) reads: the first while something is still to come, the second when only a person can help.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -57,6 +59,7 @@ pub(super) fn status(observation: &Observation, memory: &Memory, group: &LeaderG
         candidates: count(observation.candidates.iter().filter(may_lead)),
         transitions: lease.map_or(0, |lease| lease.transitions.into()).max(record.map_or(0, |record| record.transitions)).max(former.transitions),
         term: term.max(leader.as_ref().map_or(0, |leader| leader.term)),
+        follower_values: follower_values(observation, group),
         next: leader.as_ref().and(labelled).and_then(|leader| leader::successor(observation, &leader.pod)).map(|pod| Next { pod_name: pod.name.to_string() }),
         lease_uid: lease.filter(|_| memory.held.is_some()).map(|lease| lease.uid.to_string()).or(former.lease_uid),
         leader,
@@ -66,6 +69,14 @@ pub(super) fn status(observation: &Observation, memory: &Memory, group: &LeaderG
 
 fn count<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> i32 {
     i32::try_from(candidates.count()).unwrap_or(i32::MAX)
+}
+
+/// What pods that do not lead carry under the label's key, and what they may get.
+fn follower_values(observation: &Observation, group: &LeaderGroup) -> Vec<String> {
+    let label = &group.spec.leader_label;
+    let carried = observation.candidates.iter().filter_map(|candidate| candidate.pod.labels.get(&label.key));
+    let values: BTreeSet<&str> = carried.chain([&*label.follower_value]).filter(|value| !value.is_empty() && *value != label.value).collect();
+    values.into_iter().take(8).map(str::to_owned).collect()
 }
 
 /// The candidate that carries the label now.

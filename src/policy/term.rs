@@ -86,8 +86,15 @@ impl Witnesses {
 /// The term of `leader` where the operator elects. `labelled`: it carries the label.
 pub(super) fn of_elected(observation: &Observation, memory: &Memory, group: &LeaderGroup, leader: &Pod, labelled: bool) -> Term {
     let witnesses = Witnesses::of(observation, memory, group);
-    if let Some(term) = leader.term.filter(|term| labelled && witnesses.keeps(*term)) {
-        return Term::Kept(term);
+    if let Some(term) = leader.term.filter(|term| witnesses.keeps(*term)) {
+        if labelled {
+            return Term::Kept(term);
+        }
+        // Its term would have gone with its label, had one of ours taken that away.
+        let lease = observation.lease.as_deref().filter(|_| witnesses.mark.is_some());
+        if lease.is_some_and(|lease| lease.holder_uid.as_ref() == Some(&leader.uid) && lease.term == Some(term)) {
+            return Term::Named(term);
+        }
     }
     let Some(mark) = witnesses.mark else { return from_status(witnesses, memory, group, None) };
     let recorded = memory.held.as_ref().and_then(|held| held.recorded.as_ref()).filter(|(_, uid)| *uid == leader.uid).map(|(term, _)| *term);
@@ -141,6 +148,10 @@ pub(super) fn last(observation: &Observation, memory: &Memory, group: &LeaderGro
 /// What the status may confirm: what it does already, and the term that the Lease records.
 pub(super) fn confirmable(observation: &Observation, memory: &Memory, group: &LeaderGroup) -> i64 {
     let witnesses = Witnesses::of(observation, memory, group);
+    if witnesses.lost {
+        // Put right by a person, not by a guess.
+        return group.status.as_ref().map_or(0, |status| status.term);
+    }
     witnesses.confirmed.unwrap_or(0).max(witnesses.mark.map_or(0, |mark| witnesses.recorded.min(mark)))
 }
 

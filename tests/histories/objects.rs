@@ -131,7 +131,8 @@ pub(super) fn group(group: &Group, min_term: Option<i64>) -> LeaderGroup {
     let mut made = BLANK.clone();
     made.metadata.resource_version = Some(group.version.to_string());
     made.spec.election.min_term = min_term;
-    made.status = group.status.map(|status| LeaderGroupStatus { term: status.term, lease_uid: status.lease.map(|it| uid(it).into()), ..LeaderGroupStatus::default() });
+    made.status =
+        group.status.map(|status| LeaderGroupStatus { term: status.term, lease_uid: status.lease.map(|it| uid(it).into()), ..LeaderGroupStatus::default() });
     made
 }
 
@@ -202,7 +203,8 @@ pub(super) fn lengthen(short: &Write) -> write::Write {
             reserves: *reserves,
         },
         Write::Pod { slot, uid: it, purpose, after, .. } => {
-            let marks = PodMarks { label: None, term: after.term, fence: after.fence.map(|it| format!("f{it}")), member_of: None, cost: seen::DeletionCost::default() };
+            let marks =
+                PodMarks { label: None, term: after.term, fence: after.fence.map(|it| format!("f{it}")), member_of: None, cost: seen::DeletionCost::default() };
             write::Write::Pod(PodWrite {
                 name: name(*slot),
                 uid: uid(*it),

@@ -157,7 +157,8 @@ impl Process {
         let writes = policy::plan(&observation, &self.memory).writes;
         self.stage.clear();
         for write in &writes {
-            let before = if let leadergroup::policy::write::Write::Pod(pod) = write { pod.observed.fence.as_ref().map(|it| it[1..].parse().unwrap()) } else { None };
+            let before =
+                if let leadergroup::policy::write::Write::Pod(pod) = write { pod.observed.fence.as_ref().map(|it| it[1..].parse().unwrap()) } else { None };
             let short = objects::shorten(write, self.view.group.as_ref(), || fresh(before));
             self.stage.extend(short.map(|write| Pending { write, outcome: None }));
         }

@@ -22,26 +22,69 @@ pub(super) struct Truth {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Action {
     /// A process hears of these parts of the world, and plans.
-    Plan { process: usize, heard: u16 },
+    Plan {
+        process: usize,
+        heard: u16,
+    },
     /// A write arrives and is answered.
-    Arrive { process: usize, write: usize },
+    Arrive {
+        process: usize,
+        write: usize,
+    },
     /// A write arrives, and its answer is lost.
-    ArriveUnanswered { process: usize, write: usize },
+    ArriveUnanswered {
+        process: usize,
+        write: usize,
+    },
     /// A write is answered by nobody, or by somebody who does not know; it may arrive later.
-    Lose { process: usize, write: usize },
+    Lose {
+        process: usize,
+        write: usize,
+    },
     /// A write arrives that nobody waits for any more.
-    Land { write: usize },
+    Land {
+        write: usize,
+    },
     /// A process forgets the group, and what it has under way.
-    Restart { process: usize },
-    TurnReady { slot: usize },
-    DeletePod { slot: usize },
-    MakePod { slot: usize },
+    Restart {
+        process: usize,
+    },
+    TurnReady {
+        slot: usize,
+    },
+    DeletePod {
+        slot: usize,
+    },
+    MakePod {
+        slot: usize,
+    },
     /// A pod leaves its ReplicaSet, or returns.
-    Release { slot: usize },
+    Release {
+        slot: usize,
+    },
     /// A user takes a pod's fence away.
-    Wipe { slot: usize },
+    Wipe {
+        slot: usize,
+    },
     DeleteLease,
     RemakeGroup,
+}
+
+/// What may go wrong or change, at a cost of one each.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Fault {
+    Ready,
+    Pods,
+    Owners,
+    Answers,
+    Crashes,
+    Wipes,
+    Leases,
+    Groups,
+}
+
+impl Fault {
+    pub(super) const ALL: &[Self] = &[Self::Ready, Self::Pods, Self::Owners, Self::Answers, Self::Crashes, Self::Wipes, Self::Leases, Self::Groups];
 }
 
 #[derive(Clone, Debug)]
@@ -49,8 +92,11 @@ pub(super) struct World {
     pub(super) truth: Truth,
     pub(super) processes: Vec<Process>,
     flying: Vec<Write>,
-    /// How many more things may go wrong or change.
+    /// How many more things may go wrong or change, and which.
     pub(super) faults: u8,
+    pub(super) kinds: &'static [Fault],
+    /// Whether a process hears of everything or of nothing.
+    pub(super) coarse: bool,
     /// How often the record may still be taken from the process that holds it: two could do so for ever.
     pub(super) takeovers: u8,
     pub(super) rule_off: Option<Rule>,
@@ -69,19 +115,36 @@ impl World {
         let truth = Truth { group: Some(Group { uid: 1, version: 1, status: None }), lease: None, pods: (0..slots).map(pod).collect() };
         let processes = (0..processes).map(|number| Process::new(&truth, number, usize::from(number > 0))).collect();
         let uids = u32::try_from(slots).unwrap() + 1;
-        Self { truth, processes, flying: Vec::new(), faults, takeovers, rule_off, min_term: None, last: None, broken: None, uids, versions: 1, fences: 0 }
+        Self {
+            truth,
+            processes,
+            flying: Vec::new(),
+            faults,
+            kinds: Fault::ALL,
+            coarse: false,
+            takeovers,
+            rule_off,
+            min_term: None,
+            last: None,
+            broken: None,
+            uids,
+            versions: 1,
+            fences: 0,
+        }
     }
 
     pub(super) fn actions(&self) -> Vec<Action> {
         let mut actions = Vec::new();
+        let may = |fault| self.faults > 0 && self.kinds.contains(&fault);
         for (number, process) in self.processes.iter().enumerate() {
             if process.stage.is_empty() {
                 let behind: Vec<usize> = (0..2 + 2 * self.truth.pods.len()).filter(|part| process.is_behind(&self.truth, *part)).collect();
-                for chosen in 0..1_u32 << behind.len() {
+                let all = (1_u32 << behind.len()) - 1;
+                for chosen in (0..=all).filter(|chosen| !self.coarse || *chosen == 0 || *chosen == all) {
                     let heard = behind.iter().enumerate().filter(|(bit, _)| chosen >> bit & 1 == 1).fold(0, |heard, (_, part)| heard | 1 << part);
                     actions.push(Action::Plan { process: number, heard });
                 }
-                if self.faults > 0 && process.memory.held.is_some() {
+                if may(Fault::Crashes) && process.memory.held.is_some() {
                     actions.push(Action::Restart { process: number });
                 }
             }
@@ -90,30 +153,25 @@ impl World {
                     continue;
                 }
                 actions.push(Action::Arrive { process: number, write });
-                if self.faults > 0 && !matches!(process.stage[write].write, Write::List | Write::Prove { .. }) {
+                if may(Fault::Answers) && !matches!(process.stage[write].write, Write::List | Write::Prove { .. }) {
                     actions.push(Action::ArriveUnanswered { process: number, write });
                     actions.push(Action::Lose { process: number, write });
                 }
             }
         }
         actions.extend((0..self.flying.len()).map(|write| Action::Land { write }));
-        if self.faults > 0 {
-            for (slot, pod) in self.truth.pods.iter().enumerate() {
-                match pod {
-                    None => actions.push(Action::MakePod { slot }),
-                    Some(pod) => {
-                        actions.extend([Action::TurnReady { slot }, Action::DeletePod { slot }, Action::Release { slot }]);
-                        if pod.marks.fence.is_some() {
-                            actions.push(Action::Wipe { slot });
-                        }
-                    }
-                }
-            }
-            if self.truth.lease.is_some() {
-                actions.push(Action::DeleteLease);
-            }
-            actions.push(Action::RemakeGroup);
+        for (slot, pod) in self.truth.pods.iter().enumerate() {
+            let Some(pod) = pod else {
+                actions.extend(may(Fault::Pods).then_some(Action::MakePod { slot }));
+                continue;
+            };
+            actions.extend(may(Fault::Ready).then_some(Action::TurnReady { slot }));
+            actions.extend(may(Fault::Pods).then_some(Action::DeletePod { slot }));
+            actions.extend(may(Fault::Owners).then_some(Action::Release { slot }));
+            actions.extend((may(Fault::Wipes) && pod.marks.fence.is_some()).then_some(Action::Wipe { slot }));
         }
+        actions.extend((may(Fault::Leases) && self.truth.lease.is_some()).then_some(Action::DeleteLease));
+        actions.extend(may(Fault::Groups).then_some(Action::RemakeGroup));
         actions
     }
 
@@ -480,10 +538,5 @@ impl World {
             }
         }
         hasher.finish()
-    }
-
-    /// Whether everything is said and done: what a plan would write now.
-    pub(super) fn flying(&self) -> usize {
-        self.flying.len()
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::{OnceCell, oneshot};
 use tokio::task::JoinHandle;
 
 use super::arena::Arena;
+use super::looks::fence;
 use super::looks::{deployed, ready};
 
 /// A pod's elector at work. Dropping it is its crash.
@@ -171,14 +172,14 @@ async fn a_restarted_operator_leaves_the_label_with_the_holder() {
     let electors = Pods { arena: &arena, kind: LockKind::Leases };
     let _holder = electors.elect(&name);
     arena.carried_by(&[&name]).await;
-    let version = arena.labelled().await.remove(0).annotations()["leadergroup.io/fence"].clone();
+    let version = fence(&arena.labelled().await.remove(0)).map(str::to_owned);
     arena.kill_operator();
     arena.start_operator();
     // It keeps the group again when it answers a change of it.
     arena.api::<leadergroup::api::LeaderGroup>().patch("app", &PatchParams::default(), &Patch::Merge(json!({ "spec": { "suspend": true } }))).await.unwrap();
     arena.condition("app", "Ready", "True", "Suspended").await;
     let leader = arena.labelled().await.remove(0);
-    assert_eq!((leader.name_any(), &leader.annotations()["leadergroup.io/fence"]), (name, &version), "the leader was written to");
+    assert_eq!((leader.name_any(), fence(&leader).map(str::to_owned)), (name, version), "the leader was written to");
     arena.finish().await;
 }
 

@@ -76,19 +76,31 @@ async fn another_value_of_the_label_goes_to_the_pod_that_leads_already() {
 }
 
 #[tokio::test]
-async fn values_of_leader_and_followers_may_change_places() {
+async fn what_all_followers_carry_does_not_become_the_leaders_value() {
     let mut arena = Arena::new("swap").await;
     arena.witness.look_for(KEY, "primary");
     arena.apply(&with_label(3)).await;
     arena.ready_pods("web", 3).await;
-    let leader = arena.leader("web").await;
+    arena.leader("web").await;
     until_values(&arena, KEY, &[("primary", 1), ("standby", 2)]).await;
-    // From here on no value stands for the leader throughout.
-    arena.witness.look_for("role", "leader");
-
-    arena.change(json!({ "leaderLabel": { "value": "standby", "followerValue": "primary" } })).await;
-    until_values(&arena, KEY, &[("primary", 2), ("standby", 1)]).await;
-    let same = arena.leader("web").await;
-    assert_eq!((same.uid(), term(&same)), (leader.uid(), term(&leader)));
+    for patch in
+        [r#"{"spec":{"leaderLabel":{"value":"standby","followerValue":"primary"}}}"#, r#"{"spec":{"leaderLabel":{"value":"standby","followerValue":null}}}"#]
+    {
+        let refused = arena.try_kubectl(&["patch", "lg", "web", "--type=merge", "-p", patch]).await.unwrap_err().to_string();
+        assert!(refused.contains("may not become what `leaderLabel.followerValue` is now"), "{refused}");
+    }
+    // Nor by way of another: the status tells what pods may still carry.
+    arena.kill_operator();
+    arena.change(json!({ "leaderLabel": { "followerValue": "other" } })).await;
+    let patch = r#"{"spec":{"leaderLabel":{"value":"standby"}}}"#;
+    let refused = arena.try_kubectl(&["patch", "lg", "web", "--type=merge", "-p", patch]).await.unwrap_err().to_string();
+    assert!(refused.contains("pods of the group still carry"), "{refused}");
+    arena.start_operator();
+    until_values(&arena, KEY, &[("other", 2), ("primary", 1)]).await;
+    arena
+        .until("the value is free", async || arena.try_kubectl(&["patch", "lg", "web", "--type=merge", "-p", patch]).await.map_err(|error| error.to_string()))
+        .await;
+    arena.witness.look_for(KEY, "standby");
+    until_values(&arena, KEY, &[("other", 2), ("standby", 1)]).await;
     arena.finish().await;
 }

@@ -38,9 +38,9 @@ pub(super) async fn ready(arena: &Arena, selector: &str, count: usize) -> Vec<Po
         .await
 }
 
-/// What moves with every write of the operator to the pod.
-pub(super) fn fence(pod: &Pod) -> Option<&str> {
-    pod.annotations().get("leadergroup.io/fence").map(String::as_str)
+/// What moves with every write of the operator to a pod that leads or may follow.
+pub(crate) fn fence(pod: &Pod) -> Option<&str> {
+    pod.labels().iter().find(|(key, _)| key.starts_with("leadergroup.io/fence.")).map(|(_, value)| value.as_str())
 }
 
 /// A pod of the group `web` that does not lead.

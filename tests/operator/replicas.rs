@@ -7,6 +7,7 @@ use kube::ResourceExt;
 use kube::api::Api;
 
 use super::arena::{self, Arena, Operator, PATIENCE};
+use super::looks::fence;
 use crate::control_plane::{Mode, Proxy};
 
 /// Replicas, each on a way of its own to the API server, and a group that one of them has settled.
@@ -72,7 +73,7 @@ impl Replicas {
     /// The group's leader is the one of the beginning, and nobody has written to its pod.
     async fn nobody_moved(&self) {
         let now = self.arena.leader("web").await;
-        let marks = |pod: &Pod| ["term", "fence"].map(|mark| pod.annotations()[&format!("leadergroup.io/{mark}")].clone());
+        let marks = |pod: &Pod| (pod.annotations()["leadergroup.io/term"].clone(), fence(pod).map(str::to_owned));
         assert_eq!((now.name_any(), marks(&now)), (self.leader.name_any(), marks(&self.leader)));
         assert_eq!(self.arena.transitions().await, 1);
     }

@@ -1,0 +1,49 @@
+//! The `CustomResourceDefinition`, with what cannot be said of a single field.
+
+use kube::CustomResourceExt;
+use serde_json::{Value, json};
+
+use super::LeaderGroup;
+use super::schema::visit;
+use super::v1alpha1::{LeaderLabel, LeaseSpec};
+
+/// The `CustomResourceDefinition` as it is shipped in `crds/`.
+///
+/// # Panics
+/// Where the derived definition isn't what this file expects: a test generates it, so a release cannot.
+pub fn crd() -> Value {
+    let mut crd = serde_json::to_value(LeaderGroup::crd()).expect("a CRD is JSON");
+    let schema = &mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    visit(schema, &mut |node| {
+        node.remove("nullable");
+        if let Some(Value::String(description)) = node.get_mut("description") {
+            *description = description.replace('\n', " ");
+        }
+        for bound in ["minimum", "maximum"] {
+            if let Some(number) = node.get(bound).and_then(Value::as_f64) {
+                #[expect(clippy::cast_possible_truncation, reason = "bounds are whole numbers that schemars writes as floats")]
+                node.insert(bound.to_owned(), json!(number as i64));
+            }
+        }
+    });
+    schema["properties"]["spec"]["description"] = json!("What is asked for.");
+    schema["properties"]["status"]["description"] = json!("What the operator saw and did.");
+    // The group's name becomes a label's value.
+    schema["x-kubernetes-validations"] = json!([
+        {
+            "rule": "size(self.metadata.name) <= 63",
+            "message": "`metadata.name` must be no more than 63 characters: it becomes the value of the label 'leadergroup.io/group'"
+        },
+        {
+            "rule": "self.spec.leaderLabel.value == oldSelf.spec.leaderLabel.value || !has(self.status) || !has(self.status.followerValues) || !(self.spec.leaderLabel.value in self.status.followerValues)",
+            "message": "`leaderLabel.value` may not become what pods of the group still carry as followers (status.followerValues): give them another `leaderLabel.followerValue` first, and wait until they have it"
+        }
+    ]);
+    // With a default of its own each absent object is filled in, and rules may rely on it. The API server judges a default
+    // by the rules as it stands, so it is written out.
+    let defaults = [("lease", json!(LeaseSpec::default())), ("leaderLabel", json!(LeaderLabel::default()))];
+    for (field, default) in defaults {
+        schema["properties"]["spec"]["properties"][field]["default"] = default;
+    }
+    crd
+}
