@@ -19,6 +19,8 @@ pub struct Memory {
     pub token: Box<str>,
     /// How many fences it has set.
     pub fences: u64,
+    /// The uid of the group that all this is about: one that is made anew under its name begins another life.
+    pub group: Option<Box<str>>,
     /// The record, while nobody else has written it since this process did.
     pub held: Option<Held>,
     /// The term that this process has named in the status last.
@@ -129,12 +131,16 @@ impl Memory {
     /// Looks at what was observed before anything is planned from it: whether the record is still held, and what of it the
     /// watches do not show yet.
     pub fn look(&mut self, observation: &mut Observation) {
-        let Some(held) = &mut self.held else { return };
-        // Where another group leads the pods, what this process knew of them is not enough any more.
-        if observation.group.is_none() || observation.rival.is_some() {
-            self.held = None;
-            return;
+        let group = observation.group.as_ref().and_then(|group| group.metadata.uid.as_deref());
+        if self.group.as_deref() != group {
+            self.store_went_back();
+            self.group = group.map(Into::into);
         }
+        // Where another group leads the pods, what this process knew of them is not enough any more.
+        if observation.rival.is_some() {
+            self.held = None;
+        }
+        let Some(held) = &mut self.held else { return };
         let version = if is_followed(observation) { Some(observation.group_version()) } else { observation.lease.as_ref().map(|lease| lease.resource_version) };
         match version {
             Some(version) if version == held.version => held.made = None,
@@ -261,8 +267,8 @@ impl Memory {
         self.deferred = Some(Deferred { group_generation, at: now, times });
     }
 
-    /// The API server's store was put back to an earlier state: no version or generation means what it meant. What was sent
-    /// is still known.
+    /// The API server's store was put back to an earlier state, or the group was made anew: no version or generation means what
+    /// it meant. What was sent is still known.
     pub fn store_went_back(&mut self) {
         self.held = None;
         self.named = None;

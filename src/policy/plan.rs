@@ -15,6 +15,7 @@ use super::status;
 use super::verdict::{self, Obstacle};
 use super::write::{LeasePurpose, Named, PodMarks, PodPurpose, PodWrite, Write};
 use crate::api::LeaderGroup;
+use crate::api::v1alpha1::Next;
 use crate::names;
 
 /// How long a watch may take to show what was made: until then it is not made again.
@@ -42,7 +43,7 @@ pub fn plan(observation: &Observation, memory: &Memory) -> Plan {
         return Plan { writes: Vec::new(), recheck: Some(until) };
     }
     let obstacle = verdict::obstacle(observation, memory);
-    let mut plan = Planner { observation, memory, group, writes: Vec::new(), recheck: None, term_to_report: None };
+    let mut plan = Planner { observation, memory, group, writes: Vec::new(), recheck: None, term_to_report: None, settled: false };
     if !obstacle.as_ref().is_some_and(|obstacle| obstacle.blocks) {
         plan.deployment();
         plan.election();
@@ -108,6 +109,8 @@ struct Planner<'a> {
     writes: Vec<Write>,
     recheck: Option<Timestamp>,
     term_to_report: Option<TermToReport>,
+    /// The leader leads, in its term.
+    settled: bool,
 }
 
 impl Planner<'_> {
@@ -131,7 +134,7 @@ impl Planner<'_> {
         let moving = self.writes.iter().any(|write| match write {
             // Before the Deployment is applied what was observed is not what the group's generation brings about.
             Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::ListFenced | Write::Prove { .. } | Write::CreateLease { .. } => true,
-            Write::Pod(write) => write.purpose != PodPurpose::Arm,
+            Write::Pod(write) => write.purpose != PodPurpose::Arm || !self.settled,
             Write::UpdateLease { purpose, .. } => *purpose == LeasePurpose::Transition,
             Write::Status { .. } => false,
         });
@@ -150,6 +153,9 @@ impl Planner<'_> {
             }
             Some(TermToReport::Name(named)) => {
                 status.term = named.term;
+                // Where the pods elect themselves the status is the record, and a write that changes nothing would not take it.
+                let pod = self.observation.candidates.iter().map(|candidate| &candidate.pod).find(|pod| named.pod.as_ref() == Some(&pod.uid));
+                status.next = pod.map(|pod| Next { pod_name: pod.name.to_string() }).or(status.next);
                 Some(named)
             }
             None => None,

@@ -4,14 +4,16 @@
 //! what kstatus (Flux, kpt, Helm) reads: the first while something is still to come, the second when only a person can help.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use super::holder;
 use super::leader::{self, Choice};
 use super::memory::Memory;
 use super::objects;
-use super::observation::{Candidate, Lease, Lock, LockRecord, Observation};
+use super::observation::{Candidate, Lease, Lock, LockRecord, Observation, Pod};
 use super::standing::{self, Standing};
 use super::term;
 use super::verdict::Obstacle;
@@ -60,7 +62,7 @@ pub(super) fn status(observation: &Observation, memory: &Memory, group: &LeaderG
         transitions: lease.map_or(0, |lease| lease.transitions.into()).max(record.map_or(0, |record| record.transitions)).max(former.transitions),
         term: term.max(leader.as_ref().map_or(0, |leader| leader.term)),
         follower_values: follower_values(observation, group),
-        next: leader.as_ref().and(labelled).and_then(|leader| leader::successor(observation, &leader.pod)).map(|pod| Next { pod_name: pod.name.to_string() }),
+        next: next(observation, group, labelled, &former, leader.as_ref()),
         lease_uid: lease.filter(|_| memory.held.is_some()).map(|lease| lease.uid.to_string()).or(former.lease_uid),
         leader,
         last_transition,
@@ -69,6 +71,16 @@ pub(super) fn status(observation: &Observation, memory: &Memory, group: &LeaderG
 
 fn count<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> i32 {
     i32::try_from(candidates.count()).unwrap_or(i32::MAX)
+}
+
+/// Who is prepared to lead next; where the pods elect themselves, for whom the term was named last, until it leads.
+fn next(observation: &Observation, group: &LeaderGroup, labelled: Option<&Candidate>, former: &LeaderGroupStatus, leader: Option<&Leader>) -> Option<Next> {
+    if holder::is_followed(group) {
+        return former.next.clone().filter(|_| leader.is_none());
+    }
+    let armed = |pod: &&Arc<Pod>| pod.fence(&observation.fence_key).is_some();
+    let next = labelled.filter(|_| leader.is_some()).and_then(|leader| leader::successor(observation, &leader.pod)).filter(armed);
+    next.map(|pod| Next { pod_name: pod.name.to_string() })
 }
 
 /// What pods that do not lead carry under the label's key, and what they may get.

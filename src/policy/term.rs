@@ -7,7 +7,7 @@
 
 use super::memory::{Held, Memory};
 use super::observation::{Observation, Pod};
-use crate::api::LeaderGroup;
+use crate::api::{LeaderGroup, LeaderGroupStatus};
 
 /// How many terms may be named above the one that the status confirms.
 pub(super) const AHEAD: i64 = 16;
@@ -183,13 +183,20 @@ fn from_status(witnesses: Witnesses, memory: &Memory, group: &LeaderGroup, holde
         return Term::ToRecord(named.term);
     }
     let above = match (witnesses.confirmed, holder) {
+        // A lock's first holder has had no transition.
+        (_, Some(_)) if group.status.as_ref().is_none_or(names_none) => 0,
         (None, _) => 1,
         // Nothing is named that the status does not confirm.
         (Some(confirmed), Some(_)) => confirmed.saturating_add(1),
         (Some(confirmed), None) => confirmed.saturating_add(AHEAD + 2),
     };
-    let term = above.max(holder.map_or(0, |(_, transitions)| transitions)).max(floor(group)).max(memory.term.saturating_add(1));
+    let term = above.max(holder.map_or(0, |(_, transitions)| transitions)).max(floor(group)).max(if above == 0 { 0 } else { memory.term.saturating_add(1) });
     if term > HIGHEST { Term::Exhausted } else { Term::ToName(term) }
+}
+
+/// Whether no holder's term was ever named.
+fn names_none(status: &LeaderGroupStatus) -> bool {
+    status.term == 0 && status.next.is_none() && status.leader.is_none() && status.last_transition.is_none()
 }
 
 fn floor(group: &LeaderGroup) -> i64 {

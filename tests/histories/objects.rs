@@ -36,6 +36,8 @@ pub(super) struct Pod {
 pub(super) struct Lease {
     pub(super) uid: u32,
     pub(super) version: u32,
+    /// The uid of the group that owns it.
+    pub(super) owner: u32,
     /// The slot and uid of the pod that holds it.
     pub(super) holder: Option<(usize, u32)>,
     pub(super) term: i64,
@@ -59,11 +61,39 @@ pub(super) struct Group {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) enum Write {
     List,
-    Prove { version: u32 },
-    Create { holder: Option<(usize, u32)>, term: i64, mark: i64 },
-    Update { version: u32, holder: Option<(usize, u32)>, term: i64, mark: i64, purpose: LeasePurpose, reserves: bool },
-    Pod { slot: usize, uid: u32, purpose: PodPurpose, before: Marks, after: Marks },
-    Status { uid: u32, version: u32, status: Status, names: Option<(i64, Option<u32>)> },
+    Prove {
+        version: u32,
+    },
+    Create {
+        owner: u32,
+        holder: Option<(usize, u32)>,
+        term: i64,
+        mark: i64,
+    },
+    Update {
+        owner: u32,
+        version: u32,
+        holder: Option<(usize, u32)>,
+        term: i64,
+        mark: i64,
+        purpose: LeasePurpose,
+        reserves: bool,
+    },
+    /// `group`: the uid of the group that it is of.
+    Pod {
+        group: Option<u32>,
+        slot: usize,
+        uid: u32,
+        purpose: PodPurpose,
+        before: Marks,
+        after: Marks,
+    },
+    Status {
+        uid: u32,
+        version: u32,
+        status: Status,
+        names: Option<(i64, Option<u32>)>,
+    },
 }
 
 fn uid(uid: u32) -> Box<str> {
@@ -108,7 +138,7 @@ pub(super) fn lease(lease: &Lease) -> seen::Lease {
         name: "web".into(),
         uid: uid(lease.uid),
         resource_version: lease.version.into(),
-        controller: Some(seen::Controller { uid: "group".into(), group: Some("web".into()) }),
+        controller: Some(seen::Controller { uid: uid(lease.owner), group: Some("web".into()) }),
         holder: lease.holder.map(|(slot, _)| name(slot)).unwrap_or_default(),
         holder_uid: lease.holder.map(|(_, it)| uid(it)),
         term: Some(lease.term),
@@ -123,12 +153,13 @@ pub(super) fn group(group: &Group, min_term: Option<i64>) -> LeaderGroup {
     static BLANK: LazyLock<LeaderGroup> = LazyLock::new(|| {
         serde_json::from_value(json!({
             "apiVersion": "leadergroup.io/v1alpha1", "kind": "LeaderGroup",
-            "metadata": { "name": "web", "namespace": "test", "uid": "group", "generation": 1 },
+            "metadata": { "name": "web", "namespace": "test", "generation": 1 },
             "spec": { "deploymentRef": { "name": "web" } },
         }))
         .unwrap()
     });
     let mut made = BLANK.clone();
+    made.metadata.uid = Some(uid(group.uid).into());
     made.metadata.resource_version = Some(group.version.to_string());
     made.spec.election.min_term = min_term;
     made.status =
@@ -147,8 +178,9 @@ pub(super) fn shorten(planned: &write::Write, group: Option<&Group>, mut fresh: 
     Some(match planned {
         write::Write::ListFenced => Write::List,
         write::Write::Prove { version } => Write::Prove { version: (*version).try_into().unwrap() },
-        write::Write::CreateLease { record, .. } => Write::Create { holder: holder(record), term: record.term, mark: record.reserved_term },
+        write::Write::CreateLease { record, .. } => Write::Create { owner: group?.uid, holder: holder(record), term: record.term, mark: record.reserved_term },
         write::Write::UpdateLease { resource_version, record, purpose, reserves, .. } => Write::Update {
+            owner: group?.uid,
             version: (*resource_version).try_into().unwrap(),
             holder: holder(record),
             term: record.term,
@@ -157,6 +189,7 @@ pub(super) fn shorten(planned: &write::Write, group: Option<&Group>, mut fresh: 
             reserves: *reserves,
         },
         write::Write::Pod(pod) => Write::Pod {
+            group: group.map(|group| group.uid),
             slot: slot(&pod.name),
             uid: parse(&pod.uid),
             purpose: pod.purpose,
@@ -194,8 +227,8 @@ pub(super) fn lengthen(short: &Write) -> write::Write {
     match short {
         Write::List => write::Write::ListFenced,
         Write::Prove { version } => write::Write::Prove { version: (*version).into() },
-        Write::Create { holder, term, mark } => write::Write::CreateLease { name: "web".into(), record: record(holder, term, mark) },
-        Write::Update { version, holder, term, mark, purpose, reserves } => write::Write::UpdateLease {
+        Write::Create { holder, term, mark, .. } => write::Write::CreateLease { name: "web".into(), record: record(holder, term, mark) },
+        Write::Update { version, holder, term, mark, purpose, reserves, .. } => write::Write::UpdateLease {
             name: "web".into(),
             resource_version: (*version).into(),
             record: record(holder, term, mark),

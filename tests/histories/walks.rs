@@ -1,1 +1,57 @@
-//! Random histories of larger worlds.
+//! Random histories of three pods and three processes, in which everything goes wrong again and again. Nothing breaks a
+//! promise; and when nothing happens any more but what is still under way, one process makes a leader if any pod may lead, and
+//! then has nothing left to do.
+//!
+//! A failure names its seed: `SEED=123 cargo test histories::walks`. `HISTORIES=1000000` runs more of them.
+
+use super::random::Random;
+use super::world::{Action, World};
+
+const STEPS: usize = 150;
+
+#[expect(clippy::disallowed_methods, reason = "a test's own knobs")]
+fn knob(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+/// What happens next: mostly that a process goes on.
+fn choose(world: &World, random: &mut Random) -> Action {
+    let actions = world.actions();
+    let goes_on = |action: &&Action| matches!(action, Action::Plan { .. } | Action::Arrive { .. });
+    let (forward, others): (Vec<&Action>, Vec<&Action>) = actions.iter().partition(goes_on);
+    let pool = if others.is_empty() || random.chance(70) { forward } else { others };
+    *pool[random.below(pool.len())]
+}
+
+fn walk(seed: u64) -> Result<(), String> {
+    let mut random = Random(seed);
+    let mut world = World::new(3, 3, u8::MAX, u8::MAX, None);
+    let mut trace = Vec::new();
+    for _ in 0..STEPS {
+        (world.faults, world.takeovers) = (u8::MAX, u8::MAX);
+        world.backup = world.backup.or(world.truth.lease.filter(|_| random.chance(5)));
+        let action = choose(&world, &mut random);
+        trace.push(action.to_string());
+        world = world.after(action);
+        if let Some(broken) = world.broken {
+            return Err(format!("{broken}: {:?}\n{}", world.truth, trace.join("\n")));
+        }
+    }
+    world.come_to_rest().map_err(|problem| format!("{problem}\n{}", trace.join("\n")))
+}
+
+#[test]
+fn no_random_history_breaks_a_promise_and_each_comes_to_rest() {
+    let seeds = knob("SEED").map_or(0..knob("HISTORIES").unwrap_or(1_500), |seed| seed..seed + 1);
+    let threads = 2;
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let seeds = seeds.clone();
+            scope.spawn(move || {
+                for seed in seeds.filter(|seed| seed % threads == thread) {
+                    walk(seed).unwrap_or_else(|problem| panic!("{problem}\nSEED={seed}"));
+                }
+            });
+        }
+    });
+}

@@ -5,9 +5,11 @@ use super::objects::{Group, Lease, Marks, Pod, Status, Write};
 use super::process::{Outcome, Pending, Process};
 use super::rules::Rule;
 use leadergroup::elector::clock::Moment;
-use leadergroup::policy::write::Undone;
+use leadergroup::policy::write::{PodPurpose, Undone};
 use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::str::FromStr;
 use std::time::Duration;
 
 /// What the API server holds.
@@ -67,7 +69,56 @@ pub(super) enum Action {
         slot: usize,
     },
     DeleteLease,
+    /// A user applies what a backup says of the Lease: another object, with the terms of long ago.
+    RestoreLease,
     RemakeGroup,
+}
+
+impl Display for Action {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Action::Plan { process, heard } => write!(formatter, "plan {process} {heard}"),
+            Action::Arrive { process, write } => write!(formatter, "arrive {process} {write}"),
+            Action::ArriveUnanswered { process, write } => write!(formatter, "arrive-unanswered {process} {write}"),
+            Action::Lose { process, write } => write!(formatter, "lose {process} {write}"),
+            Action::Land { write } => write!(formatter, "land {write}"),
+            Action::Restart { process } => write!(formatter, "restart {process}"),
+            Action::TurnReady { slot } => write!(formatter, "turn-ready {slot}"),
+            Action::DeletePod { slot } => write!(formatter, "delete-pod {slot}"),
+            Action::MakePod { slot } => write!(formatter, "make-pod {slot}"),
+            Action::Release { slot } => write!(formatter, "release {slot}"),
+            Action::Wipe { slot } => write!(formatter, "wipe {slot}"),
+            Action::DeleteLease => write!(formatter, "delete-lease"),
+            Action::RestoreLease => write!(formatter, "restore-lease"),
+            Action::RemakeGroup => write!(formatter, "remake-group"),
+        }
+    }
+}
+
+impl FromStr for Action {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let words: Vec<&str> = text.split(' ').collect();
+        let number = |at: usize| words.get(at).and_then(|word| word.parse::<usize>().ok()).ok_or_else(|| format!("no number {at} in {text:?}"));
+        Ok(match words[0] {
+            "plan" => Action::Plan { process: number(1)?, heard: number(2)?.try_into().map_err(|_| text)? },
+            "arrive" => Action::Arrive { process: number(1)?, write: number(2)? },
+            "arrive-unanswered" => Action::ArriveUnanswered { process: number(1)?, write: number(2)? },
+            "lose" => Action::Lose { process: number(1)?, write: number(2)? },
+            "land" => Action::Land { write: number(1)? },
+            "restart" => Action::Restart { process: number(1)? },
+            "turn-ready" => Action::TurnReady { slot: number(1)? },
+            "delete-pod" => Action::DeletePod { slot: number(1)? },
+            "make-pod" => Action::MakePod { slot: number(1)? },
+            "release" => Action::Release { slot: number(1)? },
+            "wipe" => Action::Wipe { slot: number(1)? },
+            "delete-lease" => Action::DeleteLease,
+            "restore-lease" => Action::RestoreLease,
+            "remake-group" => Action::RemakeGroup,
+            _ => return Err(format!("what is {text:?}?")),
+        })
+    }
 }
 
 /// What may go wrong or change, at a cost of one each.
@@ -80,18 +131,20 @@ pub(super) enum Fault {
     Crashes,
     Wipes,
     Leases,
+    Backups,
     Groups,
 }
 
 impl Fault {
-    pub(super) const ALL: &[Self] = &[Self::Ready, Self::Pods, Self::Owners, Self::Answers, Self::Crashes, Self::Wipes, Self::Leases, Self::Groups];
+    pub(super) const ALL: &'static [Self] =
+        &[Self::Ready, Self::Pods, Self::Owners, Self::Answers, Self::Crashes, Self::Wipes, Self::Leases, Self::Backups, Self::Groups];
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct World {
     pub(super) truth: Truth,
     pub(super) processes: Vec<Process>,
-    flying: Vec<Write>,
+    pub(super) flying: Vec<Write>,
     /// How many more things may go wrong or change, and which.
     pub(super) faults: u8,
     pub(super) kinds: &'static [Fault],
@@ -104,9 +157,11 @@ pub(super) struct World {
     /// The last leadership: its term, and the pod's uid.
     pub(super) last: Option<(i64, u32)>,
     pub(super) broken: Option<&'static str>,
-    uids: u32,
-    versions: u32,
-    fences: u32,
+    /// The Lease as a backup has it.
+    pub(super) backup: Option<Lease>,
+    pub(super) uids: u32,
+    pub(super) versions: u32,
+    pub(super) fences: u32,
 }
 
 impl World {
@@ -127,6 +182,7 @@ impl World {
             min_term: None,
             last: None,
             broken: None,
+            backup: None,
             uids,
             versions: 1,
             fences: 0,
@@ -171,6 +227,7 @@ impl World {
             actions.extend((may(Fault::Wipes) && pod.marks.fence.is_some()).then_some(Action::Wipe { slot }));
         }
         actions.extend((may(Fault::Leases) && self.truth.lease.is_some()).then_some(Action::DeleteLease));
+        actions.extend((may(Fault::Backups) && self.backup.is_some()).then_some(Action::RestoreLease));
         actions.extend(may(Fault::Groups).then_some(Action::RemakeGroup));
         actions
     }
@@ -199,7 +256,49 @@ impl World {
             self = self.after(action);
         }
         assert!(self.truth.pods.iter().flatten().any(|pod| pod.marks.leads), "somebody leads: {:?}", self.truth);
+        self.backup = self.truth.lease;
         self
+    }
+
+    /// The leader is the third, the status has confirmed the second, and a backup has the Lease of the first.
+    pub(super) fn third_leader(&mut self) {
+        self.backup = self.truth.lease;
+        let Truth { group, lease, pods } = &mut self.truth;
+        lease.iter_mut().for_each(|lease| (lease.term, lease.mark) = (3, 4));
+        group.iter_mut().filter_map(|group| group.status.as_mut()).for_each(|status| status.term = 2);
+        pods.iter_mut().flatten().filter(|pod| pod.marks.leads).for_each(|pod| pod.marks.term = Some(3));
+        self.last = self.last.map(|(_, uid)| (3, uid));
+        for process in &mut self.processes {
+            for part in 0..2 + self.truth.pods.len() {
+                process.hear(&self.truth, part);
+            }
+        }
+        self.tidy();
+    }
+
+    /// Nothing happens any more but what is under way, and one process that begins anew does all that is left to do.
+    pub(super) fn come_to_rest(mut self) -> Result<(), String> {
+        (self.faults, self.takeovers, self.coarse) = (0, u8::MAX, true);
+        while !self.flying.is_empty() {
+            self = self.after(Action::Land { write: 0 });
+        }
+        self.processes = vec![Process::new(&self.truth, 0, 0)];
+        self.tidy();
+        for _ in 0..100 {
+            let pending = self.processes[0].stage.iter().position(|pending| pending.outcome.is_none());
+            let action = pending.map_or_else(|| *self.actions().last().unwrap(), |write| Action::Arrive { process: 0, write });
+            self = self.after(action);
+            if let Some(broken) = self.broken {
+                return Err(format!("{broken} at rest: {:?}", self.truth));
+            }
+            if matches!(action, Action::Plan { .. }) && self.processes[0].stage.is_empty() {
+                let eligible = self.truth.group.is_some() && self.truth.pods.iter().flatten().any(|pod| pod.ready && pod.member);
+                let leaders: Vec<_> = self.truth.pods.iter().flatten().filter(|pod| pod.marks.leads && pod.member).collect();
+                let right = if eligible { leaders.len() == 1 && leaders[0].ready } else { leaders.len() <= 1 };
+                return if right { Ok(()) } else { Err(format!("at rest: {:?}", self.truth)) };
+            }
+        }
+        Err(format!("it does not come to rest: {:?}\n{:?}", self.truth, self.processes[0].stage))
     }
 
     /// The world after this has happened.
@@ -267,6 +366,12 @@ impl World {
                 self.faults -= 1;
                 self.truth.lease = None;
             }
+            Action::RestoreLease => {
+                self.faults -= 1;
+                self.uids += 1;
+                self.versions += 1;
+                self.truth.lease = self.backup.take().map(|lease| Lease { uid: self.uids, version: self.versions, ..lease });
+            }
             Action::RemakeGroup => {
                 self.faults -= 1;
                 self.uids += 1;
@@ -312,7 +417,7 @@ impl World {
         let mut asker = process.map(|process| &mut processes[process]);
         let changed = Outcome::Undone(Undone::Changed);
         match write {
-            Write::Pod { slot, uid, before, after, .. } => {
+            Write::Pod { group, slot, uid, purpose, before, after } => {
                 let there = truth.pods[slot].filter(|pod| pod.uid == uid);
                 let compares = |pod: &Pod| pod.marks.leads == before.leads && (pod.marks.fence == before.fence || *rule_off == Some(Rule::CompareFence));
                 let outcome = match there {
@@ -327,26 +432,28 @@ impl World {
                     asker.answered(slot, truth.pods[slot]);
                 }
                 if outcome == Outcome::Written && after.leads {
-                    self.note_leader(after.term, uid, slot);
+                    // What a group that is gone has sent is no leadership of the one that has its name now.
+                    let of_this = purpose == PodPurpose::Label && group == self.truth.group.map(|group| group.uid);
+                    self.note_leader(after.term.filter(|_| of_this), uid, of_this);
                 }
                 outcome
             }
-            Write::Create { holder, term, mark } => {
+            Write::Create { owner, holder, term, mark } => {
                 if truth.lease.is_some() {
                     return changed;
                 }
                 *uids += 1;
-                let lease = Lease { uid: *uids, version, holder, term, mark };
+                let lease = Lease { uid: *uids, version, owner, holder, term, mark };
                 truth.lease = Some(lease);
                 Outcome::Lease(lease)
             }
-            Write::Update { version: before, holder, term, mark, .. } => {
+            Write::Update { owner, version: before, holder, term, mark, .. } => {
                 let outcome = match truth.lease {
                     None => Outcome::Undone(Undone::Gone),
                     Some(lease) if lease.version != before => changed,
                     Some(lease) => {
                         let mark = if *rule_off == Some(Rule::MarkBeforeTerm) { lease.mark } else { mark };
-                        let lease = Lease { version, holder, term, mark, ..lease };
+                        let lease = Lease { version, owner, holder, term, mark, ..lease };
                         truth.lease = Some(lease);
                         Outcome::Lease(lease)
                     }
@@ -405,9 +512,12 @@ impl World {
     }
 
     /// A write has given a pod the label, or the leader another term.
-    fn note_leader(&mut self, term: Option<i64>, uid: u32, _slot: usize) {
+    fn note_leader(&mut self, term: Option<i64>, uid: u32, of_this_group: bool) {
         if self.truth.pods.iter().flatten().filter(|pod| pod.marks.leads).count() > 1 {
             self.broken = Some("two pods carry the label");
+        }
+        if !of_this_group {
+            return;
         }
         let Some(term) = term else { return self.broken = Some("a leader without a term") };
         if self.last.is_some_and(|last| term < last.0 || term == last.0 && uid != last.1) {
@@ -528,11 +638,11 @@ impl World {
     /// What tells this world from others.
     pub(super) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        (&self.truth, &self.flying, self.faults, self.takeovers, &self.last, self.broken, self.uids).hash(&mut hasher);
+        (&self.truth, &self.flying, self.faults, self.takeovers, self.backup.is_some(), &self.last, self.broken, self.uids).hash(&mut hasher);
         for process in &self.processes {
             (&process.view, &process.stage).hash(&mut hasher);
             let memory = &process.memory;
-            (memory.term, &memory.named).hash(&mut hasher);
+            (memory.term, &memory.named, &memory.group).hash(&mut hasher);
             if let Some(held) = &memory.held {
                 (held.version, &held.exposed, &held.unanswered, &held.recorded, held.reserved, held.made.is_some()).hash(&mut hasher);
             }

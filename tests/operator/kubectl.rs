@@ -27,12 +27,17 @@ async fn the_table_shows_who_leads_and_why() {
         assert_eq!(row[..5], ["web", &name, "True", "LeaderElected", "1"], "{resource}");
         assert!(row[5].ends_with('s'), "an age of seconds: {row:?}");
     }
+    let next = arena
+        .until("a successor is prepared", async || arena.group("web").await.status.unwrap_or_default().next.ok_or_else(|| "none is".to_owned()))
+        .await
+        .pod_name;
+    assert_ne!(next, name);
     let wide = arena.kubectl(&["get", "lg", "-o", "wide"]).await;
     let [head, row] = &table(&wide)[..] else { panic!("{wide}") };
-    let columns = ["NAME", "LEADER", "READY", "REASON", "TRANSITIONS", "AGE", "NODE", "TERM", "SINCE", "CANDIDATES", "DEPLOYMENT", "LEASE"];
+    let columns = ["NAME", "LEADER", "READY", "REASON", "TRANSITIONS", "AGE", "NODE", "TERM", "SINCE", "NEXT", "CANDIDATES", "DEPLOYMENT", "LEASE"];
     assert_eq!(*head, columns);
     let node = leader.spec.unwrap().node_name.unwrap();
-    assert_eq!((row[6], row[7], &row[9..]), (&*node, "1", &["3", "web", "web"][..]));
+    assert_eq!((row[6], row[7], &row[9..]), (&*node, "1", &[&*next, "3", "web", "web"][..]));
     assert!(row[8].ends_with('s'), "a time of seconds: {row:?}");
     assert!(arena.kubectl(&["get", "lg", "-A"]).await.contains(&arena.namespace));
     arena.finish().await;

@@ -28,7 +28,8 @@ impl Arena {
     async fn marks(&self) -> Marks {
         let lease = self.lease("web").await;
         let status = self.group("web").await.status.unwrap();
-        let lease_annotations = lease.annotations().clone().into_iter().collect();
+        // Who signs the Lease is another process.
+        let lease_annotations = lease.annotations().clone().into_iter().filter(|(key, _)| key != "leadergroup.io/operator").collect();
         let spec = lease.spec.unwrap();
         Marks {
             labelled: self.labelled().await.iter().map(|pod| (pod.name_any(), pod.annotations().get("leadergroup.io/term").cloned())).collect(),

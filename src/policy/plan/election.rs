@@ -53,7 +53,8 @@ impl Planner<'_> {
         let record = |term| objects::record_of_leader(self.group, lease, leader, term, reason, self.observation.now);
 
         if let Term::Kept(term) = term {
-            self.lease(record(term));
+            self.settled = true;
+            self.lease(record(term), false);
             let successor = leader::successor(self.observation, leader);
             for pod in [Some(leader), successor].into_iter().flatten() {
                 self.arm(pod);
@@ -67,12 +68,12 @@ impl Planner<'_> {
             Term::Kept(term) | Term::Named(term) => {
                 // A term that the Lease has reserved lets the Lease be written beside the label: until then nothing waits for it.
                 if !others.in_the_way {
-                    self.lease(record(term));
+                    self.lease(record(term), true);
                 }
                 Some(term)
             }
             Term::ToRecord(term) => {
-                self.lease(record(term));
+                self.lease(record(term), true);
                 None
             }
             Term::ToConfirm(term) => {
@@ -130,7 +131,7 @@ impl Planner<'_> {
     fn vacate(&mut self) {
         let lease = self.observation.lease.as_deref();
         let term = term::last(self.observation, self.memory, self.group);
-        self.lease(objects::record_of_nobody(self.group, lease, term));
+        self.lease(objects::record_of_nobody(self.group, lease, term), false);
         self.others(None, None, false);
     }
 

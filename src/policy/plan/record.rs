@@ -11,8 +11,9 @@ use crate::policy::write::{LeasePurpose, Named, Record, Write};
 use crate::policy::{holder, objects, verdict};
 
 impl Planner<'_> {
-    /// The Lease as `record` says. Its mark never falls, unless it is one that no election can have made.
-    pub(super) fn lease(&mut self, record: Record) {
+    /// The Lease as `record` says. Its mark never falls, unless it is one that no election can have made. `hold`: it is written
+    /// though it says all that already, if this process does not hold it.
+    pub(super) fn lease(&mut self, record: Record, hold: bool) {
         if holder::is_followed(self.group) {
             return;
         }
@@ -34,10 +35,13 @@ impl Planner<'_> {
         };
         let same_holder = lease.holder == record.holder && lease.holder_uid == record.holder_uid;
         let same_term = lease.term == Some(record.term) && lease.transitions == record.transitions && lease.reserved_term == Some(mark);
-        let purpose = if !same_holder || lease.term != Some(record.term) && !record.holder.is_empty() {
+        let trusted = witnesses.mark.is_some();
+        let purpose = if !same_holder || !trusted || lease.term != Some(record.term) && !record.holder.is_empty() {
             LeasePurpose::Transition
         } else if !same_term || lease.duration_seconds != Some(record.duration_seconds) || !verdict::controls(self.group, lease.controller.as_ref()) {
             LeasePurpose::Repair
+        } else if hold && self.memory.held.is_none() {
+            LeasePurpose::Renewal
         } else {
             let Some(due) = self.renewal_due(lease).filter(|_| !record.holder.is_empty()) else { return };
             if due > self.observation.now {
