@@ -284,6 +284,24 @@ fn every_other_pod_that_a_label_write_may_still_reach_is_sealed_first() {
 }
 
 #[test]
+fn what_is_known_of_the_fenced_is_forgotten_while_another_group_leads_the_pods_and_when_the_group_is_made_anew() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let held = |change: fn(&mut Observation)| {
+        let mut observed = observation(&spec, vec![fenced(pod("b"))], Some("a"));
+        let mut memory = Memory { group: Some("group".into()), ..holding() };
+        change(&mut observed);
+        memory.look(&mut observed);
+        memory.held.is_some()
+    };
+    assert!(held(|_| ()));
+    assert!(!held(|observed| observed.rival = Some("elder".into())));
+    assert!(!held(|observed| observed.group = None));
+    assert!(!held(|observed| Arc::make_mut(observed.group.as_mut().unwrap()).metadata.uid = Some("another".into())));
+    assert!(!held(|observed| Arc::make_mut(observed.lease.as_mut().unwrap()).resource_version = 71), "somebody else has written the Lease");
+    assert!(!held(|observed| observed.lease = None), "the Lease was deleted");
+}
+
+#[test]
 fn the_successor_of_a_settled_leader_is_armed_and_no_other_pod_bears_a_fence() {
     let spec = json!({ "deploymentRef": { "name": "web" } });
     let leader = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(7));

@@ -154,7 +154,7 @@ impl Executor {
             match ask(Subject::of::<Lease>(name), api.get(name)).await {
                 Ok(lease) => {
                     let version = lease.data.resource_version;
-                    Lease::answered(&self.store, key, lease.data);
+                    Lease::read_anew(&self.store, key, lease.data);
                     version
                 }
                 Err(failure) => return Err(self.look_again::<Lease>(&api, key, failure).await),
@@ -276,15 +276,10 @@ impl Executor {
                 // A failed test of a JSON Patch and a broken rule look alike; the pod itself tells which it was.
                 match ask(subject, api.get(&write.name)).await {
                     Ok(pod) if is_as_observed(&pod.data, write) => Err(Failure::Refused { code: 422, message, certain }),
-                    Ok(pod) if pod.data.uid != write.uid => {
-                        // Another pod has its name.
-                        Pod::delete(&self.store, &key);
-                        Pod::apply(&self.store, key, pod.data, Source::Answer);
-                        Err(Failure::Gone)
-                    }
                     Ok(pod) => {
-                        Pod::answered(&self.store, key, pod.data);
-                        Err(Failure::Changed)
+                        let gone = pod.data.uid != write.uid;
+                        Pod::read_anew(&self.store, key, pod.data);
+                        Err(if gone { Failure::Gone } else { Failure::Changed })
                     }
                     Err(failure) => Err(self.look_again::<Pod>(&api, key, failure).await),
                 }
@@ -322,7 +317,7 @@ impl Executor {
         let failure = match failure {
             Failure::Changed => match ask(Subject::of::<T>(&key.name), api.get(&key.name)).await {
                 Ok(object) => {
-                    T::answered(&self.store, key, object.data);
+                    T::read_anew(&self.store, key, object.data);
                     return Failure::Changed;
                 }
                 Err(failure) => failure,
@@ -474,4 +469,86 @@ fn change(path: &str, observed: Option<&str>, desired: Option<&str>) -> Option<V
 /// A key as one token of a JSON Pointer (RFC 6901).
 fn escape(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::observation::DeletionCost;
+    use crate::policy::write::PodPurpose;
+
+    fn status(code: u16, reason: &str, details: Value) -> Status {
+        serde_json::from_value(json!({ "status": "Failure", "code": code, "reason": reason, "message": "no", "details": details })).unwrap()
+    }
+
+    #[test]
+    fn only_the_api_servers_own_word_about_the_very_object_is_an_answer() {
+        let subject = Subject { plural: "pods", name: "web-1" };
+        let pod = json!({ "name": "web-1", "kind": "pods" });
+        let cases = [
+            (status(404, "NotFound", pod.clone()), Undone::Gone),
+            (status(404, "NotFound", json!(null)), Undone::Unknown),
+            (status(404, "Failed to parse error data", json!(null)), Undone::Unknown),
+            (status(404, "NotFound", json!({ "name": "web-2", "kind": "pods" })), Undone::Unknown),
+            (status(404, "NotFound", json!({ "name": "web-1", "kind": "namespaces" })), Undone::Unknown),
+            (status(409, "Conflict", pod.clone()), Undone::Changed),
+            (status(409, "", json!(null)), Undone::Unknown),
+            (status(422, "Invalid", json!({})), Undone::Refused),
+            (status(422, "Failed to parse error data", json!(null)), Undone::Unknown),
+            (status(403, "Forbidden", pod.clone()), Undone::Refused),
+            (status(403, "Forbidden", json!(null)), Undone::Unknown),
+            (status(429, "TooManyRequests", json!(null)), Undone::Unknown),
+        ];
+        for (status, undone) in cases {
+            assert_eq!(failure_of(subject, &status).undone(), undone, "{status:?}");
+        }
+        for code in [400, 401, 405, 408, 410, 413, 500, 502, 503, 504] {
+            assert_eq!(failure_of(subject, &status(code, "", pod.clone())).undone(), Undone::Unknown, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_pod_without_labels_or_annotations_gets_the_maps_that_its_marks_need() {
+        let marks = |fence: Option<&str>| PodMarks {
+            label: None,
+            term: None,
+            fence: fence.map(Into::into),
+            member_of: fence.map(|_| "web/role".into()),
+            cost: DeletionCost::default(),
+        };
+        let mut write = PodWrite {
+            name: "web-1".into(),
+            uid: "u".into(),
+            purpose: PodPurpose::Arm,
+            key: "role".into(),
+            fence_key: "leadergroup.io/fence.web".into(),
+            observed: marks(None),
+            desired: marks(Some("f.1")),
+            has_labels: false,
+            has_annotations: false,
+        };
+        let paths = |write: &PodWrite| -> Vec<String> {
+            let patch = pod_patch(write);
+            patch.as_array().unwrap().iter().map(|it| format!("{} {}", it["op"].as_str().unwrap(), it["path"].as_str().unwrap())).collect()
+        };
+        let fence = "/metadata/labels/leadergroup.io~1fence.web";
+        let member = "/metadata/annotations/leadergroup.io~1member-of";
+        assert_eq!(
+            paths(&write),
+            [
+                "test /metadata/uid",
+                "test /metadata/labels",
+                "add /metadata/labels",
+                "test /metadata/annotations",
+                "add /metadata/annotations",
+                &format!("add {fence}"),
+                &format!("add {member}"),
+            ]
+        );
+        (write.has_labels, write.has_annotations) = (true, true);
+        assert_eq!(
+            paths(&write),
+            ["test /metadata/uid", &format!("test {fence}"), "test /metadata/labels/role", &format!("add {fence}"), &format!("add {member}")]
+        );
+    }
 }

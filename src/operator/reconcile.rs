@@ -24,6 +24,8 @@ use crate::policy::{self, Plan, verdict};
 
 /// A group that is still moving after so many stages is left for a moment, for others' sake.
 const STAGES: usize = 24;
+/// After so many stages in a row of which nothing was done a group waits as after a failure.
+const IDLE_STAGES: usize = 3;
 const BREATH: Duration = Duration::from_millis(100);
 /// How many writes of one stage are under way at once: each takes a connection.
 const AT_ONCE: usize = 16;
@@ -43,6 +45,7 @@ pub(super) enum Ended {
 pub(super) async fn reconcile(context: &Context, key: &Key, state: &mut GroupState, wake: &Arc<Notify>) -> Ended {
     let began = Stopwatch::start();
     let mut wrote = false;
+    let mut idle = 0;
     let mut ended = Ended::Settled(Some(BREATH));
     for _ in 0..STAGES {
         state.take_aside(context);
@@ -83,7 +86,9 @@ pub(super) async fn reconcile(context: &Context, key: &Key, state: &mut GroupSta
             context.metrics.active_workers.get_or_create(&CONTROLLER).dec();
             results
         };
-        let mut failed = false;
+        idle = if results.iter().any(Result::is_ok) { 0 } else { idle + 1 };
+        // What changes under our hands is tried again at once, but not for ever.
+        let mut failed = idle >= IDLE_STAGES;
         let mut asked = None;
         for (write, result) in writes.iter().zip(results) {
             match result {
@@ -242,7 +247,7 @@ impl GroupState {
             self.memory.defer(observation.group_generation(), clock::wall());
             return false;
         }
-        let read_anew = matches!(write, Write::UpdateLease { .. } | Write::Pod(_) | Write::Prove { .. } | Write::Status { .. });
+        let read_anew = matches!(write, Write::UpdateLease { .. } | Write::Pod(_) | Write::Prove { .. });
         !(read_anew && matches!(failure.undone(), Undone::Changed | Undone::Gone))
     }
 }

@@ -5,7 +5,7 @@
 //! A failure names its seed: `SEED=123 cargo test histories::walks`. `HISTORIES=1000000` runs more of them.
 
 use super::random::Random;
-use super::world::{Action, World};
+use super::world::{Action, Fault, World};
 
 const STEPS: usize = 150;
 
@@ -23,9 +23,9 @@ fn choose(world: &World, random: &mut Random) -> Action {
     *pool[random.below(pool.len())]
 }
 
-fn walk(seed: u64) -> Result<(), String> {
+fn walk(seed: u64, kinds: &'static [Fault]) -> Result<(), String> {
     let mut random = Random(seed);
-    let mut world = World::new(3, 3, u8::MAX, u8::MAX, None);
+    let mut world = World { kinds, ..World::new(3, 3, u8::MAX, u8::MAX, None) };
     let mut trace = Vec::new();
     for _ in 0..STEPS {
         (world.faults, world.takeovers) = (u8::MAX, u8::MAX);
@@ -40,18 +40,42 @@ fn walk(seed: u64) -> Result<(), String> {
     world.come_to_rest().map_err(|problem| format!("{problem}\n{}", trace.join("\n")))
 }
 
-#[test]
-fn no_random_history_breaks_a_promise_and_each_comes_to_rest() {
-    let seeds = knob("SEED").map_or(0..knob("HISTORIES").unwrap_or(1_500), |seed| seed..seed + 1);
+fn walk_many(histories: u64, kinds: &'static [Fault]) {
+    let seeds = knob("SEED").map_or(0..knob("HISTORIES").unwrap_or(histories), |seed| seed..seed + 1);
     let threads = 2;
     std::thread::scope(|scope| {
         for thread in 0..threads {
             let seeds = seeds.clone();
             scope.spawn(move || {
                 for seed in seeds.filter(|seed| seed % threads == thread) {
-                    walk(seed).unwrap_or_else(|problem| panic!("{problem}\nSEED={seed}"));
+                    walk(seed, kinds).unwrap_or_else(|problem| panic!("{problem}\nSEED={seed}"));
                 }
             });
         }
     });
+}
+
+#[test]
+fn no_random_history_breaks_a_promise_and_each_comes_to_rest() {
+    walk_many(1_500, Fault::ALL);
+}
+
+#[test]
+fn operators_that_know_nothing_of_each_other_make_no_two_leaders() {
+    walk_many(500, &[Fault::Ready, Fault::Pods]);
+}
+
+#[test]
+fn a_fence_that_a_user_wipes_or_the_operator_takes_away_brings_no_lost_write_back_to_life() {
+    walk_many(500, &[Fault::Ready, Fault::Wipes, Fault::Answers]);
+}
+
+#[test]
+fn a_pod_that_leaves_its_replica_set_and_returns_is_not_forgotten_by_the_writes_that_may_reach_it() {
+    walk_many(500, &[Fault::Ready, Fault::Owners, Fault::Answers, Fault::Crashes]);
+}
+
+#[test]
+fn no_term_comes_again_when_the_lease_is_deleted_or_comes_back_from_a_backup() {
+    walk_many(500, &[Fault::Ready, Fault::Pods, Fault::Leases, Fault::Backups, Fault::Crashes]);
 }

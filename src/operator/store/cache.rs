@@ -139,15 +139,9 @@ impl<T: Stored> Cache<T> {
     pub(super) fn insert(&mut self, key: Key, mut object: Arc<T>, source: Source) -> Insertion<T> {
         let mut answered_since = false;
         for list in self.lists.iter_mut().filter(|(scope, _)| covers(scope.as_deref(), &key)).map(|(_, list)| list) {
-            match source {
-                Source::List => {
-                    list.listed.insert(key.clone());
-                    answered_since |= list.answered.contains(&key);
-                }
-                Source::Answer => {
-                    list.answered.insert(key.clone());
-                }
-                Source::Watch => {}
+            if source == Source::List {
+                list.listed.insert(key.clone());
+                answered_since |= list.answered.contains(&key);
             }
         }
         match self.objects.get_mut(&key) {
@@ -157,6 +151,11 @@ impl<T: Stored> Cache<T> {
                 let older = object.resource_version() < stored.resource_version();
                 if older && (source != Source::List || answered_since) {
                     return Insertion::Stale;
+                }
+                if source == Source::Answer {
+                    for list in self.lists.iter_mut().filter(|(scope, _)| covers(scope.as_deref(), &key)).map(|(_, list)| list) {
+                        list.answered.insert(key.clone());
+                    }
                 }
                 T::replacing(&mut object, stored);
                 let differs = stored.differs(&object);

@@ -88,6 +88,8 @@ pub trait Table: Stored + Send + Sync + 'static {
     fn end_list(store: &Store, scope: Option<&str>) -> Concerned;
     fn apply(store: &Store, key: Key, object: Arc<Self>, source: Source) -> Concerned;
     fn delete(store: &Store, key: &Key) -> Concerned;
+    /// The object as it was read anew, by its name: another one under the name takes its place.
+    fn read_anew(store: &Store, key: Key, object: Arc<Self>) -> Concerned;
     /// The answer to a write of ours: taken only in place of the very object that it was, because the watch may have
     /// seen its deletion already.
     fn answered(store: &Store, key: Key, object: Arc<Self>) -> Concerned;
@@ -114,6 +116,14 @@ macro_rules! table {
                 tables.$link(&key, &object, true);
                 concerned.extend(tables.$concerns(&key, &object));
                 concerned
+            }
+            fn read_anew(store: &Store, key: Key, object: Arc<Self>) -> Concerned {
+                let other = store.lock().$cache.get(&key).is_some_and(|stored| stored.uid() != object.uid());
+                if other {
+                    Self::delete(store, &key);
+                    return Self::apply(store, key, object, Source::Answer);
+                }
+                Self::answered(store, key, object)
             }
             fn answered(store: &Store, key: Key, object: Arc<Self>) -> Concerned {
                 let stored = store.lock().$cache.get(&key).is_some_and(|stored| stored.uid() == object.uid());
@@ -396,5 +406,88 @@ impl Store {
         }
         let on_node = tables.pods.objects.iter().filter(|(_, pod)| pod.node.as_deref() == Some(name));
         on_node.flat_map(|(key, pod)| tables.concerns_of_pod(key, pod)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(uid: &str, resource_version: u64) -> Arc<Pod> {
+        Arc::new(Pod { uid: uid.into(), resource_version, ..Pod::default() })
+    }
+
+    fn version(store: &Store, key: &Key) -> Option<u64> {
+        store.lock().pods.get(key).map(|pod| pod.resource_version)
+    }
+
+    #[test]
+    fn a_new_list_of_one_namespace_takes_nothing_from_another() {
+        let store = Store::default();
+        let [a, b] = ["a", "b"].map(|namespace| Key::new(namespace, "web"));
+        for key in [&a, &b] {
+            Pod::apply(&store, key.clone(), pod("u", 1), Source::Watch);
+        }
+        Pod::begin_list(&store, Some("a"));
+        Pod::begin_list(&store, Some("b"));
+        Pod::apply(&store, b.clone(), pod("u", 2), Source::List);
+        Pod::end_list(&store, Some("a"));
+        assert_eq!((version(&store, &a), version(&store, &b)), (None, Some(2)), "the pod of a is gone, and nothing else");
+        Pod::end_list(&store, Some("b"));
+        assert_eq!(version(&store, &b), Some(2));
+        Pod::begin_list(&store, None);
+        Pod::end_list(&store, None);
+        assert_eq!(version(&store, &b), None);
+    }
+
+    #[test]
+    fn an_answer_that_comes_during_a_list_keeps_no_pod_that_the_list_does_not_bring() {
+        let (store, key) = (Store::default(), Key::new("a", "web"));
+        Pod::apply(&store, key.clone(), pod("u", 1), Source::Watch);
+        Pod::begin_list(&store, None);
+        Pod::answered(&store, key.clone(), pod("u", 2));
+        Pod::end_list(&store, None);
+        assert_eq!(version(&store, &key), None);
+    }
+
+    #[test]
+    fn what_a_list_brings_is_so_though_its_version_is_lower() {
+        let (store, key) = (Store::default(), Key::new("a", "web"));
+        Pod::apply(&store, key.clone(), pod("u", 9), Source::Watch);
+        Pod::apply(&store, key.clone(), pod("u", 5), Source::Watch);
+        assert_eq!(version(&store, &key), Some(9), "an event that an answer has overtaken");
+        Pod::begin_list(&store, None);
+        Pod::apply(&store, key.clone(), pod("u", 5), Source::List);
+        Pod::end_list(&store, None);
+        assert_eq!(version(&store, &key), Some(5), "the store was put back to an earlier state");
+        Pod::apply(&store, key.clone(), pod("u", 9), Source::Watch);
+        Pod::begin_list(&store, None);
+        Pod::answered(&store, key.clone(), pod("u", 4));
+        Pod::apply(&store, key.clone(), pod("u", 5), Source::List);
+        Pod::end_list(&store, None);
+        assert_eq!(version(&store, &key), Some(5), "an answer that was not taken is newer than nothing");
+        // The answer to a write of ours may be newer than the page that a list has read before.
+        Pod::begin_list(&store, None);
+        Pod::answered(&store, key.clone(), pod("u", 8));
+        Pod::apply(&store, key.clone(), pod("u", 5), Source::List);
+        Pod::end_list(&store, None);
+        assert_eq!(version(&store, &key), Some(8));
+    }
+
+    #[test]
+    fn a_pod_that_bears_a_fence_is_known_to_the_group_whoever_owns_it() {
+        let store = Store::default();
+        let group = serde_json::json!({
+            "apiVersion": "leadergroup.io/v1alpha1", "kind": "LeaderGroup",
+            "metadata": { "name": "group", "namespace": "a", "uid": "g" }, "spec": { "deploymentRef": { "name": "web" } },
+        });
+        let key = Key::new("a", "group");
+        LeaderGroup::apply(&store, key.clone(), Arc::new(serde_json::from_value(group).unwrap()), Source::Watch);
+        let fenced = Pod { uid: "u".into(), labels: [("leadergroup.io/fence.web", "f.1")].into_iter().collect(), ..Pod::default() };
+        Pod::apply(&store, Key::new("a", "web-1"), Arc::new(fenced), Source::Watch);
+        let strays = |store: &Store| store.observe(&key, None, &Operator::default()).unwrap().strays.len();
+        assert_eq!(strays(&store), 1);
+        Pod::apply(&store, Key::new("a", "web-1"), pod("u", 1), Source::Watch);
+        assert_eq!(strays(&store), 0);
     }
 }
