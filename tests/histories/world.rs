@@ -1,7 +1,7 @@
 //! One group as the API server holds it, processes that all believe they may move its label, what is under way between them,
 //! and everything that may happen next. Each step is atomic at the API server; everything else is of any age and in any order.
 
-use super::objects::{Group, Lease, Marks, Pod, Status, Write};
+use super::objects::{Group, Lease, Marks, Pod, Write};
 use super::process::{Outcome, Pending, Process};
 use super::rules::Rule;
 use leadergroup::elector::clock::Moment;
@@ -491,15 +491,13 @@ impl World {
                 }
                 Outcome::Listed(listed)
             }
-            Write::Status { uid, version: before, status, names } => {
+            Write::Status { uid, version: before, status, .. } => {
                 let stale = |group: &Group| group.version != before && *rule_off != Some(Rule::StatusByVersion);
                 let outcome = match truth.group.filter(|group| group.uid == uid) {
                     None => return Outcome::Undone(Undone::Refused),
                     Some(group) if stale(&group) => changed,
                     Some(group) => {
-                        let ahead = names.is_some() && *rule_off == Some(Rule::AboveWhatWasAhead);
-                        let term = if ahead { group.status.map_or(1, |status| status.term + 1) } else { status.term };
-                        truth.group = Some(Group { version, status: Some(Status { term, ..status }), ..group });
+                        truth.group = Some(Group { version, status: Some(status), ..group });
                         Outcome::Status(version)
                     }
                 };
