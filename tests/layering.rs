@@ -1,5 +1,6 @@
 //! The architecture as a test: who may import whom, what the policy must not do, and how large a file may grow.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -57,6 +58,47 @@ fn every_import_follows_an_arrow_of_the_architecture() {
             // A re-export of the crate's root would hide an arrow.
             assert!(other == part || allowed.contains(&other.as_str()), "{} imports {other}: {part} may import {allowed:?} only", path.display());
         }
+    }
+}
+
+/// The modules of one folder of `src`, each with the siblings that it mentions.
+fn siblings(folder: &Path) -> BTreeMap<String, BTreeSet<String>> {
+    let path = folder.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
+    let path = path.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect::<Vec<_>>().join("::");
+    let modules: BTreeSet<String> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned()).collect();
+    let module = |name: &str| -> String { name.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect() };
+    let own = format!("src/{}", path.replace("::", "/"));
+    let mut mentions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (file, text) in sources(&own) {
+        let inside = file.strip_prefix(folder).unwrap();
+        let name = inside.components().next().unwrap().as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned();
+        // A folder's mod.rs stands above what is in it.
+        if name == "mod" || !modules.contains(&name) {
+            continue;
+        }
+        let depth = inside.components().count() - usize::from(inside.ends_with("mod.rs"));
+        let relative = format!("{}{}", "super::".repeat(depth), "");
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let mut found: Vec<String> = code.split(&format!("crate::{path}::")).skip(1).map(module).collect();
+        for after in code.split(&relative).skip(1) {
+            let listed = after.strip_prefix('{').map(|list| list.split('}').next().unwrap_or_default().split(',').map(|it| module(it.trim())).collect());
+            found.extend(listed.unwrap_or_else(|| vec![module(after)]));
+        }
+        let others = found.into_iter().filter(|other| *other != name && modules.contains(other));
+        mentions.entry(name.clone()).or_default().extend(others);
+    }
+    mentions
+}
+
+#[test]
+fn no_two_modules_of_a_folder_need_each_other() {
+    for folder in ["api", "policy", "policy/plan", "operator", "operator/store", "elector", "elector/lock", "settings", "server", "wrapper"] {
+        let mut left = siblings(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(folder));
+        while let Some(leaf) = left.iter().find(|(_, needs)| needs.iter().all(|other| !left.contains_key(other))).map(|(name, _)| name.clone()) {
+            left.remove(&leaf);
+        }
+        assert!(left.is_empty(), "in src/{folder} these go round in a circle, or need one that does: {left:?}");
     }
 }
 

@@ -6,9 +6,10 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use super::action::Action;
 use super::explore::{explore, tell};
 use super::rules::{RULES, Rule, Search};
-use super::world::{Action, World};
+use super::world::World;
 
 #[expect(clippy::disallowed_methods, reason = "a test's own knobs")]
 fn knob(name: &str) -> Option<usize> {

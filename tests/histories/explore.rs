@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::world::{Action, World};
+use super::action::Action;
+use super::world::World;
 
 /// What was found.
 pub(super) struct Explored {

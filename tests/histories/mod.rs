@@ -5,11 +5,13 @@
 //!
 //! `exhaustive` follows every history of a small world, `walks` random ones of larger worlds.
 
+mod action;
 mod exhaustive;
 mod explore;
 mod objects;
 mod process;
 mod random;
 mod rules;
+mod tidy;
 mod walks;
 mod world;

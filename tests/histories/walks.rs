@@ -4,8 +4,9 @@
 //!
 //! A failure names its seed: `SEED=123 cargo test histories::walks`. `HISTORIES=1000000` runs more of them.
 
+use super::action::Action;
 use super::random::Random;
-use super::world::{Action, Fault, World};
+use super::world::{Fault, World};
 
 const STEPS: usize = 150;
 

@@ -1,16 +1,12 @@
 //! One group as the API server holds it, processes that all believe they may move its label, what is under way between them,
 //! and everything that may happen next. Each step is atomic at the API server; everything else is of any age and in any order.
 
+use super::action::Action;
 use super::objects::{Group, Lease, Marks, Pod, Write};
-use super::process::{Outcome, Pending, Process};
+use super::process::{Outcome, Process};
 use super::rules::Rule;
-use leadergroup::elector::clock::Moment;
 use leadergroup::policy::write::{PodPurpose, Undone};
-use std::collections::BTreeMap;
-use std::fmt::{self, Display, Formatter};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::str::FromStr;
-use std::time::Duration;
 
 /// What the API server holds.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -18,107 +14,6 @@ pub(super) struct Truth {
     pub(super) group: Option<Group>,
     pub(super) lease: Option<Lease>,
     pub(super) pods: Vec<Option<Pod>>,
-}
-
-/// What may happen.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Action {
-    /// A process hears of these parts of the world, and plans.
-    Plan {
-        process: usize,
-        heard: u16,
-    },
-    /// A write arrives and is answered.
-    Arrive {
-        process: usize,
-        write: usize,
-    },
-    /// A write arrives, and its answer is lost.
-    ArriveUnanswered {
-        process: usize,
-        write: usize,
-    },
-    /// A write is answered by nobody, or by somebody who does not know; it may arrive later.
-    Lose {
-        process: usize,
-        write: usize,
-    },
-    /// A write arrives that nobody waits for any more.
-    Land {
-        write: usize,
-    },
-    /// A process forgets the group, and what it has under way.
-    Restart {
-        process: usize,
-    },
-    TurnReady {
-        slot: usize,
-    },
-    DeletePod {
-        slot: usize,
-    },
-    MakePod {
-        slot: usize,
-    },
-    /// A pod leaves its ReplicaSet, or returns.
-    Release {
-        slot: usize,
-    },
-    /// A user takes a pod's fence away.
-    Wipe {
-        slot: usize,
-    },
-    DeleteLease,
-    /// A user applies what a backup says of the Lease: another object, with the terms of long ago.
-    RestoreLease,
-    RemakeGroup,
-}
-
-impl Display for Action {
-    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Action::Plan { process, heard } => write!(formatter, "plan {process} {heard}"),
-            Action::Arrive { process, write } => write!(formatter, "arrive {process} {write}"),
-            Action::ArriveUnanswered { process, write } => write!(formatter, "arrive-unanswered {process} {write}"),
-            Action::Lose { process, write } => write!(formatter, "lose {process} {write}"),
-            Action::Land { write } => write!(formatter, "land {write}"),
-            Action::Restart { process } => write!(formatter, "restart {process}"),
-            Action::TurnReady { slot } => write!(formatter, "turn-ready {slot}"),
-            Action::DeletePod { slot } => write!(formatter, "delete-pod {slot}"),
-            Action::MakePod { slot } => write!(formatter, "make-pod {slot}"),
-            Action::Release { slot } => write!(formatter, "release {slot}"),
-            Action::Wipe { slot } => write!(formatter, "wipe {slot}"),
-            Action::DeleteLease => write!(formatter, "delete-lease"),
-            Action::RestoreLease => write!(formatter, "restore-lease"),
-            Action::RemakeGroup => write!(formatter, "remake-group"),
-        }
-    }
-}
-
-impl FromStr for Action {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let words: Vec<&str> = text.split(' ').collect();
-        let number = |at: usize| words.get(at).and_then(|word| word.parse::<usize>().ok()).ok_or_else(|| format!("no number {at} in {text:?}"));
-        Ok(match words[0] {
-            "plan" => Action::Plan { process: number(1)?, heard: number(2)?.try_into().map_err(|_| text)? },
-            "arrive" => Action::Arrive { process: number(1)?, write: number(2)? },
-            "arrive-unanswered" => Action::ArriveUnanswered { process: number(1)?, write: number(2)? },
-            "lose" => Action::Lose { process: number(1)?, write: number(2)? },
-            "land" => Action::Land { write: number(1)? },
-            "restart" => Action::Restart { process: number(1)? },
-            "turn-ready" => Action::TurnReady { slot: number(1)? },
-            "delete-pod" => Action::DeletePod { slot: number(1)? },
-            "make-pod" => Action::MakePod { slot: number(1)? },
-            "release" => Action::Release { slot: number(1)? },
-            "wipe" => Action::Wipe { slot: number(1)? },
-            "delete-lease" => Action::DeleteLease,
-            "restore-lease" => Action::RestoreLease,
-            "remake-group" => Action::RemakeGroup,
-            _ => return Err(format!("what is {text:?}?")),
-        })
-    }
 }
 
 /// What may go wrong or change, at a cost of one each.
@@ -522,115 +417,6 @@ impl World {
             self.broken.get_or_insert("a term that does not rise");
         }
         self.last = Some((term, uid));
-    }
-
-    /// Takes what cannot matter any more out of the world, and gives the rest names in the order in which it is found: so
-    /// worlds that differ in nothing but history are the same.
-    fn tidy(&mut self) {
-        let repeat = self.rule_off.is_some();
-        let truth = &self.truth;
-        self.flying.retain(|write| match write {
-            Write::List | Write::Prove { .. } => false,
-            Write::Pod { slot, uid, before, .. } => {
-                let there = truth.pods[*slot].filter(|pod| pod.uid == *uid);
-                there.is_some_and(|pod| repeat || before.fence.is_none() || before.fence == pod.marks.fence)
-            }
-            Write::Update { version, .. } => truth.lease.is_some_and(|lease| lease.version == *version),
-            Write::Status { uid, version, .. } => truth.group.is_some_and(|group| group.uid == *uid && (repeat || group.version == *version)),
-            Write::Create { .. } => true,
-        });
-        if !repeat {
-            self.rename_fences();
-        }
-        self.rename_versions();
-        for process in &mut self.processes {
-            // Only the order matters of what was read, when the record was proven, and when the stage began.
-            let at = |moment: u64| Moment(Duration::from_nanos(moment));
-            let proven = process.memory.held.as_ref().map_or(Moment::default(), |held| held.proven);
-            let began = if process.stage.is_empty() { u64::MAX } else { process.began };
-            for (_, read) in process.view.pods.iter_mut().flatten() {
-                *read = match *read {
-                    read if read >= began => 5,
-                    read if at(read) < proven => 1,
-                    _ => 3,
-                };
-            }
-            if let Some(held) = &mut process.memory.held {
-                held.proven = at(2);
-            }
-            (process.began, process.clock) = (4, 6);
-        }
-    }
-
-    fn rename_fences(&mut self) {
-        let mut names = BTreeMap::new();
-        let mut rename = |marks: &mut Marks| {
-            if let Some(fence) = &mut marks.fence {
-                let next = u32::try_from(names.len()).unwrap() + 1;
-                *fence = *names.entry(*fence).or_insert(next);
-            }
-        };
-        self.truth.pods.iter_mut().flatten().for_each(|pod| rename(&mut pod.marks));
-        for process in &mut self.processes {
-            process.view.pods.iter_mut().flatten().for_each(|(pod, _)| rename(&mut pod.marks));
-            for Pending { write, .. } in &mut process.stage {
-                if let Write::Pod { before, after, .. } = write {
-                    rename(before);
-                    rename(after);
-                }
-            }
-        }
-        for write in &mut self.flying {
-            if let Write::Pod { before, after, .. } = write {
-                rename(before);
-                rename(after);
-            }
-        }
-        self.fences = u32::try_from(names.len()).unwrap();
-    }
-
-    fn rename_versions(&mut self) {
-        let mut versions = BTreeMap::new();
-        self.each_version(&mut |version| {
-            versions.insert(*version, 0);
-        });
-        for (number, renamed) in versions.values_mut().enumerate() {
-            *renamed = u32::try_from(number).unwrap() + 1;
-        }
-        self.versions = u32::try_from(versions.len()).unwrap();
-        self.each_version(&mut |version| *version = versions[version]);
-    }
-
-    fn each_version(&mut self, each: &mut impl FnMut(&mut u32)) {
-        fn of_write(write: &mut Write, each: &mut impl FnMut(&mut u32)) {
-            match write {
-                Write::Prove { version } | Write::Update { version, .. } | Write::Status { version, .. } => each(version),
-                Write::List | Write::Create { .. } | Write::Pod { .. } => {}
-            }
-        }
-        self.truth.lease.iter_mut().for_each(|lease| each(&mut lease.version));
-        self.truth.group.iter_mut().for_each(|group| each(&mut group.version));
-        for process in &mut self.processes {
-            process.view.lease.iter_mut().for_each(|lease| each(&mut lease.version));
-            process.view.group.iter_mut().for_each(|group| each(&mut group.version));
-            for Pending { write, outcome } in &mut process.stage {
-                of_write(write, each);
-                match outcome {
-                    Some(Outcome::Lease(lease)) => each(&mut lease.version),
-                    Some(Outcome::Status(version)) => each(version),
-                    _ => {}
-                }
-            }
-            if let Some(held) = &mut process.memory.held {
-                let mut version = held.version.try_into().unwrap();
-                each(&mut version);
-                held.version = version.into();
-                if let Some(made) = &mut held.made {
-                    std::sync::Arc::make_mut(made).resource_version = version.into();
-                }
-            }
-        }
-        self.flying.iter_mut().for_each(|write| of_write(write, each));
     }
 
     /// What tells this world from others.

@@ -1,0 +1,121 @@
+//! Worlds that differ in nothing but history are one: what cannot matter any more is left out, and the rest is named anew.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use leadergroup::elector::clock::Moment;
+
+use super::objects::{Marks, Write};
+use super::process::{Outcome, Pending};
+use super::world::World;
+
+impl World {
+    /// Takes what cannot matter any more out of the world, and gives the rest names in the order in which it is found: so
+    /// worlds that differ in nothing but history are the same.
+    pub(super) fn tidy(&mut self) {
+        let repeat = self.rule_off.is_some();
+        let truth = &self.truth;
+        self.flying.retain(|write| match write {
+            Write::List | Write::Prove { .. } => false,
+            Write::Pod { slot, uid, before, .. } => {
+                let there = truth.pods[*slot].filter(|pod| pod.uid == *uid);
+                there.is_some_and(|pod| repeat || before.fence.is_none() || before.fence == pod.marks.fence)
+            }
+            Write::Update { version, .. } => truth.lease.is_some_and(|lease| lease.version == *version),
+            Write::Status { uid, version, .. } => truth.group.is_some_and(|group| group.uid == *uid && (repeat || group.version == *version)),
+            Write::Create { .. } => true,
+        });
+        if !repeat {
+            self.rename_fences();
+        }
+        self.rename_versions();
+        for process in &mut self.processes {
+            // Only the order matters of what was read, when the record was proven, and when the stage began.
+            let at = |moment: u64| Moment(Duration::from_nanos(moment));
+            let proven = process.memory.held.as_ref().map_or(Moment::default(), |held| held.proven);
+            let began = if process.stage.is_empty() { u64::MAX } else { process.began };
+            for (_, read) in process.view.pods.iter_mut().flatten() {
+                *read = match *read {
+                    read if read >= began => 5,
+                    read if at(read) < proven => 1,
+                    _ => 3,
+                };
+            }
+            if let Some(held) = &mut process.memory.held {
+                held.proven = at(2);
+            }
+            (process.began, process.clock) = (4, 6);
+        }
+    }
+
+    fn rename_fences(&mut self) {
+        let mut names = BTreeMap::new();
+        let mut rename = |marks: &mut Marks| {
+            if let Some(fence) = &mut marks.fence {
+                let next = u32::try_from(names.len()).unwrap() + 1;
+                *fence = *names.entry(*fence).or_insert(next);
+            }
+        };
+        self.truth.pods.iter_mut().flatten().for_each(|pod| rename(&mut pod.marks));
+        for process in &mut self.processes {
+            process.view.pods.iter_mut().flatten().for_each(|(pod, _)| rename(&mut pod.marks));
+            for Pending { write, .. } in &mut process.stage {
+                if let Write::Pod { before, after, .. } = write {
+                    rename(before);
+                    rename(after);
+                }
+            }
+        }
+        for write in &mut self.flying {
+            if let Write::Pod { before, after, .. } = write {
+                rename(before);
+                rename(after);
+            }
+        }
+        self.fences = u32::try_from(names.len()).unwrap();
+    }
+
+    fn rename_versions(&mut self) {
+        let mut versions = BTreeMap::new();
+        self.each_version(&mut |version| {
+            versions.insert(*version, 0);
+        });
+        for (number, renamed) in versions.values_mut().enumerate() {
+            *renamed = u32::try_from(number).unwrap() + 1;
+        }
+        self.versions = u32::try_from(versions.len()).unwrap();
+        self.each_version(&mut |version| *version = versions[version]);
+    }
+
+    fn each_version(&mut self, each: &mut impl FnMut(&mut u32)) {
+        fn of_write(write: &mut Write, each: &mut impl FnMut(&mut u32)) {
+            match write {
+                Write::Prove { version } | Write::Update { version, .. } | Write::Status { version, .. } => each(version),
+                Write::List | Write::Create { .. } | Write::Pod { .. } => {}
+            }
+        }
+        self.truth.lease.iter_mut().for_each(|lease| each(&mut lease.version));
+        self.truth.group.iter_mut().for_each(|group| each(&mut group.version));
+        for process in &mut self.processes {
+            process.view.lease.iter_mut().for_each(|lease| each(&mut lease.version));
+            process.view.group.iter_mut().for_each(|group| each(&mut group.version));
+            for Pending { write, outcome } in &mut process.stage {
+                of_write(write, each);
+                match outcome {
+                    Some(Outcome::Lease(lease)) => each(&mut lease.version),
+                    Some(Outcome::Status(version)) => each(version),
+                    _ => {}
+                }
+            }
+            if let Some(held) = &mut process.memory.held {
+                let mut version = held.version.try_into().unwrap();
+                each(&mut version);
+                held.version = version.into();
+                if let Some(made) = &mut held.made {
+                    std::sync::Arc::make_mut(made).resource_version = version.into();
+                }
+            }
+        }
+        self.flying.iter_mut().for_each(|write| of_write(write, each));
+    }
+}
