@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::holder;
 use super::observation::{Lease, Observation};
-use super::write::{Done, LeasePurpose, Named, Undone, Write};
+use super::write::{Done, LeasePurpose, Named, PodPurpose, Undone, Write};
 use crate::elector::clock::Moment;
 
 /// One process' memory of one group.
@@ -158,6 +158,9 @@ impl Memory {
             Write::Pod(write) => {
                 if write.desired.fence.is_some() {
                     self.fences = self.fences.saturating_add(1);
+                }
+                if write.purpose != PodPurpose::Label {
+                    return;
                 }
                 self.term = self.term.max(write.desired.term.unwrap_or_default());
                 if let Some(held) = &mut self.held

@@ -156,6 +156,18 @@ impl Arena {
         operator_with(&self.plane, &kubeconfig, Some(&self.namespace), &flags)
     }
 
+    /// The same, which starts though another seems to run.
+    pub(crate) fn operator_beside_another(&self) -> Operator {
+        operator_with(&self.plane, &self.kubeconfig, Some(&self.namespace), &["--leader-elect=false", "--beside-another-operator"])
+    }
+
+    /// An operator of another installation that keeps the namespace, too: its replicas elect themselves on this Lease.
+    pub(crate) fn installation(&self, lock_namespace: &str, lock: &str) -> Operator {
+        let name = format!("--leader-elect-resource-name={lock}");
+        let namespace = format!("--leader-elect-resource-namespace={lock_namespace}");
+        operator_with(&self.plane, &self.kubeconfig, Some(&self.namespace), &[&name, &namespace])
+    }
+
     /// SIGKILL: nothing is finished, nothing is said.
     pub(crate) fn kill_operator(&mut self) {
         self.operator.take().expect("an operator runs").kill().unwrap();

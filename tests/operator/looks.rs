@@ -131,12 +131,14 @@ pub(super) async fn two_renewals(arena: &Arena, lease: &str) {
     }
 }
 
-/// Waits until no pod has the leader's label or an annotation of ours. The pods' own labels stay.
+/// Waits until no pod has the leader's label, a fence or an annotation of ours. The pods' own labels stay.
 pub(super) async fn clean(arena: &Arena) -> Vec<Pod> {
     arena
         .until("no pod has a trace of the group", async || {
             let pods = arena.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
-            let marked = pods.iter().find(|pod| pod.labels().contains_key("role") || pod.annotations().keys().any(|key| key.starts_with("leadergroup.io/")));
+            let marked = pods.iter().find(|pod| {
+                pod.labels().contains_key("role") || fence(pod).is_some() || pod.annotations().keys().any(|key| key.starts_with("leadergroup.io/"))
+            });
             match marked {
                 Some(pod) => Err(format!("{}: {:?} {:?}", pod.name_any(), pod.labels(), pod.annotations())),
                 None => Ok(pods),

@@ -142,7 +142,14 @@ impl Planner<'_> {
             return;
         }
         let key = &self.group.spec.leader_label.key;
-        let desired = PodMarks { fence: Some(self.next_fence()), member_of: Some(names::member_of(&self.observation.name, key)), ..marks(pod, key, fence_key) };
+        let leads = pod.labels.get(key) == Some(&self.group.spec.leader_label.value);
+        let desired = PodMarks {
+            fence: Some(self.next_fence()),
+            // One that does not lead has no term, whoever says so.
+            term: pod.term.filter(|_| leads),
+            member_of: Some(names::member_of(&self.observation.name, key)),
+            ..marks(pod, key, fence_key)
+        };
         self.writes.push(Write::Pod(pod_write(pod, key, fence_key, PodPurpose::Arm, desired)));
     }
 

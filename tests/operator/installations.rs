@@ -1,0 +1,84 @@
+//! Two installations of the operator over the same groups: they make no two leaders, all but one step back and say so, and
+//! the other goes on where the first is gone.
+
+use kube::ResourceExt;
+
+use super::arena::{self, Arena};
+use super::looks::{ready, told, writes};
+use super::steps::{settled, term};
+
+#[tokio::test]
+async fn an_operator_without_election_that_comes_later_takes_over_and_the_earlier_one_steps_back() {
+    let (mut arena, leader) = settled("beside", 3).await;
+    arena.witness.expect_rising_terms();
+    let other = arena.another_operator();
+    arena.until("the other operator is at work", async || if other.log().contains("Everything is listed") { Ok(()) } else { Err(other.log_end(5)) }).await;
+    arena.delete_pod(&leader).await;
+    let second = arena.leader_other_than("web", &leader).await;
+    // Whichever wrote the Lease first has the group, and the other leaves it alone.
+    told(&arena, "AnotherOperator", "leaves it alone; stop one of the two").await;
+    let stepped_back = |process: &crate::control_plane::Process| process.log().contains("AnotherOperator") || process.log().contains("leaves it alone");
+    assert!(stepped_back(&other) != stepped_back(arena.operator()), "one of the two steps back");
+    arena.ready_pods("web", 3).await;
+    arena.delete_pod(&second).await;
+    let third = arena.leader_other_than("web", &second).await;
+    assert!(term(&second) < term(&third));
+    drop(other);
+    arena.finish().await;
+}
+
+#[tokio::test]
+async fn of_two_installations_the_later_leaves_the_group_alone_until_the_first_is_gone() {
+    let mut arena = Arena::without_operator("installed-twice").await;
+    arena.witness.expect_rising_terms();
+    let [one, two] = ["one", "two"].map(|lock| format!("{}-{lock}", arena.namespace));
+    // Locks in the namespace that is kept can be seen.
+    let own = arena.namespace.clone();
+    let mut account = vec!["create".to_owned(), "rolebinding".into(), "locks".into()];
+    account.extend(["--clusterrole=edit".to_owned(), "--serviceaccount=leadergroup-system:leadergroup-operator".into()]);
+    arena.kubectl(&account.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let grant = r#"{ apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: { name: leases }, rules: [{ apiGroups: [coordination.k8s.io], resources: [leases], verbs: [get, watch, create, update] }] }"#;
+    arena.apply(grant).await;
+    arena.kubectl(&["create", "rolebinding", "leases", "--role=leases", "--serviceaccount=leadergroup-system:leadergroup-operator"]).await;
+    let first = arena.installation(&own, &one);
+    arena.apply(&arena::web(3)).await;
+    let leader = arena.leader("web").await;
+    ready(&arena, "leadergroup.io/group=web", 3).await;
+    let second = arena.installation(&own, &two);
+    told(&arena, "AnotherOperator", &format!("elected on Lease {own}/{one}")).await;
+    arena.delete_pod(&leader).await;
+    let next = arena.leader_other_than("web", &leader).await;
+    assert!(!first.log().contains("leaves it alone"), "{}", first.log_end(20));
+    // Uninstalled: its lock is given back.
+    first.terminate().unwrap();
+    arena.until("the first has ended", async || first.ended().map(drop).ok_or_else(|| "it runs".to_owned())).await;
+    ready(&arena, "leadergroup.io/group=web", 3).await;
+    arena.delete_pod(&next).await;
+    let last = arena.leader_other_than("web", &next).await;
+    assert!(term(&leader) < term(&next) && term(&next) < term(&last));
+    assert!(second.log().contains("No other operator keeps this group any more"), "{}", second.log_end(20));
+    arena.finish().await;
+}
+
+#[tokio::test]
+async fn without_election_no_operator_starts_beside_one_that_runs_unless_it_is_told_to() {
+    let arena = Arena::without_operator("refuses").await;
+    let now = leadergroup::elector::clock::wall();
+    let lock = format!(
+        "{{ apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {{ name: lock, labels: {{ app.kubernetes.io/managed-by: leadergroup-operator }} }}, \
+         spec: {{ holderIdentity: somebody, leaseDurationSeconds: 600, renewTime: \"{now:.6}\" }} }}"
+    );
+    arena.apply(&lock).await;
+    let refused = arena.another_operator();
+    let status = refused.wait(arena::PATIENCE).await.expect("it ends");
+    assert_eq!(status.code(), Some(1));
+    let log = refused.log();
+    assert!(log.contains(&format!("somebody holds Lease {}/lock", arena.namespace)) && log.contains("--beside-another-operator"), "{log}");
+    assert!(writes(&arena, "leadergroups").is_empty());
+    let told_to = arena.operator_beside_another();
+    arena.apply(&arena::web(1)).await;
+    let leader = arena.leader("web").await;
+    assert!(leader.name_any().starts_with("web-"));
+    drop(told_to);
+    arena.finish().await;
+}
