@@ -13,6 +13,9 @@ use crate::policy::observation::Observation;
 use crate::policy::verdict::OtherOperator;
 use crate::policy::write::{LeasePurpose, PodMarks, PodPurpose, PodWrite, Write};
 
+/// A jump of terms that no lost Lease explains.
+const JUMP: i64 = 100;
+
 pub(super) fn of_write(context: &Context, observation: &Observation, write: &Write, state: &mut GroupState, began: Stopwatch) {
     let Some(group) = &observation.group else { return };
     match write {
@@ -32,7 +35,17 @@ pub(super) fn of_write(context: &Context, observation: &Observation, write: &Wri
             LeasePurpose::Repair => announce(context, group, true, "LeaseRepaired", "Repair", format!("Lease {name} was put right"), None),
             LeasePurpose::Transition | LeasePurpose::Renewal => {}
         },
-        Write::Status { status, .. } => {
+        Write::Status { status, names } => {
+            // One that follows from a lost Lease is a few terms higher; what is far higher somebody has written.
+            let recorded = observation.lease.as_ref().and_then(|lease| lease.reserved_term).filter(|_| names.is_some());
+            if let (Some(mark), Some(named)) = (recorded, names)
+                && named.term > mark.saturating_add(JUMP)
+                && group.spec.election.min_term != Some(named.term)
+            {
+                let note = format!("terms go on from {} on, where the Lease has {mark}: somebody has changed status.term or the Lease", named.term);
+                warn!(namespace = %observation.namespace, name = %observation.name, "{note}");
+                announce(context, group, true, "TermsJump", "Elect", note, None);
+            }
             let stalled = |status: &LeaderGroupStatus| status.conditions.iter().find(|it| it.type_ == "Stalled").cloned();
             let (before, after) = (group.status.as_ref().and_then(stalled), stalled(status));
             if let Some(after) = after.filter(|after| after.status == "True" && before.is_none_or(|before| before.reason != after.reason)) {

@@ -58,14 +58,11 @@ impl Witnesses {
         let same = lease.filter(|lease| held || status.is_some_and(|status| status.lease_uid.as_deref() == Some(&*lease.uid)));
         let mark = same.and_then(|lease| lease.reserved_term).filter(|mark| possible(*mark));
         let said = status.map(|status| status.term);
-        let led = |mark: i64| {
-            let label = &group.spec.leader_label;
-            let led = observation.candidates.iter().filter(|it| it.pod.labels.get(&label.key) == Some(&label.value)).filter_map(|it| it.pod.term);
-            led.into_iter().any(|term| possible(term) && term <= mark && term >= mark - AHEAD - 2)
-        };
         let (confirmed, lost) = match (said, mark) {
-            (Some(said), Some(mark)) if !possible(said) || said > mark && led(mark) => (Some(mark), false),
             (Some(said), None) if !possible(said) => (None, true),
+            // Above all that the status can have confirmed before it was spoilt.
+            (Some(said), Some(mark)) if !possible(said) => (Some(mark.saturating_add(2 * (AHEAD + 2))), false),
+            // One that is higher than the Lease's mark may be a process' that is about to write the Lease: it is never lowered.
             (said, _) => (said, false),
         };
         let explained = |mark: &i64| held && confirmed.is_none_or(|it| it <= *mark) || confirmed.is_some_and(|it| it <= *mark && *mark <= it + AHEAD + 2);
