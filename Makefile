@@ -81,6 +81,10 @@ soak: programs ## Let random things happen to the operator and its groups, and j
 	$(CARGO) build --locked --bin leadergroup-operator --example local
 	target/debug/examples/local soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
+histories: ## Follow a million random histories, and every history of a small world, with optimizations (half an hour)
+	HISTORIES=1000000 $(CARGO) test --locked --profile histories --test tests -- histories::walks::no_random
+	FAULTS=1 TAKEOVERS=2 $(CARGO) test --locked --profile histories --test tests -- histories::exhaustive::no_history_with_a_fault --nocapture
+
 ##@ Ship it
 image: ## Build the container image with docker, podman or buildah (IMAGE=...)
 	@for builder in docker podman buildah; do $$builder info >/dev/null 2>&1 && break; builder=; done; \

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use leadergroup::api::LeaderGroup;
-use leadergroup::elector::clock::Moment;
+use leadergroup::elector::clock::Instant;
 use leadergroup::policy::leader::{Choice, choose};
 use leadergroup::policy::memory::Held;
 use leadergroup::policy::observation::{Candidate, Controller, Deployment, Labels, Lease, Lock, LockRecord, Node, NodeState, Observation, Operator, Pod};
@@ -85,7 +85,7 @@ fn observation(spec: &Value, candidates: Vec<Candidate>, holder: Option<&str>) -
         proven: None,
         operator: Operator::default(),
         other_lock: None,
-        moment: Moment::default(),
+        moment: Instant::default(),
         lock: Lock::NotFollowed,
     }
 }
@@ -217,7 +217,7 @@ fn fenced(candidate: Candidate) -> Candidate {
 fn holding() -> Memory {
     let held = Held {
         version: 70,
-        proven: Moment(Duration::from_secs(1)),
+        proven: Instant(Duration::from_secs(1)),
         exposed: Some(BTreeSet::new()),
         unanswered: BTreeSet::new(),
         recorded: None,
@@ -258,7 +258,7 @@ fn a_pod_is_labelled_only_after_it_was_fenced_the_fenced_were_listed_and_the_rec
     };
     assert_eq!(stage(&gone(fenced(pod("b"))), &unlisted(holding())), ["lease b 8", "list"]);
     // What was read after the last proof is not known to have been so when this process held the record.
-    let late = with(fenced(pod("b")), |pod| pod.read = Moment(Duration::from_secs(2)));
+    let late = with(fenced(pod("b")), |pod| pod.read = Instant(Duration::from_secs(2)));
     assert_eq!(stage(&gone(late.clone()), &holding()), ["lease b 8"], "the Lease's write is a proof");
     let mut recorded = gone(late);
     recorded.lease = recorded
@@ -391,7 +391,7 @@ fn a_settled_group_plans_nothing_but_the_next_renewal() {
 fn followed(lease: &Value, candidates: Vec<Candidate>, holder: &str, transitions: i64, seconds: u64) -> Observation {
     let spec = json!({ "deploymentRef": { "name": "web" }, "election": { "mode": "Holder" }, "lease": lease });
     let record = LockRecord { holder: holder.into(), duration_seconds: 15, transitions, ..LockRecord::default() };
-    Observation { moment: Moment(Duration::from_secs(seconds)), lock: Lock::Record(record), ..observation(&spec, candidates, None) }
+    Observation { moment: Instant(Duration::from_secs(seconds)), lock: Lock::Record(record), ..observation(&spec, candidates, None) }
 }
 
 #[test]
@@ -438,10 +438,10 @@ fn the_term_of_a_holder_is_its_records_and_never_one_that_another_had() {
 fn written_by(operator: &str, seen_to_change: bool, lock: Option<Lease>) -> Observation {
     let mut observed = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![pod("b")], Some("a"));
     let lease = observed.lease.take().unwrap();
-    observed.lease = Some(Arc::new(Lease { operator: Some(operator.into()), seen_to_change, changed: Moment(Duration::from_secs(10)), ..(*lease).clone() }));
+    observed.lease = Some(Arc::new(Lease { operator: Some(operator.into()), seen_to_change, changed: Instant(Duration::from_secs(10)), ..(*lease).clone() }));
     observed.other_lock = lock.map(Arc::new);
     observed.operator = Operator { identity: "me_1".into(), lock: Some("ours/lock".into()) };
-    observed.moment = Moment(Duration::from_secs(11));
+    observed.moment = Instant(Duration::from_secs(11));
     observed
 }
 
@@ -449,12 +449,12 @@ fn written_by(operator: &str, seen_to_change: bool, lock: Option<Lease>) -> Obse
 fn a_group_is_left_to_an_operator_of_another_installation_while_that_one_lives() {
     let steps_back = |observed: &Observation| leadergroup::policy::verdict::steps_back(observed).map(|other| other.until.as_secs());
     let lock =
-        |holder: &str, changed| Lease { holder: holder.into(), duration_seconds: Some(15), changed: Moment(Duration::from_secs(changed)), ..Lease::default() };
+        |holder: &str, changed| Lease { holder: holder.into(), duration_seconds: Some(15), changed: Instant(Duration::from_secs(changed)), ..Lease::default() };
     assert_eq!(steps_back(&written_by("them_2@theirs/lock", false, None)), Some(14), "its lock cannot be seen: the group's Lease tells");
     assert_eq!(steps_back(&written_by("them_2@theirs/lock", false, Some(lock("them_2", 5)))), Some(9));
     assert_eq!(steps_back(&written_by("them_2@theirs/lock", false, Some(lock("", 5)))), None, "nobody leads it any more");
     let mut later = written_by("them_2@theirs/lock", false, Some(lock("them_2", 5)));
-    later.moment = Moment(Duration::from_secs(20));
+    later.moment = Instant(Duration::from_secs(20));
     assert_eq!(steps_back(&later), None, "its lock has run out");
     assert_eq!(steps_back(&written_by("me_0@ours/lock", true, None)), None, "a replica of the same installation");
     assert_eq!(steps_back(&written_by("me_0", false, None)), None, "it may be this one's predecessor");

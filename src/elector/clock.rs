@@ -12,16 +12,16 @@ use jiff::Timestamp;
 
 /// A moment on one clock; moments of different clocks or machines cannot be compared.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Moment(pub Duration);
+pub struct Instant(pub Duration);
 
-impl Moment {
+impl Instant {
     /// The time from now on to this moment on `clock`; zero once it has passed.
     pub fn remaining(self, clock: &dyn Clock) -> Duration {
         self - clock.now()
     }
 }
 
-impl Add<Duration> for Moment {
+impl Add<Duration> for Instant {
     type Output = Self;
 
     fn add(self, span: Duration) -> Self {
@@ -30,7 +30,7 @@ impl Add<Duration> for Moment {
 }
 
 /// The time since an earlier moment; zero if it is not earlier.
-impl Sub for Moment {
+impl Sub for Instant {
     type Output = Duration;
 
     fn sub(self, earlier: Self) -> Duration {
@@ -41,7 +41,7 @@ impl Sub for Moment {
 /// What an elector knows of the time.
 pub trait Clock: Send + Sync {
     /// A moment on a clock that nobody sets.
-    fn now(&self) -> Moment;
+    fn now(&self) -> Instant;
 
     /// The date and time, for stamps that others read; never for a decision.
     fn wall(&self) -> Timestamp;
@@ -55,11 +55,11 @@ pub trait Clock: Send + Sync {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    fn now(&self) -> Moment {
+    fn now(&self) -> Instant {
         let read = rustix::time::clock_gettime(CLOCK);
         let seconds = u64::try_from(read.tv_sec).unwrap_or_default();
         let nanoseconds = u32::try_from(read.tv_nsec).unwrap_or_default();
-        Moment(Duration::new(seconds, nanoseconds))
+        Instant(Duration::new(seconds, nanoseconds))
     }
 
     fn wall(&self) -> Timestamp {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-use super::clock::{Clock, Moment};
+use super::clock::{Clock, Instant};
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) enum Phase {
@@ -26,11 +26,11 @@ pub(super) struct State {
     /// The last term of this candidate's own.
     pub(super) term: Option<i64>,
     /// When the request was sent that last proved it.
-    pub(super) renewed: Moment,
+    pub(super) renewed: Instant,
     /// Until when it may be trusted.
-    pub(super) until: Moment,
+    pub(super) until: Instant,
     /// Before this moment nobody else leads.
-    pub(super) limit: Moment,
+    pub(super) limit: Instant,
     /// How often a renewal had to read first.
     pub(super) slow_paths: u64,
 }
@@ -132,7 +132,7 @@ impl Tenure {
 
     /// When the request was sent that last proved the leadership, on [`super::clock::SystemClock`] unless the elector was given
     /// another: at some moment after it nobody else had led yet. `None` once it is lost.
-    pub fn proven_at(&self) -> Option<Moment> {
+    pub fn proven_at(&self) -> Option<Instant> {
         let state = self.leadership.state.borrow();
         (state.phase != Phase::Following && state.term == Some(self.term)).then_some(state.renewed)
     }

@@ -14,7 +14,7 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tracing::{debug, info, warn};
 
 use super::callbacks::Callbacks;
-use super::clock::{Clock, Moment, SystemClock};
+use super::clock::{Clock, Instant, SystemClock};
 use super::config::{Config, ConfigError, JITTER_FACTOR};
 use super::leadership::{Leadership, Phase, State, Tenure};
 use super::lock::{Lock, LockError, Sighting};
@@ -40,7 +40,7 @@ pub struct Elector {
     state: watch::Sender<State>,
     random: fastrand::Rng,
     /// When to try next.
-    next: Moment,
+    next: Instant,
     /// Somebody waits for a renewal that begins from now on.
     nudge: Arc<Notify>,
     nudged: bool,
@@ -51,7 +51,7 @@ pub struct Elector {
 /// A request that is under way.
 struct Flight {
     request: Request,
-    started: Moment,
+    started: Instant,
     answer: BoxFuture<'static, Answer>,
 }
 
@@ -88,7 +88,7 @@ enum Happening {
     Deadline,
     Cancelled,
     WorkEnded,
-    Answered(Box<Request>, Moment, Answer),
+    Answered(Box<Request>, Instant, Answer),
     Seen(Result<Sighting, LockError>),
     Nudged,
     Timer,
@@ -312,7 +312,7 @@ impl Elector {
         true
     }
 
-    async fn until(&self, moment: Option<Moment>) {
+    async fn until(&self, moment: Option<Instant>) {
         match moment {
             Some(moment) => self.clock.sleep(moment.remaining(&*self.clock)).await,
             None => pending().await,
@@ -323,7 +323,7 @@ impl Elector {
         timed(&*self.clock, self.config.request_timeout(), request).await
     }
 
-    fn send(&self, request: Request, now: Moment) -> Flight {
+    fn send(&self, request: Request, now: Instant) -> Flight {
         let (lock, clock, timeout, asked) = (self.lock.clone(), self.clock.clone(), self.config.request_timeout(), request.clone());
         let answer = async move {
             let answer = async {
@@ -437,7 +437,7 @@ impl Elector {
     }
 
     /// When to try next, if nothing happens before.
-    fn schedule(&mut self, watching: &Watching, now: Moment, failed: bool) {
+    fn schedule(&mut self, watching: &Watching, now: Instant, failed: bool) {
         if let Some(renewed) = self.candidate.renewed() {
             let due = renewed + self.config.retry_period;
             self.next = match () {
@@ -470,7 +470,7 @@ impl Elector {
         self.candidate.lease().unwrap_or(self.config.lease_duration) / 2
     }
 
-    fn is_missing_changes(&self, watching: &Watching, now: Moment) -> bool {
+    fn is_missing_changes(&self, watching: &Watching, now: Instant) -> bool {
         let overdue = watching.silent().is_some_and(|since| now - since > self.config.retry_period.mul_f64(1.0 + JITTER_FACTOR));
         overdue && self.candidate.changed_at(now)
     }
@@ -491,7 +491,7 @@ async fn end(work: &mut Option<Work>) {
     }
 }
 
-async fn landed(flight: &mut Option<Flight>) -> (Request, Moment, Answer) {
+async fn landed(flight: &mut Option<Flight>) -> (Request, Instant, Answer) {
     match flight {
         Some(Flight { request, started, answer }) => {
             let answer = answer.await;

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::clock::Moment;
+use super::clock::Instant;
 use super::config::Config;
 use super::lock::{LockError, Record, Sighting, Snapshot};
 
@@ -79,7 +79,7 @@ struct Sight {
     raw: Arc<str>,
     /// `None` once the object was deleted.
     snapshot: Option<Snapshot>,
-    since: Moment,
+    since: Instant,
 }
 
 /// One leadership of this candidate.
@@ -88,7 +88,7 @@ struct Tenure {
     /// The record's transitions, which tell it from an earlier one under the same name.
     term: i64,
     /// The start of the request that last renewed it.
-    renewed: Moment,
+    renewed: Instant,
     /// The object in which it was acquired.
     uid: Option<Arc<str>>,
 }
@@ -117,7 +117,7 @@ pub(super) struct Candidate {
     /// The number of an acquisition that was asked for, while nobody knows what became of it.
     sought: Option<i64>,
     /// Until then one may lead whose record has gone without having been given back.
-    vanished: Option<Moment>,
+    vanished: Option<Instant>,
     /// The watch has told of something newer since the request was sent that is under way.
     overtaken: bool,
     /// The watch has told what only a look can settle.
@@ -156,27 +156,27 @@ impl Candidate {
     }
 
     /// Until when the present leadership may be trusted: what renews it later comes too late.
-    pub(super) fn deadline(&self) -> Option<Moment> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         self.renewed().map(|renewed| renewed + self.config.trust())
     }
 
     /// Before this moment nobody else can lead. The others count from when they see a renewal, which is never before its
     /// request was sent; where stamps are coarse, from an earlier one that looked the same.
-    pub(super) fn limit(&self) -> Option<Moment> {
+    pub(super) fn limit(&self) -> Option<Instant> {
         self.renewed().map(|renewed| renewed + self.exclusive)
     }
 
-    pub(super) fn renewed(&self) -> Option<Moment> {
+    pub(super) fn renewed(&self) -> Option<Instant> {
         self.tenure.as_ref().map(|tenure| tenure.renewed)
     }
 
     /// When the leadership of another runs out, as far as one was seen, or may have been there unseen.
-    pub(super) fn expiry(&self) -> Option<Moment> {
+    pub(super) fn expiry(&self) -> Option<Instant> {
         self.record_expiry().max(self.vanished)
     }
 
     /// When the record of another runs out.
-    fn record_expiry(&self) -> Option<Moment> {
+    fn record_expiry(&self) -> Option<Instant> {
         let sight = self.sight.as_ref().filter(|sight| sight.snapshot.is_some() && self.is_another(&sight.record));
         sight.map(|sight| sight.since + duration(&sight.record))
     }
@@ -192,7 +192,7 @@ impl Candidate {
     }
 
     /// Whether the record was seen to change at this very moment.
-    pub(super) fn changed_at(&self, now: Moment) -> bool {
+    pub(super) fn changed_at(&self, now: Instant) -> bool {
         self.sight.as_ref().is_some_and(|sight| sight.since == now)
     }
 
@@ -206,7 +206,7 @@ impl Candidate {
     }
 
     /// A try begins.
-    pub(super) fn attempt(&mut self, now: Moment, wall: Timestamp) -> Step {
+    pub(super) fn attempt(&mut self, now: Instant, wall: Timestamp) -> Step {
         let seen = self.sight.as_ref().and_then(|sight| sight.snapshot.clone());
         let step = match (&self.tenure, seen) {
             (Some(tenure), Some(seen)) if tenure.renewed + self.config.lease_duration > now => {
@@ -225,7 +225,7 @@ impl Candidate {
     }
 
     /// The answer to a request that was sent at `started` has come.
-    pub(super) fn answered(&mut self, request: &Request, answer: Answer, started: Moment, now: Moment, wall: Timestamp) -> Step {
+    pub(super) fn answered(&mut self, request: &Request, answer: Answer, started: Instant, now: Instant, wall: Timestamp) -> Step {
         let overtaken = std::mem::take(&mut self.overtaken);
         if !matches!(request, Request::Get) && answer.as_ref().is_err_and(LockError::is_refusal) {
             self.sought = None;
@@ -254,7 +254,7 @@ impl Candidate {
 
     /// A change of the lock was seen, a moment ago and perhaps not the last. `asking`: a request is under way, whose answer
     /// decides what to ask next.
-    pub(super) fn seen(&mut self, sighting: Sighting, asking: bool, now: Moment, wall: Timestamp) -> Step {
+    pub(super) fn seen(&mut self, sighting: Sighting, asking: bool, now: Instant, wall: Timestamp) -> Step {
         // It may have been made anew since, so it is looked at.
         let Sighting::Seen(snapshot) = sighting else { return self.look(asking) };
         self.hear_of(&snapshot.record);
@@ -295,7 +295,7 @@ impl Candidate {
     }
 
     /// The lock is like this.
-    fn see(&mut self, snapshot: Snapshot, now: Moment) {
+    fn see(&mut self, snapshot: Snapshot, now: Instant) {
         self.hear_of(&snapshot.record);
         let mut since = now;
         if let Some(sight) = &self.sight
@@ -321,7 +321,7 @@ impl Candidate {
 
     /// The object was deleted. Its leader may have renewed until then, seen or not, and another may have led in one that was
     /// made and deleted meanwhile: it is waited out from now, whoever held it.
-    fn see_gone(&mut self, now: Moment) {
+    fn see_gone(&mut self, now: Instant) {
         if let Some(sight) = &mut self.sight
             && sight.snapshot.take().is_some()
         {
@@ -337,7 +337,7 @@ impl Candidate {
     }
 
     /// What to do about the lock as it was just seen.
-    fn decide(&mut self, now: Moment, wall: Timestamp) -> Step {
+    fn decide(&mut self, now: Instant, wall: Timestamp) -> Step {
         let there = self.sight.as_ref().and_then(|sight| sight.snapshot.clone());
         if let Some(tenure) = &self.tenure {
             let Some(seen) = there else { return self.lose(Loss::LockGone) };
@@ -371,7 +371,7 @@ impl Candidate {
         next.filter(|term| *term <= i64::from(i32::MAX))
     }
 
-    fn written(&mut self, snapshot: Snapshot, overtaken: bool, started: Moment, now: Moment, wall: Timestamp) -> Step {
+    fn written(&mut self, snapshot: Snapshot, overtaken: bool, started: Instant, now: Instant, wall: Timestamp) -> Step {
         self.hear_of(&snapshot.record);
         self.sought = None;
         let (term, uid) = (snapshot.record.transitions, snapshot.uid.clone());
@@ -438,7 +438,7 @@ impl Candidate {
     }
 
     /// The lock was given back, or turned out to be another's.
-    pub(super) fn released(&mut self, snapshot: Snapshot, now: Moment) {
+    pub(super) fn released(&mut self, snapshot: Snapshot, now: Instant) {
         self.claim = None;
         self.see(snapshot, now);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
-use super::clock::{Clock, Moment};
+use super::clock::{Clock, Instant};
 use super::lock::{Lock, LockError, Sighting};
 
 /// The pause before a watch that ended by itself is opened anew.
@@ -16,13 +16,13 @@ pub(super) struct Watching {
     lock: Arc<dyn Lock>,
     clock: Arc<dyn Clock>,
     stream: Option<BoxStream<'static, Result<Sighting, LockError>>>,
-    open_at: Moment,
+    open_at: Instant,
     /// The pause after a failure.
     pause: Duration,
     /// When it last told something; `None` while it does not work.
-    heard: Option<Moment>,
+    heard: Option<Instant>,
     /// Since when it is open and tells nothing.
-    silent: Option<Moment>,
+    silent: Option<Instant>,
 }
 
 impl Watching {
@@ -31,12 +31,12 @@ impl Watching {
     }
 
     /// When it last told something, if it works.
-    pub(super) fn heard(&self) -> Option<Moment> {
+    pub(super) fn heard(&self) -> Option<Instant> {
         self.heard
     }
 
     /// Since when it is open and tells nothing.
-    pub(super) fn silent(&self) -> Option<Moment> {
+    pub(super) fn silent(&self) -> Option<Instant> {
         self.silent
     }
 

@@ -1,17 +1,17 @@
 //! The I/O shell: watches fill a store, each group's task observes it, plans, and writes. The only code that talks to the
 //! API server; it decides nothing itself.
 
-mod announce;
 mod backoff;
+mod events;
 mod execute;
 mod follow;
 mod groups;
 mod reconcile;
+mod report;
 mod restores;
 mod slim;
 mod state;
 pub mod store;
-mod tell;
 mod watch;
 
 use std::pin::pin;
@@ -24,17 +24,17 @@ use tokio::sync::{Notify, Semaphore, watch as channel};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use crate::elector::clock::{self, Moment};
+use crate::elector::clock::{self, Instant};
 use crate::elector::{self, Callbacks, Elector, Ended, HealthAdaptor, Loss, Tenure};
 use crate::metrics::{KindLabels, Metrics};
 use crate::policy::observation::{Deployment, Lease, Operator, Pod, ReplicaSet};
-use announce::Announcer;
+use events::EventRecorder;
 use execute::Executor;
 use groups::Groups;
 use restores::Restores;
 use store::Store;
 use watch::Watches;
-pub use watch::{Pulse, SILENCE};
+pub use watch::{SILENCE, WatchHealth};
 
 const APPLIES: usize = 8;
 /// What writes that are under way get to finish after a signal.
@@ -44,7 +44,7 @@ const GRACE: Duration = Duration::from_secs(8);
 struct Context {
     store: Arc<Store>,
     executor: Executor,
-    announcer: Announcer,
+    events: EventRecorder,
     metrics: Metrics,
     operator: Operator,
     restores: Arc<Restores>,
@@ -67,7 +67,7 @@ impl Context {
     }
 
     /// When this process last began to prove that it leads; `None` where it needs no proof.
-    fn proven(&self) -> Option<Moment> {
+    fn proven(&self) -> Option<Instant> {
         self.executor.tenure.as_ref().map(|tenure| tenure.proven_at().unwrap_or_default())
     }
 }
@@ -75,7 +75,7 @@ impl Context {
 /// What the operator shows of itself to health and readiness.
 #[derive(Clone)]
 pub struct Vitals {
-    pulses: Arc<OnceLock<Vec<Arc<Pulse>>>>,
+    pulses: Arc<OnceLock<Vec<Arc<WatchHealth>>>>,
     election: Arc<HealthAdaptor>,
 }
 
@@ -86,7 +86,7 @@ impl Default for Vitals {
 }
 
 impl Vitals {
-    pub fn pulses(&self) -> &[Arc<Pulse>] {
+    pub fn pulses(&self) -> &[Arc<WatchHealth>] {
         self.pulses.get().map(Vec::as_slice).unwrap_or_default()
     }
 
@@ -142,7 +142,7 @@ struct Replica {
     client: Client,
     store: Arc<Store>,
     groups: Arc<Groups>,
-    announcer: Announcer,
+    events: EventRecorder,
     metrics: Metrics,
     operator: Operator,
     restores: Arc<Restores>,
@@ -170,13 +170,13 @@ pub async fn run(
     let store = Arc::new(Store::default());
     let groups = Arc::new(Groups::default());
     let synced = Arc::new(Notify::new());
-    let (announcer, publishing) = Announcer::new(client.clone(), metrics.clone());
+    let (events, publishing) = EventRecorder::new(client.clone(), metrics.clone());
     let restores = Arc::new(Restores::default());
     let replica = Replica {
         client: client.clone(),
         store: store.clone(),
         groups: groups.clone(),
-        announcer,
+        events,
         metrics: metrics.clone(),
         operator: options.operator.clone(),
         restores: restores.clone(),
@@ -237,7 +237,7 @@ pub async fn run(
         }
     };
     background.abort_all();
-    // The announcers have gone with the last group, and their task ends when it has published what was handed in.
+    // The eventss have gone with the last group, and their task ends when it has published what was handed in.
     let _ = tokio::time::timeout(Duration::from_secs(1), publishing).await;
     match ended {
         Ended::Cancelled => Ok(()),
@@ -247,12 +247,12 @@ pub async fn run(
 
 /// Keeps the groups until `stop` completes, and then until what is under way has ended.
 async fn keep_groups(replica: Replica, tenure: Option<Tenure>, stop: impl Future<Output = ()>) {
-    let Replica { client, store, groups, announcer, metrics, operator, restores, concurrent_groups } = replica;
+    let Replica { client, store, groups, events, metrics, operator, restores, concurrent_groups } = replica;
     let (say_stop, stopped) = channel::channel(false);
     let context = Arc::new(Context {
         store: store.clone(),
         executor: Executor { client, store: store.clone(), tenure },
-        announcer,
+        events,
         metrics,
         operator,
         restores,

@@ -10,10 +10,10 @@ use tracing::{debug, warn};
 use super::Context;
 use super::execute::{self, Failure};
 use super::follow::{self, Follower};
+use super::report;
 use super::state::{GroupState, Leaderless};
 use super::store::Key;
-use super::tell;
-use crate::elector::clock::{self, Clock, Moment, Stopwatch, SystemClock};
+use crate::elector::clock::{self, Clock, Instant, Stopwatch, SystemClock};
 use crate::metrics::{CONTROLLER, LeaderLabels, Metrics, ReconcileLabels, WriteLabels};
 use crate::policy::memory::{Applied, Trouble};
 use crate::policy::objects;
@@ -58,7 +58,7 @@ pub(super) async fn reconcile(context: &Context, key: &Key, state: &mut GroupSta
         state.memory.look(&mut observation);
         let observation = Arc::new(observation);
         state.look(context, &observation);
-        tell::of_another_operator(context, &observation, verdict::steps_back(&observation).as_ref(), state);
+        report::of_another_operator(context, &observation, verdict::steps_back(&observation).as_ref(), state);
         let Plan { writes, recheck } = policy::plan(&observation, &state.memory);
         // The Deployment is written beside everything else: a slow admission webhook of its kind must not hold up an election.
         let (aside, writes): (Vec<_>, Vec<_>) = writes.into_iter().partition(Write::is_of_deployment);
@@ -211,7 +211,7 @@ impl GroupState {
     }
 
     /// Takes in a write that was done and sent no earlier than `sent`, and tells of it.
-    fn done(&mut self, context: &Context, observation: &Observation, write: &Write, done: &Done, sent: Moment, began: Stopwatch) {
+    fn done(&mut self, context: &Context, observation: &Observation, write: &Write, done: &Done, sent: Instant, began: Stopwatch) {
         self.memory.done(observation, write, done, sent);
         if let Done::Applied { uid, generation } = done {
             self.memory.trouble = None;
@@ -223,7 +223,7 @@ impl GroupState {
         if of_election && self.memory.trouble.as_ref().is_some_and(|it| it.reason == "WriteRefused") {
             self.memory.trouble = None;
         }
-        tell::of_write(context, observation, write, self, began);
+        report::of_write(context, observation, write, self, began);
     }
 
     /// Takes in a write that was not done. `false` where the next stage can start from what has been read meanwhile.

@@ -37,7 +37,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
 /// What one watch shows of itself to health, readiness and metrics.
 #[derive(Debug)]
-pub struct Pulse {
+pub struct WatchHealth {
     pub kind: &'static str,
     pub namespace: Option<String>,
     /// Whether the operator can work without it.
@@ -50,7 +50,7 @@ pub struct Pulse {
     error: std::sync::Mutex<Option<String>>,
 }
 
-impl Pulse {
+impl WatchHealth {
     fn new(kind: &'static str, namespace: Option<String>, optional: bool) -> Self {
         Self {
             kind,
@@ -64,7 +64,7 @@ impl Pulse {
         }
     }
 
-    fn beat(&self) {
+    fn sign_of_life(&self) {
         let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last.store(elapsed, Ordering::Relaxed);
     }
@@ -102,8 +102,8 @@ pub(super) struct Watches {
 
 impl Watches {
     /// Starts the watch of one slim kind; it ends when the returned task is aborted.
-    pub(super) fn slim<T: Kind + Table>(&self, namespace: Option<&str>, tasks: &mut tokio::task::JoinSet<()>) -> Result<Arc<Pulse>, kube::Error> {
-        let (client, pulse) = self.client(T::KIND, namespace, false)?;
+    pub(super) fn slim<T: Kind + Table>(&self, namespace: Option<&str>, tasks: &mut tokio::task::JoinSet<()>) -> Result<Arc<WatchHealth>, kube::Error> {
+        let (client, health) = self.client(T::KIND, namespace, false)?;
         let api: Api<Slim<T>> = scoped(client, namespace);
         let store = self.store.clone();
         let scope = namespace.map(str::to_owned);
@@ -117,13 +117,13 @@ impl Watches {
             Event::InitDone => T::end_list(&store, scope.as_deref()),
             Event::Delete(object) => T::delete(&store, &Key::new(object.namespace(), object.name())),
         };
-        tasks.spawn(self.clone().follow(pulse.clone(), move || watcher::watcher(api.clone(), config()), take));
-        Ok(pulse)
+        tasks.spawn(self.clone().follow(health.clone(), move || watcher::watcher(api.clone(), config()), take));
+        Ok(health)
     }
 
     /// The watch of the groups themselves. A group that cannot be read is reported and passed over.
-    pub(super) fn leader_groups(&self, namespace: Option<&str>, tasks: &mut tokio::task::JoinSet<()>) -> Result<Arc<Pulse>, kube::Error> {
-        let (client, pulse) = self.client("LeaderGroup", namespace, false)?;
+    pub(super) fn leader_groups(&self, namespace: Option<&str>, tasks: &mut tokio::task::JoinSet<()>) -> Result<Arc<WatchHealth>, kube::Error> {
+        let (client, health) = self.client("LeaderGroup", namespace, false)?;
         let api: Api<DeserializeGuard<LeaderGroup>> = scoped(client, namespace);
         let store = self.store.clone();
         let scope = namespace.map(str::to_owned);
@@ -150,13 +150,13 @@ impl Watches {
             Event::InitDone => LeaderGroup::end_list(&store, scope.as_deref()),
             Event::Delete(group) => LeaderGroup::delete(&store, &Key::new(&group.namespace().unwrap_or_default(), &group.name_any())),
         };
-        tasks.spawn(self.clone().follow(pulse.clone(), move || watcher::watcher(api.clone(), config()), take));
-        Ok(pulse)
+        tasks.spawn(self.clone().follow(health.clone(), move || watcher::watcher(api.clone(), config()), take));
+        Ok(health)
     }
 
     /// The watch of nodes, which belong to no namespace. Without the right to read them pods are judged by themselves.
-    pub(super) fn nodes(&self, tasks: &mut tokio::task::JoinSet<()>) -> Result<Arc<Pulse>, kube::Error> {
-        let (client, pulse) = self.client(Node::KIND, None, true)?;
+    pub(super) fn nodes(&self, tasks: &mut tokio::task::JoinSet<()>) -> Result<Arc<WatchHealth>, kube::Error> {
+        let (client, health) = self.client(Node::KIND, None, true)?;
         let api: Api<Slim<Node>> = Api::all(client);
         let store = self.store.clone();
         let take = move |event: Event<Slim<Node>>| match event {
@@ -168,26 +168,26 @@ impl Watches {
             Event::InitDone => store.end_nodes(),
             Event::Delete(node) => store.set_node(node.name(), NodeState::Gone),
         };
-        tasks.spawn(self.clone().follow(pulse.clone(), move || watcher::watcher(api.clone(), config()), take));
-        Ok(pulse)
+        tasks.spawn(self.clone().follow(health.clone(), move || watcher::watcher(api.clone(), config()), take));
+        Ok(health)
     }
 
     /// A client of the watch's own, whose every answer is a sign of life.
-    fn client(&self, kind: &'static str, namespace: Option<&str>, optional: bool) -> Result<(Client, Arc<Pulse>), kube::Error> {
-        let pulse = Arc::new(Pulse::new(kind, namespace.map(str::to_owned), optional));
-        let beating = pulse.clone();
+    fn client(&self, kind: &'static str, namespace: Option<&str>, optional: bool) -> Result<(Client, Arc<WatchHealth>), kube::Error> {
+        let health = Arc::new(WatchHealth::new(kind, namespace.map(str::to_owned), optional));
+        let beating = health.clone();
         let layer = MapResponseLayer::new(move |response| {
-            beating.beat();
+            beating.sign_of_life();
             response
         });
         let client = ClientBuilder::try_from(self.config.clone())?.with_layer(&layer).build();
-        Ok((client, pulse))
+        Ok((client, health))
     }
 
     /// Takes in what a watch tells, for ever. It is opened anew where the store was put back: then its place in it is none.
     async fn follow<K: Debug, S: Stream<Item = watcher::Result<Event<K>>>>(
         self,
-        pulse: Arc<Pulse>,
+        health: Arc<WatchHealth>,
         open: impl Fn() -> S,
         take: impl Fn(Event<K>) -> Concerned,
     ) {
@@ -201,49 +201,49 @@ impl Watches {
                 Ok(()) = restored.changed() => None,
                 event = events.next() => event,
             } {
-                pulse.beat();
+                health.sign_of_life();
                 match event {
                     Ok(event) => {
                         if failures > 0 && !matches!(event, Event::Init) {
-                            info!(kind = pulse.kind, namespace = pulse.namespace, "Watch works again");
+                            info!(kind = health.kind, namespace = health.namespace, "Watch works again");
                             failures = 0;
-                            pulse.set_error(None);
+                            health.set_error(None);
                         }
-                        self.take(&pulse, event, &take);
+                        self.take(&health, event, &take);
                     }
                     Err(error) => {
                         failures = failures.saturating_add(1);
-                        self.failed(&pulse, &error, failures);
+                        self.failed(&health, &error, failures);
                         tokio::time::sleep(super::backoff::delay(failures, FIRST_DELAY, LONGEST_DELAY)).await;
-                        pulse.beat();
+                        health.sign_of_life();
                     }
                 }
             }
         }
     }
 
-    fn take<K>(&self, pulse: &Pulse, event: Event<K>, take: &impl Fn(Event<K>) -> Concerned) {
+    fn take<K>(&self, health: &WatchHealth, event: Event<K>, take: &impl Fn(Event<K>) -> Concerned) {
         let listed = matches!(event, Event::InitDone);
         let concerned = take(event);
         if listed {
-            pulse.refused.store(false, Ordering::Release);
-            if !pulse.synced.swap(true, Ordering::AcqRel) {
+            health.refused.store(false, Ordering::Release);
+            if !health.synced.swap(true, Ordering::AcqRel) {
                 self.synced.notify_waiters();
             }
         }
         self.groups.wake(concerned);
     }
 
-    fn failed(&self, pulse: &Pulse, error: &watcher::Error, failures: u32) {
-        let message = explain(pulse.kind, error);
+    fn failed(&self, health: &WatchHealth, error: &watcher::Error, failures: u32) {
+        let message = explain(health.kind, error);
         if failures == 1 || failures.is_multiple_of(20) {
-            warn!(kind = pulse.kind, namespace = pulse.namespace, failures, "{message}");
+            warn!(kind = health.kind, namespace = health.namespace, failures, "{message}");
         }
         if is_refusal(error) {
-            pulse.refused.store(true, Ordering::Release);
+            health.refused.store(true, Ordering::Release);
             self.synced.notify_waiters();
         }
-        pulse.set_error(Some(message));
+        health.set_error(Some(message));
     }
 }
 
@@ -293,12 +293,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_watch_that_shows_no_sign_of_life_is_found_out() {
-        let pulse = Pulse::new("Pod", None, false);
+        let health = WatchHealth::new("Pod", None, false);
         tokio::time::advance(Duration::from_secs(34)).await;
-        assert!(pulse.silence() < SILENCE);
-        pulse.beat();
+        assert!(health.silence() < SILENCE);
+        health.sign_of_life();
         tokio::time::advance(Duration::from_secs(36)).await;
-        assert!(pulse.silence() > SILENCE);
+        assert!(health.silence() > SILENCE);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::holder;
 use super::observation::{Lease, Observation};
 use super::write::{Done, LeasePurpose, Named, PodPurpose, Undone, Write};
-use crate::elector::clock::Moment;
+use crate::elector::clock::Instant;
 
 /// One process' memory of one group.
 #[derive(Clone, Debug, Default)]
@@ -46,7 +46,7 @@ pub struct Held {
     /// The version that this process' last write left behind.
     pub version: u64,
     /// When the request was sent that last found it so: nobody else has held it before that.
-    pub proven: Moment,
+    pub proven: Instant,
     /// The pods that bore a fence when they were listed, and have not been written to since: a label write that was decided
     /// before, by this process or another, may still reach them. `None`: not listed since the record is held.
     pub exposed: Option<BTreeSet<Box<str>>>,
@@ -95,7 +95,7 @@ pub struct Trouble {
 }
 
 impl Held {
-    fn of(version: u64, proven: Moment) -> Self {
+    fn of(version: u64, proven: Instant) -> Self {
         Self { version, proven, exposed: None, unanswered: BTreeSet::new(), recorded: None, reserved: None, made: None }
     }
 
@@ -182,7 +182,7 @@ impl Memory {
     }
 
     /// A write that was decided on `observation` and sent no earlier than `began` was done.
-    pub fn done(&mut self, observation: &Observation, write: &Write, done: &Done, began: Moment) {
+    pub fn done(&mut self, observation: &Observation, write: &Write, done: &Done, began: Instant) {
         match (write, done) {
             (Write::CreateLease { record, .. }, Done::Lease(lease)) => {
                 self.named = None;
@@ -230,7 +230,7 @@ impl Memory {
     }
 
     /// This process has written the record: what it knows while it held the version before stays true.
-    fn hold(&mut self, before: u64, version: u64, began: Moment) -> &mut Held {
+    fn hold(&mut self, before: u64, version: u64, began: Instant) -> &mut Held {
         let held = match self.held.take().filter(|held| held.version == before) {
             Some(held) => Held { version, proven: began, made: None, ..held },
             None => Held::of(version, began),

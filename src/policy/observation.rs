@@ -8,7 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::api::LeaderGroup;
-use crate::elector::clock::Moment;
+use crate::elector::clock::Instant;
 use crate::names;
 
 /// Everything that a plan for one group depends on.
@@ -32,13 +32,13 @@ pub struct Observation {
     pub lease: Option<Arc<Lease>>,
     /// When this process last began to prove that it leads the operator's replicas, with success. `None`: it has no rivals
     /// and needs no proof.
-    pub proven: Option<Moment>,
+    pub proven: Option<Instant>,
     /// This process, as it names itself on Leases.
     pub operator: Operator,
     /// The Lease on which the operator that the group's Lease names elects its replicas, where it can be seen.
     pub other_lock: Option<Arc<Lease>>,
     /// The time of the observation on the clock that nobody sets.
-    pub moment: Moment,
+    pub moment: Instant,
     /// The lock on which the pods elect themselves; the Lease above is unset then.
     pub lock: Lock,
 }
@@ -65,7 +65,7 @@ pub struct LockRecord {
     pub transitions: i64,
     pub acquire_time: Option<Timestamp>,
     /// When it was first seen as it is now.
-    pub changed: Moment,
+    pub changed: Instant,
 }
 
 impl Observation {
@@ -153,7 +153,7 @@ pub struct Pod {
     pub uid: Box<str>,
     pub resource_version: u64,
     /// When the pod was first read with these labels, its fence among them.
-    pub read: Moment,
+    pub read: Instant,
     pub labels: Labels,
     /// Whether the pod has any annotation: a JSON Patch may test a key of an existing map only.
     pub has_annotations: bool,
@@ -317,7 +317,7 @@ pub struct Lease {
     pub uid: Box<str>,
     pub resource_version: u64,
     /// When the election's fields were first read as they are.
-    pub changed: Moment,
+    pub changed: Instant,
     /// Whether that was a change that this process saw, or how it found the Lease.
     pub seen_to_change: bool,
     pub controller: Option<Controller>,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime};
 use tokio::io::unix::AsyncFd;
 
-use crate::elector::clock::Moment;
+use crate::elector::clock::Instant;
 
 pub(super) struct Alarm {
     timer: AsyncFd<OwnedFd>,
@@ -22,7 +22,7 @@ impl Alarm {
     }
 
     /// Completes at `moment`, or at once if it has passed.
-    pub(super) async fn at(&self, moment: Moment) -> io::Result<()> {
+    pub(super) async fn at(&self, moment: Instant) -> io::Result<()> {
         // Zero would mean never.
         let at = moment.0.max(Duration::from_nanos(1));
         let seconds = i64::try_from(at.as_secs()).unwrap_or(i64::MAX);
@@ -53,6 +53,6 @@ mod tests {
         alarm.at(moment).await.unwrap();
         assert!(SystemClock.now() >= moment);
         alarm.at(moment).await.unwrap();
-        alarm.at(Moment::default()).await.unwrap();
+        alarm.at(Instant::default()).await.unwrap();
     }
 }

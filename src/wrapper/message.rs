@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::elector::clock::Moment;
+use crate::elector::clock::Instant;
 
 /// From the elector.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -16,9 +16,9 @@ pub(super) enum Order {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Hold {
     /// Then it is asked to end.
-    pub(super) until: Moment,
+    pub(super) until: Instant,
     /// Then it is ended.
-    pub(super) kill: Moment,
+    pub(super) kill: Instant,
 }
 
 /// From the guard.
@@ -72,8 +72,8 @@ impl Report {
     }
 }
 
-fn moment(text: &str) -> Option<Moment> {
-    text.parse().ok().map(|nanoseconds| Moment(Duration::from_nanos(nanoseconds)))
+fn moment(text: &str) -> Option<Instant> {
+    text.parse().ok().map(|nanoseconds| Instant(Duration::from_nanos(nanoseconds)))
 }
 
 #[cfg(test)]
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn what_is_told_arrives() {
-        let moment = |nanoseconds| Moment(Duration::from_nanos(nanoseconds));
+        let moment = |nanoseconds| Instant(Duration::from_nanos(nanoseconds));
         for order in [Order::Hold(Hold { until: moment(0), kill: moment(u64::MAX) }), Order::Signal(15)] {
             assert_eq!(Order::parse(order.line().trim_end()), Some(order));
         }

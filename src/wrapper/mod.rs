@@ -19,7 +19,7 @@ use tokio::sync::{broadcast, watch};
 use tracing::{error, info, warn};
 
 use crate::contender::Contender;
-use crate::elector::clock::{Clock, Moment, Stopwatch, SystemClock};
+use crate::elector::clock::{Clock, Instant, Stopwatch, SystemClock};
 use crate::elector::{Callbacks, Ended, Leadership, Tenure};
 use crate::settings::{Restart, RunSettings};
 
@@ -266,7 +266,7 @@ fn again(restart: Restart, code: u8) -> bool {
 struct Times {
     hold: Hold,
     /// Then this process ends it, should the guard not have.
-    last_resort: Moment,
+    last_resort: Instant,
 }
 
 impl Times {
@@ -277,18 +277,18 @@ impl Times {
     }
 
     /// `remaining`: as long as it is trusted; `exclusive`: as long as nobody else can lead.
-    fn new(now: Moment, remaining: Option<Duration>, exclusive: Duration, before: Option<Self>) -> Self {
+    fn new(now: Instant, remaining: Option<Duration>, exclusive: Duration, before: Option<Self>) -> Self {
         let limit = now + exclusive;
         if let Some(remaining) = remaining {
             let until = now + remaining;
             let margin = MARGIN.min((limit - until) / 4);
-            let kill = Moment(limit.0.saturating_sub(margin));
-            return Self { hold: Hold { until, kill }, last_resort: Moment(limit.0.saturating_sub(margin / 2)) };
+            let kill = Instant(limit.0.saturating_sub(margin));
+            return Self { hold: Hold { until, kill }, last_resort: Instant(limit.0.saturating_sub(margin / 2)) };
         }
-        let Some(before) = before else { return Self { hold: Hold { until: Moment::default(), kill: Moment::default() }, last_resort: Moment::default() } };
+        let Some(before) = before else { return Self { hold: Hold { until: Instant::default(), kill: Instant::default() }, last_resort: Instant::default() } };
         // Lost: it is asked to end now, and has what is left of its time.
         let (kill, last_resort) = (before.hold.kill.min(limit), before.last_resort.min(limit));
-        Self { hold: Hold { until: Moment::default(), kill }, last_resort }
+        Self { hold: Hold { until: Instant::default(), kill }, last_resort }
     }
 }
 
@@ -296,8 +296,8 @@ impl Times {
 mod tests {
     use super::*;
 
-    fn at(seconds: f64) -> Moment {
-        Moment(Duration::from_secs_f64(seconds))
+    fn at(seconds: f64) -> Instant {
+        Instant(Duration::from_secs_f64(seconds))
     }
 
     fn times(now: f64, remaining: Option<f64>, exclusive: f64, before: Option<Times>) -> Times {

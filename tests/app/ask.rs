@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::Context;
-use leadergroup::elector::clock::{Clock, Moment, SystemClock};
+use leadergroup::elector::clock::{Clock, Instant, SystemClock};
 
 /// From the beginning of one request to the next, where the first has ended by then.
 const PACE: Duration = Duration::from_millis(20);
@@ -30,7 +30,7 @@ pub(super) fn run(address: &str, file: &str) -> anyhow::Result<()> {
     }
 }
 
-fn line(began: Moment, ended: Moment, answer: &str) -> String {
+fn line(began: Instant, ended: Instant, answer: &str) -> String {
     format!("{} {} {answer}\n", began.0.as_nanos(), ended.0.as_nanos())
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
-use leadergroup::elector::clock::{Clock, Moment, Stopwatch};
+use leadergroup::elector::clock::{Clock, Instant, Stopwatch};
 use tokio::sync::watch;
 
 /// True time, from the start of a test on.
@@ -50,9 +50,9 @@ impl TestClock {
 }
 
 impl Clock for TestClock {
-    fn now(&self) -> Moment {
+    fn now(&self) -> Instant {
         // Not near zero, so that a moment that is too early for this clock shows.
-        Moment(Duration::from_secs(1_000_000) + self.time.elapsed().mul_f64(self.rate) + Duration::from_millis(self.suspended.load(Ordering::SeqCst)))
+        Instant(Duration::from_secs(1_000_000) + self.time.elapsed().mul_f64(self.rate) + Duration::from_millis(self.suspended.load(Ordering::SeqCst)))
     }
 
     fn wall(&self) -> Timestamp {

@@ -118,7 +118,7 @@ pub(super) fn pod(slot: usize, pod: &Pod, read: seen_at) -> seen::Pod {
     seen::Pod {
         name: name(slot),
         uid: uid(pod.uid),
-        read: leadergroup::elector::clock::Moment(std::time::Duration::from_nanos(read)),
+        read: leadergroup::elector::clock::Instant(std::time::Duration::from_nanos(read)),
         labels: [("app", "web".to_owned())].into_iter().chain(role).chain(fence).collect(),
         has_annotations: true,
         replica_set: pod.member.then(|| format!("rs{slot}").into()),

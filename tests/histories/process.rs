@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use leadergroup::elector::clock::Moment;
+use leadergroup::elector::clock::Instant;
 use leadergroup::operator::store::{Key, Source, Store, Table};
 use leadergroup::policy;
 use leadergroup::policy::memory::Memory;
@@ -141,7 +141,7 @@ impl Process {
             }
             leadergroup::api::LeaderGroup::apply(&store, key("web"), Arc::new(objects::group(&group, min_term)), Source::Watch);
         }
-        store.observe_at(&key("web"), None, &Operator::default(), *NOW, Moment(Duration::from_nanos(self.clock)))
+        store.observe_at(&key("web"), None, &Operator::default(), *NOW, Instant(Duration::from_nanos(self.clock)))
     }
 
     /// Plans the next stage and sends it. `fresh` gives fences that were never set.
@@ -180,7 +180,7 @@ impl Process {
         if self.stage.iter().any(|pending| pending.outcome.is_none()) {
             return;
         }
-        let began = Moment(Duration::from_nanos(self.began));
+        let began = Instant(Duration::from_nanos(self.began));
         let mut stage = std::mem::take(&mut self.stage);
         // As the planner puts it: the list before the writes that are sent with it.
         stage.sort_by_key(|pending| pending.write != Write::List);
@@ -225,7 +225,7 @@ fn decided_on() -> Observation {
         proven: None,
         operator: Operator::default(),
         other_lock: None,
-        moment: Moment::default(),
+        moment: Instant::default(),
         lock: seen::Lock::NotFollowed,
     }
 }

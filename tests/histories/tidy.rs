@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use leadergroup::elector::clock::Moment;
+use leadergroup::elector::clock::Instant;
 
 use super::objects::{Marks, Write};
 use super::process::{Outcome, Pending};
@@ -31,8 +31,8 @@ impl World {
         self.rename_versions();
         for process in &mut self.processes {
             // Only the order matters of what was read, when the record was proven, and when the stage began.
-            let at = |moment: u64| Moment(Duration::from_nanos(moment));
-            let proven = process.memory.held.as_ref().map_or(Moment::default(), |held| held.proven);
+            let at = |moment: u64| Instant(Duration::from_nanos(moment));
+            let proven = process.memory.held.as_ref().map_or(Instant::default(), |held| held.proven);
             let began = if process.stage.is_empty() { u64::MAX } else { process.began };
             for (_, read) in process.view.pods.iter_mut().flatten() {
                 *read = match *read {

@@ -15,7 +15,7 @@ use cache::{Cache, Insertion};
 
 use crate::api::LeaderGroup;
 use crate::api::v1alpha1::Mode;
-use crate::elector::clock::{self, Clock, Moment, SystemClock};
+use crate::elector::clock::{self, Clock, Instant, SystemClock};
 use crate::names;
 use crate::policy::objects;
 use crate::policy::observation::{Candidate, Deployment, Lease, Lock, LockRecord, Node, NodeState, Observation, Operator, Pod, ReplicaSet};
@@ -296,12 +296,12 @@ impl Store {
 
     /// Everything that a plan for this group depends on; `None` where neither the group nor a trace of it is left.
     /// `proven` and `operator` are as in [`Observation`].
-    pub fn observe(&self, key: &Key, proven: Option<Moment>, operator: &Operator) -> Option<Observation> {
+    pub fn observe(&self, key: &Key, proven: Option<Instant>, operator: &Operator) -> Option<Observation> {
         self.observe_at(key, proven, operator, clock::wall(), SystemClock.now())
     }
 
     /// The same at another time than now.
-    pub fn observe_at(&self, key: &Key, proven: Option<Moment>, operator: &Operator, now: Timestamp, moment: Moment) -> Option<Observation> {
+    pub fn observe_at(&self, key: &Key, proven: Option<Instant>, operator: &Operator, now: Timestamp, moment: Instant) -> Option<Observation> {
         let tables = self.lock();
         let group = tables.groups.get(key).cloned();
         let fence_key: Arc<str> = names::fence_key(group.as_ref().map_or(&key.name, |group| objects::deployment_name(group))).into();

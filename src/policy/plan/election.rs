@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Planner, TermToReport, forget_pod, marks, pod_write};
-use crate::elector::clock::Moment;
+use crate::elector::clock::Instant;
 use crate::names;
 use crate::policy::leader::{self, Choice};
 use crate::policy::memory::Held;
@@ -116,7 +116,7 @@ impl Planner<'_> {
 
     /// Whether what was read at this moment was read before this process was last known to hold the record and to lead the
     /// operator's replicas. Where it was not, that is what the stage finds out.
-    fn proven_since(&mut self, held: &Held, read: Moment) -> bool {
+    fn proven_since(&mut self, held: &Held, read: Instant) -> bool {
         let proven = read < held.proven && self.observation.proven.is_none_or(|proven| read < proven);
         // A write of the record is as good, and moves its version.
         let moves =

@@ -15,13 +15,13 @@ const QUEUE: usize = 1024;
 
 /// Where events are handed in.
 #[derive(Clone, Debug)]
-pub(super) struct Announcer {
+pub(super) struct EventRecorder {
     queue: mpsc::Sender<(Event, ObjectReference)>,
     metrics: Metrics,
 }
 
 /// One event. Reason and action are from closed sets, because they are what events are counted by.
-pub(super) struct Announcement<'a> {
+pub(super) struct GroupEvent<'a> {
     pub(super) warning: bool,
     pub(super) reason: &'a str,
     pub(super) action: &'a str,
@@ -30,8 +30,8 @@ pub(super) struct Announcement<'a> {
     pub(super) pod: Option<(&'a str, &'a str)>,
 }
 
-impl Announcer {
-    /// An announcer, and the task that publishes for it until it is dropped.
+impl EventRecorder {
+    /// A recorder, and the task that publishes for it until it is dropped.
     pub(super) fn new(client: Client, metrics: Metrics) -> (Self, tokio::task::JoinHandle<()>) {
         let (queue, mut waiting) = mpsc::channel::<(Event, ObjectReference)>(QUEUE);
         let reporter = Reporter { controller: names::REPORTING_CONTROLLER.into(), instance: crate::settings::host_name() };
@@ -46,9 +46,9 @@ impl Announcer {
         (Self { queue, metrics }, task)
     }
 
-    pub(super) fn announce(&self, group: &LeaderGroup, announcement: &Announcement<'_>) {
+    pub(super) fn record(&self, group: &LeaderGroup, event: &GroupEvent<'_>) {
         let namespace = group.metadata.namespace.clone();
-        let pod = announcement.pod.map(|(name, uid)| ObjectReference {
+        let pod = event.pod.map(|(name, uid)| ObjectReference {
             api_version: Some("v1".into()),
             kind: Some("Pod".into()),
             namespace: namespace.clone(),
@@ -57,10 +57,10 @@ impl Announcer {
             ..ObjectReference::default()
         });
         let event = Event {
-            type_: if announcement.warning { EventType::Warning } else { EventType::Normal },
-            reason: announcement.reason.to_owned(),
-            note: Some(announcement.note.chars().take(1000).collect()),
-            action: announcement.action.to_owned(),
+            type_: if event.warning { EventType::Warning } else { EventType::Normal },
+            reason: event.reason.to_owned(),
+            note: Some(event.note.chars().take(1000).collect()),
+            action: event.action.to_owned(),
             secondary: pod,
         };
         if self.queue.try_send((event, group.object_ref(&()))).is_err() {

@@ -3,7 +3,7 @@
 use tracing::{debug, info, warn};
 
 use super::Context;
-use super::announce::Announcement;
+use super::events::GroupEvent;
 use super::state::{GroupState, Leaderless};
 use crate::api::{LeaderGroup, LeaderGroupStatus};
 use crate::elector::clock::Stopwatch;
@@ -21,7 +21,7 @@ pub(super) fn of_write(context: &Context, observation: &Observation, write: &Wri
     match write {
         Write::Pod(write) => of_pod(context, observation, group, write, state, began),
         Write::ApplyDeployment { name, uid: None, .. } => {
-            announce(context, group, false, "DeploymentCreated", "Apply", format!("Deployment {name} was created"), None);
+            record_event(context, group, false, "DeploymentCreated", "Apply", format!("Deployment {name} was created"), None);
         }
         Write::ApplyDeployment { name, .. } => {
             debug!(namespace = %observation.namespace, name = %observation.name, deployment = name, "Deployment was applied");
@@ -30,9 +30,9 @@ pub(super) fn of_write(context: &Context, observation: &Observation, write: &Wri
             LeasePurpose::Transition if record.holder.is_empty() => {
                 let former = record.previous_holder.as_deref().unwrap_or_default();
                 info!(namespace = %observation.namespace, name = %observation.name, pod = former, term = record.term, "Leader was lost and nobody can follow");
-                announce(context, group, true, "LeaderLost", "Elect", format!("pod {former} no longer leads, and no pod may follow"), None);
+                record_event(context, group, true, "LeaderLost", "Elect", format!("pod {former} no longer leads, and no pod may follow"), None);
             }
-            LeasePurpose::Repair => announce(context, group, true, "LeaseRepaired", "Repair", format!("Lease {name} was put right"), None),
+            LeasePurpose::Repair => record_event(context, group, true, "LeaseRepaired", "Repair", format!("Lease {name} was put right"), None),
             LeasePurpose::Transition | LeasePurpose::Renewal => {}
         },
         Write::Status { status, names } => {
@@ -44,13 +44,13 @@ pub(super) fn of_write(context: &Context, observation: &Observation, write: &Wri
             {
                 let note = format!("terms go on from {} on, where the Lease has {mark}: somebody has changed status.term or the Lease", named.term);
                 warn!(namespace = %observation.namespace, name = %observation.name, "{note}");
-                announce(context, group, true, "TermsJump", "Elect", note, None);
+                record_event(context, group, true, "TermsJump", "Elect", note, None);
             }
             let stalled = |status: &LeaderGroupStatus| status.conditions.iter().find(|it| it.type_ == "Stalled").cloned();
             let (before, after) = (group.status.as_ref().and_then(stalled), stalled(status));
             if let Some(after) = after.filter(|after| after.status == "True" && before.is_none_or(|before| before.reason != after.reason)) {
                 warn!(namespace = %observation.namespace, name = %observation.name, reason = after.reason, "{}", after.message);
-                announce(context, group, true, &after.reason, "Reconcile", after.message.clone(), None);
+                record_event(context, group, true, &after.reason, "Reconcile", after.message.clone(), None);
             }
         }
         Write::ListFenced | Write::Prove { .. } | Write::HoldReplicas { .. } | Write::CreateLease { .. } => {}
@@ -71,7 +71,7 @@ pub(super) fn of_another_operator(context: &Context, observation: &Observation, 
                 other.operator.identity, observation.operator
             );
             warn!(namespace = %observation.namespace, name = %observation.name, other = name, "{note}");
-            announce(context, group, true, "AnotherOperator", "Reconcile", note, None);
+            record_event(context, group, true, "AnotherOperator", "Reconcile", note, None);
             context.metrics.groups_left.inc();
         }
         _ => {
@@ -95,7 +95,7 @@ fn of_pod(context: &Context, observation: &Observation, group: &LeaderGroup, wri
             context.metrics.label_repairs.inc();
             let lost = if observed.label == desired.label { format!("annotation {}", crate::names::ANNOTATION_TERM) } else { format!("label {}", write.key) };
             info!(namespace = %observation.namespace, name = %observation.name, pod = %name, lost, "Mark of the leader was put back");
-            announce(context, group, true, "LabelRepaired", "Repair", format!("pod {name} leads, and had lost its {lost}; it was put back"), pod);
+            record_event(context, group, true, "LabelRepaired", "Repair", format!("pod {name} leads, and had lost its {lost}; it was put back"), pod);
         }
         PodPurpose::Label => {
             let PodMarks { term, .. } = desired;
@@ -108,7 +108,7 @@ fn of_pod(context: &Context, observation: &Observation, group: &LeaderGroup, wri
             context.metrics.election_seconds.observe(began.elapsed().as_secs_f64());
             context.metrics.transitions.get_or_create(&ReasonLabels { reason: reason.clone() }).inc();
             info!(namespace = %observation.namespace, name = %observation.name, pod = %name, term, reason, "Leader was elected");
-            announce(context, group, false, "LeaderElected", "Elect", format!("pod {name} leads in term {term}: {reason}"), pod);
+            record_event(context, group, false, "LeaderElected", "Elect", format!("pod {name} leads in term {term}: {reason}"), pod);
         }
         PodPurpose::Unlabel if recorded || observed.term.is_some() => {
             info!(namespace = %observation.namespace, name = %observation.name, pod = %name, term = observed.term, "Leader label was taken away");
@@ -116,7 +116,7 @@ fn of_pod(context: &Context, observation: &Observation, group: &LeaderGroup, wri
         PodPurpose::Unlabel => {
             context.metrics.label_repairs.inc();
             info!(namespace = %observation.namespace, name = %observation.name, pod = %name, "Leader label that others had set was taken away");
-            announce(
+            record_event(
                 context,
                 group,
                 true,
@@ -129,7 +129,7 @@ fn of_pod(context: &Context, observation: &Observation, group: &LeaderGroup, wri
         PodPurpose::Seal if observed.term.is_some() => {
             context.metrics.label_repairs.inc();
             let note = format!("pod {name} bore a term that no election gave it; the annotation {} was taken away", crate::names::ANNOTATION_TERM);
-            announce(context, group, true, "LabelRepaired", "Repair", note, pod);
+            record_event(context, group, true, "LabelRepaired", "Repair", note, pod);
         }
         PodPurpose::Arm | PodPurpose::Seal | PodPurpose::Follow | PodPurpose::Forget => {}
     }
@@ -142,6 +142,6 @@ fn reason_of(observation: &Observation, write: &PodWrite) -> String {
     recorded.and_then(|lease| lease.reason.as_deref()).unwrap_or_else(chosen).to_owned()
 }
 
-fn announce(context: &Context, group: &LeaderGroup, warning: bool, reason: &str, action: &str, note: String, pod: Option<(&str, &str)>) {
-    context.announcer.announce(group, &Announcement { warning, reason, action, note, pod });
+fn record_event(context: &Context, group: &LeaderGroup, warning: bool, reason: &str, action: &str, note: String, pod: Option<(&str, &str)>) {
+    context.events.record(group, &GroupEvent { warning, reason, action, note, pod });
 }
