@@ -477,7 +477,7 @@ mod tests {
     use crate::policy::observation::DeletionCost;
     use crate::policy::write::PodPurpose;
 
-    fn status(code: u16, reason: &str, details: Value) -> Status {
+    fn status(code: u16, reason: &str, details: &Value) -> Status {
         serde_json::from_value(json!({ "status": "Failure", "code": code, "reason": reason, "message": "no", "details": details })).unwrap()
     }
 
@@ -486,24 +486,24 @@ mod tests {
         let subject = Subject { plural: "pods", name: "web-1" };
         let pod = json!({ "name": "web-1", "kind": "pods" });
         let cases = [
-            (status(404, "NotFound", pod.clone()), Undone::Gone),
-            (status(404, "NotFound", json!(null)), Undone::Unknown),
-            (status(404, "Failed to parse error data", json!(null)), Undone::Unknown),
-            (status(404, "NotFound", json!({ "name": "web-2", "kind": "pods" })), Undone::Unknown),
-            (status(404, "NotFound", json!({ "name": "web-1", "kind": "namespaces" })), Undone::Unknown),
-            (status(409, "Conflict", pod.clone()), Undone::Changed),
-            (status(409, "", json!(null)), Undone::Unknown),
-            (status(422, "Invalid", json!({})), Undone::Refused),
-            (status(422, "Failed to parse error data", json!(null)), Undone::Unknown),
-            (status(403, "Forbidden", pod.clone()), Undone::Refused),
-            (status(403, "Forbidden", json!(null)), Undone::Unknown),
-            (status(429, "TooManyRequests", json!(null)), Undone::Unknown),
+            (status(404, "NotFound", &pod), Undone::Gone),
+            (status(404, "NotFound", &json!(null)), Undone::Unknown),
+            (status(404, "Failed to parse error data", &json!(null)), Undone::Unknown),
+            (status(404, "NotFound", &json!({ "name": "web-2", "kind": "pods" })), Undone::Unknown),
+            (status(404, "NotFound", &json!({ "name": "web-1", "kind": "namespaces" })), Undone::Unknown),
+            (status(409, "Conflict", &pod), Undone::Changed),
+            (status(409, "", &json!(null)), Undone::Unknown),
+            (status(422, "Invalid", &json!({})), Undone::Refused),
+            (status(422, "Failed to parse error data", &json!(null)), Undone::Unknown),
+            (status(403, "Forbidden", &pod), Undone::Refused),
+            (status(403, "Forbidden", &json!(null)), Undone::Unknown),
+            (status(429, "TooManyRequests", &json!(null)), Undone::Unknown),
         ];
         for (status, undone) in cases {
             assert_eq!(failure_of(subject, &status).undone(), undone, "{status:?}");
         }
         for code in [400, 401, 405, 408, 410, 413, 500, 502, 503, 504] {
-            assert_eq!(failure_of(subject, &status(code, "", pod.clone())).undone(), Undone::Unknown, "{code}");
+            assert_eq!(failure_of(subject, &status(code, "", &pod)).undone(), Undone::Unknown, "{code}");
         }
     }
 

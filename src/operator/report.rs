@@ -63,21 +63,18 @@ pub(super) fn of_another_operator(context: &Context, observation: &Observation, 
     if state.left_to == now {
         return;
     }
-    match (&now, &observation.group, other) {
-        (Some(name), Some(group), Some(other)) => {
-            let lock = other.operator.lock.as_deref().map_or_else(|| "without leader election".to_owned(), |lock| format!("elected on Lease {lock}"));
-            let note = format!(
-                "another operator, {} ({lock}), keeps this group, and this one ({}) leaves it alone; stop one of the two, or give each its own namespaces with --namespace",
-                other.operator.identity, observation.operator
-            );
-            warn!(namespace = %observation.namespace, name = %observation.name, other = name, "{note}");
-            record_event(context, group, true, "AnotherOperator", "Reconcile", note, None);
-            context.metrics.groups_left.inc();
-        }
-        _ => {
-            info!(namespace = %observation.namespace, name = %observation.name, "No other operator keeps this group any more");
-            context.metrics.groups_left.dec();
-        }
+    if let (Some(name), Some(group), Some(other)) = (&now, &observation.group, other) {
+        let lock = other.operator.lock.as_deref().map_or_else(|| "without leader election".to_owned(), |lock| format!("elected on Lease {lock}"));
+        let note = format!(
+            "another operator, {} ({lock}), keeps this group, and this one ({}) leaves it alone; stop one of the two, or give each its own namespaces with --namespace",
+            other.operator.identity, observation.operator
+        );
+        warn!(namespace = %observation.namespace, name = %observation.name, other = name, "{note}");
+        record_event(context, group, true, "AnotherOperator", "Reconcile", note, None);
+        context.metrics.groups_left.inc();
+    } else {
+        info!(namespace = %observation.namespace, name = %observation.name, "No other operator keeps this group any more");
+        context.metrics.groups_left.dec();
     }
     state.left_to = now;
 }

@@ -1,6 +1,7 @@
 //! Every history of a small world, the short ones first.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 
 use super::action::Action;
 use super::world::World;
@@ -70,7 +71,7 @@ pub(super) fn tell(begin: &World, path: &[Action]) -> String {
     for action in path {
         world = world.after(*action);
         let stages: Vec<_> = world.processes.iter().map(|process| &process.stage).collect();
-        told.push_str(&format!("{action:?}\n    {:?}\n    under way: {stages:?}\n", world.truth));
+        let _ = writeln!(told, "{action}\n    {:?}\n    under way: {stages:?}", world.truth);
     }
     told
 }

@@ -148,10 +148,10 @@ impl Process {
     pub(super) fn plan(&mut self, rule_off: Option<Rule>, min_term: Option<i64>, mut fresh: impl FnMut(Option<u32>) -> u32) {
         self.began = self.tick();
         let Some(mut observation) = self.observe(rule_off, min_term) else { return self.memory.held = None };
-        if rule_off == Some(Rule::HeldByVersion) {
-            if let (Some(held), Some(lease)) = (&mut self.memory.held, &observation.lease) {
-                held.version = held.version.max(lease.resource_version);
-            }
+        if rule_off == Some(Rule::HeldByVersion)
+            && let (Some(held), Some(lease)) = (&mut self.memory.held, &observation.lease)
+        {
+            held.version = held.version.max(lease.resource_version);
         }
         self.memory.look(&mut observation);
         let writes = policy::plan(&observation, &self.memory).writes;

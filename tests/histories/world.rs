@@ -141,13 +141,9 @@ impl World {
     /// The world after the first process has done all there is to do, undisturbed.
     pub(super) fn settled(mut self) -> Self {
         for _ in 0..40 {
-            let action = self.actions().into_iter().filter(|action| match action {
-                Action::Plan { process: 0, .. } => true,
-                Action::Arrive { process: 0, .. } => true,
-                _ => false,
-            });
+            let first = |action: &Action| matches!(action, Action::Plan { process: 0, .. } | Action::Arrive { process: 0, .. });
             // Of the plans the one that has heard of everything.
-            let Some(action) = action.last() else { break };
+            let Some(action) = self.actions().into_iter().rfind(first) else { break };
             self = self.after(action);
         }
         assert!(self.truth.pods.iter().flatten().any(|pod| pod.marks.leads), "somebody leads: {:?}", self.truth);
@@ -159,7 +155,9 @@ impl World {
     pub(super) fn third_leader(&mut self) {
         self.backup = self.truth.lease;
         let Truth { group, lease, pods } = &mut self.truth;
-        lease.iter_mut().for_each(|lease| (lease.term, lease.mark) = (3, 4));
+        if let Some(lease) = lease {
+            (lease.term, lease.mark) = (3, 4);
+        }
         group.iter_mut().filter_map(|group| group.status.as_mut()).for_each(|status| status.term = 2);
         pods.iter_mut().flatten().filter(|pod| pod.marks.leads).for_each(|pod| pod.marks.term = Some(3));
         self.last = self.last.map(|(_, uid)| (3, uid));

@@ -37,7 +37,7 @@ async fn of_two_installations_the_later_leaves_the_group_alone_until_the_first_i
     let mut account = vec!["create".to_owned(), "rolebinding".into(), "locks".into()];
     account.extend(["--clusterrole=edit".to_owned(), "--serviceaccount=leadergroup-system:leadergroup-operator".into()]);
     arena.kubectl(&account.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    let grant = r#"{ apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: { name: leases }, rules: [{ apiGroups: [coordination.k8s.io], resources: [leases], verbs: [get, watch, create, update] }] }"#;
+    let grant = r"{ apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: { name: leases }, rules: [{ apiGroups: [coordination.k8s.io], resources: [leases], verbs: [get, watch, create, update] }] }";
     arena.apply(grant).await;
     arena.kubectl(&["create", "rolebinding", "leases", "--role=leases", "--serviceaccount=leadergroup-system:leadergroup-operator"]).await;
     let first = arena.installation(&own, &one);

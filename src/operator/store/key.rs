@@ -14,6 +14,8 @@ impl Key {
         Self { namespace: namespace.into(), name: name.into() }
     }
 
+    /// Another name in the same namespace.
+    #[must_use]
     pub fn sibling(&self, name: &str) -> Self {
         Self { namespace: self.namespace.clone(), name: name.into() }
     }
