@@ -10,9 +10,9 @@ use super::observation::{Observation, Pod};
 use crate::api::{LeaderGroup, LeaderGroupStatus};
 
 /// How many terms may be named above the one that the status confirms.
-pub(super) const AHEAD: i64 = 16;
+pub const AHEAD: i64 = 16;
 /// No term is higher: readers that take numbers for floating-point ones still tell it from its neighbours.
-pub(super) const HIGHEST: i64 = (1 << 53) - 1;
+pub const HIGHEST: i64 = (1 << 53) - 1;
 
 /// The term of a leadership, and what it still lacks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
