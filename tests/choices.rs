@@ -224,7 +224,7 @@ fn holding() -> Memory {
         reserved: Some(8),
         made: None,
     };
-    Memory { held: Some(held), ..Memory::default() }
+    Memory { held: Some(held), alive: Instant(Duration::from_secs(1)), ..Memory::default() }
 }
 
 fn former_leader() -> Candidate {
@@ -452,6 +452,9 @@ fn a_group_is_left_to_an_operator_of_another_installation_while_that_one_lives()
         |holder: &str, changed| Lease { holder: holder.into(), duration_seconds: Some(15), changed: Instant(Duration::from_secs(changed)), ..Lease::default() };
     assert_eq!(steps_back(&written_by("them_2@theirs/lock", false, None)), Some(14), "its lock cannot be seen: the group's Lease tells");
     assert_eq!(steps_back(&written_by("them_2@theirs/lock", false, Some(lock("them_2", 5)))), Some(9));
+    let mut elsewhere = written_by("them_2@theirs/lock", false, Some(lock("them_2", 30)));
+    elsewhere.moment = Instant(Duration::from_secs(31));
+    assert_eq!(steps_back(&elsewhere), None, "it lives, and does not keep this group any more");
     assert_eq!(steps_back(&written_by("them_2@theirs/lock", false, Some(lock("", 5)))), None, "nobody leads it any more");
     let mut later = written_by("them_2@theirs/lock", false, Some(lock("them_2", 5)));
     later.moment = Instant(Duration::from_secs(20));

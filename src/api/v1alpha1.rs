@@ -360,6 +360,7 @@ pub struct LeaderGroupStatus {
     /// The highest term that was given out or set aside, also while nobody leads. None that is more than a few higher was
     /// ever given out.
     #[serde(default)]
+    #[schemars(range(min = 0, max = 9_007_199_254_740_991_i64))]
     pub term: i64,
     /// The uid of the Lease that has recorded every term since.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "leaseUID")]

@@ -19,9 +19,9 @@ use crate::api::v1alpha1::Mode;
 use crate::api::{LeaderGroup, LeaderGroupStatus};
 use crate::elector::Tenure;
 use crate::names;
+use crate::policy::objects;
 use crate::policy::observation::{Deployment, Lease, Observation, Pod};
 use crate::policy::write::{Done, PodMarks, PodWrite, Record, Undone, Write};
-use crate::policy::{objects, verdict};
 
 /// How long one request may take before its outcome counts as unknown.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -151,7 +151,11 @@ impl Executor {
             let api: Api<Slim<Lease>> = Api::namespaced(self.client.clone(), &observation.namespace);
             let name = objects::lease_name(group);
             let key = Key::new(&observation.namespace, name);
-            match ask(Subject::of::<Lease>(name), api.get(name)).await {
+            let (lease, alive) = tokio::join!(ask(Subject::of::<Lease>(name), api.get(name)), self.get_group(observation));
+            if alive?.metadata.uid != group.metadata.uid {
+                return Err(Failure::GroupGone);
+            }
+            match lease {
                 Ok(lease) => {
                     let version = lease.data.resource_version;
                     Lease::read_anew(&self.store, key, lease.data);
@@ -205,7 +209,10 @@ impl Executor {
                 None => Ok(Vec::new()),
             }
         };
-        let (fenced, labelled, _) = tokio::try_join!(fenced, labelled, self.get_group(observation))?;
+        let (fenced, labelled, alive) = tokio::try_join!(fenced, labelled, self.get_group(observation))?;
+        if alive.metadata.uid != group.metadata.uid {
+            return Err(Failure::GroupGone);
+        }
         let uids = fenced.items.iter().map(|pod| pod.data.uid.clone()).collect();
         for pod in fenced.items.into_iter().chain(labelled) {
             Pod::apply(&self.store, Key::new(pod.namespace(), pod.name()), pod.data.clone(), Source::Answer);
@@ -242,7 +249,7 @@ impl Executor {
 
     async fn update_lease(&self, observation: &Observation, name: &str, resource_version: u64, record: &Record) -> Result<Done, Failure> {
         let Some(group) = &observation.group else { return Err(Failure::Changed) };
-        let adopt = observation.lease.as_ref().is_some_and(|lease| !verdict::controls(group, lease.controller.as_ref()));
+        let adopt = observation.lease.as_ref().is_some_and(|lease| !objects::controls(group, lease.controller.as_ref()));
         if adopt {
             self.may_adopt(observation).await?;
         }

@@ -60,7 +60,7 @@ fn valid_for(record: &LockRecord, group: &LeaderGroup) -> Duration {
 
 /// Whether an identity is that of a pod: its name, alone or with the `_UUID` that components append to their host's name, which
 /// is the pod's name cut to 63 characters.
-fn bears(pod: &str, identity: &str) -> bool {
+pub(super) fn bears(pod: &str, identity: &str) -> bool {
     let host = identity.split_once('_').map_or(identity, |(host, _)| host);
     let cut = pod.get(..63).map(|cut| cut.trim_end_matches(['-', '.']));
     host == pod || cut == Some(host)

@@ -23,6 +23,8 @@ pub struct Memory {
     pub group: Option<Box<str>>,
     /// The record, while nobody else has written it since this process did.
     pub held: Option<Held>,
+    /// When the request was sent that last found the group alive: one that is made anew under its name may have another record.
+    pub alive: Instant,
     /// The term that this process has named in the status last.
     pub named: Option<Named>,
     /// The highest term that this process has sent: the Lease may be deleted before anything else bears witness to it.
@@ -133,6 +135,7 @@ impl Memory {
     pub fn look(&mut self, observation: &mut Observation) {
         let group = observation.group.as_ref().and_then(|group| group.metadata.uid.as_deref());
         if self.group.as_deref() != group {
+            self.alive = Instant::default();
             self.store_went_back();
             self.group = group.map(Into::into);
         }
@@ -203,6 +206,7 @@ impl Memory {
                 }
             }
             (Write::Status { names, .. }, Done::Status { version }) => {
+                self.alive = self.alive.max(began);
                 if names.is_some() {
                     self.named.clone_from(names);
                 }
@@ -211,11 +215,13 @@ impl Memory {
                 }
             }
             (Write::Prove { version }, _) => {
+                self.alive = self.alive.max(began);
                 if let Some(held) = self.held.as_mut().filter(|held| held.version == *version) {
                     held.proven = held.proven.max(began);
                 }
             }
             (Write::ListFenced, Done::Listed(pods)) => {
+                self.alive = self.alive.max(began);
                 if let Some(held) = &mut self.held {
                     held.exposed = Some(pods.clone());
                 }

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
 use serde_json::{Map, Value, json};
 
-use super::observation::{Lease, Pod};
+use super::observation::{Controller, Lease, Pod};
 use super::write::Record;
 use crate::api::v1alpha1::DeploymentTemplate;
 use crate::api::{Json, LeaderGroup};
@@ -31,6 +31,11 @@ pub fn owner_reference(group: &LeaderGroup) -> OwnerReference {
         block_owner_deletion: Some(false),
         ..group.controller_owner_ref(&()).expect("an observed group has a name and a uid")
     }
+}
+
+/// Whether the group is what the object's owner reference says.
+pub fn controls(group: &LeaderGroup, controller: Option<&Controller>) -> bool {
+    controller.is_some_and(|controller| group.metadata.uid.as_deref() == Some(&controller.uid))
 }
 
 /// The owned Deployment as server-side apply takes it: what the user wrote, the group's label, and a strategy.

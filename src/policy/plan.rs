@@ -66,8 +66,11 @@ fn forget(observation: &Observation) -> Vec<Write> {
         .collect()
 }
 
+/// Takes one fence away, and with the last of them everything else.
 fn forget_pod(pod: &Pod, key: &str, fence_key: &str) -> PodWrite {
-    pod_write(pod, key, fence_key, PodPurpose::Forget, PodMarks { label: None, term: None, fence: None, member_of: None, cost: pod.cost.given_back() })
+    let more = pod.fence_keys().any(|other| other != fence_key);
+    let member_of = pod.member_of.as_deref().filter(|_| more).map(str::to_owned);
+    pod_write(pod, key, fence_key, PodPurpose::Forget, PodMarks { label: None, term: None, fence: None, member_of, cost: pod.cost.given_back() })
 }
 
 fn marks(pod: &Pod, key: &str, fence_key: &str) -> PodMarks {

@@ -5,7 +5,9 @@
 //! processes name the same one. A Lease that vanishes takes its mark along, so no more than [`AHEAD`] terms are named above the
 //! one that the status confirms, and whoever makes another Lease starts above all that could have been.
 
+use super::holder;
 use super::memory::{Held, Memory};
+use super::objects;
 use super::observation::{Observation, Pod};
 use crate::api::{LeaderGroup, LeaderGroupStatus};
 
@@ -40,6 +42,8 @@ pub(super) struct Witnesses {
     pub mark: Option<i64>,
     /// The term that the Lease records.
     recorded: i64,
+    /// The highest term of a pod that carries the label.
+    led: i64,
     /// The status says what cannot be, and nothing tells what is.
     lost: bool,
 }
@@ -48,25 +52,45 @@ fn possible(term: i64) -> bool {
     (0..=HIGHEST).contains(&term)
 }
 
+/// Whether others may follow it.
+fn usable(term: i64) -> bool {
+    (0..HIGHEST - 4 * (AHEAD + 2)).contains(&term)
+}
+
 impl Witnesses {
     /// Weighs what the Lease, the status and the leader's pod say.
     pub(super) fn of(observation: &Observation, memory: &Memory, group: &LeaderGroup) -> Self {
         let status = group.status.as_ref();
         let held = memory.held.is_some();
         let lease = observation.lease.as_deref();
-        // Another object under the Lease's name has not seen what the status' Lease had.
-        let same = lease.filter(|lease| held || status.is_some_and(|status| status.lease_uid.as_deref() == Some(&*lease.uid)));
-        let mark = same.and_then(|lease| lease.reserved_term).filter(|mark| possible(*mark));
-        let said = status.map(|status| status.term);
-        let (confirmed, lost) = match (said, mark) {
-            (Some(said), None) if !possible(said) => (None, true),
-            // Above all that the status can have confirmed before it was spoilt.
-            (Some(said), Some(mark)) if !possible(said) => (Some(mark.saturating_add(2 * (AHEAD + 2))), false),
+        // Another object under the Lease's name has not seen what the status' Lease had. Where nobody can tell which that was, it
+        // is the one that this very group owns.
+        let same = lease.filter(|lease| {
+            let known = status.and_then(|status| status.lease_uid.as_deref());
+            held || known.map_or_else(|| status.is_none() && objects::controls(group, lease.controller.as_ref()), |uid| uid == &*lease.uid)
+        });
+        let mark = same.and_then(|lease| lease.reserved_term).filter(|mark| usable(*mark));
+        let label = &group.spec.leader_label;
+        let labelled = observation.candidates.iter().filter(|it| it.pod.labels.get(&label.key) == Some(&label.value));
+        let led = labelled.filter_map(|it| it.pod.term).filter(|term| usable(*term)).max();
+        // What is above all that the status can have confirmed before it was spoilt.
+        let evident = mark.or(led).or((memory.term > 0).then_some(memory.term)).map(|term| term.saturating_add(2 * (AHEAD + 2)));
+        let (confirmed, lost) = match status.map(|status| status.term) {
+            Some(said) if !usable(said) => (evident, evident.is_none()),
             // One that is higher than the Lease's mark may be a process' that is about to write the Lease: it is never lowered.
-            (said, _) => (said, false),
+            said => (said, false),
         };
-        let explained = |mark: &i64| held && confirmed.is_none_or(|it| it <= *mark) || confirmed.is_some_and(|it| it <= *mark && *mark <= it + AHEAD + 2);
-        Self { confirmed, mark: mark.filter(explained), recorded: same.and_then(|lease| lease.term).filter(|term| possible(*term)).unwrap_or(0), lost }
+        // A mark that is far above the status is that of a Lease which the leader's own term bears out.
+        let borne_out = |mark: i64| led.is_some_and(|led| led <= mark && mark <= led.saturating_add(AHEAD + 2));
+        let near = |mark: i64| confirmed.is_none_or(|it| mark <= it.saturating_add(AHEAD + 2));
+        let explained = |mark: &i64| confirmed.is_none_or(|it| it <= *mark) && (held || near(*mark) || borne_out(*mark));
+        let recorded = same.and_then(|lease| lease.term).filter(|term| possible(*term)).unwrap_or(0);
+        // Where there is no Lease of ours the pod that carries the label tells what a status that was lowered does not.
+        let led = led.filter(|led| match confirmed {
+            None if holder::is_followed(group) => true,
+            confirmed => *led <= confirmed.unwrap_or(0).saturating_add(AHEAD + 2),
+        });
+        Self { confirmed, mark: mark.filter(explained), recorded, led: led.unwrap_or(0), lost }
     }
 
     /// The highest term that an election may have given.
@@ -121,9 +145,15 @@ pub(super) fn of_elected(observation: &Observation, memory: &Memory, group: &Lea
 pub(super) fn of_holder(observation: &Observation, memory: &Memory, group: &LeaderGroup, leader: &Pod, labelled: bool, transitions: i64) -> Term {
     let witnesses = Witnesses::of(observation, memory, group);
     let transitions = if possible(transitions) { transitions } else { 0 };
-    let confirmed = witnesses.confirmed.unwrap_or(0);
-    if let Some(term) = leader.term.filter(|term| labelled && possible(*term) && *term <= confirmed && transitions <= *term) {
+    // What the status says that this very pod was given.
+    let given = group.status.as_ref().and_then(|status| status.leader.as_ref()).filter(|told| *told.pod_uid == *leader.uid).map(|told| told.term);
+    let given = given.filter(|term| possible(*term) && witnesses.confirmed.is_none_or(|confirmed| *term <= confirmed) && transitions <= *term);
+    let believed = |term: i64| possible(term) && witnesses.confirmed.is_none_or(|confirmed| term <= confirmed.max(witnesses.led));
+    if let Some(term) = leader.term.filter(|term| labelled && believed(*term) && transitions <= *term && given.is_none_or(|given| given <= *term)) {
         return Term::Kept(term);
+    }
+    if let Some(term) = given.filter(|_| labelled && memory.held.is_some()) {
+        return Term::Named(term);
     }
     match from_status(witnesses, memory, group, Some((leader, transitions))) {
         Term::ToRecord(term) => Term::Named(term),
@@ -181,12 +211,13 @@ fn from_status(witnesses: Witnesses, memory: &Memory, group: &LeaderGroup, holde
     }
     let above = match (witnesses.confirmed, holder) {
         // A lock's first holder has had no transition.
-        (_, Some(_)) if group.status.as_ref().is_none_or(names_none) => 0,
+        (_, Some(_)) if group.status.as_ref().is_none_or(names_none) && witnesses.led == 0 && memory.named.is_none() && memory.term == 0 => 0,
         (None, _) => 1,
         // Nothing is named that the status does not confirm.
         (Some(confirmed), Some(_)) => confirmed.saturating_add(1),
         (Some(confirmed), None) => confirmed.saturating_add(AHEAD + 2),
     };
+    let above = if above > 0 { above.max(witnesses.led.saturating_add(1)) } else { 0 };
     let term = above.max(holder.map_or(0, |(_, transitions)| transitions)).max(floor(group)).max(if above == 0 { 0 } else { memory.term.saturating_add(1) });
     if term > HIGHEST { Term::Exhausted } else { Term::ToName(term) }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::holder::{self, Holder};
 use super::memory::Memory;
 use super::objects;
-use super::observation::{Controller, Observation, Operator};
+use super::observation::{Controller, Lease, Observation, Operator};
 use super::term;
 use crate::api::LeaderGroup;
 
@@ -29,8 +29,8 @@ pub struct OtherOperator {
     pub until: Duration,
 }
 
-/// Whether the group is left to another operator: one that is of another installation, has written the group's Lease, and
-/// lives, as far as its own lock tells, or else the group's Lease. Two that keep one group make no two leaders, but neither
+/// Whether the group is left to another operator: one that is of another installation and has written the group's Lease
+/// within its duration, and lives, as far as its own lock can be seen. Two that keep one group make no two leaders, but neither
 /// gets anywhere.
 pub fn steps_back(observation: &Observation) -> Option<OtherOperator> {
     let lease = observation.lease.as_ref()?;
@@ -38,16 +38,19 @@ pub fn steps_back(observation: &Observation) -> Option<OtherOperator> {
     if operator.takes_turns_with(&observation.operator) || holder::is_followed(observation.group.as_ref()?) {
         return None;
     }
-    // What shows its life. A process that was found to have written before this one began may be this one's predecessor.
-    let signs = match (&operator.lock, &observation.other_lock) {
+    let fresh = |lease: &Lease| {
+        let valid = Duration::from_secs(u64::try_from(lease.duration_seconds.unwrap_or_default()).unwrap_or_default());
+        (lease.changed + valid) - observation.moment
+    };
+    // It keeps this very group only if it renews the group's Lease, whatever else it does.
+    let until = match (&operator.lock, &observation.other_lock) {
         (Some(_), Some(lock)) if lock.holder.is_empty() => return None,
-        (Some(_), Some(lock)) => lock,
-        (Some(_), None) => lease,
-        (None, _) if lease.seen_to_change => lease,
+        (Some(_), Some(lock)) => fresh(lock).min(fresh(lease)),
+        (Some(_), None) => fresh(lease),
+        (None, _) if lease.seen_to_change => fresh(lease),
+        // A process that was found to have written before this one began may be this one's predecessor.
         (None, _) => return None,
     };
-    let valid = Duration::from_secs(u64::try_from(signs.duration_seconds.unwrap_or_default()).unwrap_or_default());
-    let until = (signs.changed + valid) - observation.moment;
     (!until.is_zero()).then_some(OtherOperator { operator, until })
 }
 
@@ -177,9 +180,4 @@ pub(super) fn may_own_lease(group: &LeaderGroup, observation: &Observation) -> b
 /// Whether the controller is this group, or one of its name that is gone: two cannot be at once.
 fn is_or_was(group: &LeaderGroup, controller: &Controller) -> bool {
     group.metadata.uid.as_deref() == Some(&controller.uid) || group.metadata.name.is_some() && group.metadata.name.as_deref() == controller.group.as_deref()
-}
-
-/// Whether the group is what the object's owner reference says.
-pub fn controls(group: &LeaderGroup, controller: Option<&Controller>) -> bool {
-    controller.is_some_and(|controller| group.metadata.uid.as_deref() == Some(&controller.uid))
 }

@@ -1,12 +1,12 @@
 //! Worlds that differ in nothing but history are one: what cannot matter any more is left out, and the rest is named anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use leadergroup::elector::clock::Instant;
 
 use super::objects::{Marks, Write};
-use super::process::{Outcome, Pending};
+use super::process::{Outcome, Pending, Process};
 use super::world::World;
 
 impl World {
@@ -30,21 +30,24 @@ impl World {
         }
         self.rename_versions();
         for process in &mut self.processes {
-            // Only the order matters of what was read, when the record was proven, and when the stage began.
+            // Only the order matters of what was read, when the record and the group were proven, and when the stage began.
+            let Process { view, memory, stage, clock, began } = process;
+            let nanos = |moment: Instant| u64::try_from(moment.0.as_nanos()).unwrap();
             let at = |moment: u64| Instant(Duration::from_nanos(moment));
-            let proven = process.memory.held.as_ref().map_or(Instant::default(), |held| held.proven);
-            let began = if process.stage.is_empty() { u64::MAX } else { process.began };
-            for (_, read) in process.view.pods.iter_mut().flatten() {
-                *read = match *read {
-                    read if read >= began => 5,
-                    read if at(read) < proven => 1,
-                    _ => 3,
-                };
+            let proven = memory.held.as_ref().map(|held| nanos(held.proven));
+            let begun = Some(*began).filter(|_| !stage.is_empty());
+            let moments: BTreeSet<u64> = proven.into_iter().chain(begun).chain([nanos(memory.alive)]).collect();
+            let before = |moment: u64| u64::try_from(moments.iter().filter(|other| **other < moment).count()).unwrap();
+            let threshold = |moment: u64| 2 * before(moment) + 2;
+            for (_, read) in view.pods.iter_mut().flatten() {
+                *read = 2 * before(*read + 1) + 1;
             }
-            if let Some(held) = &mut process.memory.held {
-                held.proven = at(2);
+            if let Some(held) = &mut memory.held {
+                held.proven = at(threshold(nanos(held.proven)));
             }
-            (process.began, process.clock) = (4, 6);
+            memory.alive = at(threshold(nanos(memory.alive)));
+            *began = begun.map_or(0, threshold);
+            *clock = 2 * u64::try_from(moments.len()).unwrap() + 4;
         }
     }
 

@@ -270,8 +270,7 @@ impl World {
                 self.uids += 1;
                 self.versions += 1;
                 self.truth.group = Some(Group { uid: self.uids, version: self.versions, status: None });
-                // Another life, whose terms are its own.
-                self.truth.lease = None;
+                // Another life, whose terms are its own. What the former owned is collected later, or never.
                 self.last = None;
             }
         }
@@ -356,6 +355,10 @@ impl World {
                 }
                 outcome
             }
+            Write::Prove { .. } | Write::List if asker.as_ref().is_some_and(|asker| asker.view.group.map(|it| it.uid) != truth.group.map(|it| it.uid)) => {
+                // Another group has its name.
+                Outcome::Undone(Undone::Refused)
+            }
             Write::Prove { version } => {
                 let now = truth.lease.map(|lease| lease.version);
                 if let Some(asker) = &mut asker
@@ -424,9 +427,9 @@ impl World {
         for process in &self.processes {
             (&process.view, &process.stage).hash(&mut hasher);
             let memory = &process.memory;
-            (memory.term, &memory.named, &memory.group).hash(&mut hasher);
+            (memory.term, &memory.named, &memory.group, memory.alive.0, process.began).hash(&mut hasher);
             if let Some(held) = &memory.held {
-                (held.version, &held.exposed, &held.unanswered, &held.recorded, held.reserved, held.made.is_some()).hash(&mut hasher);
+                (held.version, held.proven.0, &held.exposed, &held.unanswered, &held.recorded, held.reserved, held.made.is_some()).hash(&mut hasher);
             }
         }
         hasher.finish()

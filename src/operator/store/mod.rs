@@ -249,7 +249,7 @@ impl Tables {
     fn lock_of_operator(&self, lease: &Lease) -> Option<Arc<Lease>> {
         let operator = Operator::parse(lease.operator.as_deref()?);
         let (namespace, name) = operator.lock.as_deref()?.split_once('/')?;
-        self.leases.get(&Key::new(namespace, name)).cloned()
+        self.leases.get(&Key::new(namespace, name)).filter(|lease| lease.is_operators_lock).cloned()
     }
 
     fn node_of(&self, pod: &Pod) -> NodeState {

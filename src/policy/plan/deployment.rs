@@ -4,8 +4,8 @@ use jiff::SignedDuration;
 
 use super::{Planner, UNTIL_SEEN};
 use crate::policy::memory::Applied;
+use crate::policy::objects;
 use crate::policy::write::Write;
-use crate::policy::{objects, verdict};
 
 /// Corrections of a Deployment that somebody else changes again and again come no faster than this.
 const BETWEEN_APPLIES: SignedDuration = SignedDuration::from_secs(1);
@@ -41,7 +41,7 @@ impl Planner<'_> {
             let Applied { deployment_uid, deployment_generation, group_generation: generation, at: _ } = applied;
             *deployment_uid == deployment.uid && *deployment_generation == deployment.generation && *generation == group_generation
         });
-        if current && verdict::controls(self.group, deployment.controller.as_ref()) {
+        if current && objects::controls(self.group, deployment.controller.as_ref()) {
             return;
         }
         // A drift that comes back at once is somebody else's controller: it is corrected, but not in a race.

@@ -7,7 +7,7 @@ use crate::elector::clock::Instant;
 use crate::names;
 use crate::policy::leader::{self, Choice};
 use crate::policy::memory::Held;
-use crate::policy::observation::{Lock, Pod};
+use crate::policy::observation::{Lock, LockRecord, Pod};
 use crate::policy::term::{self, Term};
 use crate::policy::write::{Named, PodMarks, PodPurpose, Write};
 use crate::policy::{holder, objects};
@@ -45,7 +45,10 @@ impl Planner<'_> {
         let labelled = leader.labels.get(&label.key) == Some(&label.value);
         let followed = holder::is_followed(self.group);
         let term = if followed {
-            let transitions = if let Lock::Record(record) = &self.observation.lock { record.transitions } else { 0 };
+            // What another holder's record counts is its term, not this pod's.
+            let own = |record: &LockRecord| holder::bears(&leader.name, &record.holder);
+            let transitions =
+                if let Lock::Record(record) = &self.observation.lock { Some(record).filter(|it| own(it)).map_or(0, |it| it.transitions) } else { 0 };
             term::of_holder(self.observation, self.memory, self.group, leader, labelled, transitions)
         } else {
             term::of_elected(self.observation, self.memory, self.group, leader, labelled)
@@ -114,15 +117,17 @@ impl Planner<'_> {
         listed && proven && !others.in_the_way
     }
 
-    /// Whether what was read at this moment was read before this process was last known to hold the record and to lead the
-    /// operator's replicas. Where it was not, that is what the stage finds out.
+    /// Whether what was read at this moment was read before this process was last known to hold the record of a group that is
+    /// there, and to lead the operator's replicas. Where it was not, that is what the stage finds out.
     fn proven_since(&mut self, held: &Held, read: Instant) -> bool {
-        let proven = read < held.proven && self.observation.proven.is_none_or(|proven| read < proven);
+        let proven = read < held.proven && read < self.memory.alive && self.observation.proven.is_none_or(|proven| read < proven);
         // A write of the record is as good, and moves its version.
         let moves =
             self.writes.iter().any(|write| matches!(write, Write::UpdateLease { .. })) || self.term_to_report.is_some() && holder::is_followed(self.group);
-        let replicas = self.observation.proven.is_some_and(|proven| read >= proven);
-        if !proven && (!moves || replicas) {
+        // So is the list, of the group.
+        let lists = matches!(self.writes.first(), Some(Write::ListFenced));
+        let holds = read < held.proven && self.observation.proven.is_none_or(|proven| read < proven);
+        if !proven && !moves && (!holds || !lists) {
             self.writes.push(Write::Prove { version: held.version });
         }
         proven
@@ -176,6 +181,16 @@ impl Planner<'_> {
             if exposed && fenced {
                 known.push(&pod.uid);
             }
+            let member = pod.member_of.as_deref().and_then(names::parse_member_of);
+            // What a group of this name has left under another key, or with the fence of another Deployment, goes first.
+            let former_key = member.filter(|(group, key)| **group == *self.observation.name && **key != *label.key).map(|(_, key)| key);
+            let former_fence = pod.fence_keys().find(|key| **key != **fence_key).filter(|_| member.is_some_and(|(group, _)| *group == *self.observation.name));
+            if former_key.is_some() || former_fence.is_some() {
+                others.in_the_way = true;
+                let fence = former_fence.or_else(|| pod.fence_keys().next()).unwrap_or(fence_key);
+                self.writes.push(Write::Pod(forget_pod(pod, former_key.unwrap_or(&label.key), fence)));
+                continue;
+            }
             if is(leader, pod) {
                 continue;
             }
@@ -184,7 +199,7 @@ impl Planner<'_> {
             others.in_the_way |= leads || exposed;
             if !candidate {
                 // No longer of the group. One that is on its way out takes its marks with it.
-                let ours = pod.member_of.as_deref().and_then(names::parse_member_of).is_none_or(|(group, _)| *group == *self.observation.name);
+                let ours = member.is_none_or(|(group, _)| *group == *self.observation.name);
                 if ours && (leads || exposed || !pod.terminating) {
                     self.writes.push(Write::Pod(forget_pod(pod, &label.key, fence_key)));
                 } else if exposed && fenced {

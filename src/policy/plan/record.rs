@@ -8,7 +8,7 @@ use crate::api::v1alpha1::Renewal;
 use crate::policy::observation::Lease;
 use crate::policy::term::{self, Term, Witnesses};
 use crate::policy::write::{LeasePurpose, Named, Record, Write};
-use crate::policy::{holder, objects, verdict};
+use crate::policy::{holder, objects};
 
 impl Planner<'_> {
     /// The Lease as `record` says. Its mark never falls, unless it is one that no election can have made. `hold`: it is written
@@ -38,7 +38,7 @@ impl Planner<'_> {
         let trusted = witnesses.mark.is_some();
         let purpose = if !same_holder || !trusted || lease.term != Some(record.term) && !record.holder.is_empty() {
             LeasePurpose::Transition
-        } else if !same_term || lease.duration_seconds != Some(record.duration_seconds) || !verdict::controls(self.group, lease.controller.as_ref()) {
+        } else if !same_term || lease.duration_seconds != Some(record.duration_seconds) || !objects::controls(self.group, lease.controller.as_ref()) {
             LeasePurpose::Repair
         } else if hold && self.memory.held.is_none() {
             LeasePurpose::Renewal
