@@ -302,6 +302,59 @@ fn what_is_known_of_the_fenced_is_forgotten_while_another_group_leads_the_pods_a
 }
 
 #[test]
+fn what_a_group_of_the_same_name_has_left_goes_before_anybody_is_labelled() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let mut gone = observation(&spec, vec![fenced(pod("b"))], Some("a"));
+    // A pod of the Deployment that the former group had, armed: a label write may be under way.
+    let left = with(pod("q"), |pod| {
+        add_label(pod, "leadergroup.io/fence.old", "f.9");
+        pod.member_of = Some("web/role".into());
+    });
+    gone.strays = vec![left.pod];
+    assert_eq!(stage(&gone, &holding()), ["forget q"]);
+    // Another key: its label would stay for ever.
+    let tiered = with(fenced(pod("b")), |pod| {
+        add_label(pod, "tier", "leader");
+        pod.member_of = Some("web/tier".into());
+    });
+    let writes = policy::plan(&observation(&spec, vec![tiered], Some("a")), &holding()).writes;
+    let forgets = |write: &Write| matches!(write, Write::Pod(write) if write.key == "tier" && write.desired.label.is_none());
+    assert!(writes.iter().any(forgets), "{writes:?}");
+    assert!(!stage(&gone, &holding()).iter().any(|write| write.starts_with("label")));
+}
+
+#[test]
+fn a_status_that_was_removed_or_lowered_begins_no_term_anew() {
+    assert_eq!(term_after(|group, _, _| group.status = None), "confirm 8", "the Lease that the group owns knows them");
+    let mut observed =
+        observation(&json!({ "deploymentRef": { "name": "web" } }), vec![with(former_leader(), |pod| pod.term = Some(38)), fenced(pod("b"))], Some("a"));
+    let lease = (**observed.lease.as_ref().unwrap()).clone();
+    observed.lease = Some(Arc::new(Lease { term: Some(38), reserved_term: Some(39), ..lease }));
+    let writes = policy::plan(&observed, &Memory::default()).writes;
+    let confirmed = writes.iter().find_map(|write| if let Write::Status { status, names: None } = write { Some(status.term) } else { None });
+    assert_eq!(confirmed, Some(39), "the status says 7: the Lease, which the leader's own term bears out, knows better");
+    // Where the pods elect themselves the pod that carries the label tells.
+    let removed = |holder: &str, labelled_pod: Candidate| {
+        let mut observed = followed(&json!({}), vec![labelled_pod, pod("b")], holder, 3, 0);
+        Arc::make_mut(observed.group.as_mut().unwrap()).status = None;
+        let writes = policy::plan(&observed, &Memory::default()).writes;
+        writes.into_iter().find_map(|write| if let Write::Status { names: Some(named), .. } = write { Some(named.term) } else { None })
+    };
+    let leads = || with(labelled(pod("a")), |pod| pod.term = Some(6));
+    assert_eq!(removed("a", leads()), None, "it leads on in its term");
+    assert_eq!(removed("b", leads()), Some(7));
+}
+
+#[test]
+fn a_suspended_leader_does_not_take_the_number_of_anothers_record() {
+    let leads = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(7));
+    let mut observed = followed(&json!({}), vec![leads, pod("b")], "b", 9, 0);
+    Arc::make_mut(observed.group.as_mut().unwrap()).spec.suspend = true;
+    assert!(stage(&observed, &Memory::default()).iter().all(|write| write.starts_with("Status")), "{:?}", stage(&observed, &Memory::default()));
+    assert!(!policy::plan(&observed, &Memory::default()).writes.iter().any(|write| matches!(write, Write::Status { names: Some(_), .. })));
+}
+
+#[test]
 fn the_successor_of_a_settled_leader_is_armed_and_no_other_pod_bears_a_fence() {
     let spec = json!({ "deploymentRef": { "name": "web" } });
     let leader = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(7));
@@ -340,7 +393,7 @@ fn term_after(change: impl FnOnce(&mut LeaderGroup, &mut Option<Lease>, &mut Mem
 fn a_new_term_is_above_the_leases_mark_and_never_far_above_what_the_status_confirms() {
     let status = |group: &mut LeaderGroup, term| group.status.as_mut().unwrap().term = term;
     assert_eq!(term_after(|_, _, _| ()), "record 9 of 10");
-    for forged in [i64::MAX, -1] {
+    for forged in [i64::MAX, (1 << 53) - 1, -1] {
         assert_eq!(term_after(|group, _, _| status(group, forged)), "name 62", "a status that cannot be: above all that it can have said");
     }
     let lagging = term_after(|group, lease, _| {
