@@ -343,6 +343,27 @@ fn a_status_that_was_removed_or_lowered_begins_no_term_anew() {
     let leads = || with(labelled(pod("a")), |pod| pod.term = Some(6));
     assert_eq!(removed("a", leads()), None, "it leads on in its term");
     assert_eq!(removed("b", leads()), Some(7));
+    let lowered = |annotation: i64| {
+        let leads = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(annotation));
+        let mut observed = followed(&json!({}), vec![leads, pod("b")], "a", 2, 0);
+        let leader = json!({ "podName": "a", "podUID": "uid-of-a", "term": 100, "acquireTime": "2026-01-01T00:00:00Z", "reason": "HolderChanged" });
+        Arc::make_mut(observed.group.as_mut().unwrap()).status = serde_json::from_value(json!({ "term": 5, "leader": leader })).unwrap();
+        let writes = policy::plan(&observed, &Memory::default()).writes;
+        writes.into_iter().find_map(|write| if let Write::Status { status, names } = write { Some((status.term, names.map(|it| it.term))) } else { None })
+    };
+    assert_eq!(lowered(100), Some((100, None)), "the status' own word about the leader counts");
+    assert_eq!(lowered(3), Some((101, Some(101))), "and for more than what somebody wrote on the pod");
+}
+
+#[test]
+fn what_somebody_wrote_on_the_leader_is_not_repeated_in_the_status() {
+    let forged = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(1_000_000));
+    let mut observed = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![forged, pod("b")], Some("a"));
+    // Something is in the way, so the status is written whatever else is under way.
+    observed.deployment = Some(Arc::new(Deployment { progress_deadline_exceeded: true, ..(**observed.deployment.as_ref().unwrap()).clone() }));
+    let writes = policy::plan(&observed, &Memory::default()).writes;
+    let status = writes.iter().find_map(|write| if let Write::Status { status, .. } = write { Some(status) } else { None }).expect("the status is written");
+    assert!(status.term < 100 && status.leader.is_none(), "{status:?}");
 }
 
 #[test]
@@ -419,6 +440,13 @@ fn a_new_term_is_above_the_leases_mark_and_never_far_above_what_the_status_confi
     });
     assert_eq!(of_another, "name 43", "somebody else may have named that one");
     assert_eq!(term_after(|group, lease, _| (group.status = None, *lease = None).1), "name 1", "the beginning");
+    let last = policy::term::LAST;
+    for near in 0..80 {
+        // None that is named can be followed by none: told, and nothing is written again and again.
+        let named = term_after(|group, lease, _| (status(group, last - near), *lease = None).1);
+        assert!(named == format!("confirm {}", last - near) || named == format!("name {}", last - near + 18), "{near} before the last: {named}");
+        assert_eq!(named.starts_with("name"), near > 18, "{near} before the last: {named}");
+    }
     assert_eq!(term_after(|group, _, _| group.spec.election.min_term = Some(500)), "name 500");
     assert_eq!(
         term_after(|group, lease, _| (status(group, i64::MAX), *lease = None).1),
@@ -508,6 +536,11 @@ fn a_group_is_left_to_an_operator_of_another_installation_while_that_one_lives()
     let mut elsewhere = written_by("them_2@theirs/lock", false, Some(lock("them_2", 30)));
     elsewhere.moment = Instant(Duration::from_secs(31));
     assert_eq!(steps_back(&elsewhere), None, "it lives, and does not keep this group any more");
+    Arc::make_mut(elsewhere.group.as_mut().unwrap()).spec.lease.renewal = leadergroup::api::v1alpha1::Renewal::OnTransition;
+    assert_eq!(steps_back(&elsewhere), Some(14), "nobody renews the Lease of this group: the lock alone tells");
+    let mut forever = written_by("them_2@theirs/lock", false, None);
+    forever.lease = forever.lease.map(|lease| Arc::new(Lease { duration_seconds: Some(i32::MAX), ..(*lease).clone() }));
+    assert_eq!(steps_back(&forever), Some(59), "no Lease speaks for longer than a minute");
     assert_eq!(steps_back(&written_by("them_2@theirs/lock", false, Some(lock("", 5)))), None, "nobody leads it any more");
     let mut later = written_by("them_2@theirs/lock", false, Some(lock("them_2", 5)));
     later.moment = Instant(Duration::from_secs(20));

@@ -311,9 +311,10 @@ impl Executor {
                 LeaderGroup::answered(&self.store, Key::new(&observation.namespace, &observation.name), Arc::new(written));
                 Ok(Done::Status { version })
             }
-            Err(Failure::Changed) => {
-                self.get_group(observation).await?;
-                Err(Failure::Changed)
+            Err(failure @ (Failure::Changed | Failure::Refused { code: 422, .. })) => {
+                // Another group may have its name, which fails like a status that breaks a rule.
+                let now = self.get_group(observation).await?;
+                Err(if now.metadata.uid == group.metadata.uid { failure } else { Failure::GroupGone })
             }
             Err(failure) => Err(failure),
         }

@@ -219,8 +219,10 @@ impl GroupState {
             let group_generation = observation.group_generation();
             self.memory.applied = Some(Applied { deployment_uid: uid.clone(), deployment_generation: *generation, group_generation, at: clock::wall() });
         }
+        // What was refused is not any more, once one of its kind is done.
+        let kind = execute::kind_of(write);
         let of_election = !write.is_of_deployment() && !matches!(write, Write::Status { .. });
-        if of_election && self.memory.trouble.as_ref().is_some_and(|it| it.reason == "WriteRefused") {
+        if self.memory.trouble.as_ref().is_some_and(|it| it.reason == "WriteRefused" && (it.write == kind || of_election && it.write != "status")) {
             self.memory.trouble = None;
         }
         report::of_write(context, observation, write, self, began);
@@ -240,7 +242,11 @@ impl GroupState {
                 Write::Status { .. } => ("WriteRefused", "the group's status".to_owned()),
             };
             warn!(namespace = %observation.namespace, name = %observation.name, code, "API server refused {what}: {message}");
-            self.memory.trouble = Some(Trouble { reason, message: format!("the API server refused {what}: {message}").chars().take(2048).collect() });
+            self.memory.trouble = Some(Trouble {
+                write: execute::kind_of(write),
+                reason,
+                message: format!("the API server refused {what}: {message}").chars().take(2048).collect(),
+            });
         }
         if write.is_of_deployment() {
             // It waits alone: the election goes on.

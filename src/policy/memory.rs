@@ -90,6 +90,8 @@ impl Deferred {
 /// A refused write.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Trouble {
+    /// What kind of write was refused.
+    pub write: &'static str,
     /// A condition's reason.
     pub reason: &'static str,
     /// What the API server said.
@@ -136,6 +138,7 @@ impl Memory {
         let group = observation.group.as_ref().and_then(|group| group.metadata.uid.as_deref());
         if self.group.as_deref() != group {
             self.alive = Instant::default();
+            self.trouble = None;
             self.store_went_back();
             self.group = group.map(Into::into);
         }

@@ -34,7 +34,12 @@ pub(super) fn status(observation: &Observation, memory: &Memory, group: &LeaderG
     // Where another group leads the pods the label is that group's.
     let labelled = labelled(observation, group).filter(|_| observation.rival.is_none());
     let record = if let Lock::Record(record) = &observation.lock { Some(record) } else { None };
-    let leader = labelled.and_then(|candidate| leader_of(candidate, lease, record, former.leader.as_ref(), observation.now));
+    // What a pod bears that no election gave it is not repeated.
+    let kept = labelled.filter(|candidate| term::is_kept(observation, memory, group, &candidate.pod));
+    let leader = kept.and_then(|candidate| leader_of(candidate, lease, record, former.leader.as_ref(), observation.now));
+    let before = former.leader.as_ref().filter(|before| labelled.is_some_and(|candidate| *candidate.pod.uid == *before.pod_uid));
+    let highest = leader.as_ref().map_or(0, |leader| leader.term);
+    let leader = leader.or_else(|| before.cloned());
     let last_transition = leader.as_ref().map_or_else(
         || former.last_transition.clone(),
         |leader| match &former.last_transition {
@@ -60,10 +65,10 @@ pub(super) fn status(observation: &Observation, memory: &Memory, group: &LeaderG
         ready_replicas: count(alive().filter(|candidate| candidate.pod.ready())),
         candidates: count(observation.candidates.iter().filter(may_lead)),
         transitions: lease.map_or(0, |lease| lease.transitions.into()).max(record.map_or(0, |record| record.transitions)).max(former.transitions),
-        term: term.max(leader.as_ref().map_or(0, |leader| leader.term)),
+        term: term.max(highest),
         follower_values: follower_values(observation, group),
         next: next(observation, group, labelled, &former, leader.as_ref()),
-        lease_uid: lease.filter(|_| memory.held.is_some()).map(|lease| lease.uid.to_string()).or(former.lease_uid),
+        lease_uid: lease.filter(|_| term::is_of_the_group(observation, memory, group)).map(|lease| lease.uid.to_string()).or(former.lease_uid),
         leader,
         last_transition,
     }

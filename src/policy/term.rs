@@ -52,9 +52,12 @@ fn possible(term: i64) -> bool {
     (0..=HIGHEST).contains(&term)
 }
 
-/// Whether others may follow it.
+/// Above this no term is given out and none is believed: what is named above it must stay possible.
+pub const LAST: i64 = HIGHEST - 4 * (AHEAD + 2);
+
+/// Whether another may follow it.
 fn usable(term: i64) -> bool {
-    (0..HIGHEST - 4 * (AHEAD + 2)).contains(&term)
+    (0..LAST).contains(&term)
 }
 
 impl Witnesses {
@@ -72,7 +75,8 @@ impl Witnesses {
         let mark = same.and_then(|lease| lease.reserved_term).filter(|mark| usable(*mark));
         let label = &group.spec.leader_label;
         let labelled = observation.candidates.iter().filter(|it| it.pod.labels.get(&label.key) == Some(&label.value));
-        let led = labelled.filter_map(|it| it.pod.term).filter(|term| usable(*term)).max();
+        // What the status says that this pod was given counts for more than what anybody may have written on it.
+        let led = labelled.filter_map(|it| given(group, &it.pod).or(it.pod.term)).filter(|term| usable(*term)).max();
         // What is above all that the status can have confirmed before it was spoilt.
         let evident = mark.or(led).or((memory.term > 0).then_some(memory.term)).map(|term| term.saturating_add(2 * (AHEAD + 2)));
         let (confirmed, lost) = match status.map(|status| status.term) {
@@ -80,16 +84,17 @@ impl Witnesses {
             // One that is higher than the Lease's mark may be a process' that is about to write the Lease: it is never lowered.
             said => (said, false),
         };
-        // A mark that is far above the status is that of a Lease which the leader's own term bears out.
-        let borne_out = |mark: i64| led.is_some_and(|led| led <= mark && mark <= led.saturating_add(AHEAD + 2));
+        let recorded = same.and_then(|lease| lease.term).filter(|term| usable(*term)).unwrap_or(0);
+        // A mark that is far above the status is believed where the leader's own term bears it out, or the Lease's in a Lease that
+        // the group owns.
+        let owned = same.is_some_and(|lease| objects::controls(group, lease.controller.as_ref()));
+        let above = |term: i64, mark: i64| term <= mark && mark <= term.saturating_add(AHEAD + 2);
         let near = |mark: i64| confirmed.is_none_or(|it| mark <= it.saturating_add(AHEAD + 2));
+        let borne_out = |mark: i64| led.is_some_and(|led| above(led, mark)) || owned && above(recorded, mark);
         let explained = |mark: &i64| confirmed.is_none_or(|it| it <= *mark) && (held || near(*mark) || borne_out(*mark));
-        let recorded = same.and_then(|lease| lease.term).filter(|term| possible(*term)).unwrap_or(0);
-        // Where there is no Lease of ours the pod that carries the label tells what a status that was lowered does not.
-        let led = led.filter(|led| match confirmed {
-            None if holder::is_followed(group) => true,
-            confirmed => *led <= confirmed.unwrap_or(0).saturating_add(AHEAD + 2),
-        });
+        // What a pod says without the status is believed where there is none, or as far as an election may have gone.
+        let told = observation.candidates.iter().any(|it| given(group, &it.pod).is_some());
+        let led = led.filter(|led| told || confirmed.is_none_or(|it| *led <= it.saturating_add(AHEAD + 2)));
         Self { confirmed, mark: mark.filter(explained), recorded, led: led.unwrap_or(0), lost }
     }
 
@@ -102,6 +107,18 @@ impl Witnesses {
     fn keeps(&self, term: i64) -> bool {
         possible(term) && term <= self.bound() && (self.mark.is_none() || term >= self.recorded.min(self.bound()))
     }
+}
+
+/// What the status says that this very pod was given, if it leads by the status.
+fn given(group: &LeaderGroup, pod: &Pod) -> Option<i64> {
+    let leader = group.status.as_ref()?.leader.as_ref().filter(|leader| *leader.pod_uid == *pod.uid)?;
+    Some(leader.term).filter(|term| usable(*term))
+}
+
+/// Whether the pod, which carries the label, leads in the term that it bears.
+pub(super) fn is_kept(observation: &Observation, memory: &Memory, group: &LeaderGroup, pod: &Pod) -> bool {
+    let term = if holder::is_followed(group) { of_holder(observation, memory, group, pod, true, 0) } else { of_elected(observation, memory, group, pod, true) };
+    matches!(term, Term::Kept(_))
 }
 
 /// The term of `leader` where the operator elects. `labelled`: it carries the label.
@@ -121,7 +138,7 @@ pub(super) fn of_elected(observation: &Observation, memory: &Memory, group: &Lea
     let recorded = memory.held.as_ref().and_then(|held| held.recorded.as_ref()).filter(|(_, uid)| *uid == leader.uid).map(|(term, _)| *term);
     let own = recorded.filter(|term| *term >= witnesses.recorded).or_else(|| reserved(memory.held.as_ref(), memory, mark, witnesses.recorded));
     let term = own.unwrap_or(mark.saturating_add(1));
-    if term > HIGHEST {
+    if !usable(term) {
         return Term::Exhausted;
     }
     if own.is_none() && floor(group).max(memory.term.saturating_add(1)) > term {
@@ -144,16 +161,14 @@ pub(super) fn of_elected(observation: &Observation, memory: &Memory, group: &Lea
 /// The term of the pod that holds the lock: the record's `transitions`, unless that or a higher one was named before.
 pub(super) fn of_holder(observation: &Observation, memory: &Memory, group: &LeaderGroup, leader: &Pod, labelled: bool, transitions: i64) -> Term {
     let witnesses = Witnesses::of(observation, memory, group);
-    let transitions = if possible(transitions) { transitions } else { 0 };
-    // What the status says that this very pod was given.
-    let given = group.status.as_ref().and_then(|status| status.leader.as_ref()).filter(|told| *told.pod_uid == *leader.uid).map(|told| told.term);
-    let given = given.filter(|term| possible(*term) && witnesses.confirmed.is_none_or(|confirmed| *term <= confirmed) && transitions <= *term);
-    let believed = |term: i64| possible(term) && witnesses.confirmed.is_none_or(|confirmed| term <= confirmed.max(witnesses.led));
-    if let Some(term) = leader.term.filter(|term| labelled && believed(*term) && transitions <= *term && given.is_none_or(|given| given <= *term)) {
-        return Term::Kept(term);
-    }
-    if let Some(term) = given.filter(|_| labelled && memory.held.is_some()) {
-        return Term::Named(term);
+    let transitions = if usable(transitions) { transitions } else { 0 };
+    let given = given(group, leader).filter(|term| labelled && transitions <= *term);
+    match (given, leader.term.filter(|term| labelled && usable(*term) && transitions <= *term)) {
+        (Some(given), Some(term)) if given == term => return Term::Kept(term),
+        // Somebody has written another on it.
+        (Some(given), _) if memory.held.is_some() => return Term::Named(given),
+        (None, Some(term)) if witnesses.confirmed.is_none_or(|confirmed| term <= confirmed.max(witnesses.led)) => return Term::Kept(term),
+        _ => {}
     }
     match from_status(witnesses, memory, group, Some((leader, transitions))) {
         Term::ToRecord(term) => Term::Named(term),
@@ -172,12 +187,20 @@ pub(super) fn last(observation: &Observation, memory: &Memory, group: &LeaderGro
     if witnesses.recorded <= witnesses.bound() { witnesses.recorded } else { 0 }
 }
 
+/// Whether the Lease is known to have seen all terms.
+pub(super) fn is_of_the_group(observation: &Observation, memory: &Memory, group: &LeaderGroup) -> bool {
+    Witnesses::of(observation, memory, group).mark.is_some() && (memory.held.is_some() || group.status.is_none())
+}
+
 /// What the status may confirm: what it does already, and the term that the Lease records.
 pub(super) fn confirmable(observation: &Observation, memory: &Memory, group: &LeaderGroup) -> i64 {
     let witnesses = Witnesses::of(observation, memory, group);
     if witnesses.lost {
         // Put right by a person, not by a guess.
         return group.status.as_ref().map_or(0, |status| status.term);
+    }
+    if group.status.is_none() {
+        return witnesses.mark.unwrap_or(0);
     }
     witnesses.confirmed.unwrap_or(0).max(witnesses.mark.map_or(0, |mark| witnesses.recorded.min(mark)))
 }
@@ -189,7 +212,7 @@ pub(super) fn is_exhausted(observation: &Observation, memory: &Memory, group: &L
         Some(mark) => mark.saturating_add(1),
         None => witnesses.confirmed.map_or(0, |confirmed| confirmed.saturating_add(AHEAD + 2)),
     };
-    witnesses.lost || next.max(floor(group)) > HIGHEST
+    witnesses.lost || !usable(next.max(floor(group)))
 }
 
 /// The mark, if this process has named it and nobody has got it.
@@ -219,7 +242,7 @@ fn from_status(witnesses: Witnesses, memory: &Memory, group: &LeaderGroup, holde
     };
     let above = if above > 0 { above.max(witnesses.led.saturating_add(1)) } else { 0 };
     let term = above.max(holder.map_or(0, |(_, transitions)| transitions)).max(floor(group)).max(if above == 0 { 0 } else { memory.term.saturating_add(1) });
-    if term > HIGHEST { Term::Exhausted } else { Term::ToName(term) }
+    if usable(term) { Term::ToName(term) } else { Term::Exhausted }
 }
 
 /// Whether no holder's term was ever named.

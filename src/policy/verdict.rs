@@ -8,6 +8,7 @@ use super::objects;
 use super::observation::{Controller, Lease, Observation, Operator};
 use super::term;
 use crate::api::LeaderGroup;
+use crate::api::v1alpha1::Renewal;
 
 /// An obstacle, as the user reads it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -21,6 +22,9 @@ pub(super) struct Obstacle {
     /// No pod is elected and none is written to while it lasts.
     pub blocks: bool,
 }
+
+/// No Lease is taken for a sign of life for longer, whatever it says of itself.
+const LONGEST_SIGN: Duration = Duration::from_secs(60);
 
 /// Another installation of the operator that keeps this group, and how long it is known to.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -40,12 +44,15 @@ pub fn steps_back(observation: &Observation) -> Option<OtherOperator> {
     }
     let fresh = |lease: &Lease| {
         let valid = Duration::from_secs(u64::try_from(lease.duration_seconds.unwrap_or_default()).unwrap_or_default());
-        (lease.changed + valid) - observation.moment
+        (lease.changed + valid.min(LONGEST_SIGN)) - observation.moment
     };
-    // It keeps this very group only if it renews the group's Lease, whatever else it does.
+    let group = observation.group.as_ref()?;
+    // It keeps this very group only if it renews the group's Lease, where that is renewed, whatever else it does.
+    let renewed = group.spec.lease.renewal == Renewal::Periodic && !lease.holder.is_empty();
     let until = match (&operator.lock, &observation.other_lock) {
         (Some(_), Some(lock)) if lock.holder.is_empty() => return None,
-        (Some(_), Some(lock)) => fresh(lock).min(fresh(lease)),
+        (Some(_), Some(lock)) if renewed => fresh(lock).min(fresh(lease)),
+        (Some(_), Some(lock)) => fresh(lock),
         (Some(_), None) => fresh(lease),
         (None, _) if lease.seen_to_change => fresh(lease),
         // A process that was found to have written before this one began may be this one's predecessor.
@@ -92,7 +99,7 @@ pub(super) fn obstacle(observation: &Observation, memory: &Memory) -> Option<Obs
             message: format!(
                 "no term can be given out: status.term, spec.election.minTerm and the annotation {} of the Lease must be below {}; put right what is not (kubectl edit --subresource=status), or create the group anew",
                 crate::names::ANNOTATION_RESERVED_TERM,
-                term::HIGHEST - term::AHEAD
+                term::LAST
             ),
             stalled: true,
             unready: true,
