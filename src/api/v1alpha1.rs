@@ -310,8 +310,8 @@ fn default_label_value() -> String {
     "leader".to_owned()
 }
 
-/// What the operator saw and did. Everything in it can be rebuilt from the pods and the Lease, and nothing in it changes
-/// while nothing happens: the time of the last renewal is in the Lease.
+/// What the operator saw and did. Everything in it but term and leaseUID can be rebuilt from the pods and the Lease, and
+/// nothing in it changes while nothing happens: the time of the last renewal is in the Lease.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LeaderGroupStatus {
@@ -354,7 +354,8 @@ pub struct LeaderGroupStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::label_values")]
     pub follower_values: Vec<String>,
-    /// The pod that would follow the leader now: it is prepared, so that it takes over by one write.
+    /// The pod that would follow the leader now: it is prepared, so that it takes over by one write. In mode Holder: the pod
+    /// that a term was named for last, until it leads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Next>,
     /// The highest term that was given out or set aside, also while nobody leads. None that is more than a few higher was
