@@ -30,26 +30,6 @@ pub(crate) enum Mode {
     BlackHole,
     /// What the server sends arrives this much later; what the client sends does not.
     Delay(Duration),
-    /// What either side sends arrives this much later: also what a client asked for that has ended since.
-    DelayBoth(Duration),
-}
-
-impl Mode {
-    /// How late what the server sends arrives.
-    fn answers_late(self) -> Duration {
-        match self {
-            Self::Delay(delay) | Self::DelayBoth(delay) => delay,
-            Self::Pass | Self::Refuse | Self::BlackHole => Duration::ZERO,
-        }
-    }
-
-    /// How late what the client sends arrives.
-    fn requests_late(self) -> Duration {
-        match self {
-            Self::DelayBoth(delay) => delay,
-            Self::Pass | Self::Refuse | Self::BlackHole | Self::Delay(_) => Duration::ZERO,
-        }
-    }
 }
 
 /// A running proxy. Dropping it closes its connections and its port.
@@ -156,11 +136,8 @@ async fn relay(client: TcpStream, target_port: u16, mut mode: watch::Receiver<Mo
     server.set_nodelay(true)?;
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let requests = carry(from_client, to_server, mode.clone(), Mode::requests_late);
-    let answers = carry(from_server, to_client, mode, Mode::answers_late);
-    // Each way by itself: what a client sent before it ended is under way, and arrives.
-    let (requests, answers) = tokio::join!(requests, answers);
-    requests.and(answers)
+    let answers = answers(from_server, to_client, mode.clone());
+    tokio::try_join!(requests(from_client, to_server, mode), answers).map(|_| ())
 }
 
 /// Waits until the proxy is no black hole.
@@ -171,16 +148,26 @@ async fn bytes_pass(mode: &mut watch::Receiver<Mode>) {
     }
 }
 
-/// One way of a connection. The wait of each piece begins when it comes, so that a delay does not make the connection slower
-/// than that.
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut mode: watch::Receiver<Mode>, late_by: fn(Mode) -> Duration) -> std::io::Result<()> {
+async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut mode: watch::Receiver<Mode>) -> std::io::Result<()> {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let read = from.read(&mut buffer).await?;
+        bytes_pass(&mut mode).await;
+        if read == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&buffer[..read]).await?;
+    }
+}
+
+/// The wait of each piece begins when it comes, so that a delay does not make the connection slower than that.
+async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut mode: watch::Receiver<Mode>) -> std::io::Result<()> {
     const MOST: usize = 1024;
     let mut late: VecDeque<(Pin<Box<Sleep>>, Vec<u8>)> = VecDeque::new();
     let mut buffer = vec![0; 64 * 1024];
     let mut open = true;
     loop {
         if !open && late.is_empty() {
-            bytes_pass(&mut mode).await;
             return to.shutdown().await;
         }
         tokio::select! {
@@ -191,10 +178,9 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut mode: watch:
                 }
             }
             read = from.read(&mut buffer), if open && late.len() < MOST => {
-                // A connection that breaks ends as one that is closed: after what came before.
-                let piece = buffer[..read.unwrap_or_default()].to_vec();
+                let piece = buffer[..read?].to_vec();
                 open = !piece.is_empty();
-                let delay = late_by(*mode.borrow());
+                let delay = if let Mode::Delay(delay) = *mode.borrow() { delay } else { Duration::ZERO };
                 if open {
                     late.push_back((Box::pin(tokio::time::sleep(delay)), piece));
                 }
