@@ -152,9 +152,7 @@ impl Executor {
             let name = objects::lease_name(group);
             let key = Key::new(&observation.namespace, name);
             let (lease, alive) = tokio::join!(ask(Subject::of::<Lease>(name), api.get(name)), self.get_group(observation));
-            if alive?.metadata.uid != group.metadata.uid {
-                return Err(Failure::GroupGone);
-            }
+            alive?;
             match lease {
                 Ok(lease) => {
                     let version = lease.data.resource_version;
@@ -167,7 +165,7 @@ impl Executor {
         if now == version { Ok(()) } else { Err(Failure::Changed) }
     }
 
-    /// The group as it is now, which its watch may not show yet.
+    /// The group as it is now, which its watch may not show yet. Fails where another has its name.
     async fn get_group(&self, observation: &Observation) -> Result<Arc<LeaderGroup>, Failure> {
         let api: Api<LeaderGroup> = Api::namespaced(self.client.clone(), &observation.namespace);
         match ask(GROUP.named(&observation.name), api.get(&observation.name)).await {
@@ -175,7 +173,8 @@ impl Executor {
                 super::slim::slim_down(&mut group);
                 let group = Arc::new(group);
                 LeaderGroup::answered(&self.store, Key::new(&observation.namespace, &observation.name), group.clone());
-                Ok(group)
+                let same = observation.group.as_ref().is_some_and(|observed| observed.metadata.uid == group.metadata.uid);
+                if same { Ok(group) } else { Err(Failure::GroupGone) }
             }
             Err(Failure::Gone) => Err(Failure::GroupGone),
             Err(failure) => Err(failure),
@@ -209,10 +208,7 @@ impl Executor {
                 None => Ok(Vec::new()),
             }
         };
-        let (fenced, labelled, alive) = tokio::try_join!(fenced, labelled, self.get_group(observation))?;
-        if alive.metadata.uid != group.metadata.uid {
-            return Err(Failure::GroupGone);
-        }
+        let (fenced, labelled, _) = tokio::try_join!(fenced, labelled, self.get_group(observation))?;
         let uids = fenced.items.iter().map(|pod| pod.data.uid.clone()).collect();
         for pod in fenced.items.into_iter().chain(labelled) {
             Pod::apply(&self.store, Key::new(pod.namespace(), pod.name()), pod.data.clone(), Source::Answer);
@@ -313,8 +309,8 @@ impl Executor {
             }
             Err(failure @ (Failure::Changed | Failure::Refused { code: 422, .. })) => {
                 // Another group may have its name, which fails like a status that breaks a rule.
-                let now = self.get_group(observation).await?;
-                Err(if now.metadata.uid == group.metadata.uid { failure } else { Failure::GroupGone })
+                self.get_group(observation).await?;
+                Err(failure)
             }
             Err(failure) => Err(failure),
         }

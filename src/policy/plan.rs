@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::memory::Memory;
 use super::observation::{Observation, Pod};
 use super::status;
+use super::term::Terms;
 use super::verdict::{self, Obstacle};
 use super::write::{LeasePurpose, Named, PodMarks, PodPurpose, PodWrite, Write};
 use crate::api::LeaderGroup;
@@ -42,8 +43,9 @@ pub fn plan(observation: &Observation, memory: &Memory) -> Plan {
         // The other keeps the group, its status too.
         return Plan { writes: Vec::new(), recheck: Some(until) };
     }
-    let obstacle = verdict::obstacle(observation, memory);
-    let mut plan = Planner { observation, memory, group, writes: Vec::new(), recheck: None, term_to_report: None, settled: false };
+    let terms = Terms::of(observation, memory, group);
+    let obstacle = verdict::obstacle(observation, memory, &terms);
+    let mut plan = Planner { observation, memory, group, terms, writes: Vec::new(), recheck: None, term_to_report: None, settled: false };
     if !obstacle.as_ref().is_some_and(|obstacle| obstacle.blocks) {
         plan.deployment();
         plan.election();
@@ -109,6 +111,7 @@ struct Planner<'a> {
     observation: &'a Observation,
     memory: &'a Memory,
     group: &'a Arc<LeaderGroup>,
+    terms: Terms<'a>,
     writes: Vec<Write>,
     recheck: Option<Timestamp>,
     term_to_report: Option<TermToReport>,
@@ -148,7 +151,7 @@ impl Planner<'_> {
         if moving && obstacle.is_none() && report.is_none() {
             return;
         }
-        let mut status = status::status(self.observation, self.memory, self.group, obstacle);
+        let mut status = status::status(self.observation, self.memory, self.group, &self.terms, obstacle);
         let names = match report {
             Some(TermToReport::Confirm(term)) => {
                 status.term = status.term.max(term);

@@ -15,7 +15,7 @@ use super::memory::Memory;
 use super::objects;
 use super::observation::{Candidate, Lease, Lock, LockRecord, Observation, Pod};
 use super::standing::{self, Standing};
-use super::term;
+use super::term::Terms;
 use super::verdict::Obstacle;
 use crate::api::v1alpha1::{Leader, Next, Transition};
 use crate::api::{LeaderGroup, LeaderGroupStatus};
@@ -28,14 +28,14 @@ struct Finding {
     message: String,
 }
 
-pub(super) fn status(observation: &Observation, memory: &Memory, group: &LeaderGroup, obstacle: Option<&Obstacle>) -> LeaderGroupStatus {
+pub(super) fn status(observation: &Observation, memory: &Memory, group: &LeaderGroup, terms: &Terms<'_>, obstacle: Option<&Obstacle>) -> LeaderGroupStatus {
     let former = group.status.clone().unwrap_or_default();
     let lease = observation.lease.as_deref();
     // Where another group leads the pods the label is that group's.
     let labelled = labelled(observation, group).filter(|_| observation.rival.is_none());
     let record = if let Lock::Record(record) = &observation.lock { Some(record) } else { None };
     // What a pod bears that no election gave it is not repeated.
-    let kept = labelled.filter(|candidate| term::is_kept(observation, memory, group, &candidate.pod));
+    let kept = labelled.filter(|candidate| terms.is_kept(&candidate.pod));
     let leader = kept.and_then(|candidate| leader_of(candidate, lease, record, former.leader.as_ref(), observation.now));
     let before = former.leader.as_ref().filter(|before| labelled.is_some_and(|candidate| *candidate.pod.uid == *before.pod_uid));
     let highest = leader.as_ref().map_or(0, |leader| leader.term);
@@ -54,7 +54,6 @@ pub(super) fn status(observation: &Observation, memory: &Memory, group: &LeaderG
     let may_lead = |candidate: &&Candidate| standing::of_candidate(candidate, min_ready_seconds, observation.now).0.electable();
     let alive = || observation.candidates.iter().filter(|candidate| !candidate.pod.finished);
     let findings = findings(observation, group, obstacle, labelled);
-    let term = term::confirmable(observation, memory, group);
     LeaderGroupStatus {
         observed_generation: group.metadata.generation,
         conditions: findings.into_iter().map(|finding| condition(finding, &former, group, observation.now)).collect(),
@@ -65,10 +64,10 @@ pub(super) fn status(observation: &Observation, memory: &Memory, group: &LeaderG
         ready_replicas: count(alive().filter(|candidate| candidate.pod.ready())),
         candidates: count(observation.candidates.iter().filter(may_lead)),
         transitions: lease.map_or(0, |lease| lease.transitions.into()).max(record.map_or(0, |record| record.transitions)).max(former.transitions),
-        term: term.max(highest),
+        term: terms.confirmable().max(highest),
         follower_values: follower_values(observation, group),
         next: next(observation, group, labelled, &former, leader.as_ref()),
-        lease_uid: lease.filter(|_| term::is_of_the_group(observation, memory, group)).map(|lease| lease.uid.to_string()).or(former.lease_uid),
+        lease_uid: lease.filter(|_| terms.vouches_for_lease()).map(|lease| lease.uid.to_string()).or(former.lease_uid),
         leader,
         last_transition,
     }

@@ -6,7 +6,7 @@ use super::holder::{self, Holder};
 use super::memory::Memory;
 use super::objects;
 use super::observation::{Controller, Lease, Observation, Operator};
-use super::term;
+use super::term::{self, Terms};
 use crate::api::LeaderGroup;
 use crate::api::v1alpha1::Renewal;
 
@@ -62,7 +62,7 @@ pub fn steps_back(observation: &Observation) -> Option<OtherOperator> {
 }
 
 /// The gravest obstacle, if any.
-pub(super) fn obstacle(observation: &Observation, memory: &Memory) -> Option<Obstacle> {
+pub(super) fn obstacle(observation: &Observation, memory: &Memory, terms: &Terms<'_>) -> Option<Obstacle> {
     let group = observation.group.as_ref()?;
     let key = &group.spec.leader_label.key;
     let deployment_name = objects::deployment_name(group);
@@ -93,7 +93,7 @@ pub(super) fn obstacle(observation: &Observation, memory: &Memory) -> Option<Obs
             format!("Lease {} exists, is held by {holder} and is not this group's; name another in lease.name, or delete it", lease.name),
         );
     }
-    if term::is_exhausted(observation, memory, group) {
+    if terms.are_exhausted() {
         return Some(Obstacle {
             reason: "TermsExhausted",
             message: format!(

@@ -7,8 +7,8 @@ use crate::elector::clock::Instant;
 use crate::names;
 use crate::policy::leader::{self, Choice};
 use crate::policy::memory::Held;
-use crate::policy::observation::{Lock, LockRecord, Pod};
-use crate::policy::term::{self, Term};
+use crate::policy::observation::{Lock, Pod};
+use crate::policy::term::Term;
 use crate::policy::write::{Named, PodMarks, PodPurpose, Write};
 use crate::policy::{holder, objects};
 
@@ -46,12 +46,16 @@ impl Planner<'_> {
         let followed = holder::is_followed(self.group);
         let term = if followed {
             // What another holder's record counts is its term, not this pod's.
-            let own = |record: &LockRecord| holder::bears(&leader.name, &record.holder);
-            let transitions =
-                if let Lock::Record(record) = &self.observation.lock { Some(record).filter(|it| own(it)).map_or(0, |it| it.transitions) } else { 0 };
-            term::of_holder(self.observation, self.memory, self.group, leader, labelled, transitions)
+            let transitions = if let Lock::Record(record) = &self.observation.lock
+                && holder::bears(&leader.name, &record.holder)
+            {
+                record.transitions
+            } else {
+                0
+            };
+            self.terms.of_holder(leader, labelled, transitions)
         } else {
-            term::of_elected(self.observation, self.memory, self.group, leader, labelled)
+            self.terms.of_elected(leader, labelled)
         };
         let record = |term| objects::record_of_leader(self.group, lease, leader, term, reason, self.observation.now);
 
@@ -68,7 +72,8 @@ impl Planner<'_> {
         let others = self.others(Some(leader), None, false);
         self.arm(leader);
         let named = match term {
-            Term::Kept(term) | Term::Named(term) => {
+            Term::Kept(_) | Term::Exhausted => None,
+            Term::Named(term) => {
                 // A term that the Lease has reserved lets the Lease be written beside the label: until then nothing waits for it.
                 if !others.in_the_way {
                     self.lease(record(term), true);
@@ -87,7 +92,6 @@ impl Planner<'_> {
                 self.term_to_report = Some(TermToReport::Name(Named { term, pod: followed.then(|| leader.uid.clone()) }));
                 None
             }
-            Term::Exhausted => None,
         };
         if self.may_label(leader, &others)
             && let Some(term) = named
@@ -120,13 +124,13 @@ impl Planner<'_> {
     /// Whether what was read at this moment was read before this process was last known to hold the record of a group that is
     /// there, and to lead the operator's replicas. Where it was not, that is what the stage finds out.
     fn proven_since(&mut self, held: &Held, read: Instant) -> bool {
-        let proven = read < held.proven && read < self.memory.alive && self.observation.proven.is_none_or(|proven| read < proven);
+        let holds = read < held.proven && self.observation.proven.is_none_or(|proven| read < proven);
+        let proven = holds && read < self.memory.alive;
         // A write of the record is as good, and moves its version.
         let moves =
             self.writes.iter().any(|write| matches!(write, Write::UpdateLease { .. })) || self.term_to_report.is_some() && holder::is_followed(self.group);
         // So is the list, of the group.
         let lists = matches!(self.writes.first(), Some(Write::ListFenced));
-        let holds = read < held.proven && self.observation.proven.is_none_or(|proven| read < proven);
         if !proven && !moves && (!holds || !lists) {
             self.writes.push(Write::Prove { version: held.version });
         }
@@ -135,8 +139,7 @@ impl Planner<'_> {
 
     fn vacate(&mut self) {
         let lease = self.observation.lease.as_deref();
-        let term = term::last(self.observation, self.memory, self.group);
-        self.lease(objects::record_of_nobody(self.group, lease, term), false);
+        self.lease(objects::record_of_nobody(self.group, lease, self.terms.last()), false);
         self.others(None, None, false);
     }
 

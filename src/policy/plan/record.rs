@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Planner, TermToReport};
 use crate::api::v1alpha1::Renewal;
 use crate::policy::observation::Lease;
-use crate::policy::term::{self, Term, Witnesses};
+use crate::policy::term::Term;
 use crate::policy::write::{LeasePurpose, Named, Record, Write};
 use crate::policy::{holder, objects};
 
@@ -17,11 +17,10 @@ impl Planner<'_> {
         if holder::is_followed(self.group) {
             return;
         }
-        let witnesses = Witnesses::of(self.observation, self.memory, self.group);
-        let (mark, reserves) = match witnesses.mark {
+        let (mark, reserves) = match self.terms.mark {
             Some(mark) => (mark.max(record.reserved_term), record.reserved_term > mark),
             // Made, or no longer to be trusted: it gets a mark that the status has named.
-            None => match term::of_lease(self.observation, self.memory, self.group) {
+            None => match self.terms.of_lease() {
                 Term::ToRecord(named) => (named.max(record.reserved_term), true),
                 Term::ToName(term) => return self.term_to_report = Some(TermToReport::Name(Named { term, pod: None })),
                 _ => return,
@@ -35,7 +34,7 @@ impl Planner<'_> {
         };
         let same_holder = lease.holder == record.holder && lease.holder_uid == record.holder_uid;
         let same_term = lease.term == Some(record.term) && lease.transitions == record.transitions && lease.reserved_term == Some(mark);
-        let trusted = witnesses.mark.is_some();
+        let trusted = self.terms.mark.is_some();
         let purpose = if !same_holder || !trusted || lease.term != Some(record.term) && !record.holder.is_empty() {
             LeasePurpose::Transition
         } else if !same_term || lease.duration_seconds != Some(record.duration_seconds) || !objects::controls(self.group, lease.controller.as_ref()) {
