@@ -101,6 +101,13 @@ pub struct LeaderGroupSpec {
     pub suspend: bool,
 }
 
+impl LeaderGroup {
+    /// Its resourceVersion as the number that it is since KEP-5504; 0 where it is none.
+    pub fn version(&self) -> u64 {
+        self.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
+    }
+}
+
 /// The Deployment that the operator keeps: the fields of a `DeploymentSpec` but its selector, which is the label
 /// `leadergroup.io/group` that the operator adds to the template.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]

@@ -14,7 +14,7 @@ use kube::{Api, Client, Resource};
 use serde_json::{Value, json};
 
 use super::slim::Slim;
-use super::store::{Key, Source, Store, Stored, Table};
+use super::store::{Key, Source, Store, Table};
 use crate::api::v1alpha1::Mode;
 use crate::api::{LeaderGroup, LeaderGroupStatus};
 use crate::elector::Tenure;
@@ -146,7 +146,7 @@ impl Executor {
         let Some(group) = &observation.group else { return Err(Failure::Changed) };
         let now = if group.spec.election.mode == Mode::Holder {
             let group = self.get_group(observation).await?;
-            Stored::resource_version(&*group)
+            group.version()
         } else {
             let api: Api<Slim<Lease>> = Api::namespaced(self.client.clone(), &observation.namespace);
             let name = objects::lease_name(group);
@@ -303,7 +303,7 @@ impl Executor {
         match ask(GROUP.named(&observation.name), api.patch_status(&observation.name, &field_manager(), &Patch::Json::<()>(patch))).await {
             Ok(mut written) => {
                 super::slim::slim_down(&mut written);
-                let version = Stored::resource_version(&written);
+                let version = written.version();
                 LeaderGroup::answered(&self.store, Key::new(&observation.namespace, &observation.name), Arc::new(written));
                 Ok(Done::Status { version })
             }

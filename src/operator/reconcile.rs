@@ -20,7 +20,7 @@ use crate::policy::objects;
 use crate::policy::observation::{Lock, Observation};
 use crate::policy::standing::{self, Standing};
 use crate::policy::write::{Done, Undone, Write};
-use crate::policy::{self, Plan, verdict};
+use crate::policy::{self, Plan};
 
 /// A group that is still moving after so many stages is left for a moment, for others' sake.
 const STAGES: usize = 24;
@@ -52,14 +52,17 @@ pub(super) async fn reconcile(context: &Context, key: &Key, state: &mut GroupSta
         state.note_restores(context);
         let Some(mut observation) = context.store.observe(key, context.proven(), &context.operator) else {
             state.name_leader(context, None);
+            if state.left_to.take().is_some() {
+                context.metrics.groups_left.dec();
+            }
             return Ended::Gone;
         };
         state.follow(context, &mut observation, wake);
         state.memory.look(&mut observation);
         let observation = Arc::new(observation);
         state.look(context, &observation);
-        report::of_another_operator(context, &observation, verdict::steps_back(&observation).as_ref(), state);
-        let Plan { writes, recheck } = policy::plan(&observation, &state.memory);
+        let Plan { writes, recheck, left_to } = policy::plan(&observation, &state.memory);
+        report::of_another_operator(context, &observation, left_to.as_ref(), state);
         // The Deployment is written beside everything else: a slow admission webhook of its kind must not hold up an election.
         let (aside, writes): (Vec<_>, Vec<_>) = writes.into_iter().partition(Write::is_of_deployment);
         if context.stopping() {

@@ -71,7 +71,9 @@ pub(super) fn of_another_operator(context: &Context, observation: &Observation, 
         );
         warn!(namespace = %observation.namespace, name = %observation.name, other = name, "{note}");
         record_event(context, group, true, "AnotherOperator", "Reconcile", note, None);
-        context.metrics.groups_left.inc();
+        if state.left_to.is_none() {
+            context.metrics.groups_left.inc();
+        }
     } else {
         info!(namespace = %observation.namespace, name = %observation.name, "No other operator keeps this group any more");
         context.metrics.groups_left.dec();

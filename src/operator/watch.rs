@@ -13,7 +13,7 @@ use futures::{Stream, StreamExt, pin_mut};
 use kube::client::ClientBuilder;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Event};
-use kube::{Api, Client, Config, ResourceExt};
+use kube::{Api, Client, Config, Resource};
 use tokio::sync::Notify;
 use tower::util::MapResponseLayer;
 use tracing::{info, warn};
@@ -105,18 +105,7 @@ impl Watches {
     pub(super) fn slim<T: Kind + Table>(&self, namespace: Option<&str>, tasks: &mut tokio::task::JoinSet<()>) -> Result<Arc<WatchHealth>, kube::Error> {
         let (client, health) = self.client(T::KIND, namespace, false)?;
         let api: Api<Slim<T>> = scoped(client, namespace);
-        let store = self.store.clone();
-        let scope = namespace.map(str::to_owned);
-        let take = move |event: Event<Slim<T>>| match event {
-            Event::Init => {
-                T::begin_list(&store, scope.as_deref());
-                Concerned::new()
-            }
-            Event::InitApply(object) => T::apply(&store, Key::new(object.namespace(), object.name()), object.data, Source::List),
-            Event::Apply(object) => T::apply(&store, Key::new(object.namespace(), object.name()), object.data, Source::Watch),
-            Event::InitDone => T::end_list(&store, scope.as_deref()),
-            Event::Delete(object) => T::delete(&store, &Key::new(object.namespace(), object.name())),
-        };
+        let take = into_table(self.store.clone(), namespace.map(str::to_owned), |object: Slim<T>| Some(object.data));
         tasks.spawn(self.clone().follow(health.clone(), move || watcher::watcher(api.clone(), config()), take));
         Ok(health)
     }
@@ -125,31 +114,16 @@ impl Watches {
     pub(super) fn leader_groups(&self, namespace: Option<&str>, tasks: &mut tokio::task::JoinSet<()>) -> Result<Arc<WatchHealth>, kube::Error> {
         let (client, health) = self.client("LeaderGroup", namespace, false)?;
         let api: Api<DeserializeGuard<LeaderGroup>> = scoped(client, namespace);
-        let store = self.store.clone();
-        let scope = namespace.map(str::to_owned);
-        let read = {
-            let store = store.clone();
-            move |group: DeserializeGuard<LeaderGroup>, source| match group.0 {
-                Ok(mut group) => {
-                    slim_down(&mut group);
-                    LeaderGroup::apply(&store, Key::new(&group.namespace().unwrap_or_default(), &group.name_any()), Arc::new(group), source)
-                }
-                Err(error) => {
-                    warn!(name = error.metadata.name, namespace = error.metadata.namespace, error = %error, "LeaderGroup cannot be read and is passed over");
-                    Concerned::new()
-                }
+        let take = into_table(self.store.clone(), namespace.map(str::to_owned), |group: DeserializeGuard<LeaderGroup>| match group.0 {
+            Ok(mut group) => {
+                slim_down(&mut group);
+                Some(Arc::new(group))
             }
-        };
-        let take = move |event: Event<DeserializeGuard<LeaderGroup>>| match event {
-            Event::Init => {
-                LeaderGroup::begin_list(&store, scope.as_deref());
-                Concerned::new()
+            Err(error) => {
+                warn!(name = error.metadata.name, namespace = error.metadata.namespace, error = %error, "LeaderGroup cannot be read and is passed over");
+                None
             }
-            Event::InitApply(group) => read(group, Source::List),
-            Event::Apply(group) => read(group, Source::Watch),
-            Event::InitDone => LeaderGroup::end_list(&store, scope.as_deref()),
-            Event::Delete(group) => LeaderGroup::delete(&store, &Key::new(&group.namespace().unwrap_or_default(), &group.name_any())),
-        };
+        });
         tasks.spawn(self.clone().follow(health.clone(), move || watcher::watcher(api.clone(), config()), take));
         Ok(health)
     }
@@ -244,6 +218,26 @@ impl Watches {
             self.synced.notify_waiters();
         }
         health.set_error(Some(message));
+    }
+}
+
+/// What becomes of the events of a watch of this namespace, or of all: they change the kind's part of the store. What cannot
+/// be read changes nothing.
+fn into_table<T: Table, K: Resource>(store: Arc<Store>, scope: Option<String>, read: impl Fn(K) -> Option<Arc<T>>) -> impl Fn(Event<K>) -> Concerned {
+    let key = |object: &K| Key::new(object.meta().namespace.as_deref().unwrap_or_default(), object.meta().name.as_deref().unwrap_or_default());
+    move |event| {
+        let (object, source) = match event {
+            Event::Init => {
+                T::begin_list(&store, scope.as_deref());
+                return Concerned::new();
+            }
+            Event::InitApply(object) => (object, Source::List),
+            Event::Apply(object) => (object, Source::Watch),
+            Event::InitDone => return T::end_list(&store, scope.as_deref()),
+            Event::Delete(object) => return T::delete(&store, &key(&object)),
+        };
+        let key = key(&object);
+        read(object).map(|object| T::apply(&store, key, object, source)).unwrap_or_default()
     }
 }
 

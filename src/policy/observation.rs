@@ -76,7 +76,7 @@ impl Observation {
 
     /// The version of the group itself.
     pub fn group_version(&self) -> u64 {
-        self.group.as_ref().and_then(|group| group.metadata.resource_version.as_deref()).and_then(|version| version.parse().ok()).unwrap_or_default()
+        self.group.as_ref().map_or(0, |group| group.version())
     }
 
     /// The pods that are known to the group, its own and others.

@@ -13,7 +13,7 @@ use super::memory::Memory;
 use super::observation::{Observation, Pod};
 use super::status;
 use super::term::Terms;
-use super::verdict::{self, Obstacle};
+use super::verdict::{self, Obstacle, OtherOperator};
 use super::write::{LeasePurpose, Named, PodMarks, PodPurpose, PodWrite, Write};
 use crate::api::LeaderGroup;
 use crate::api::v1alpha1::Next;
@@ -28,20 +28,22 @@ pub struct Plan {
     /// Writes that may be performed in any order and at the same time.
     pub writes: Vec<Write>,
     pub recheck: Option<Duration>,
+    /// Another operator keeps the group: it is left alone.
+    pub left_to: Option<OtherOperator>,
 }
 
 /// Plans the next stage for one group, from what was observed and what this process remembers.
 pub fn plan(observation: &Observation, memory: &Memory) -> Plan {
     let Some(group) = &observation.group else {
-        return Plan { writes: forget(observation), recheck: None };
+        return Plan { writes: forget(observation), ..Plan::default() };
     };
     if group.metadata.deletion_timestamp.is_some() {
         // On its way out: nothing is made anew, and the traces are cleaned when it is gone.
         return Plan::default();
     }
-    if let Some(until) = verdict::steps_back(observation).map(|other| other.until) {
+    if let Some(other) = verdict::steps_back(observation) {
         // The other keeps the group, its status too.
-        return Plan { writes: Vec::new(), recheck: Some(until) };
+        return Plan { recheck: Some(other.until), left_to: Some(other), ..Plan::default() };
     }
     let terms = Terms::of(observation, memory, group);
     let obstacle = verdict::obstacle(observation, memory, &terms);
@@ -52,7 +54,7 @@ pub fn plan(observation: &Observation, memory: &Memory) -> Plan {
     }
     plan.status(obstacle.as_ref());
     let wait = plan.recheck.map(|at| observation.now.duration_until(at).max(SignedDuration::ZERO).unsigned_abs());
-    Plan { writes: plan.writes, recheck: wait }
+    Plan { writes: plan.writes, recheck: wait, left_to: None }
 }
 
 /// The traces of a group that is gone: its label, its annotations, its fence. What it owned goes by garbage collection.

@@ -80,7 +80,7 @@ impl Stored for LeaderGroup {
         self.metadata.uid.as_deref().unwrap_or_default()
     }
     fn resource_version(&self) -> u64 {
-        self.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
+        self.version()
     }
     fn differs(&self, other: &Self) -> bool {
         self.metadata.generation != other.metadata.generation
@@ -137,23 +137,24 @@ impl<T: Stored> Cache<T> {
     }
 
     pub(super) fn insert(&mut self, key: Key, mut object: Arc<T>, source: Source) -> Insertion<T> {
-        let mut answered_since = false;
-        for list in self.lists.iter_mut().filter(|(scope, _)| covers(scope.as_deref(), &key)).map(|(_, list)| list) {
-            if source == Source::List {
+        let Self { objects, lists } = self;
+        let mut lists: Vec<&mut List> = lists.iter_mut().filter(|(scope, _)| covers(scope.as_deref(), &key)).map(|(_, list)| list).collect();
+        if source == Source::List {
+            for list in &mut lists {
                 list.listed.insert(key.clone());
-                answered_since |= list.answered.contains(&key);
             }
         }
-        match self.objects.get_mut(&key) {
+        // What a list brings may be older than an answer that came since it began.
+        let overtaken = source != Source::List || lists.iter().any(|list| list.answered.contains(&key));
+        match objects.get_mut(&key) {
             Some(stored) if stored.uid() == object.uid() => {
                 // Our own write may have come back before the watch delivers what was before it. A list is no older than its
                 // request: what it brings is so though its version is lower, as after a restore of the store.
-                let older = object.resource_version() < stored.resource_version();
-                if older && (source != Source::List || answered_since) {
+                if overtaken && object.resource_version() < stored.resource_version() {
                     return Insertion::Stale;
                 }
                 if source == Source::Answer {
-                    for list in self.lists.iter_mut().filter(|(scope, _)| covers(scope.as_deref(), &key)).map(|(_, list)| list) {
+                    for list in lists {
                         list.answered.insert(key.clone());
                     }
                 }
@@ -162,7 +163,7 @@ impl<T: Stored> Cache<T> {
                 let former = std::mem::replace(stored, object);
                 if differs { Insertion::Changed(Some(former)) } else { Insertion::Same }
             }
-            _ => Insertion::Changed(self.objects.insert(key, object)),
+            _ => Insertion::Changed(objects.insert(key, object)),
         }
     }
 
