@@ -1,18 +1,16 @@
 //! Performs writes, one arm per kind, each with its precondition and its own deadline. No decisions.
 //!
-//! A write ends in one of the ways that the planner's safety depends on: done, or [`Undone`]. Only the API server's own word
-//! about the very object counts: what a router, a proxy or a webhook says in its place leaves the outcome unknown. The client
-//! retries nothing by itself: a hidden retry would arrive after its decision was forgotten.
+//! A write ends in one of the ways that the planner's safety depends on (`answer`). The client retries nothing by itself: a
+//! hidden retry would arrive after its decision was forgotten.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
-use kube::core::Status;
 use kube::{Api, Client, Resource};
 use serde_json::{Value, json};
 
+use super::answer::{DEADLINE, Failure, GROUP, Subject, ask};
 use super::slim::Slim;
 use super::store::{Key, Source, Store, Table};
 use crate::api::v1alpha1::Mode;
@@ -21,61 +19,7 @@ use crate::elector::Tenure;
 use crate::names;
 use crate::policy::objects;
 use crate::policy::observation::{Deployment, Lease, Observation, Pod};
-use crate::policy::write::{Done, PodMarks, PodWrite, Record, Undone, Write};
-
-/// How long one request may take before its outcome counts as unknown.
-const DEADLINE: Duration = Duration::from_secs(5);
-
-/// Why a write was not done, or may not have been.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
-    /// The object is no longer what the write was decided on. What it is now has been read.
-    #[error("the object changed meanwhile")]
-    Changed,
-    /// There is no such object any more.
-    #[error("the object is gone")]
-    Gone,
-    /// The group is deleted, or about to be: its watch will tell.
-    #[error("the group is being deleted")]
-    GroupGone,
-    /// It was refused: by the API server if `certain`, else by somebody who may not know what became of it.
-    #[error("{message} ({code})")]
-    Refused { code: u16, message: String, certain: bool },
-    /// The API server asks to come back later.
-    #[error("the API server is too busy")]
-    Throttled(Option<Duration>),
-    /// No answer, or one that does not tell: the write may still be performed.
-    #[error("outcome unknown: {0}")]
-    Unknown(String),
-}
-
-impl Failure {
-    /// What may be concluded from it.
-    pub(super) fn undone(&self) -> Undone {
-        match self {
-            Failure::Changed => Undone::Changed,
-            Failure::Gone => Undone::Gone,
-            Failure::GroupGone | Failure::Refused { certain: true, .. } => Undone::Refused,
-            Failure::Refused { .. } | Failure::Throttled(_) | Failure::Unknown(_) => Undone::Unknown,
-        }
-    }
-
-    /// A word for metrics.
-    pub(super) fn as_str(&self) -> &'static str {
-        match self {
-            Failure::Changed => "changed",
-            Failure::Gone => "gone",
-            Failure::GroupGone => "group_gone",
-            Failure::Refused { .. } => "refused",
-            Failure::Throttled(_) => "throttled",
-            Failure::Unknown(_) => "unknown",
-        }
-    }
-
-    fn impossible(error: impl std::fmt::Display) -> Self {
-        Failure::Refused { code: 0, message: error.to_string(), certain: true }
-    }
-}
+use crate::policy::write::{Done, PodMarks, PodWrite, Record, Write};
 
 /// A word for metrics.
 pub(super) fn kind_of(write: &Write) -> &'static str {
@@ -339,57 +283,6 @@ fn field_manager() -> PatchParams {
     PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() }
 }
 
-/// The object that a request is about, as the API server's answers name it.
-#[derive(Clone, Copy, Debug)]
-struct Subject<'a> {
-    plural: &'a str,
-    name: &'a str,
-}
-
-const GROUP: Subject<'static> = Subject { plural: "leadergroups", name: "" };
-
-impl<'a> Subject<'a> {
-    fn of<T: super::slim::Kind>(name: &'a str) -> Self {
-        Self { plural: T::PLURAL, name }
-    }
-
-    fn named(self, name: &'a str) -> Self {
-        Self { name, ..self }
-    }
-}
-
-/// Sends one request, with a deadline, and says what became of it.
-async fn ask<T>(subject: Subject<'_>, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failure> {
-    match tokio::time::timeout(DEADLINE, request).await {
-        Err(_) => Err(Failure::Unknown(format!("no answer within {} s", DEADLINE.as_secs()))),
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(kube::Error::Api(status))) => Err(failure_of(subject, &status)),
-        Ok(Err(error)) => Err(Failure::Unknown(error.to_string())),
-    }
-}
-
-/// What an error's status proves. A bare 404 may be a router's, a 409 without a name anybody's.
-fn failure_of(subject: Subject<'_>, status: &Status) -> Failure {
-    let details = status.details.as_ref();
-    let about = details.is_some_and(|details| details.name == subject.name && details.kind == subject.plural);
-    let refused = |certain| Failure::Refused { code: status.code, message: status.message.clone(), certain };
-    match (status.code, status.reason.as_str()) {
-        (404, "NotFound") if about => Failure::Gone,
-        (409, "Conflict" | "AlreadyExists") if about || is_conflict_of_managers(status) => Failure::Changed,
-        (429, _) => Failure::Throttled(details.filter(|it| it.retry_after_seconds > 0).map(|it| Duration::from_secs(it.retry_after_seconds.into()))),
-        // A patch that was tried on the object, or an object that was looked at.
-        (422, "Invalid") => refused(true),
-        (403, "Forbidden") => refused(about),
-        (400..=499, _) if !matches!(status.code, 404 | 408 | 409) => refused(false),
-        _ => Failure::Unknown(format!("{} ({})", status.message, status.code)),
-    }
-}
-
-/// Server-side apply's own conflict names fields, not the object.
-fn is_conflict_of_managers(status: &Status) -> bool {
-    status.details.as_ref().is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "FieldManagerConflict"))
-}
-
 fn lease_body(observation: &Observation, record: &Record, label: bool) -> Value {
     let mut body = json!({
         "metadata": {
@@ -480,36 +373,6 @@ mod tests {
     use super::*;
     use crate::policy::observation::DeletionCost;
     use crate::policy::write::PodPurpose;
-
-    fn status(code: u16, reason: &str, details: &Value) -> Status {
-        serde_json::from_value(json!({ "status": "Failure", "code": code, "reason": reason, "message": "no", "details": details })).unwrap()
-    }
-
-    #[test]
-    fn only_the_api_servers_own_word_about_the_very_object_is_an_answer() {
-        let subject = Subject { plural: "pods", name: "web-1" };
-        let pod = json!({ "name": "web-1", "kind": "pods" });
-        let cases = [
-            (status(404, "NotFound", &pod), Undone::Gone),
-            (status(404, "NotFound", &json!(null)), Undone::Unknown),
-            (status(404, "Failed to parse error data", &json!(null)), Undone::Unknown),
-            (status(404, "NotFound", &json!({ "name": "web-2", "kind": "pods" })), Undone::Unknown),
-            (status(404, "NotFound", &json!({ "name": "web-1", "kind": "namespaces" })), Undone::Unknown),
-            (status(409, "Conflict", &pod), Undone::Changed),
-            (status(409, "", &json!(null)), Undone::Unknown),
-            (status(422, "Invalid", &json!({})), Undone::Refused),
-            (status(422, "Failed to parse error data", &json!(null)), Undone::Unknown),
-            (status(403, "Forbidden", &pod), Undone::Refused),
-            (status(403, "Forbidden", &json!(null)), Undone::Unknown),
-            (status(429, "TooManyRequests", &json!(null)), Undone::Unknown),
-        ];
-        for (status, undone) in cases {
-            assert_eq!(failure_of(subject, &status).undone(), undone, "{status:?}");
-        }
-        for code in [400, 401, 405, 408, 410, 413, 500, 502, 503, 504] {
-            assert_eq!(failure_of(subject, &status(code, "", &pod)).undone(), Undone::Unknown, "{code}");
-        }
-    }
 
     #[test]
     fn a_pod_without_labels_or_annotations_gets_the_maps_that_its_marks_need() {

@@ -1,6 +1,7 @@
 //! The I/O shell: watches fill a store, each group's task observes it, plans, and writes. The only code that talks to the
 //! API server; it decides nothing itself.
 
+mod answer;
 mod backoff;
 mod events;
 mod execute;

@@ -8,7 +8,8 @@ use tokio::sync::{Notify, oneshot};
 use tracing::{debug, warn};
 
 use super::Context;
-use super::execute::{self, Failure};
+use super::answer::Failure;
+use super::execute;
 use super::follow::{self, Follower};
 use super::report;
 use super::state::{GroupState, Leaderless};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::execute::Failure;
+use super::answer::Failure;
 use super::follow::Follower;
 use crate::elector::clock::Stopwatch;
 use crate::metrics::LeaderLabels;
