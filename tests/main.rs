@@ -1,8 +1,8 @@
 //! All tests of the project but those beside the code, in one binary.
 
-mod choices;
 #[allow(dead_code, reason = "the example uses the rest")]
 mod control_plane;
+mod decisions;
 mod elector;
 mod elector_program;
 mod examples;

@@ -1,0 +1,137 @@
+//! Who leads, case by case: the order of preference, what makes a leader go and what does not.
+
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use leadergroup::policy::Memory;
+use leadergroup::policy::leader::{Choice, choose};
+use leadergroup::policy::observation::{Candidate, Deployment, Lock, NodeState, Observation};
+use serde_json::{Value, json};
+
+use super::scene::{followed, labelled, now, observation, on, pod, stage, unready, with};
+
+/// Checks who leads, as `KEEP name`, `PROMOTE name: reason`, `VACATE` or `FROZEN`, in every order of the candidates.
+fn check(why: &str, candidates: Vec<Candidate>, holder: Option<&str>, expected: &str) {
+    check_with(why, &json!({ "deploymentRef": { "name": "web" } }), candidates, holder, expected);
+}
+
+fn check_with(why: &str, spec: &Value, mut candidates: Vec<Candidate>, holder: Option<&str>, expected: &str) {
+    for _ in 0..candidates.len().max(1) {
+        let chosen = match choose(&observation(spec, candidates.clone(), holder)).0 {
+            Choice::Keep(pod) => format!("KEEP {}", pod.name),
+            Choice::Promote { pod, reason } => format!("PROMOTE {}: {reason}", pod.name),
+            Choice::Vacate => "VACATE".to_owned(),
+            Choice::Frozen => "FROZEN".to_owned(),
+        };
+        assert_eq!(chosen, expected, "{why}");
+        let rotation = usize::from(!candidates.is_empty());
+        candidates.rotate_left(rotation);
+    }
+}
+
+#[test]
+fn a_first_leader_is_the_newest_then_the_longest_ready_then_the_first_by_name() {
+    let longer = |name: &str| with(pod(name), |pod| pod.ready_since = Some(now() - SignedDuration::from_secs(90)));
+    let newer = |name: &str| Candidate { revision: 2, ..pod(name) };
+    check("by name", vec![pod("b"), pod("a"), pod("c")], None, "PROMOTE a: FirstElection");
+    check("longest ready before name", vec![pod("a"), longer("b")], None, "PROMOTE b: FirstElection");
+    check("newest ReplicaSet before longest ready", vec![longer("a"), newer("b")], None, "PROMOTE b: FirstElection");
+    check("a node that is leaving comes last", vec![on(newer("a"), |node| node.leaving = true), pod("b")], None, "PROMOTE b: FirstElection");
+    check("better a leaving node than none", vec![on(pod("a"), |node| node.leaving = true)], None, "PROMOTE a: FirstElection");
+    check("nobody is ready", vec![unready("a")], None, "VACATE");
+    check("nobody is there", vec![], None, "VACATE");
+}
+
+#[test]
+fn a_leader_stays_while_it_is_as_good_as_any() {
+    let newer = Candidate { revision: 2, ..pod("b") };
+    check("though another is newer", vec![pod("a"), newer], Some("a"), "KEEP a");
+    check("though it has only just become ready", vec![with(pod("a"), |pod| pod.ready_since = Some(now())), pod("b")], Some("a"), "KEEP a");
+    check("though unready, where nobody can follow", vec![unready("a"), unready("b")], Some("a"), "KEEP a");
+    check("though terminating, where nobody can follow", vec![with(pod("a"), |pod| pod.terminating = true)], Some("a"), "KEEP a");
+    let leaving = |name: &str| on(pod(name), |node| node.leaving = true);
+    check("though its node leaves, where all do", vec![leaving("a"), leaving("b")], Some("a"), "KEEP a");
+}
+
+#[test]
+fn a_leader_is_replaced_for_a_reason() {
+    let cases: [(Candidate, &str); 9] = [
+        (unready("a"), "LeaderNotReady"),
+        (with(pod("a"), |pod| pod.terminating = true), "LeaderTerminating"),
+        (with(pod("a"), |pod| pod.finished = true), "LeaderFinished"),
+        (with(pod("a"), |pod| pod.disrupted = true), "LeaderDisrupted"),
+        (with(pod("a"), |pod| pod.excluded = true), "LeaderExcluded"),
+        (on(pod("a"), |node| node.leaving = true), "NodeLeaving"),
+        (on(pod("a"), |node| node.unreachable = true), "NodeUnreachable"),
+        (on(pod("a"), |node| node.out_of_service = true), "NodeOutOfService"),
+        (Candidate { node: NodeState::Gone, ..pod("a") }, "NodeGone"),
+    ];
+    for (leader, reason) in cases {
+        check(reason, vec![leader, pod("b")], Some("a"), &format!("PROMOTE b: {reason}"));
+    }
+    check("it is gone", vec![pod("b")], Some("a"), "PROMOTE b: LeaderGone");
+    check("another pod has its name", vec![with(pod("a"), |pod| pod.uid = "another".into()), pod("b")], Some("a"), "PROMOTE a: LeaderGone");
+}
+
+#[test]
+fn a_leader_that_must_not_lead_goes_even_where_nobody_follows() {
+    check("it has finished", vec![with(pod("a"), |pod| pod.finished = true)], Some("a"), "VACATE");
+    check("it is excluded", vec![with(pod("a"), |pod| pod.excluded = true)], Some("a"), "VACATE");
+    check("its node is excluded", vec![on(pod("a"), |node| node.excluded = true)], Some("a"), "VACATE");
+}
+
+#[test]
+fn what_is_unknown_of_a_node_speaks_against_no_pod() {
+    check("nodes may not be read", vec![Candidate { node: NodeState::Unknown, ..pod("a") }], None, "PROMOTE a: FirstElection");
+}
+
+#[test]
+fn a_labelled_pod_is_adopted_where_the_lease_names_nobody() {
+    check("one is labelled", vec![pod("a"), labelled(pod("b"))], None, "KEEP b");
+    check("of several the one of the highest term", vec![labelled(pod("a")), with(labelled(pod("b")), |pod| pod.term = Some(3))], None, "KEEP b");
+    check("not while it is unfit", vec![pod("a"), labelled(unready("b"))], None, "PROMOTE a: LeaderNotReady");
+    check("the Lease's holder before a label set by hand", vec![pod("a"), labelled(pod("b"))], Some("a"), "KEEP a");
+    check("a foreign holder is nobody", vec![pod("a"), labelled(pod("b"))], Some("stranger"), "KEEP b");
+}
+
+#[test]
+fn suspended_elections_move_nobody() {
+    let spec = json!({ "deploymentRef": { "name": "web" }, "suspend": true });
+    check_with("an unready leader stays", &spec, vec![unready("a"), pod("b")], Some("a"), "KEEP a");
+    check_with("a finished leader stays", &spec, vec![with(pod("a"), |pod| pod.finished = true), pod("b")], Some("a"), "KEEP a");
+    check_with("nobody follows a leader that is gone", &spec, vec![pod("b")], Some("a"), "FROZEN");
+}
+
+#[test]
+fn a_pod_is_not_elected_before_min_ready_seconds_and_the_group_is_looked_at_then() {
+    let just_ready = with(pod("a"), |pod| pod.ready_since = Some(now() - SignedDuration::from_secs(4)));
+    let mut observation = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![just_ready], None);
+    observation.deployment = Some(Arc::new(Deployment { min_ready_seconds: 10, ..Deployment::default() }));
+    assert_eq!(choose(&observation), (Choice::Vacate, Some(now() + SignedDuration::from_secs(6))));
+    observation.now = now() + SignedDuration::from_secs(6);
+    assert!(matches!(choose(&observation).0, Choice::Promote { .. }));
+}
+
+#[test]
+fn a_holder_is_followed_until_its_own_record_has_run_out() {
+    let candidates = || vec![unready("a"), pod("b")];
+    let chosen = |lease: &Value, holder: &str, seconds| choose(&followed(lease, candidates(), holder, 3, seconds));
+    let (choice, recheck) = chosen(&json!({}), "a", 5);
+    assert!(matches!(&choice, Choice::Promote { pod, .. } if &*pod.name == "a"), "ready or not: {choice:?}");
+    assert_eq!(recheck, Some(now() + SignedDuration::from_secs(10)));
+    assert!(matches!(chosen(&json!({}), "a_0b9e", 14).0, Choice::Promote { .. }));
+    assert_eq!(chosen(&json!({}), "a", 15).0, Choice::Vacate);
+    // Its elector has given up before.
+    let known = json!({ "renewDeadlineSeconds": 10, "retryPeriodSeconds": 2 });
+    assert!(matches!(chosen(&known, "a", 11).0, Choice::Promote { .. }));
+    assert_eq!(chosen(&known, "a", 12).0, Choice::Vacate);
+    assert_eq!(chosen(&json!({}), "", 0).0, Choice::Vacate);
+    assert_eq!(chosen(&json!({}), "somebody", 0).0, Choice::Vacate);
+}
+
+#[test]
+fn nobody_is_judged_by_a_lock_that_was_not_read_yet() {
+    let unread = Observation { lock: Lock::Unread, ..followed(&json!({}), vec![labelled(pod("a"))], "b", 3, 0) };
+    assert_eq!(choose(&unread).0, Choice::Frozen);
+    assert!(stage(&unread, &Memory::default()).iter().all(|write| write.starts_with("Status")));
+}

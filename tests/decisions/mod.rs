@@ -1,0 +1,6 @@
+//! The policy's decisions, case by case: an observation in, a choice or a plan out.
+
+mod choices;
+mod scene;
+mod stages;
+mod terms;

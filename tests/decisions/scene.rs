@@ -1,0 +1,139 @@
+//! Groups, pods and Leases for cases, and what a plan comes to in short.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use leadergroup::api::LeaderGroup;
+use leadergroup::elector::clock::Instant;
+use leadergroup::policy::memory::Held;
+use leadergroup::policy::observation::{Candidate, Controller, Deployment, Labels, Lease, Lock, LockRecord, Node, NodeState, Observation, Operator, Pod};
+use leadergroup::policy::write::Write;
+use leadergroup::policy::{self, Memory};
+use serde_json::{Value, json};
+
+/// Noon of the day on which everything here happens.
+pub(super) fn now() -> Timestamp {
+    "2026-01-01T12:00:00Z".parse().unwrap()
+}
+
+/// A pod that has been ready for a minute, of revision 1, on a healthy node.
+pub(super) fn pod(name: &str) -> Candidate {
+    let ready_since = Some(now() - SignedDuration::from_secs(60));
+    let pod = Pod { name: name.into(), uid: format!("uid-of-{name}").into(), running: true, ready_since, ..Pod::default() };
+    Candidate { pod: Arc::new(pod), revision: 1, node: NodeState::Present(Arc::new(Node { name: "node".into(), ..Node::default() })) }
+}
+
+pub(super) fn with(mut candidate: Candidate, change: impl FnOnce(&mut Pod)) -> Candidate {
+    change(Arc::make_mut(&mut candidate.pod));
+    candidate
+}
+
+pub(super) fn on(candidate: Candidate, change: impl FnOnce(&mut Node)) -> Candidate {
+    let mut node = Node { name: "node".into(), ..Node::default() };
+    change(&mut node);
+    Candidate { node: NodeState::Present(Arc::new(node)), ..candidate }
+}
+
+pub(super) fn unready(name: &str) -> Candidate {
+    with(pod(name), |pod| pod.ready_since = None)
+}
+
+pub(super) fn labelled(candidate: Candidate) -> Candidate {
+    with(candidate, |pod| add_label(pod, "role", "leader"))
+}
+
+pub(super) fn add_label(pod: &mut Pod, key: &str, value: &str) {
+    let labels: Labels = pod.labels.keys().map(|key| (key, pod.labels.get(key).unwrap_or_default())).chain([(key, value)]).collect();
+    pod.labels = labels;
+}
+
+pub(super) fn observation(spec: &Value, candidates: Vec<Candidate>, holder: Option<&str>) -> Observation {
+    let group: LeaderGroup = serde_json::from_value(json!({
+        "apiVersion": "leadergroup.io/v1alpha1", "kind": "LeaderGroup",
+        "metadata": { "name": "web", "namespace": "test", "uid": "group", "generation": 1 }, "spec": spec,
+        "status": { "term": 7, "leaseUID": "lease" },
+    }))
+    .unwrap();
+    let lease = holder.map(|holder| Lease {
+        name: "web".into(),
+        uid: "lease".into(),
+        resource_version: 70,
+        controller: Some(Controller { uid: "group".into(), group: Some("web".into()) }),
+        holder: holder.into(),
+        holder_uid: Some(format!("uid-of-{holder}").into()),
+        term: Some(7),
+        reserved_term: Some(8),
+        transitions: 7,
+        duration_seconds: Some(15),
+        renew_time: Some(now()),
+        ..Lease::default()
+    });
+    Observation {
+        now: now(),
+        namespace: "test".into(),
+        name: "web".into(),
+        group: Some(Arc::new(group)),
+        rival: None,
+        deployment: Some(Arc::new(Deployment { name: "web".into(), uid: "deployment".into(), ..Deployment::default() })),
+        fence_key: "leadergroup.io/fence.web".into(),
+        candidates,
+        strays: Vec::new(),
+        lease: lease.map(Arc::new),
+        proven: None,
+        operator: Operator::default(),
+        other_lock: None,
+        moment: Instant::default(),
+        lock: Lock::NotFollowed,
+    }
+}
+
+/// The writes of a plan that change who leads, in short.
+pub(super) fn stage(observation: &Observation, memory: &Memory) -> Vec<String> {
+    let mut stage: Vec<_> = policy::plan(observation, memory)
+        .writes
+        .iter()
+        .map(|write| match write {
+            Write::Pod(write) => format!("{} {}", write.purpose.as_str(), write.name),
+            Write::UpdateLease { record, .. } => format!("lease {} {}", record.holder, record.term),
+            Write::ListFenced => "list".to_owned(),
+            Write::Prove { version } => format!("prove {version}"),
+            other => format!("{other:?}"),
+        })
+        .collect();
+    stage.sort();
+    stage
+}
+
+pub(super) fn fenced(candidate: Candidate) -> Candidate {
+    with(candidate, |pod| add_label(pod, "leadergroup.io/fence.web", "f.1"))
+}
+
+/// What a process remembers that wrote the Lease last, has reserved its mark, and has listed the fenced.
+pub(super) fn holding() -> Memory {
+    let held = Held {
+        version: 70,
+        proven: Instant(Duration::from_secs(1)),
+        exposed: Some(BTreeSet::new()),
+        unanswered: BTreeSet::new(),
+        recorded: None,
+        reserved: Some(8),
+        made: None,
+    };
+    Memory { held: Some(held), alive: Instant(Duration::from_secs(1)), ..Memory::default() }
+}
+
+pub(super) fn former_leader() -> Candidate {
+    with(fenced(labelled(pod("a"))), |pod| {
+        pod.term = Some(7);
+        pod.terminating = true;
+    })
+}
+
+/// A group whose pods elect themselves, `seconds` after its record was last seen to change.
+pub(super) fn followed(lease: &Value, candidates: Vec<Candidate>, holder: &str, transitions: i64, seconds: u64) -> Observation {
+    let spec = json!({ "deploymentRef": { "name": "web" }, "election": { "mode": "Holder" }, "lease": lease });
+    let record = LockRecord { holder: holder.into(), duration_seconds: 15, transitions, ..LockRecord::default() };
+    Observation { moment: Instant(Duration::from_secs(seconds)), lock: Lock::Record(record), ..observation(&spec, candidates, None) }
+}

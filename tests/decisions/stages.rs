@@ -1,0 +1,165 @@
+//! What is written, and in which order: the stages of an election, and who writes nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use leadergroup::elector::clock::Instant;
+use leadergroup::policy::observation::{Candidate, Lease, Observation, Operator};
+use leadergroup::policy::write::Write;
+use leadergroup::policy::{self, Memory};
+use serde_json::json;
+
+use super::scene::{add_label, fenced, former_leader, holding, labelled, observation, pod, stage, unready, with};
+
+#[test]
+fn the_label_is_given_in_a_stage_of_its_own_after_it_was_taken_away() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let moving = observation(&spec, vec![former_leader(), fenced(pod("b"))], Some("a"));
+    assert_eq!(stage(&moving, &holding()), ["unlabel a"]);
+    // Where the former leader is gone this stage is enough, because its successor was armed and the term reserved.
+    let gone = observation(&spec, vec![fenced(pod("b"))], Some("a"));
+    assert_eq!(stage(&gone, &holding()), ["label b", "lease b 8"]);
+    // A process that does not hold the record takes it first, with a term of its own.
+    assert_eq!(stage(&moving, &Memory::default()), ["lease b 9", "unlabel a"]);
+    assert_eq!(stage(&gone, &Memory::default()), ["lease b 9"]);
+}
+
+#[test]
+fn a_pod_is_labelled_only_after_it_was_fenced_the_fenced_were_listed_and_the_record_was_proven_since() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let gone = |successor| observation(&spec, vec![successor, pod("c")], Some("a"));
+    assert_eq!(stage(&gone(pod("b")), &holding()), ["arm b", "lease b 8"]);
+    let unlisted = |mut memory: Memory| {
+        memory.held.as_mut().unwrap().exposed = None;
+        memory
+    };
+    assert_eq!(stage(&gone(fenced(pod("b"))), &unlisted(holding())), ["lease b 8", "list"]);
+    // What was read after the last proof is not known to have been so when this process held the record.
+    let late = with(fenced(pod("b")), |pod| pod.read = Instant(Duration::from_secs(2)));
+    assert_eq!(stage(&gone(late.clone()), &holding()), ["lease b 8"], "the Lease's write is a proof");
+    let mut recorded = gone(late);
+    recorded.lease = recorded
+        .lease
+        .map(|lease| Arc::new(Lease { holder: "b".into(), holder_uid: Some("uid-of-b".into()), term: Some(8), reserved_term: Some(9), ..(*lease).clone() }));
+    let mut memory = holding();
+    memory.held.as_mut().unwrap().recorded = Some((8, "uid-of-b".into()));
+    assert_eq!(stage(&recorded, &memory), ["prove 70"]);
+}
+
+#[test]
+fn every_other_pod_that_a_label_write_may_still_reach_is_sealed_first() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let gone = observation(&spec, vec![fenced(pod("b")), fenced(pod("c"))], Some("a"));
+    let exposed = |uids: &[&str]| {
+        let mut memory = holding();
+        memory.held.as_mut().unwrap().exposed = Some(uids.iter().map(|uid| (*uid).into()).collect());
+        memory
+    };
+    assert_eq!(stage(&gone, &exposed(&["uid-of-c"])), ["seal c"]);
+    assert_eq!(stage(&gone, &exposed(&["uid-of-b"])), ["label b", "lease b 8"], "the one that is to lead may get the label");
+    assert_eq!(stage(&gone, &exposed(&["uid-of-d"])), ["lease b 8", "list"], "nobody knows where that one is");
+}
+
+#[test]
+fn what_is_known_of_the_fenced_is_forgotten_while_another_group_leads_the_pods_and_when_the_group_is_made_anew() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let held = |change: fn(&mut Observation)| {
+        let mut observed = observation(&spec, vec![fenced(pod("b"))], Some("a"));
+        let mut memory = Memory { group: Some("group".into()), ..holding() };
+        change(&mut observed);
+        memory.look(&mut observed);
+        memory.held.is_some()
+    };
+    assert!(held(|_| ()));
+    assert!(!held(|observed| observed.rival = Some("elder".into())));
+    assert!(!held(|observed| observed.group = None));
+    assert!(!held(|observed| Arc::make_mut(observed.group.as_mut().unwrap()).metadata.uid = Some("another".into())));
+    assert!(!held(|observed| Arc::make_mut(observed.lease.as_mut().unwrap()).resource_version = 71), "somebody else has written the Lease");
+    assert!(!held(|observed| observed.lease = None), "the Lease was deleted");
+}
+
+#[test]
+fn what_a_group_of_the_same_name_has_left_goes_before_anybody_is_labelled() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let mut gone = observation(&spec, vec![fenced(pod("b"))], Some("a"));
+    // A pod of the Deployment that the former group had, armed: a label write may be under way.
+    let left = with(pod("q"), |pod| {
+        add_label(pod, "leadergroup.io/fence.old", "f.9");
+        pod.member_of = Some("web/role".into());
+    });
+    gone.strays = vec![left.pod];
+    assert_eq!(stage(&gone, &holding()), ["forget q"]);
+    // Another key: its label would stay for ever.
+    let tiered = with(fenced(pod("b")), |pod| {
+        add_label(pod, "tier", "leader");
+        pod.member_of = Some("web/tier".into());
+    });
+    let writes = policy::plan(&observation(&spec, vec![tiered], Some("a")), &holding()).writes;
+    let forgets = |write: &Write| matches!(write, Write::Pod(write) if write.key == "tier" && write.desired.label.is_none());
+    assert!(writes.iter().any(forgets), "{writes:?}");
+    assert!(!stage(&gone, &holding()).iter().any(|write| write.starts_with("label")));
+}
+
+#[test]
+fn the_successor_of_a_settled_leader_is_armed_and_no_other_pod_bears_a_fence() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let leader = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(7));
+    let settled = |others: Vec<Candidate>| {
+        let planned = stage(&observation(&spec, [vec![leader.clone()], others].concat(), Some("a")), &holding());
+        planned.into_iter().filter(|write| !write.starts_with("Status")).collect::<Vec<_>>()
+    };
+    assert_eq!(settled(vec![pod("b"), pod("c")]), ["arm b"]);
+    assert!(settled(vec![pod("b"), fenced(pod("c"))]).is_empty(), "the one that is armed stays the successor");
+    assert_eq!(settled(vec![fenced(pod("b")), fenced(pod("c"))]), ["seal c"]);
+    assert_eq!(settled(vec![fenced(unready("b")), pod("c")]), ["arm c", "seal b"]);
+    assert!(settled(vec![fenced(unready("b"))]).is_empty(), "nobody else could follow");
+}
+
+#[test]
+fn a_settled_group_plans_nothing_but_the_next_renewal() {
+    let leader = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(7));
+    let mut settled = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![leader, fenced(pod("b"))], Some("a"));
+    let first = policy::plan(&settled, &Memory::default());
+    let [Write::Status { status, .. }] = &first.writes[..] else { panic!("{:?}", first.writes) };
+    let mut group = (**settled.group.as_ref().unwrap()).clone();
+    group.status = Some((**status).clone());
+    settled.group = Some(Arc::new(group));
+    let plan = policy::plan(&settled, &Memory::default());
+    assert_eq!((plan.writes, plan.recheck), (vec![], Some(std::time::Duration::from_secs(5))));
+}
+
+/// An observation whose Lease another operator has written, a second ago.
+fn written_by(operator: &str, seen_to_change: bool, lock: Option<Lease>) -> Observation {
+    let mut observed = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![pod("b")], Some("a"));
+    let lease = observed.lease.take().unwrap();
+    observed.lease = Some(Arc::new(Lease { operator: Some(operator.into()), seen_to_change, changed: Instant(Duration::from_secs(10)), ..(*lease).clone() }));
+    observed.other_lock = lock.map(Arc::new);
+    observed.operator = Operator { identity: "me_1".into(), lock: Some("ours/lock".into()) };
+    observed.moment = Instant(Duration::from_secs(11));
+    observed
+}
+
+#[test]
+fn a_group_is_left_to_an_operator_of_another_installation_while_that_one_lives() {
+    let steps_back = |observed: &Observation| leadergroup::policy::verdict::steps_back(observed).map(|other| other.until.as_secs());
+    let lock =
+        |holder: &str, changed| Lease { holder: holder.into(), duration_seconds: Some(15), changed: Instant(Duration::from_secs(changed)), ..Lease::default() };
+    assert_eq!(steps_back(&written_by("them_2@theirs/lock", false, None)), Some(14), "its lock cannot be seen: the group's Lease tells");
+    assert_eq!(steps_back(&written_by("them_2@theirs/lock", false, Some(lock("them_2", 5)))), Some(9));
+    let mut elsewhere = written_by("them_2@theirs/lock", false, Some(lock("them_2", 30)));
+    elsewhere.moment = Instant(Duration::from_secs(31));
+    assert_eq!(steps_back(&elsewhere), None, "it lives, and does not keep this group any more");
+    Arc::make_mut(elsewhere.group.as_mut().unwrap()).spec.lease.renewal = leadergroup::api::v1alpha1::Renewal::OnTransition;
+    assert_eq!(steps_back(&elsewhere), Some(14), "nobody renews the Lease of this group: the lock alone tells");
+    let mut forever = written_by("them_2@theirs/lock", false, None);
+    forever.lease = forever.lease.map(|lease| Arc::new(Lease { duration_seconds: Some(i32::MAX), ..(*lease).clone() }));
+    assert_eq!(steps_back(&forever), Some(59), "no Lease speaks for longer than a minute");
+    assert_eq!(steps_back(&written_by("them_2@theirs/lock", false, Some(lock("", 5)))), None, "nobody leads it any more");
+    let mut later = written_by("them_2@theirs/lock", false, Some(lock("them_2", 5)));
+    later.moment = Instant(Duration::from_secs(20));
+    assert_eq!(steps_back(&later), None, "its lock has run out");
+    assert_eq!(steps_back(&written_by("me_0@ours/lock", true, None)), None, "a replica of the same installation");
+    assert_eq!(steps_back(&written_by("me_0", false, None)), None, "it may be this one's predecessor");
+    assert_eq!(steps_back(&written_by("them_2", true, None)), Some(14), "it was seen to write");
+    assert!(policy::plan(&written_by("them_2", true, None), &Memory::default()).writes.is_empty());
+}

@@ -1,0 +1,144 @@
+//! Which term a leadership gets, whatever was lost, lowered or forged.
+
+use std::sync::Arc;
+
+use leadergroup::api::LeaderGroup;
+use leadergroup::policy::observation::{Candidate, Deployment, Lease};
+use leadergroup::policy::write::{Named, Write};
+use leadergroup::policy::{self, Memory};
+use serde_json::json;
+
+use super::scene::{fenced, followed, former_leader, labelled, observation, pod, stage, with};
+
+/// The term of the label that is given to `b`, or what else has to be done for it.
+fn term_after(change: impl FnOnce(&mut LeaderGroup, &mut Option<Lease>, &mut Memory)) -> String {
+    let mut observation = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![fenced(pod("b"))], Some("a"));
+    let mut group = (**observation.group.as_ref().unwrap()).clone();
+    let mut lease = observation.lease.as_deref().cloned();
+    let mut memory = Memory::default();
+    change(&mut group, &mut lease, &mut memory);
+    observation.group = Some(Arc::new(group));
+    observation.lease = lease.map(Arc::new);
+    let writes = policy::plan(&observation, &memory).writes;
+    let decisive = writes.iter().find_map(|write| match write {
+        Write::CreateLease { record, .. } | Write::UpdateLease { record, .. } => Some(format!("record {} of {}", record.term, record.reserved_term)),
+        Write::Status { status, names: Some(Named { term, .. }) } if status.term == *term => Some(format!("name {term}")),
+        _ => None,
+    });
+    decisive
+        .or_else(|| writes.iter().find_map(|write| if let Write::Status { status, .. } = write { Some(format!("confirm {}", status.term)) } else { None }))
+        .unwrap_or_default()
+}
+
+#[test]
+fn a_new_term_is_above_the_leases_mark_and_never_far_above_what_the_status_confirms() {
+    let status = |group: &mut LeaderGroup, term| group.status.as_mut().unwrap().term = term;
+    assert_eq!(term_after(|_, _, _| ()), "record 9 of 10");
+    for forged in [i64::MAX, (1 << 53) - 1, -1] {
+        assert_eq!(term_after(|group, _, _| status(group, forged)), "name 62", "a status that cannot be: above all that it can have said");
+    }
+    let lagging = term_after(|group, lease, _| {
+        status(group, 8);
+        lease.as_mut().unwrap().reserved_term = Some(25);
+    });
+    assert_eq!(lagging, "confirm 25");
+    // A Lease that is gone, that is another, or that says what no election has made: the status names a term above all that could be.
+    assert_eq!(term_after(|_, lease, _| *lease = None), "name 25");
+    assert_eq!(term_after(|_, lease, _| lease.as_mut().unwrap().uid = "another".into()), "name 25");
+    assert_eq!(term_after(|_, lease, _| lease.as_mut().unwrap().reserved_term = Some(6)), "name 25");
+    assert_eq!(term_after(|_, lease, _| lease.as_mut().unwrap().reserved_term = Some(i64::MAX)), "name 25");
+    let named = |memory: &mut Memory, term| memory.named = Some(Named { term, pod: None });
+    let renamed = term_after(|group, lease, memory| {
+        *lease = None;
+        status(group, 25);
+        named(memory, 25);
+    });
+    assert_eq!(renamed, "record 25 of 26");
+    let of_another = term_after(|group, lease, _| {
+        *lease = None;
+        status(group, 25);
+    });
+    assert_eq!(of_another, "name 43", "somebody else may have named that one");
+    assert_eq!(term_after(|group, lease, _| (group.status = None, *lease = None).1), "name 1", "the beginning");
+    let last = policy::term::LAST;
+    for near in 0..80 {
+        // None that is named can be followed by none: told, and nothing is written again and again.
+        let named = term_after(|group, lease, _| (status(group, last - near), *lease = None).1);
+        assert!(named == format!("confirm {}", last - near) || named == format!("name {}", last - near + 18), "{near} before the last: {named}");
+        assert_eq!(named.starts_with("name"), near > 18, "{near} before the last: {named}");
+    }
+    assert_eq!(term_after(|group, _, _| group.spec.election.min_term = Some(500)), "name 500");
+    assert_eq!(
+        term_after(|group, lease, _| (status(group, i64::MAX), *lease = None).1),
+        "confirm 9223372036854775807",
+        "no term is left: told, and nothing else"
+    );
+}
+
+#[test]
+fn a_status_that_was_removed_or_lowered_begins_no_term_anew() {
+    assert_eq!(term_after(|group, _, _| group.status = None), "confirm 8", "the Lease that the group owns knows them");
+    let mut observed =
+        observation(&json!({ "deploymentRef": { "name": "web" } }), vec![with(former_leader(), |pod| pod.term = Some(38)), fenced(pod("b"))], Some("a"));
+    let lease = (**observed.lease.as_ref().unwrap()).clone();
+    observed.lease = Some(Arc::new(Lease { term: Some(38), reserved_term: Some(39), ..lease }));
+    let writes = policy::plan(&observed, &Memory::default()).writes;
+    let confirmed = writes.iter().find_map(|write| if let Write::Status { status, names: None } = write { Some(status.term) } else { None });
+    assert_eq!(confirmed, Some(39), "the status says 7: the Lease, which the leader's own term bears out, knows better");
+    // Where the pods elect themselves the pod that carries the label tells.
+    let removed = |holder: &str, labelled_pod: Candidate| {
+        let mut observed = followed(&json!({}), vec![labelled_pod, pod("b")], holder, 3, 0);
+        Arc::make_mut(observed.group.as_mut().unwrap()).status = None;
+        let writes = policy::plan(&observed, &Memory::default()).writes;
+        writes.into_iter().find_map(|write| if let Write::Status { names: Some(named), .. } = write { Some(named.term) } else { None })
+    };
+    let leads = || with(labelled(pod("a")), |pod| pod.term = Some(6));
+    assert_eq!(removed("a", leads()), None, "it leads on in its term");
+    assert_eq!(removed("b", leads()), Some(7));
+    let lowered = |annotation: i64| {
+        let leads = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(annotation));
+        let mut observed = followed(&json!({}), vec![leads, pod("b")], "a", 2, 0);
+        let leader = json!({ "podName": "a", "podUID": "uid-of-a", "term": 100, "acquireTime": "2026-01-01T00:00:00Z", "reason": "HolderChanged" });
+        Arc::make_mut(observed.group.as_mut().unwrap()).status = serde_json::from_value(json!({ "term": 5, "leader": leader })).unwrap();
+        let writes = policy::plan(&observed, &Memory::default()).writes;
+        writes.into_iter().find_map(|write| if let Write::Status { status, names } = write { Some((status.term, names.map(|it| it.term))) } else { None })
+    };
+    assert_eq!(lowered(100), Some((100, None)), "the status' own word about the leader counts");
+    assert_eq!(lowered(3), Some((101, Some(101))), "and for more than what somebody wrote on the pod");
+}
+
+#[test]
+fn what_somebody_wrote_on_the_leader_is_not_repeated_in_the_status() {
+    let forged = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(1_000_000));
+    let mut observed = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![forged, pod("b")], Some("a"));
+    // Something is in the way, so the status is written whatever else is under way.
+    observed.deployment = Some(Arc::new(Deployment { progress_deadline_exceeded: true, ..(**observed.deployment.as_ref().unwrap()).clone() }));
+    let writes = policy::plan(&observed, &Memory::default()).writes;
+    let status = writes.iter().find_map(|write| if let Write::Status { status, .. } = write { Some(status) } else { None }).expect("the status is written");
+    assert!(status.term < 100 && status.leader.is_none(), "{status:?}");
+}
+
+#[test]
+fn the_term_of_a_holder_is_its_records_and_never_one_that_another_had() {
+    let named = |candidates: Vec<Candidate>, transitions| {
+        let writes = policy::plan(&followed(&json!({}), candidates, "a", transitions, 0), &Memory::default()).writes;
+        writes.into_iter().find_map(|write| if let Write::Status { names: Some(named), .. } = write { Some(named.term) } else { None })
+    };
+    assert_eq!(named(vec![pod("a"), pod("b")], 9), Some(9));
+    assert_eq!(named(vec![pod("a"), pod("b")], 7), Some(8), "the status has confirmed that one");
+    assert_eq!(named(vec![pod("a"), pod("b")], 0), Some(8), "the record was made anew, whoever has erased what");
+    let leads = |term| with(labelled(pod("a")), |pod| pod.term = Some(term));
+    assert_eq!(named(vec![leads(7)], 7), None, "its own");
+    assert_eq!(named(vec![leads(7)], 0), None, "its own, by a record that does not count");
+    assert_eq!(named(vec![leads(7)], 8), Some(8), "it has taken the lock again");
+    assert_eq!(named(vec![pod("a")], i64::MAX), Some(8), "no such number");
+}
+
+#[test]
+fn a_suspended_leader_does_not_take_the_number_of_anothers_record() {
+    let leads = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(7));
+    let mut observed = followed(&json!({}), vec![leads, pod("b")], "b", 9, 0);
+    Arc::make_mut(observed.group.as_mut().unwrap()).spec.suspend = true;
+    assert!(stage(&observed, &Memory::default()).iter().all(|write| write.starts_with("Status")), "{:?}", stage(&observed, &Memory::default()));
+    assert!(!policy::plan(&observed, &Memory::default()).writes.iter().any(|write| matches!(write, Write::Status { names: Some(_), .. })));
+}
