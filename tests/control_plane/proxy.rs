@@ -30,6 +30,8 @@ pub(crate) enum Mode {
     BlackHole,
     /// What the server sends arrives this much later; what the client sends does not.
     Delay(Duration),
+    /// What either side sends arrives this much later: also what a client has asked for that has ended since.
+    DelayBoth(Duration),
 }
 
 /// A running proxy. Dropping it closes its connections and its port.
@@ -152,6 +154,8 @@ async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut mode: wat
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let read = from.read(&mut buffer).await?;
+        let delay = if let Mode::DelayBoth(delay) = *mode.borrow() { delay } else { Duration::ZERO };
+        tokio::time::sleep(delay).await;
         bytes_pass(&mut mode).await;
         if read == 0 {
             return to.shutdown().await;
@@ -180,7 +184,7 @@ async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut mode: watc
             read = from.read(&mut buffer), if open && late.len() < MOST => {
                 let piece = buffer[..read?].to_vec();
                 open = !piece.is_empty();
-                let delay = if let Mode::Delay(delay) = *mode.borrow() { delay } else { Duration::ZERO };
+                let delay = if let Mode::Delay(delay) | Mode::DelayBoth(delay) = *mode.borrow() { delay } else { Duration::ZERO };
                 if open {
                     late.push_back((Box::pin(tokio::time::sleep(delay)), piece));
                 }

@@ -93,6 +93,23 @@ async fn ours_among_client_go_never_act_beside_another_that_leads_rightly() {
     }
 }
 
+/// The same faults on client-go alone show that they are able to make two act.
+#[tokio::test]
+async fn among_three_of_client_go_two_act_at_once_before_long() {
+    let programs = ["theirs-a", "theirs-b", "theirs-c"].map(|name| (name, Program::ClientGo));
+    // It takes three rounds mostly, and six not seldom.
+    for _ in 0..40 {
+        let evidence = ordeal(&programs, Duration::from_secs(30)).await;
+        for (overlap, blame) in evidence.judged() {
+            println!("{overlap:?}: {blame:?}");
+        }
+        if !evidence.judged().is_empty() {
+            return;
+        }
+    }
+    panic!("client-go did better than it is known for, or the faults are too mild");
+}
+
 fn is_ours(who: &str) -> bool {
     who.starts_with("ours")
 }

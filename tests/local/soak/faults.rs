@@ -248,7 +248,7 @@ impl<'a> Storm<'a> {
         let mode = match fault {
             Fault::ConnectionsBlackHoled => Mode::BlackHole,
             Fault::ConnectionsDelayed if self.rng.u8(0..4) == 0 => Mode::Delay(late),
-            Fault::ConnectionsDelayed => Mode::Delay(late),
+            Fault::ConnectionsDelayed => Mode::DelayBoth(late),
             _ => Mode::Refuse,
         };
         let after = if fault == Fault::ConnectionsCut { Duration::ZERO } else { self.between(1000, 30_000) };
@@ -266,7 +266,7 @@ impl<'a> Storm<'a> {
             return Ok(false);
         }
         for replica in 0..self.replicas.count() {
-            self.replicas.proxy(replica).set(Mode::Delay(Duration::from_millis(200))).await;
+            self.replicas.proxy(replica).set(Mode::DelayBoth(Duration::from_millis(200))).await;
             self.later(Duration::from_secs(1), Cure::Connect(replica));
         }
         let at_once = DeleteParams::default().grace_period(0);
