@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use kube::core::Status;
 
+use crate::policy::progress::Failed;
 use crate::policy::write::Undone;
 
-/// How long one request may take before its outcome counts as unknown.
+/// How long a read may take before its outcome counts as unknown.
 pub(super) const DEADLINE: Duration = Duration::from_secs(5);
+/// The same of a write: admission may take half a minute (`timeoutSeconds` of a webhook is 30 at most).
+const WRITE_DEADLINE: Duration = Duration::from_secs(35);
 
 /// Why a write was not done, or may not have been.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +45,13 @@ impl Failure {
             Failure::GroupGone | Failure::Refused { certain: true, .. } => Undone::Refused,
             Failure::Refused { .. } | Failure::Throttled(_) | Failure::Unknown(_) => Undone::Unknown,
         }
+    }
+
+    /// What the next try depends on, and the user is told.
+    pub(super) fn for_progress(&self) -> Failed {
+        let retry_after = if let Failure::Throttled(wait) = self { *wait } else { None };
+        let words = if let Failure::Unknown(words) = self { words.clone() } else { self.to_string() };
+        Failed { undone: self.undone(), words, retry_after }
     }
 
     /// A word for metrics.
@@ -80,10 +90,19 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// Sends one request, with a deadline, and says what became of it.
+/// Sends a read, with a deadline, and says what became of it.
 pub(super) async fn ask<T>(subject: Subject<'_>, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failure> {
-    match tokio::time::timeout(DEADLINE, request).await {
-        Err(_) => Err(Failure::Unknown(format!("no answer within {} s", DEADLINE.as_secs()))),
+    ask_within(DEADLINE, subject, request).await
+}
+
+/// The same of a write.
+pub(super) async fn ask_to_write<T>(subject: Subject<'_>, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failure> {
+    ask_within(WRITE_DEADLINE, subject, request).await
+}
+
+async fn ask_within<T>(deadline: Duration, subject: Subject<'_>, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failure> {
+    match tokio::time::timeout(deadline, request).await {
+        Err(_) => Err(Failure::Unknown(format!("no answer within {} s", deadline.as_secs()))),
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(kube::Error::Api(status))) => Err(failure_of(subject, &status)),
         Ok(Err(error)) => Err(Failure::Unknown(error.to_string())),

@@ -10,12 +10,13 @@ use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource};
 use serde_json::{Value, json};
 
-use super::answer::{DEADLINE, Failure, GROUP, Subject, ask};
+use super::answer::{DEADLINE, Failure, GROUP, Subject, ask, ask_to_write};
 use super::slim::Slim;
 use super::store::{Key, Source, Store, Table};
 use crate::api::v1alpha1::Mode;
 use crate::api::{LeaderGroup, LeaderGroupStatus};
 use crate::elector::Tenure;
+use crate::metrics::{Metrics, WriteLabels};
 use crate::names;
 use crate::policy::objects;
 use crate::policy::observation::{Deployment, Lease, Observation, Pod};
@@ -31,6 +32,22 @@ pub(super) fn kind_of(write: &Write) -> &'static str {
         Write::Pod(write) => write.purpose.as_str(),
         Write::Status { .. } => "status",
     }
+}
+
+/// What a write takes turns with: an admission webhook is slow for one kind of object.
+pub(super) fn lane_of(write: &Write) -> &'static str {
+    match write {
+        Write::ListFenced | Write::Prove { .. } => "reads",
+        Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } => "deployments",
+        Write::CreateLease { .. } | Write::UpdateLease { .. } => "leases",
+        Write::Pod(_) => "pods",
+        Write::Status { .. } => "leadergroups",
+    }
+}
+
+pub(super) fn count(metrics: &Metrics, write: &Write, result: &Result<Done, Failure>) {
+    let outcome = result.as_ref().map_or_else(Failure::as_str, |_| "done");
+    metrics.writes.get_or_create(&WriteLabels { write: kind_of(write), outcome }).inc();
 }
 
 /// Performs the writes of one group.
@@ -162,7 +179,7 @@ impl Executor {
 
     async fn apply(&self, namespace: &Arc<str>, name: &str, parameters: &PatchParams, body: &Value) -> Result<Done, Failure> {
         let api: Api<Slim<Deployment>> = Api::namespaced(self.client.clone(), namespace);
-        let applied = ask(Subject::of::<Deployment>(name), api.patch(name, parameters, &Patch::Apply(body))).await?;
+        let applied = ask_to_write(Subject::of::<Deployment>(name), api.patch(name, parameters, &Patch::Apply(body))).await?;
         let done = Done::Applied { uid: applied.data.uid.clone(), generation: applied.data.generation };
         Deployment::answered(&self.store, Key::new(namespace, name), applied.data);
         Ok(done)
@@ -183,7 +200,7 @@ impl Executor {
         let request = kube::core::Request::new(path)
             .create(&PostParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PostParams::default() }, lease.to_string().into_bytes());
         let request = request.map_err(Failure::impossible)?;
-        let made = ask(Subject::of::<Lease>(name), self.client.request::<Slim<Lease>>(request)).await?;
+        let made = ask_to_write(Subject::of::<Lease>(name), self.client.request::<Slim<Lease>>(request)).await?;
         Ok(Done::Lease(made.data))
     }
 
@@ -200,7 +217,7 @@ impl Executor {
         }
         let api: Api<Slim<Lease>> = Api::namespaced(self.client.clone(), &observation.namespace);
         let key = Key::new(&observation.namespace, name);
-        match ask(Subject::of::<Lease>(name), api.patch(name, &field_manager(), &Patch::Merge(&patch))).await {
+        match ask_to_write(Subject::of::<Lease>(name), api.patch(name, &field_manager(), &Patch::Merge(&patch))).await {
             Ok(written) => {
                 Lease::answered(&self.store, key, written.data.clone());
                 Ok(Done::Lease(written.data))
@@ -214,7 +231,7 @@ impl Executor {
         let key = Key::new(namespace, &write.name);
         let subject = Subject::of::<Pod>(&write.name);
         let patch = serde_json::from_value(pod_patch(write)).map_err(Failure::impossible)?;
-        match ask(subject, api.patch(&write.name, &field_manager(), &Patch::Json::<()>(patch))).await {
+        match ask_to_write(subject, api.patch(&write.name, &field_manager(), &Patch::Json::<()>(patch))).await {
             Ok(written) => {
                 Pod::answered(&self.store, key, written.data);
                 Ok(Done::Written)
@@ -235,6 +252,22 @@ impl Executor {
         }
     }
 
+    /// Who has set the group's label on this pod last, as far as the API server knows.
+    pub(super) async fn manager_of_label(&self, observation: &Observation, pod: &str) -> String {
+        let Some(group) = &observation.group else { return String::new() };
+        let api: Api<Slim<Pod>> = Api::namespaced(self.client.clone(), &observation.namespace);
+        let Ok(metadata) = ask(Subject::of::<Pod>(pod), api.get_metadata(pod)).await else { return String::new() };
+        let field = format!("f:{}", group.spec.leader_label.key);
+        let owns = |fields: &Value| fields.pointer("/f:metadata/f:labels").is_some_and(|labels| labels.get(&field).is_some());
+        let managers = metadata.metadata.managed_fields.unwrap_or_default();
+        let owner = managers.into_iter().find(|it| it.fields_v1.as_ref().is_some_and(|fields| owns(&fields.0))).and_then(|it| it.manager);
+        match owner {
+            Some(manager) if manager == names::FIELD_MANAGER => "an admission policy or webhook (the change came with our own request)".to_owned(),
+            Some(manager) => format!("{manager:?} (as metadata.managedFields of the pod say)"),
+            None => "somebody of whom metadata.managedFields of the pod say nothing: a webhook, a policy, or one who has taken the label away".to_owned(),
+        }
+    }
+
     async fn patch_status(&self, observation: &Observation, status: &LeaderGroupStatus) -> Result<Done, Failure> {
         let Some(group) = &observation.group else { return Err(Failure::Changed) };
         let api: Api<LeaderGroup> = Api::namespaced(self.client.clone(), &observation.namespace);
@@ -244,7 +277,7 @@ impl Executor {
             { "op": "add", "path": "/status", "value": status },
         ]);
         let patch = serde_json::from_value(patch).map_err(Failure::impossible)?;
-        match ask(GROUP.named(&observation.name), api.patch_status(&observation.name, &field_manager(), &Patch::Json::<()>(patch))).await {
+        match ask_to_write(GROUP.named(&observation.name), api.patch_status(&observation.name, &field_manager(), &Patch::Json::<()>(patch))).await {
             Ok(mut written) => {
                 super::slim::slim_down(&mut written);
                 let version = written.version();

@@ -10,15 +10,10 @@ use tokio::task::JoinSet;
 use tracing::error;
 
 use super::Context;
-use super::backoff;
 use super::reconcile::{Ended, reconcile};
 use super::state::GroupState;
 use super::store::Key;
 use crate::metrics::CONTROLLER;
-
-const FIRST_DELAY: Duration = Duration::from_millis(50);
-/// An API server that was away for long must not be found again late.
-const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
 /// Wakes the tasks of groups. Nothing runs before [`Groups::open`].
 #[derive(Debug, Default)]
@@ -116,31 +111,17 @@ async fn run(context: Arc<Context>, key: Key, wake: Arc<Notify>) -> Key {
         // Boxed: what a reconciliation needs while it runs is not kept while the group sleeps.
         let wait = match Box::pin(reconcile(&context, &key, &mut state, &wake)).await {
             Ended::Gone => return key,
-            Ended::Settled(wait) => {
-                state.failures = 0;
-                wait
-            }
-            Ended::Failed(wait) => {
-                state.failures = state.failures.saturating_add(1);
-                let own = backoff::delay(state.failures, FIRST_DELAY, LONGEST_DELAY);
-                // A change may be what was lacking, or a leader's end: it does not wait for long. What the API server asked
-                // for it gets.
-                let at_least = wait.unwrap_or(FIRST_DELAY);
-                tokio::select! {
-                    biased;
-                    () = context.stopped() => return key,
-                    () = tokio::time::sleep(at_least) => {}
-                }
-                Some(own.saturating_sub(at_least))
-            }
+            Ended::Settled(wait) => wait,
         };
         tokio::select! {
             biased;
-            () = context.stopped() => return key,
+            () = context.stopped() => break,
             () = wake.notified() => {}
             () = sleep_for(wait) => {}
         }
     }
+    state.flights.finish().await;
+    key
 }
 
 async fn sleep_for(wait: Option<Duration>) {

@@ -5,11 +5,13 @@ mod answer;
 mod backoff;
 mod events;
 mod execute;
+mod flights;
 mod follow;
 mod groups;
 mod reconcile;
 mod report;
 mod restores;
+mod shares;
 mod slim;
 mod state;
 pub mod store;
@@ -21,7 +23,7 @@ use std::time::Duration;
 
 use kube::client::ClientBuilder;
 use kube::{Api, Client, Config};
-use tokio::sync::{Notify, Semaphore, watch as channel};
+use tokio::sync::{Notify, watch as channel};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
@@ -33,11 +35,11 @@ use events::EventRecorder;
 use execute::Executor;
 use groups::Groups;
 use restores::Restores;
+use shares::Shares;
 use store::Store;
 use watch::Watches;
 pub use watch::{SILENCE, WatchHealth};
 
-const APPLIES: usize = 8;
 /// What writes that are under way get to finish after a signal.
 const GRACE: Duration = Duration::from_secs(8);
 
@@ -49,10 +51,7 @@ struct Context {
     metrics: Metrics,
     operator: Operator,
     restores: Arc<Restores>,
-    /// Bounds how many groups write at once.
-    permits: Semaphore,
-    /// Bounds how many owned Deployments are written at once: after a start each is, to see whether it has drifted.
-    applies: Arc<Semaphore>,
+    shares: Shares,
     stop: channel::Receiver<bool>,
 }
 
@@ -257,8 +256,7 @@ async fn keep_groups(replica: Replica, tenure: Option<Tenure>, stop: impl Future
         metrics,
         operator,
         restores,
-        permits: Semaphore::new(concurrent_groups),
-        applies: Arc::new(Semaphore::new(APPLIES)),
+        shares: Shares::new(concurrent_groups),
         stop: stopped,
     });
     info!("Groups are reconciled from now on");

@@ -1,55 +1,56 @@
-//! observe → plan → execute, stage by stage, until nothing is left to do.
+//! observe → plan → execute, stage by stage, until nothing is left to do. What takes long is left under way: the group is
+//! planned over, with that in mind, when something concerns it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt, stream};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tracing::{debug, warn};
 
 use super::Context;
 use super::answer::Failure;
 use super::execute;
+use super::flights::Landed;
 use super::follow::{self, Follower};
 use super::report;
 use super::state::{GroupState, Leaderless};
 use super::store::Key;
-use crate::elector::clock::{self, Clock, Instant, Stopwatch, SystemClock};
-use crate::metrics::{CONTROLLER, LeaderLabels, Metrics, ReconcileLabels, WriteLabels};
-use crate::policy::memory::{Applied, Trouble};
+use crate::elector::clock::{self, Clock, Stopwatch, SystemClock};
+use crate::metrics::{CONTROLLER, LeaderLabels, ReconcileLabels};
+use crate::policy::memory::Applied;
 use crate::policy::objects;
 use crate::policy::observation::{Lock, Observation};
 use crate::policy::standing::{self, Standing};
-use crate::policy::write::{Done, Undone, Write};
+use crate::policy::write::{Done, PodPurpose, Undone, Write};
 use crate::policy::{self, Plan};
 
 /// A group that is still moving after so many stages is left for a moment, for others' sake.
 const STAGES: usize = 24;
-/// After so many stages in a row of which nothing was done a group waits as after a failure.
-const IDLE_STAGES: usize = 3;
 const BREATH: Duration = Duration::from_millis(100);
-/// How many writes of one stage are under way at once: each takes a connection.
-const AT_ONCE: usize = 16;
+/// How many pods get the followers' label in one stage: nothing waits for them.
+const FOLLOWERS: usize = 16;
+/// A stage is not waited for any longer: the rest of it stays under way.
+const STAGE: Duration = Duration::from_secs(1);
+/// The same where something has happened to the group meanwhile.
+const INTERRUPTED_STAGE: Duration = Duration::from_millis(250);
 
 /// How a reconciliation ended.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Ended {
     /// Nothing is left to do until something changes, or this time has passed.
     Settled(Option<Duration>),
-    /// Something went wrong: again, after a growing wait or the one that the API server asked for.
-    Failed(Option<Duration>),
     /// Neither the group nor a trace of it is left.
     Gone,
 }
 
 /// Reconciles one group. `wake` is what its task sleeps on.
-pub(super) async fn reconcile(context: &Context, key: &Key, state: &mut GroupState, wake: &Arc<Notify>) -> Ended {
+pub(super) async fn reconcile(context: &Arc<Context>, key: &Key, state: &mut GroupState, wake: &Arc<Notify>) -> Ended {
     let began = Stopwatch::start();
+    let failures = state.failures;
     let mut wrote = false;
-    let mut idle = 0;
     let mut ended = Ended::Settled(Some(BREATH));
     for _ in 0..STAGES {
-        state.take_aside(context);
+        state.take_in(context);
         state.note_restores(context);
         let Some(mut observation) = context.store.observe(key, context.proven(), &context.operator) else {
             state.name_leader(context, None);
@@ -62,57 +63,27 @@ pub(super) async fn reconcile(context: &Context, key: &Key, state: &mut GroupSta
         state.memory.look(&mut observation);
         let observation = Arc::new(observation);
         state.look(context, &observation);
-        let Plan { writes, recheck, left_to } = policy::plan(&observation, &state.memory);
+        let Plan { writes, wanted, recheck, left_to } = policy::plan(&observation, &state.memory);
         report::of_another_operator(context, &observation, left_to.as_ref(), state);
-        // The Deployment is written beside everything else: a slow admission webhook of its kind must not hold up an election.
-        let (aside, writes): (Vec<_>, Vec<_>) = writes.into_iter().partition(Write::is_of_deployment);
+        state.memory.progress.settle(&wanted, observation.moment);
         if context.stopping() {
             return Ended::Settled(None);
         }
-        for write in aside {
-            state.put_aside(context, &observation, write, wake.clone());
-        }
         if writes.is_empty() {
-            ended = Ended::Settled(recheck);
+            state.explain(context, &observation).await;
+            let overdue = state.flights.next_overdue(observation.moment);
+            ended = Ended::Settled(recheck.into_iter().chain(overdue).min());
             break;
         }
         wrote = true;
-        for write in &writes {
-            state.memory.sending(write);
-        }
-        let sent = SystemClock.now();
-        let requests: Vec<_> = writes.iter().map(|write| context.perform(&observation, write)).collect();
-        let results: Vec<_> = {
-            // The semaphore is never closed.
-            let _permit = context.permits.acquire().await;
-            context.metrics.active_workers.get_or_create(&CONTROLLER).inc();
-            let results = stream::iter(requests).buffered(AT_ONCE).collect().await;
-            context.metrics.active_workers.get_or_create(&CONTROLLER).dec();
-            results
-        };
-        idle = if results.iter().any(Result::is_ok) { 0 } else { idle + 1 };
-        // What changes under our hands is tried again at once, but not for ever.
-        let mut failed = idle >= IDLE_STAGES;
-        let mut asked = None;
-        for (write, result) in writes.iter().zip(results) {
-            match result {
-                Ok(done) => state.done(context, &observation, write, &done, sent, began),
-                Err(failure) => {
-                    failed |= state.failed(&observation, write, &failure);
-                    asked = asked.max(if let Failure::Throttled(wait) = failure { wait } else { None });
-                }
-            }
-        }
-        if failed {
-            ended = Ended::Failed(asked);
-            break;
-        }
+        state.send(context, &observation, writes, began, wake);
+        state.land_stage(context, wake).await;
     }
     if wrote {
         context.metrics.reconcile_seconds.observe(began.elapsed().as_secs_f64());
     }
     let result = match ended {
-        Ended::Failed(_) => "error",
+        _ if state.failures > failures => "error",
         Ended::Settled(Some(_)) => "requeue_after",
         Ended::Settled(None) | Ended::Gone => "success",
     };
@@ -133,41 +104,111 @@ impl GroupState {
         }
     }
 
-    /// Sends a write that nothing of the election waits for. Its task wakes the group when it is answered.
-    fn put_aside(&mut self, context: &Context, observation: &Arc<Observation>, write: Write, wake: Arc<Notify>) {
-        self.memory.applying = true;
-        let (executor, observation, metrics) = (context.executor.clone(), observation.clone(), context.metrics.clone());
-        let applies = context.applies.clone();
-        let (answer, aside) = oneshot::channel();
-        self.aside = Some(aside);
-        tokio::spawn(async move {
-            // The semaphore is never closed.
-            let permit = applies.acquire().await;
-            let result = executor.perform(&observation, &write).await;
-            drop(permit);
-            count(&metrics, &write, &result);
-            // Nobody listens where the group is gone. The answer is there before the group is woken.
-            let _ = answer.send((observation, write, result));
-            wake.notify_one();
-        });
+    /// Sends a stage.
+    fn send(&mut self, context: &Arc<Context>, observation: &Arc<Observation>, writes: Vec<Write>, began: Stopwatch, wake: &Arc<Notify>) {
+        let is_follower = |write: &Write| matches!(write, Write::Pod(write) if write.purpose == PodPurpose::Follow);
+        let mut followers = 0;
+        let stage: Vec<_> = writes
+            .into_iter()
+            .filter(|write| {
+                followers += usize::from(is_follower(write));
+                !is_follower(write) || followers <= FOLLOWERS
+            })
+            .collect();
+        for write in &stage {
+            self.memory.sending(write);
+        }
+        let (sent, round) = (SystemClock.now(), self.memory.round(observation));
+        for write in stage {
+            let failures = self.memory.progress.failures(&policy::progress::Target::of(&write));
+            self.memory.progress.sending(&write, round, sent, observation.now);
+            self.flights.send(context, observation, write, (sent, began), failures, wake);
+        }
     }
 
-    /// Takes in what was put aside, if it is answered.
-    fn take_aside(&mut self, context: &Context) {
-        let answer = match self.aside.as_mut().map(oneshot::Receiver::try_recv) {
-            None | Some(Err(oneshot::error::TryRecvError::Empty)) => return,
-            Some(answer) => answer,
-        };
-        self.aside = None;
-        self.memory.applying = false;
-        // Without an answer its task has panicked, which the runtime has reported: it is planned again.
-        let Ok((observation, write, result)) = answer else { return };
-        match result {
-            Ok(done) => self.done(context, &observation, &write, &done, SystemClock.now(), Stopwatch::start()),
-            Err(failure) => {
-                self.failed(&observation, &write, &failure);
+    /// Takes in what is answered of a stage, until all of it is or it takes too long: then the rest is planned over.
+    async fn land_stage(&mut self, context: &Arc<Context>, wake: &Arc<Notify>) {
+        let began = Stopwatch::start();
+        // The gauge counts groups that wait for the API server.
+        context.metrics.active_workers.get_or_create(&CONTROLLER).inc();
+        while self.flights.waited_for().next().is_some() {
+            // A read is quick, or given up soon.
+            let reads = self.flights.waited_for().any(|flight| matches!(flight.write, Write::ListFenced | Write::Prove { .. }));
+            let elapsed = began.elapsed();
+            tokio::select! {
+                biased;
+                landed = self.flights.land() => self.landed(context, landed),
+                () = wake.notified(), if !reads && elapsed >= INTERRUPTED_STAGE => break,
+                () = tokio::time::sleep(if elapsed < INTERRUPTED_STAGE { INTERRUPTED_STAGE } else { STAGE }.saturating_sub(elapsed)), if !reads => {
+                    if began.elapsed() >= STAGE {
+                        break;
+                    }
+                }
             }
         }
+        context.metrics.active_workers.get_or_create(&CONTROLLER).dec();
+        let Self { flights, memory, .. } = self;
+        for flight in flights.all().filter(|flight| !flight.late && !flight.write.is_of_deployment()) {
+            flight.late = true;
+            memory.late(&flight.observation, &flight.write);
+        }
+    }
+
+    /// Takes in what was answered since the last look, and gives up what has been waited for long enough.
+    fn take_in(&mut self, context: &Arc<Context>) {
+        while let Some(landed) = self.flights.try_land() {
+            self.landed(context, landed);
+        }
+        let now = SystemClock.now();
+        for write in self.flights.overdue(now) {
+            let failed = policy::progress::Failed { undone: Undone::Unknown, words: "there was no answer in time".to_owned(), retry_after: None };
+            self.failures = self.failures.saturating_add(1);
+            self.memory.progress.answered(&write, Err(failed), now);
+        }
+    }
+
+    fn landed(&mut self, context: &Arc<Context>, (flight, result): Landed) {
+        let now = SystemClock.now();
+        let result = result.unwrap_or_else(|| Err(Failure::Unknown("the request ended unexpectedly".to_owned())));
+        // What was planned over counts as unanswered, and stays so for the pods.
+        let counts = !flight.late || !matches!(flight.write, Write::Pod(_) | Write::ListFenced);
+        let (observation, write) = (&flight.observation, &flight.write);
+        match result {
+            Ok(done) => {
+                self.memory.progress.answered(write, Ok(()), now);
+                if counts {
+                    self.memory.done(observation, write, &done, flight.sent);
+                }
+                self.done(context, observation, write, &done, flight.began);
+            }
+            Err(failure) => {
+                self.failures = self.failures.saturating_add(1);
+                if counts {
+                    self.memory.undone(observation, write, failure.undone());
+                }
+                if flight.given_up {
+                    self.memory.progress.learned(write, &failure.to_string());
+                } else {
+                    self.memory.progress.answered(write, Err(failure.for_progress()), now);
+                }
+                let kind = execute::kind_of(write);
+                debug!(namespace = %observation.namespace, name = %observation.name, write = kind, %failure, "Write was not done");
+                if let Failure::Refused { code, message, .. } = &failure {
+                    warn!(namespace = %observation.namespace, name = %observation.name, write = kind, code, "API server refused a write: {message}");
+                }
+            }
+        }
+    }
+
+    /// Finds out who changes back what is done again and again.
+    async fn explain(&mut self, context: &Context, observation: &Observation) {
+        let unexplained = self.memory.progress.unexplained(observation.moment).next().map(|(target, uid)| (target.clone(), uid.to_owned()));
+        let Some((target, uid)) = unexplained else { return };
+        let by = match observation.pods().find(|pod| *pod.uid == *uid) {
+            Some(pod) => context.executor.manager_of_label(observation, &pod.name).await,
+            None => String::new(),
+        };
+        self.memory.progress.explain(&target, &by);
     }
 
     /// Adds what is known of a lock that is not watched for all groups.
@@ -214,51 +255,13 @@ impl GroupState {
         }
     }
 
-    /// Takes in a write that was done and sent no earlier than `sent`, and tells of it.
-    fn done(&mut self, context: &Context, observation: &Observation, write: &Write, done: &Done, sent: Instant, began: Stopwatch) {
-        self.memory.done(observation, write, done, sent);
+    /// Tells of a write that was done.
+    fn done(&mut self, context: &Context, observation: &Observation, write: &Write, done: &Done, began: Stopwatch) {
         if let Done::Applied { uid, generation } = done {
-            self.memory.trouble = None;
-            self.memory.deferred = None;
             let group_generation = observation.group_generation();
             self.memory.applied = Some(Applied { deployment_uid: uid.clone(), deployment_generation: *generation, group_generation, at: clock::wall() });
         }
-        // What was refused is not any more, once one of its kind is done.
-        let kind = execute::kind_of(write);
-        let of_election = !write.is_of_deployment() && !matches!(write, Write::Status { .. });
-        if self.memory.trouble.as_ref().is_some_and(|it| it.reason == "WriteRefused" && (it.write == kind || of_election && it.write != "status")) {
-            self.memory.trouble = None;
-        }
         report::of_write(context, observation, write, self, began);
-    }
-
-    /// Takes in a write that was not done. `false` where the next stage can start from what has been read meanwhile.
-    fn failed(&mut self, observation: &Observation, write: &Write, failure: &Failure) -> bool {
-        self.memory.undone(observation, write, failure.undone());
-        debug!(namespace = %observation.namespace, name = %observation.name, write = execute::kind_of(write), %failure, "Write was not done");
-        if let Failure::Refused { code, message, .. } = failure {
-            let (reason, what) = match write {
-                Write::ApplyDeployment { name, .. } | Write::HoldReplicas { name, .. } => ("DeploymentRefused", format!("Deployment {name}")),
-                Write::CreateLease { name, .. } | Write::UpdateLease { name, .. } => ("WriteRefused", format!("Lease {name}")),
-                Write::Pod(write) => ("WriteRefused", format!("the labels of pod {}", write.name)),
-                Write::ListFenced => ("WriteRefused", "the list of pods".to_owned()),
-                Write::Prove { .. } => ("WriteRefused", "to show the Lease".to_owned()),
-                Write::Status { .. } => ("WriteRefused", "the group's status".to_owned()),
-            };
-            warn!(namespace = %observation.namespace, name = %observation.name, code, "API server refused {what}: {message}");
-            self.memory.trouble = Some(Trouble {
-                write: execute::kind_of(write),
-                reason,
-                message: format!("the API server refused {what}: {message}").chars().take(2048).collect(),
-            });
-        }
-        if write.is_of_deployment() {
-            // It waits alone: the election goes on.
-            self.memory.defer(observation.group_generation(), clock::wall());
-            return false;
-        }
-        let read_anew = matches!(write, Write::UpdateLease { .. } | Write::Pod(_) | Write::Prove { .. });
-        !(read_anew && matches!(failure.undone(), Undone::Changed | Undone::Gone))
     }
 }
 
@@ -268,17 +271,4 @@ fn serving(observation: &Observation) -> Option<String> {
     let leads = |candidate: &&policy::observation::Candidate| candidate.pod.labels.get(&label.key) == Some(&label.value);
     let fit = |candidate: &&policy::observation::Candidate| candidate.pod.ready() && !matches!(standing::of_leader(candidate), Standing::Barred(_));
     observation.candidates.iter().find(|candidate| leads(candidate) && fit(candidate)).map(|candidate| candidate.pod.name.to_string())
-}
-
-fn count(metrics: &Metrics, write: &Write, result: &Result<Done, Failure>) {
-    let outcome = result.as_ref().map_or_else(Failure::as_str, |_| "done");
-    metrics.writes.get_or_create(&WriteLabels { write: execute::kind_of(write), outcome }).inc();
-}
-
-impl Context {
-    async fn perform(&self, observation: &Observation, write: &Write) -> Result<Done, Failure> {
-        let result = self.executor.perform(observation, write).await;
-        count(&self.metrics, write, &result);
-        result
-    }
 }

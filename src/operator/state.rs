@@ -1,19 +1,10 @@
 //! What one process keeps of a group between its reconciliations.
 
-use std::sync::Arc;
-
-use tokio::sync::oneshot;
-
-use super::answer::Failure;
+use super::flights::Flights;
 use super::follow::Follower;
 use crate::elector::clock::Stopwatch;
 use crate::metrics::LeaderLabels;
 use crate::policy::memory::Memory;
-use crate::policy::observation::Observation;
-use crate::policy::write::{Done, Write};
-
-/// A write that was put aside, what it was decided on, and what became of it.
-pub(super) type Aside = (Arc<Observation>, Write, Result<Done, Failure>);
 
 /// What one process keeps of a group between its reconciliations. Losing it is safe.
 #[derive(Debug, Default)]
@@ -21,8 +12,8 @@ pub(super) struct GroupState {
     pub(super) memory: Memory,
     /// When the group was seen to lose its leader.
     pub(super) leaderless: Leaderless,
-    /// The write of the owned Deployment that is under way.
-    pub(super) aside: Option<oneshot::Receiver<Aside>>,
+    /// The requests that are under way.
+    pub(super) flights: Flights,
     /// What follows the lock of the group's pods, where they elect themselves on one of an older kind.
     pub(super) follower: Option<Follower>,
     /// The series of the metric that names the leader.
@@ -31,7 +22,8 @@ pub(super) struct GroupState {
     pub(super) left_to: Option<String>,
     /// How often the store had gone back when this was last looked at.
     pub(super) restores: u64,
-    pub(super) failures: u32,
+    /// How many requests have failed.
+    pub(super) failures: u64,
 }
 
 impl GroupState {

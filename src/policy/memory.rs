@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::holder;
 use super::observation::{Lease, Observation};
+use super::progress::{Progress, Round};
 use super::write::{Done, LeasePurpose, Named, PodPurpose, Undone, Write};
 use crate::elector::clock::Instant;
 
@@ -31,12 +32,8 @@ pub struct Memory {
     pub term: i64,
     /// The last apply of the owned Deployment.
     pub applied: Option<Applied>,
-    /// A write of the owned Deployment is under way.
-    pub applying: bool,
-    /// The last write of the owned Deployment, where it failed.
-    pub deferred: Option<Deferred>,
-    /// A write that the API server refused for a reason that the user has to know.
-    pub trouble: Option<Trouble>,
+    /// What became of the writes of late.
+    pub progress: Progress,
     /// How long the group was without a leader before a term, where all of it was seen.
     pub gap: Option<(i64, Duration)>,
 }
@@ -69,33 +66,6 @@ pub struct Applied {
     pub deployment_generation: i64,
     pub group_generation: i64,
     pub at: Timestamp,
-}
-
-/// A failed write of the Deployment: the same one is tried again after a growing wait, which an election does not share.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Deferred {
-    pub group_generation: i64,
-    pub at: Timestamp,
-    /// How often in a row.
-    pub times: u32,
-}
-
-impl Deferred {
-    /// How long to wait before the next try.
-    pub fn wait(&self) -> SignedDuration {
-        SignedDuration::from_secs(1 << self.times.min(6))
-    }
-}
-
-/// A refused write.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Trouble {
-    /// What kind of write was refused.
-    pub write: &'static str,
-    /// A condition's reason.
-    pub reason: &'static str,
-    /// What the API server said.
-    pub message: String,
 }
 
 impl Held {
@@ -138,7 +108,7 @@ impl Memory {
         let group = observation.group.as_ref().and_then(|group| group.metadata.uid.as_deref());
         if self.group.as_deref() != group {
             self.alive = Instant::default();
-            self.trouble = None;
+            self.progress = Progress::default();
             self.store_went_back();
             self.group = group.map(Into::into);
         }
@@ -258,6 +228,8 @@ impl Memory {
                 (Undone::Gone, Some(held)) => held.answered(&write.uid),
                 _ => {}
             },
+            // Of a version that this process has replaced by another write it can change nothing any more.
+            Write::UpdateLease { resource_version, .. } if self.held.as_ref().is_some_and(|held| held.version > *resource_version) => {}
             Write::CreateLease { .. } | Write::UpdateLease { .. } if lost => self.held = None,
             Write::Prove { .. } if matches!(undone, Undone::Changed | Undone::Gone) => self.held = None,
             Write::Status { names, .. } if lost => {
@@ -272,11 +244,17 @@ impl Memory {
         }
     }
 
-    /// The write of the Deployment that this generation of the group asks for has failed.
-    pub fn defer(&mut self, group_generation: i64, now: Timestamp) {
-        let before = self.deferred.as_ref().filter(|deferred| deferred.group_generation == group_generation);
-        let times = before.map_or(0, |deferred| deferred.times.saturating_add(1));
-        self.deferred = Some(Deferred { group_generation, at: now, times });
+    /// The stage under way is planned over before this write was answered: it may still be done, and for what this process knows it
+    /// has no answer, though one may come.
+    pub fn late(&mut self, observation: &Observation, write: &Write) {
+        if matches!(write, Write::Pod(_)) {
+            self.undone(observation, write, Undone::Unknown);
+        }
+    }
+
+    /// What distinguishes this round of tries from the ones before.
+    pub fn round(&self, observation: &Observation) -> Round {
+        (observation.group_generation(), self.term)
     }
 
     /// The API server's store was put back to an earlier state, or the group was made anew: no version or generation means what
@@ -285,7 +263,6 @@ impl Memory {
         self.held = None;
         self.named = None;
         self.applied = None;
-        self.deferred = None;
     }
 }
 

@@ -25,6 +25,7 @@ pub mod memory;
 pub mod objects;
 pub mod observation;
 pub mod plan;
+pub mod progress;
 pub mod standing;
 mod status;
 pub mod term;

@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::memory::Memory;
 use super::observation::{Observation, Pod};
+use super::progress::{HeldBack, Target};
 use super::status;
 use super::term::Terms;
 use super::verdict::{self, Obstacle, OtherOperator};
@@ -27,6 +28,8 @@ const UNTIL_SEEN: SignedDuration = SignedDuration::from_secs(1);
 pub struct Plan {
     /// Writes that may be performed in any order and at the same time.
     pub writes: Vec<Write>,
+    /// What the stage would write if nothing of it were under way, or held back because it gets nowhere.
+    pub wanted: Vec<Target>,
     pub recheck: Option<Duration>,
     /// Another operator keeps the group: it is left alone.
     pub left_to: Option<OtherOperator>,
@@ -35,18 +38,14 @@ pub struct Plan {
 /// Plans the next stage for one group, from what was observed and what this process remembers.
 pub fn plan(observation: &Observation, memory: &Memory) -> Plan {
     let Some(group) = &observation.group else {
-        return Plan { writes: forget(observation), ..Plan::default() };
+        return Plan { writes: forget(observation), ..Plan::default() }.held_back(observation, memory);
     };
-    if group.metadata.deletion_timestamp.is_some() {
-        // On its way out: nothing is made anew, and the traces are cleaned when it is gone.
-        return Plan::default();
-    }
     if let Some(other) = verdict::steps_back(observation) {
         // The other keeps the group, its status too.
         return Plan { recheck: Some(other.until), left_to: Some(other), ..Plan::default() };
     }
     let terms = Terms::of(observation, memory, group);
-    let obstacle = verdict::obstacle(observation, memory, &terms);
+    let obstacle = verdict::obstacle(observation, &terms);
     let mut plan = Planner { observation, memory, group, terms, writes: Vec::new(), recheck: None, term_to_report: None, settled: false };
     if !obstacle.as_ref().is_some_and(|obstacle| obstacle.blocks) {
         plan.deployment();
@@ -54,7 +53,17 @@ pub fn plan(observation: &Observation, memory: &Memory) -> Plan {
     }
     plan.status(obstacle.as_ref());
     let wait = plan.recheck.map(|at| observation.now.duration_until(at).max(SignedDuration::ZERO).unsigned_abs());
-    Plan { writes: plan.writes, recheck: wait, left_to: None }
+    Plan { writes: plan.writes, recheck: wait, ..Plan::default() }.held_back(observation, memory)
+}
+
+impl Plan {
+    /// The same without what is under way already, and what has to wait because it gets nowhere.
+    fn held_back(self, observation: &Observation, memory: &Memory) -> Self {
+        let wanted = self.writes.iter().map(Target::of).collect();
+        let HeldBack { sent, wait } = memory.progress.hold_back(self.writes, memory.round(observation), observation.moment);
+        let slow = memory.progress.next_slow(observation.moment);
+        Self { writes: sent, wanted, recheck: self.recheck.into_iter().chain(wait).chain(slow).min(), ..self }
+    }
 }
 
 /// The traces of a group that is gone: its label, its annotations, its fence. What it owned goes by garbage collection.
@@ -146,14 +155,12 @@ impl Planner<'_> {
             Write::UpdateLease { purpose, .. } => *purpose == LeasePurpose::Transition,
             Write::Status { .. } => false,
         });
-        let generation = self.observation.group_generation();
-        let deferred = self.memory.deferred.as_ref().is_some_and(|deferred| deferred.group_generation == generation);
-        let moving = moving || self.memory.applying || deferred;
+        let trouble = self.memory.progress.trouble(self.memory.round(self.observation), self.observation.moment);
         let report = self.term_to_report.take();
-        if moving && obstacle.is_none() && report.is_none() {
+        if moving && obstacle.is_none() && trouble.is_none() && report.is_none() {
             return;
         }
-        let mut status = status::status(self.observation, self.memory, self.group, &self.terms, obstacle);
+        let mut status = status::status(self.observation, self.memory, self.group, &self.terms, obstacle, trouble.as_ref());
         let names = match report {
             Some(TermToReport::Confirm(term)) => {
                 status.term = status.term.max(term);

@@ -3,7 +3,7 @@
 //! `Ready` is the summary. `Available` says whether a ready pod carries the label now. `Reconciling` and `Stalled` are
 //! what kstatus (Flux, kpt, Helm) reads: the first while something is still to come, the second when only a person can help.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -14,7 +14,8 @@ use super::leader::{self, Choice};
 use super::memory::Memory;
 use super::objects;
 use super::observation::{Candidate, Lease, Lock, LockRecord, Observation, Pod};
-use super::standing::{self, Standing};
+use super::progress::Trouble;
+use super::standing::{self, Cause, Standing};
 use super::term::Terms;
 use super::verdict::Obstacle;
 use crate::api::v1alpha1::{Leader, Next, Transition};
@@ -28,7 +29,14 @@ struct Finding {
     message: String,
 }
 
-pub(super) fn status(observation: &Observation, memory: &Memory, group: &LeaderGroup, terms: &Terms<'_>, obstacle: Option<&Obstacle>) -> LeaderGroupStatus {
+pub(super) fn status(
+    observation: &Observation,
+    memory: &Memory,
+    group: &LeaderGroup,
+    terms: &Terms<'_>,
+    obstacle: Option<&Obstacle>,
+    trouble: Option<&Trouble>,
+) -> LeaderGroupStatus {
     let former = group.status.clone().unwrap_or_default();
     let lease = observation.lease.as_deref();
     // Where another group leads the pods the label is that group's.
@@ -53,7 +61,7 @@ pub(super) fn status(observation: &Observation, memory: &Memory, group: &LeaderG
     let min_ready_seconds = observation.deployment.as_ref().map_or(0, |deployment| deployment.min_ready_seconds);
     let may_lead = |candidate: &&Candidate| standing::of_candidate(candidate, min_ready_seconds, observation.now).0.electable();
     let alive = || observation.candidates.iter().filter(|candidate| !candidate.pod.finished);
-    let findings = findings(observation, group, obstacle, labelled);
+    let findings = findings(observation, group, obstacle, trouble, labelled);
     LeaderGroupStatus {
         observed_generation: group.metadata.generation,
         conditions: findings.into_iter().map(|finding| condition(finding, &former, group, observation.now)).collect(),
@@ -129,15 +137,22 @@ fn transition_to(leader: &Leader, from: Option<&str>, memory: &Memory) -> Transi
     }
 }
 
-fn findings(observation: &Observation, group: &LeaderGroup, obstacle: Option<&Obstacle>, labelled: Option<&Candidate>) -> Vec<Finding> {
+fn findings(
+    observation: &Observation,
+    group: &LeaderGroup,
+    obstacle: Option<&Obstacle>,
+    trouble: Option<&Trouble>,
+    labelled: Option<&Candidate>,
+) -> Vec<Finding> {
     let standing = labelled.map(standing::of_leader);
     let serving = labelled.filter(|candidate| candidate.pod.ready() && !matches!(standing, Some(Standing::Barred(_))));
     let available = match serving {
         Some(candidate) => {
             Finding { type_: "Available", status: true, reason: "LeaderReady", message: format!("pod {} carries the label and is ready", candidate.pod.name) }
         }
-        None if labelled.is_some() => {
-            Finding { type_: "Available", status: false, reason: "LeaderNotReady", message: "the pod that carries the label is not ready".into() }
+        None if let Some(candidate) = labelled => {
+            let message = format!("pod {} carries the label, and is {}", candidate.pod.name, why_not(standing.unwrap_or(Standing::Eligible)));
+            Finding { type_: "Available", status: false, reason: "LeaderNotReady", message }
         }
         None => Finding { type_: "Available", status: false, reason: "NoLeader", message: "no pod carries the label".into() },
     };
@@ -153,11 +168,14 @@ fn findings(observation: &Observation, group: &LeaderGroup, obstacle: Option<&Ob
         (None, None) if group.spec.suspend => {
             Finding { type_: "Ready", status: false, reason: "Suspended", message: "elections are suspended, and no ready pod leads".into() }
         }
-        (None, None) => not_ready(observation),
+        (None, None) => not_ready(observation, trouble),
     };
-    let stalled = obstacle.filter(|obstacle| obstacle.stalled);
+    // What gets nowhere is told beside what is so: a leader that serves is ready whatever else is tried.
+    let stalled = obstacle.filter(|it| it.stalled).map(|it| (it.reason, &it.message)).or(trouble.filter(|it| it.stalled).map(|it| (it.reason, &it.message)));
     let reconciling = if stalled.is_some() {
         Finding { type_: "Reconciling", status: false, reason: "Stalled", message: "see the condition Stalled".into() }
+    } else if let Some(trouble) = trouble {
+        Finding { type_: "Reconciling", status: true, reason: trouble.reason, message: trouble.message.clone() }
     } else if !ready.status {
         Finding { type_: "Reconciling", status: true, reason: ready.reason, message: ready.message.clone() }
     } else if rolling_out {
@@ -166,22 +184,61 @@ fn findings(observation: &Observation, group: &LeaderGroup, obstacle: Option<&Ob
         Finding { type_: "Reconciling", status: false, reason: "Settled", message: "nothing is left to do".into() }
     };
     let stalled = match stalled {
-        Some(obstacle) => Finding { type_: "Stalled", status: true, reason: obstacle.reason, message: obstacle.message.clone() },
+        Some((reason, message)) => Finding { type_: "Stalled", status: true, reason, message: message.clone() },
         None => Finding { type_: "Stalled", status: false, reason: "Progressing", message: "nothing stands in the way".into() },
     };
     vec![ready, available, reconciling, stalled]
 }
 
-/// Why no ready pod leads.
-fn not_ready(observation: &Observation) -> Finding {
-    let total = observation.candidates.iter().filter(|candidate| !candidate.pod.finished).count();
+/// Why no ready pod leads: what is being done about it, or what keeps each pod from leading.
+fn not_ready(observation: &Observation, trouble: Option<&Trouble>) -> Finding {
     let (choice, _) = leader::choose(observation);
-    let (reason, message) = match (total, choice) {
-        (0, _) => ("NoPods", "the Deployment has no pods".to_owned()),
-        (_, Choice::Promote { pod, .. }) => ("ElectionInProgress", format!("pod {} is being made the leader", pod.name)),
-        (total, _) => ("NoReadyCandidates", format!("none of {total} pods may lead now")),
+    let (reason, message) = match choice {
+        Choice::Promote { pod, .. } => ("ElectionInProgress", format!("pod {} is being made the leader", pod.name)),
+        _ if observation.candidates.is_empty() => ("NoPods", "the Deployment has no pods".to_owned()),
+        _ => ("NoReadyCandidates", format!("none of {} pods may lead now: {}", observation.candidates.len(), causes(observation))),
+    };
+    let (reason, message) = match trouble {
+        Some(trouble) => (trouble.reason, format!("{message}; {}", trouble.message)),
+        None => (reason, message),
     };
     Finding { type_: "Ready", status: false, reason, message }
+}
+
+/// So many pods are named of each cause.
+const NAMED: usize = 5;
+
+/// What keeps the pods from leading, cause by cause.
+fn causes(observation: &Observation) -> String {
+    let min_ready_seconds = observation.deployment.as_ref().map_or(0, |deployment| deployment.min_ready_seconds);
+    let mut causes: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for candidate in &observation.candidates {
+        let (standing, _) = standing::of_candidate(candidate, min_ready_seconds, observation.now);
+        causes.entry(why_not(standing)).or_default().insert(&candidate.pod.name);
+    }
+    let cause = |(cause, pods): (&str, BTreeSet<&str>)| {
+        let named: Vec<_> = pods.iter().take(NAMED).copied().collect();
+        let more = pods.len().checked_sub(NAMED).filter(|more| *more > 0).map_or_else(String::new, |more| format!(" and {more} more"));
+        format!("{}{more}: {cause}", named.join(", "))
+    };
+    causes.into_iter().map(cause).collect::<Vec<_>>().join("; ")
+}
+
+/// What speaks against a pod of this standing, as the predicate of a sentence about one or several.
+fn why_not(standing: Standing) -> &'static str {
+    let (Standing::Leaving(cause) | Standing::Unfit(cause) | Standing::Barred(cause)) = standing else { return "may lead" };
+    match cause {
+        Cause::NotYetReady => "not running yet, or not ready for minReadySeconds",
+        Cause::NotReady => "not ready",
+        Cause::Terminating => "being deleted",
+        Cause::NodeUnreachable => "on a node that is not ready or cannot be reached",
+        Cause::NodeLeaving => "on a node that is cordoned or about to be removed",
+        Cause::Disrupted => "about to be evicted",
+        Cause::Excluded => "excluded, or on a node that is (annotation leadergroup.io/candidate: \"false\")",
+        Cause::Finished => "finished, with every container terminated",
+        Cause::NodeGone => "on a node that was deleted",
+        Cause::NodeOutOfService => "on a node that is out of service",
+    }
 }
 
 /// The condition with the time of its last change, which is kept while its status is.

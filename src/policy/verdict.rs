@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::holder::{self, Holder};
-use super::memory::Memory;
 use super::objects;
 use super::observation::{Controller, Lease, Observation, Operator};
 use super::term::{self, Terms};
@@ -62,12 +61,21 @@ pub fn steps_back(observation: &Observation) -> Option<OtherOperator> {
 }
 
 /// The gravest obstacle, if any.
-pub(super) fn obstacle(observation: &Observation, memory: &Memory, terms: &Terms<'_>) -> Option<Obstacle> {
+pub(super) fn obstacle(observation: &Observation, terms: &Terms<'_>) -> Option<Obstacle> {
     let group = observation.group.as_ref()?;
     let key = &group.spec.leader_label.key;
     let deployment_name = objects::deployment_name(group);
     let blocked = |reason, message| Some(Obstacle { reason, message, stalled: true, unready: true, blocks: true });
 
+    if group.metadata.deletion_timestamp.is_some() {
+        return Some(Obstacle {
+            reason: "Deleting",
+            message: "the group is being deleted, and something holds it (kubectl get -o jsonpath='{.metadata.finalizers}' says what): no leader is elected any more, and the label stays where it is until the group is gone".to_owned(),
+            stalled: false,
+            unready: true,
+            blocks: true,
+        });
+    }
     if let Some(rival) = &observation.rival {
         return blocked("OverlappingGroups", format!("the pods of Deployment {deployment_name} are led by LeaderGroup {rival} already; delete one of the two"));
     }
@@ -105,9 +113,6 @@ pub(super) fn obstacle(observation: &Observation, memory: &Memory, terms: &Terms
             unready: true,
             blocks: false,
         });
-    }
-    if let Some(trouble) = &memory.trouble {
-        return Some(Obstacle { reason: trouble.reason, message: trouble.message.clone(), stalled: true, unready: true, blocks: false });
     }
     match &observation.deployment {
         None if group.spec.deployment_ref.is_some() => Some(Obstacle {

@@ -121,7 +121,7 @@ pub struct Record {
 }
 
 /// Why a Lease is written.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum LeasePurpose {
     /// Another holder, or none.
     Transition,
@@ -163,7 +163,7 @@ pub struct PodMarks {
 }
 
 /// Why a pod is written.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum PodPurpose {
     /// Becomes the leader, or is marked as the one that it is.
     Label,

@@ -16,14 +16,6 @@ impl Planner<'_> {
         let name = objects::deployment_name(self.group).to_owned();
         let group_generation = self.observation.group_generation();
         let deployment = self.observation.deployment.as_deref();
-        if self.memory.applying {
-            return;
-        }
-        // What failed is tried again when the group says something else, or now and then: a quota may have grown.
-        let deferred = self.memory.deferred.as_ref().filter(|deferred| deferred.group_generation == group_generation);
-        if deferred.is_some_and(|deferred| self.too_early(deferred.at, deferred.wait())) {
-            return;
-        }
         let Some(deployment) = deployment else {
             // One that was made a moment ago is not shown by its watch yet.
             let made = self.memory.applied.as_ref().filter(|applied| applied.group_generation == group_generation);

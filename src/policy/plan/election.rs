@@ -8,6 +8,7 @@ use crate::names;
 use crate::policy::leader::{self, Choice};
 use crate::policy::memory::Held;
 use crate::policy::observation::{Lock, Pod};
+use crate::policy::standing::{self, Standing};
 use crate::policy::term::Term;
 use crate::policy::write::{Named, PodMarks, PodPurpose, Write};
 use crate::policy::{holder, objects};
@@ -18,6 +19,17 @@ struct Others {
     in_the_way: bool,
     /// A pod that such a write may still reach does not bear a fence any more as far as it was seen.
     unknown: bool,
+}
+
+/// How far the election is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Stage {
+    /// The leader is to get the label, and its term or the record is missing yet.
+    Preparing,
+    /// Nothing but the label is missing to the leader; or there is none.
+    Able,
+    /// The leader leads: nothing waits for these writes, so that what else is left of a leader goes as well.
+    Settled,
 }
 
 impl Planner<'_> {
@@ -66,10 +78,13 @@ impl Planner<'_> {
             for pod in [Some(leader), successor].into_iter().flatten() {
                 self.arm(pod);
             }
-            self.others(Some(leader), successor, true);
+            self.others(Some(leader), successor, Stage::Settled);
             return;
         }
-        let others = self.others(Some(leader), None, false);
+        // The label is not taken from one that may serve before nothing but the label is missing to another. Who has lost the lock
+        // of the pods leads no more.
+        let able = followed || matches!(term, Term::Named(_)) && self.memory.held.is_some();
+        let others = self.others(Some(leader), None, if able { Stage::Able } else { Stage::Preparing });
         self.arm(leader);
         let named = match term {
             Term::Kept(_) | Term::Exhausted => None,
@@ -140,7 +155,7 @@ impl Planner<'_> {
     fn vacate(&mut self) {
         let lease = self.observation.lease.as_deref();
         self.lease(objects::record_of_nobody(self.group, lease, self.terms.last()), false);
-        self.others(None, None, false);
+        self.others(None, None, Stage::Able);
     }
 
     /// Gives a pod a fence, unless it bears one.
@@ -167,18 +182,17 @@ impl Planner<'_> {
     }
 
     /// Every pod but the leader: the leader's label off, the followers' label on, and no fence that another write may rely on.
-    /// `settled`: nothing waits for these writes, so that what else is left of a leader goes as well.
-    fn others(&mut self, leader: Option<&Arc<Pod>>, successor: Option<&Arc<Pod>>, settled: bool) -> Others {
+    fn others(&mut self, leader: Option<&Arc<Pod>>, successor: Option<&Arc<Pod>>, stage: Stage) -> Others {
         let label = &self.group.spec.leader_label;
         let fence_key = &self.observation.fence_key;
         let member_of = names::member_of(&self.observation.name, &label.key);
         let held = self.memory.held.as_ref();
         let mut others = Others { in_the_way: false, unknown: false };
         let is = |other: Option<&Arc<Pod>>, pod: &Pod| other.is_some_and(|other| other.uid == pod.uid);
-        let candidates = self.observation.candidates.iter().map(|candidate| (&candidate.pod, true));
-        let strays = self.observation.strays.iter().map(|pod| (pod, false));
+        let candidates = self.observation.candidates.iter().map(|candidate| (&candidate.pod, Some(standing::of_leader(candidate))));
+        let strays = self.observation.strays.iter().map(|pod| (pod, None));
         let mut known: Vec<&str> = Vec::new();
-        for (pod, candidate) in candidates.chain(strays) {
+        for (pod, standing) in candidates.chain(strays) {
             let fenced = pod.fence(fence_key).is_some();
             let exposed = held.is_some_and(|held| held.exposes(&pod.uid));
             if exposed && fenced {
@@ -200,7 +214,7 @@ impl Planner<'_> {
             let value = pod.labels.get(&label.key);
             let leads = value == Some(&label.value);
             others.in_the_way |= leads || exposed;
-            if !candidate {
+            let Some(standing) = standing else {
                 // No longer of the group. One that is on its way out takes its marks with it.
                 let ours = member.is_none_or(|(group, _)| *group == *self.observation.name);
                 if ours && (leads || exposed || !pod.terminating) {
@@ -209,6 +223,9 @@ impl Planner<'_> {
                     let desired = PodMarks { fence: None, ..marks(pod, &label.key, fence_key) };
                     self.writes.push(Write::Pod(pod_write(pod, &label.key, fence_key, PodPurpose::Seal, desired)));
                 }
+                continue;
+            };
+            if leads && stage == Stage::Preparing && !matches!(standing, Standing::Barred(_)) {
                 continue;
             }
             let desired = if pod.terminating || pod.finished {
@@ -224,7 +241,9 @@ impl Planner<'_> {
                 () if leads => PodPurpose::Unlabel,
                 () if desired.as_deref() != value => PodPurpose::Follow,
                 // A term that no election gave it, or what is left of one that was armed.
-                () if exposed && fenced || settled && (pod.term.is_some() || fenced && successor.is_some() && !armed && !pod.terminating) => PodPurpose::Seal,
+                () if exposed && fenced || stage == Stage::Settled && (pod.term.is_some() || fenced && successor.is_some() && !armed && !pod.terminating) => {
+                    PodPurpose::Seal
+                }
                 () => continue,
             };
             // Who stays armed gets another fence with it.

@@ -1,0 +1,339 @@
+//! What became of the writes that were tried of late: what is under way, what fails, what is done and has no effect. From that follows
+//! how long each is held back, and what the user is told of it. Pure: it is told the time, and decides nothing about who leads.
+//!
+//! Each write is held back by itself, so that what gets nowhere with one object holds up nothing of another, and a failover,
+//! whose writes are others than those before, is let through at once.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::write::{LeasePurpose, PodPurpose, Undone, Write};
+use crate::elector::clock::Instant;
+
+/// The wait after the second failure in a row: the first is as good as none, because the object may merely have changed.
+const FIRST_DELAY: Duration = Duration::from_millis(50);
+/// An API server that was away for long must not be found again late.
+const LONGEST_DELAY: Duration = Duration::from_secs(5);
+/// A quota may have grown; no election waits for it.
+const LONGEST_OF_DEPLOYMENT: Duration = Duration::from_secs(60);
+/// A write that has no answer for so long is told to the user.
+pub(super) const SLOW: Duration = Duration::from_secs(2);
+/// The API server's words are cut to this many characters.
+const WORDS: usize = 512;
+
+/// What is written, and to what end: each is held back by itself.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Target {
+    List,
+    Proof,
+    Pod(Box<str>, PodPurpose),
+    Lease(LeasePurpose),
+    Deployment,
+    /// The status, where it names a term.
+    Term,
+    Status,
+}
+
+/// The object that two targets may have in common: one write of it is under way at a time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Object<'a> {
+    None,
+    Pod(&'a str),
+    Lease,
+    Deployment,
+    Status,
+}
+
+impl Target {
+    pub fn of(write: &Write) -> Self {
+        match write {
+            Write::ListFenced => Target::List,
+            Write::Prove { .. } => Target::Proof,
+            Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } => Target::Deployment,
+            Write::CreateLease { .. } => Target::Lease(LeasePurpose::Transition),
+            Write::UpdateLease { purpose, .. } => Target::Lease(*purpose),
+            Write::Pod(write) => Target::Pod(write.uid.clone(), write.purpose),
+            Write::Status { names: Some(_), .. } => Target::Term,
+            Write::Status { names: None, .. } => Target::Status,
+        }
+    }
+
+    fn object(&self) -> Object<'_> {
+        match self {
+            Target::List | Target::Proof => Object::None,
+            Target::Pod(uid, _) => Object::Pod(uid),
+            Target::Lease(_) => Object::Lease,
+            Target::Deployment => Object::Deployment,
+            Target::Term | Target::Status => Object::Status,
+        }
+    }
+
+    /// How often it may be done without an effect: so many times at once, and then once in so long.
+    fn pace(&self) -> (u32, Duration) {
+        match self {
+            // Somebody else's controller or policy changes it back.
+            Target::Pod(..) | Target::Lease(LeasePurpose::Repair) => (4, Duration::from_secs(20)),
+            Target::Deployment => (10, Duration::from_secs(6)),
+            Target::Status => (10, Duration::from_secs(1)),
+            Target::List => (8, Duration::from_secs(2)),
+            Target::Proof => (20, Duration::from_secs(1)),
+            Target::Lease(LeasePurpose::Transition | LeasePurpose::Renewal) | Target::Term => (60, Duration::from_millis(200)),
+        }
+    }
+
+    fn longest_delay(&self) -> Duration {
+        if *self == Target::Deployment { LONGEST_OF_DEPLOYMENT } else { LONGEST_DELAY }
+    }
+}
+
+/// Why a write was not done, as far as the next try depends on it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Failed {
+    pub undone: Undone,
+    /// What the API server said, or what kept it from saying anything.
+    pub words: String,
+    /// How long the API server asks to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
+/// What distinguishes one round of tries from the next: the generation of the group and the highest term that was sent.
+pub type Round = (i64, i64);
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Attempt {
+    /// In the user's words.
+    what: String,
+    round: Round,
+    /// Since when it gets nowhere.
+    since: Timestamp,
+    sent: Instant,
+    under_way: bool,
+    /// In a row.
+    failures: u32,
+    failed: Option<Failed>,
+    /// Not before this.
+    until: Instant,
+    /// The moment at which its pace would be as if it had never been tried (the generic cell rate algorithm).
+    drained: Instant,
+    /// Who changes it back, as far as that was found out.
+    undone_by: Option<String>,
+}
+
+/// What gets nowhere, as the user reads it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Trouble {
+    pub reason: &'static str,
+    pub message: String,
+    /// Only a person can end it.
+    pub stalled: bool,
+}
+
+/// The writes of late.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Progress(BTreeMap<Target, Attempt>);
+
+/// What of a stage is sent now, and when what is not may be.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct HeldBack {
+    pub sent: Vec<Write>,
+    pub wait: Option<Duration>,
+}
+
+impl Progress {
+    /// A write is about to be sent.
+    pub fn sending(&mut self, write: &Write, round: Round, now: Instant, wall: Timestamp) {
+        let target = Target::of(write);
+        let (_, interval) = target.pace();
+        let attempt = self.0.entry(target).or_insert_with(|| Attempt {
+            what: what(write),
+            round,
+            since: wall,
+            sent: now,
+            under_way: false,
+            failures: 0,
+            failed: None,
+            until: Instant::default(),
+            drained: Instant::default(),
+            undone_by: None,
+        });
+        if attempt.round != round {
+            (attempt.round, attempt.drained, attempt.undone_by) = (round, Instant::default(), None);
+        }
+        if attempt.failures == 0 && attempt.drained <= now {
+            attempt.since = wall;
+        }
+        (attempt.under_way, attempt.sent) = (true, now);
+        attempt.drained = attempt.drained.max(now) + interval;
+    }
+
+    /// It was answered, or is not waited for any longer.
+    pub fn answered(&mut self, write: &Write, result: Result<(), Failed>, now: Instant) {
+        let target = Target::of(write);
+        let longest = target.longest_delay();
+        let Some(attempt) = self.0.get_mut(&target) else { return };
+        attempt.under_way = false;
+        match result {
+            Ok(()) => (attempt.failures, attempt.failed, attempt.until) = (0, None, now),
+            Err(failed) => {
+                attempt.failures = attempt.failures.saturating_add(1);
+                // What changed under our hands has been read anew, and is planned from at once.
+                let free = if matches!(failed.undone, Undone::Changed | Undone::Gone) { 3 } else { 0 };
+                let doublings = attempt.failures.checked_sub(free + 1);
+                let own = doublings.map_or(Duration::ZERO, |doublings| FIRST_DELAY.saturating_mul(1 << doublings.min(16)).min(longest));
+                attempt.until = now + own.max(failed.retry_after.unwrap_or_default().min(LONGEST_OF_DEPLOYMENT));
+                // What was not done has not used up anything.
+                attempt.drained = Instant(attempt.drained.0.saturating_sub(target.pace().1));
+                attempt.failed = Some(Failed { words: cut(&failed.words), ..failed });
+            }
+        }
+    }
+
+    /// What is not waited for any longer was answered after all, with these words.
+    pub fn learned(&mut self, write: &Write, words: &str) {
+        if let Some(failed) = self.0.get_mut(&Target::of(write)).and_then(|attempt| attempt.failed.as_mut()) {
+            failed.words = cut(words);
+        }
+    }
+
+    /// How often this has failed in a row.
+    pub fn failures(&self, target: &Target) -> u32 {
+        self.0.get(target).map_or(0, |attempt| attempt.failures)
+    }
+
+    /// Forgets what is not wanted any more, and can hold nothing back.
+    pub fn settle(&mut self, wanted: &[Target], now: Instant) {
+        self.0.retain(|target, attempt| {
+            if !wanted.contains(target) && !attempt.under_way {
+                (attempt.failures, attempt.failed) = (0, None);
+                return attempt.drained > now;
+            }
+            true
+        });
+    }
+
+    /// Whether a write of this one's object is under way.
+    pub fn is_under_way(&self, target: &Target) -> bool {
+        let object = target.object();
+        self.0.iter().any(|(other, attempt)| attempt.under_way && (other == target || object != Object::None && other.object() == object))
+    }
+
+    pub(super) fn hold_back(&self, writes: Vec<Write>, round: Round, now: Instant) -> HeldBack {
+        let mut held = HeldBack::default();
+        for write in writes {
+            let target = Target::of(&write);
+            if self.is_under_way(&target) {
+                continue;
+            }
+            match self.wait(&target, round, now) {
+                Some(wait) => held.wait = Some(held.wait.map_or(wait, |earlier| earlier.min(wait))),
+                None => held.sent.push(write),
+            }
+        }
+        held
+    }
+
+    /// How long this is held back yet.
+    fn wait(&self, target: &Target, round: Round, now: Instant) -> Option<Duration> {
+        let attempt = self.0.get(target)?;
+        // What the group asks for now may succeed where what it asked for before did not.
+        let other = *target == Target::Deployment && attempt.round.0 != round.0;
+        let failed = if other { Duration::ZERO } else { attempt.until - now };
+        let paced = if attempt.round == round { paced(target, attempt, now) } else { Duration::ZERO };
+        Some(failed.max(paced)).filter(|wait| !wait.is_zero())
+    }
+
+    /// The pods whose marks are changed back each time, and nobody knows yet by whom.
+    pub fn unexplained(&self, now: Instant) -> impl Iterator<Item = (&Target, &str)> {
+        let braked = move |(target, attempt): &(&Target, &Attempt)| attempt.undone_by.is_none() && !paced(target, attempt, now).is_zero();
+        self.0.iter().filter(braked).filter_map(|(target, _)| if let Target::Pod(uid, _) = target { Some((target, &**uid)) } else { None })
+    }
+
+    /// Who changes this back each time.
+    pub fn explain(&mut self, target: &Target, by: &str) {
+        if let Some(attempt) = self.0.get_mut(target) {
+            attempt.undone_by = Some(cut(by));
+        }
+    }
+
+    /// When the next of what is under way will have been so for long.
+    pub(super) fn next_slow(&self, now: Instant) -> Option<Duration> {
+        let remaining = self.0.values().filter(|attempt| attempt.under_way).map(|attempt| (attempt.sent + SLOW) - now);
+        remaining.filter(|remaining| !remaining.is_zero()).min()
+    }
+
+    /// The gravest of what gets nowhere. The status itself can't tell of the status.
+    pub(super) fn trouble(&self, round: Round, now: Instant) -> Option<Trouble> {
+        let told = |(target, attempt): &(&Target, &Attempt)| target.object() != Object::Status || attempt.under_way;
+        let grave = |(target, attempt): (&Target, &Attempt)| trouble_of(target, attempt, round, now).map(|(rank, trouble)| (rank, target.clone(), trouble));
+        self.0.iter().filter(told).filter_map(grave).min_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1))).map(|(_, _, trouble)| trouble)
+    }
+}
+
+/// How long this is held back because it was done often without an effect.
+fn paced(target: &Target, attempt: &Attempt, now: Instant) -> Duration {
+    let (burst, interval) = target.pace();
+    (attempt.drained - now).saturating_sub(interval.saturating_mul(burst.saturating_sub(1)))
+}
+
+fn trouble_of(target: &Target, attempt: &Attempt, round: Round, now: Instant) -> Option<(u8, Trouble)> {
+    let Attempt { what, since, .. } = attempt;
+    let (rank, reason, stalled, message) = match &attempt.failed {
+        Some(failed) if failed.undone == Undone::Refused => {
+            let reason = if *target == Target::Deployment { "DeploymentRefused" } else { "WriteRefused" };
+            (0, reason, true, format!("the API server refused {what}: {}", failed.words))
+        }
+        Some(Failed { undone: Undone::Changed | Undone::Gone, words, .. }) => {
+            if attempt.failures < 6 {
+                return None;
+            }
+            (2, "WriteContended", false, format!("{what} has failed since {since}, because somebody else changes the object each time: {words}"))
+        }
+        Some(failed) => (1, "WriteFailed", false, format!("{what} has failed since {since}, and is tried again: {}", failed.words)),
+        None if attempt.under_way && now - attempt.sent >= SLOW => {
+            (1, "WriteSlow", false, format!("{what} has had no answer since {since}; an admission webhook may be slow or gone"))
+        }
+        None if attempt.round == round
+            && !paced(target, attempt, now).is_zero()
+            && matches!(target, Target::Pod(..) | Target::Lease(_) | Target::Deployment) =>
+        {
+            let by = attempt.undone_by.as_deref().map_or_else(String::new, |by| format!(" by {by}"));
+            (
+                2,
+                "ChangedBack",
+                true,
+                format!("{what} has been done again and again since {since}, and is changed back each time{by}; it is done more seldom now"),
+            )
+        }
+        None => return None,
+    };
+    Some((rank, Trouble { reason, message, stalled }))
+}
+
+fn cut(words: &str) -> String {
+    words.chars().take(WORDS).collect()
+}
+
+/// The write, as the subject of a sentence.
+fn what(write: &Write) -> String {
+    match write {
+        Write::ListFenced => "listing the pods that may be leaders".to_owned(),
+        Write::Prove { .. } => "reading the Lease".to_owned(),
+        Write::ApplyDeployment { name, .. } | Write::HoldReplicas { name, .. } => format!("applying Deployment {name}"),
+        Write::CreateLease { name, .. } => format!("creating Lease {name}"),
+        Write::UpdateLease { name, .. } => format!("writing Lease {name}"),
+        Write::Status { .. } => "writing the status".to_owned(),
+        Write::Pod(write) => {
+            let name = &write.name;
+            match write.purpose {
+                PodPurpose::Label => format!("giving pod {name} the leader's label"),
+                PodPurpose::Unlabel => format!("taking the leader's label from pod {name}"),
+                PodPurpose::Arm => format!("preparing pod {name} to lead"),
+                PodPurpose::Seal => format!("taking a former leader's marks from pod {name}"),
+                PodPurpose::Follow => format!("setting the label {} of follower {name}", write.key),
+                PodPurpose::Forget => format!("taking the group's marks from pod {name}"),
+            }
+        }
+    }
+}
