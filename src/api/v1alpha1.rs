@@ -377,6 +377,11 @@ pub struct LeaderGroupStatus {
     /// The last change of the leader.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_transition: Option<Transition>,
+    /// The last ten changes of the leader, the newest first. A pod that has lost the leadership again and again within ten
+    /// minutes is elected only where no other can be, until it has been ready for a while.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub history: Vec<Transition>,
 }
 
 /// The pod that leads, and since when.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::Context;
 use super::answer::Failure;
@@ -193,9 +193,6 @@ impl GroupState {
                 }
                 let kind = execute::kind_of(write);
                 debug!(namespace = %observation.namespace, name = %observation.name, write = kind, %failure, "Write was not done");
-                if let Failure::Refused { code, message, .. } = &failure {
-                    warn!(namespace = %observation.namespace, name = %observation.name, write = kind, code, "API server refused a write: {message}");
-                }
             }
         }
     }

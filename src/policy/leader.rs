@@ -31,7 +31,7 @@ pub fn choose(observation: &Observation) -> (Choice, Option<Timestamp>) {
         .iter()
         .filter(|candidate| incumbent.is_none_or(|incumbent| incumbent.pod.uid != candidate.pod.uid))
         .filter_map(|candidate| {
-            let (standing, changes) = standing::of_candidate(candidate, min_ready_seconds, observation.now);
+            let (standing, changes) = standing::in_the_light_of_history(candidate, group, min_ready_seconds, observation.now);
             recheck = recheck.into_iter().chain(changes).min();
             standing.electable().then_some((candidate, standing))
         })
@@ -82,7 +82,7 @@ pub fn successor<'a>(observation: &'a Observation, leader: &Pod) -> Option<&'a A
         .candidates
         .iter()
         .filter(|candidate| candidate.pod.uid != leader.uid && candidate.pod.labels.get(&label.key) != Some(&label.value))
-        .map(|candidate| (candidate, standing::of_candidate(candidate, min_ready_seconds, observation.now).0))
+        .map(|candidate| (candidate, standing::in_the_light_of_history(candidate, group, min_ready_seconds, observation.now).0))
         .filter(|(_, standing)| standing.electable())
         .min_by_key(|(candidate, standing)| preference(observation, candidate, *standing))
         .map(|(candidate, _)| &candidate.pod)

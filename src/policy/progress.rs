@@ -14,6 +14,7 @@ use crate::elector::clock::Instant;
 
 /// The wait after the second failure in a row: the first is as good as none, because the object may merely have changed.
 const FIRST_DELAY: Duration = Duration::from_millis(50);
+const FIRST_AFTER_REFUSAL: Duration = Duration::from_millis(500);
 /// An API server that was away for long must not be found again late.
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 /// A quota may have grown; no election waits for it.
@@ -128,6 +129,8 @@ pub(super) struct Trouble {
     pub message: String,
     /// Only a person can end it.
     pub stalled: bool,
+    /// The group is not what its spec says while it lasts, whoever leads.
+    pub unready: bool,
 }
 
 /// The writes of late.
@@ -181,7 +184,9 @@ impl Progress {
                 // What changed under our hands has been read anew, and is planned from at once.
                 let free = if matches!(failed.undone, Undone::Changed | Undone::Gone) { 3 } else { 0 };
                 let doublings = attempt.failures.checked_sub(free + 1);
-                let own = doublings.map_or(Duration::ZERO, |doublings| FIRST_DELAY.saturating_mul(1 << doublings.min(16)).min(longest));
+                // What was refused will hardly be done the next moment.
+                let first = if failed.undone == Undone::Refused { FIRST_AFTER_REFUSAL } else { FIRST_DELAY };
+                let own = doublings.map_or(Duration::ZERO, |doublings| first.saturating_mul(1 << doublings.min(16)).min(longest));
                 attempt.until = now + own.max(failed.retry_after.unwrap_or_default().min(LONGEST_OF_DEPLOYMENT));
                 // What was not done has not used up anything.
                 attempt.drained = Instant(attempt.drained.0.saturating_sub(target.pace().1));
@@ -282,7 +287,7 @@ fn trouble_of(target: &Target, attempt: &Attempt, round: Round, now: Instant) ->
     let (rank, reason, stalled, message) = match &attempt.failed {
         Some(failed) if failed.undone == Undone::Refused => {
             let reason = if *target == Target::Deployment { "DeploymentRefused" } else { "WriteRefused" };
-            (0, reason, true, format!("the API server refused {what}: {}", failed.words))
+            (0, reason, true, format!("{what} was refused by the API server: {}", failed.words))
         }
         Some(Failed { undone: Undone::Changed | Undone::Gone, words, .. }) => {
             if attempt.failures < 6 {
@@ -308,7 +313,8 @@ fn trouble_of(target: &Target, attempt: &Attempt, round: Round, now: Instant) ->
         }
         None => return None,
     };
-    Some((rank, Trouble { reason, message, stalled }))
+    let unready = stalled && *target == Target::Deployment;
+    Some((rank, Trouble { reason, message, stalled, unready }))
 }
 
 fn cut(words: &str) -> String {

@@ -6,13 +6,14 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::observation::{Candidate, NodeState};
+use crate::api::LeaderGroup;
 
 /// Whether a pod may lead, and what speaks against it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Standing {
     /// Running, ready for long enough, and nothing is about to happen to it.
     Eligible,
-    /// Ready, but its node is about to go: it leads only where no other can.
+    /// Ready, but about to go, or known to fail: it leads only where no other can.
     Leaving(Cause),
     /// Does not qualify now. A leader in this state is replaced as soon as another can lead.
     Unfit(Cause),
@@ -30,6 +31,8 @@ pub enum Cause {
     NodeUnreachable,
     NodeLeaving,
     Disrupted,
+    /// It has lost the leadership again and again of late.
+    Unsteady,
     Excluded,
     Finished,
     NodeGone,
@@ -45,11 +48,19 @@ impl Cause {
             Cause::NodeUnreachable => "NodeUnreachable",
             Cause::NodeLeaving => "NodeLeaving",
             Cause::Disrupted => "LeaderDisrupted",
+            Cause::Unsteady => "LeaderUnsteady",
             Cause::Excluded => "LeaderExcluded",
             Cause::Finished => "LeaderFinished",
             Cause::NodeGone => "NodeGone",
             Cause::NodeOutOfService => "NodeOutOfService",
         }
+    }
+}
+
+impl Cause {
+    /// Whether a transition of this reason tells against the pod that led, and not against its node or its user.
+    fn is_failure(reason: &str) -> bool {
+        [Cause::NotReady, Cause::Finished].iter().any(|cause| cause.reason() == reason)
     }
 }
 
@@ -78,6 +89,32 @@ pub fn of_candidate(candidate: &Candidate, min_ready_seconds: i32, now: Timestam
     };
     let available = ready_since.checked_add(SignedDuration::from_secs(min_ready_seconds.into())).unwrap_or(Timestamp::MAX);
     if available > now { (Standing::Unfit(Cause::NotYetReady), Some(available)) } else { (standing, None) }
+}
+
+/// So many losses are anybody's.
+const FREE_LOSSES: u32 = 2;
+/// Losses are forgotten after so long.
+const REMEMBERED: SignedDuration = SignedDuration::from_mins(10);
+/// For how long a pod must have been ready after one loss more; twice as long after each further one.
+const FIRST_PROOF: SignedDuration = SignedDuration::from_secs(10);
+const LONGEST_PROOF: SignedDuration = SignedDuration::from_mins(5);
+
+/// The same, in the light of what became of the pod's former leaderships: one that fails again and again is preferred to nobody
+/// but those that may not lead.
+pub fn in_the_light_of_history(candidate: &Candidate, group: &LeaderGroup, min_ready_seconds: i32, now: Timestamp) -> (Standing, Option<Timestamp>) {
+    let (standing, changes) = of_candidate(candidate, min_ready_seconds, now);
+    let steady = steady_from(candidate, group, now).filter(|steady| standing == Standing::Eligible && *steady > now);
+    steady.map_or((standing, changes), |steady| (Standing::Leaving(Cause::Unsteady), Some(steady)))
+}
+
+/// From when on its losses count no more.
+fn steady_from(candidate: &Candidate, group: &LeaderGroup, now: Timestamp) -> Option<Timestamp> {
+    let history = group.status.as_ref().map(|status| &*status.history).unwrap_or_default();
+    let lost = history.iter().filter(|it| it.from.as_deref() == Some(&*candidate.pod.name) && Cause::is_failure(&it.reason));
+    let of_late = lost.filter(|it| (SignedDuration::ZERO..REMEMBERED).contains(&now.duration_since(it.time.0)));
+    let beyond = u32::try_from(of_late.count()).unwrap_or(u32::MAX).checked_sub(FREE_LOSSES + 1)?;
+    let proof = (0..beyond.min(8)).fold(FIRST_PROOF, |proof, _| proof.saturating_mul(2)).min(LONGEST_PROOF);
+    candidate.pod.ready_since?.checked_add(proof).ok()
 }
 
 /// The standing of a pod that leads already: it need not have been ready for any length of time.

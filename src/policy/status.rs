@@ -21,6 +21,9 @@ use super::verdict::Obstacle;
 use crate::api::v1alpha1::{Leader, Next, Transition};
 use crate::api::{LeaderGroup, LeaderGroupStatus};
 
+/// So many changes of the leader are remembered.
+const HISTORY: usize = 10;
+
 /// One condition, without what is the same for all.
 struct Finding {
     type_: &'static str,
@@ -58,6 +61,8 @@ pub(super) fn status(
             }
         },
     );
+    let new = last_transition.iter().filter(|last| former.last_transition.as_ref() != Some(*last)).cloned();
+    let history = new.chain(former.history.clone()).take(HISTORY).collect();
     let min_ready_seconds = observation.deployment.as_ref().map_or(0, |deployment| deployment.min_ready_seconds);
     let may_lead = |candidate: &&Candidate| standing::of_candidate(candidate, min_ready_seconds, observation.now).0.electable();
     let alive = || observation.candidates.iter().filter(|candidate| !candidate.pod.finished);
@@ -78,6 +83,7 @@ pub(super) fn status(
         lease_uid: lease.filter(|_| terms.vouches_for_lease()).map(|lease| lease.uid.to_string()).or(former.lease_uid),
         leader,
         last_transition,
+        history,
     }
 }
 
@@ -159,8 +165,9 @@ fn findings(
     let rolling_out = group.spec.deployment.is_some()
         && observation.deployment.as_ref().is_none_or(|deployment| deployment.observed_generation < deployment.generation || !deployment.rolled_out);
 
-    let ready = match (obstacle.filter(|obstacle| obstacle.unready), serving) {
-        (Some(obstacle), _) => Finding { type_: "Ready", status: false, reason: obstacle.reason, message: obstacle.message.clone() },
+    let against = obstacle.filter(|it| it.unready).map(|it| (it.reason, &it.message)).or(trouble.filter(|it| it.unready).map(|it| (it.reason, &it.message)));
+    let ready = match (against, serving) {
+        (Some((reason, message)), _) => Finding { type_: "Ready", status: false, reason, message: message.clone() },
         (None, Some(candidate)) if group.spec.suspend => {
             Finding { type_: "Ready", status: true, reason: "Suspended", message: format!("pod {} leads; elections are suspended", candidate.pod.name) }
         }
@@ -234,6 +241,7 @@ fn why_not(standing: Standing) -> &'static str {
         Cause::NodeUnreachable => "on a node that is not ready or cannot be reached",
         Cause::NodeLeaving => "on a node that is cordoned or about to be removed",
         Cause::Disrupted => "about to be evicted",
+        Cause::Unsteady => "not ready for long enough after it lost the leadership again and again",
         Cause::Excluded => "excluded, or on a node that is (annotation leadergroup.io/candidate: \"false\")",
         Cause::Finished => "finished, with every container terminated",
         Cause::NodeGone => "on a node that was deleted",
