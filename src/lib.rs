@@ -8,7 +8,7 @@
 //! - [`policy`]: the decisions. What was observed in, the next writes out; pure.
 //! - [`operator`]: the I/O shell around them.
 //! - [`names`], [`settings`], [`metrics`], [`server`]: labels, flags, metrics and HTTP endpoints.
-//! - [`program`]: what the binaries share.
+//! - [`program`], [`logs`]: what the binaries share.
 //! - [`contender`], and on Linux `wrapper`: the elector beside an application, and in front of one.
 
 #![warn(clippy::unwrap_used)]
@@ -18,6 +18,8 @@ pub mod api;
 #[cfg(feature = "programs")]
 pub mod contender;
 pub mod elector;
+#[cfg(feature = "programs")]
+pub mod logs;
 #[cfg(feature = "programs")]
 pub mod metrics;
 #[cfg(feature = "programs")]

@@ -1,5 +1,4 @@
-//! What the main functions of both binaries share: logs, the cluster, a candidate, listening, the end. It decides
-//! nothing.
+//! What the main functions of both binaries share: the cluster, a candidate, listening, the end. It decides nothing.
 
 use std::collections::BTreeMap;
 
@@ -9,26 +8,10 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info};
-use tracing_subscriber::EnvFilter;
 
 use crate::elector::{self, Elector, LockOptions};
-use crate::server;
-use crate::settings::{BindAddress, ClusterSettings, Election, LogFormat, LogSettings};
-
-/// Starts logging to standard error.
-///
-/// # Errors
-/// Where the filter is none.
-pub fn start_logs(settings: &LogSettings) -> Result<(), String> {
-    let filter = EnvFilter::builder().parse(&settings.log_level);
-    let filter = filter.map_err(|problem| format!("--log-level {:?}: {problem}; as in \"info\" or \"info,leadergroup=debug\"", settings.log_level))?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match settings.log_format {
-        LogFormat::Json => logs.json().flatten_event(true).with_current_span(false).init(),
-        LogFormat::Text => logs.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
-    }
-    Ok(())
-}
+use crate::server::{self, Tls};
+use crate::settings::{BindAddress, ClusterSettings, Election};
 
 /// The cluster, found as kubectl finds it.
 ///
@@ -62,21 +45,35 @@ pub fn candidate(election: Election, identity: String, labels: BTreeMap<String, 
 ///
 /// # Errors
 /// Where the address cannot be listened on.
-pub async fn serve(address: BindAddress, flag: &str, router: axum::Router, mut stopped: watch::Receiver<()>) -> Result<(), String> {
+pub async fn serve(address: BindAddress, flag: &str, router: axum::Router, stopped: watch::Receiver<()>) -> Result<(), String> {
+    serve_with(address, flag, router, None, stopped).await
+}
+
+/// The same over TLS.
+///
+/// # Errors
+/// Where the address cannot be listened on.
+pub async fn serve_securely(address: BindAddress, flag: &str, router: axum::Router, tls: Tls, stopped: watch::Receiver<()>) -> Result<(), String> {
+    serve_with(address, flag, router, Some(tls), stopped).await
+}
+
+async fn serve_with(address: BindAddress, flag: &str, router: axum::Router, tls: Option<Tls>, stopped: watch::Receiver<()>) -> Result<(), String> {
     let BindAddress(Some(address)) = address else { return Ok(()) };
     let listener = TcpListener::bind(address).await.map_err(|problem| format!("{flag} {address}: {problem}"))?;
     let address = listener.local_addr().unwrap_or(address);
     info!(%address, "Serving what {flag} asks for");
+    let shutdown = until_dropped(stopped.clone());
     tokio::spawn(async move {
-        let shutdown = async move {
-            // Ends when the sender is dropped.
-            while stopped.changed().await.is_ok() {}
-        };
-        if let Err(problem) = server::serve(listener, router, shutdown).await {
-            error!(%address, %problem, "Endpoint failed");
+        match tls {
+            None => server::serve(listener, router, None, shutdown).await,
+            Some(tls) => tokio::join!(server::serve(listener, router, Some(tls.acceptor()), shutdown), tls.follow(until_dropped(stopped))).0,
         }
     });
     Ok(())
+}
+
+async fn until_dropped(mut stopped: watch::Receiver<()>) {
+    while stopped.changed().await.is_ok() {}
 }
 
 /// Completes on SIGTERM or SIGINT.

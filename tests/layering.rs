@@ -14,6 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("policy", &["api", "elector", "names"]),
     ("operator", &["api", "elector", "metrics", "names", "policy", "settings"]),
     ("server", &["elector", "metrics", "operator"]),
+    ("logs", &["settings"]),
     ("program", &["elector", "server", "settings"]),
     ("contender", &["elector", "program", "server", "settings"]),
     ("wrapper", &["contender", "elector", "settings"]),

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use leadergroup::settings::{CandidateSettings, ElectorCommand, ElectorSettings};
-use leadergroup::{contender, program};
+use leadergroup::settings::{ElectorCommand, ElectorSettings};
+use leadergroup::{contender, logs, program};
 use tracing::{error, info};
 
 // One thread is plenty, and keeps it small.
@@ -17,20 +17,20 @@ async fn main() -> ExitCode {
     let ended = match settings.command.unwrap_or(ElectorCommand::Serve(settings.serve)) {
         ElectorCommand::Guard(guard) => return self::guard(&guard.command).await,
         ElectorCommand::Install(install) => return self::install(&install.target),
-        ElectorCommand::Serve(serve) => match start(&serve.candidate) {
-            Ok(()) => contender::serve(&serve, program::terminated()).await.map(|()| 0),
-            Err(code) => return code,
-        },
-        ElectorCommand::Run(run) => match start(&run.candidate) {
-            Ok(()) => match run.missing_command() {
+        ElectorCommand::Serve(serve) => {
+            logs::start(&serve.candidate.logs);
+            contender::serve(&serve, program::terminated()).await.map(|()| 0)
+        }
+        ElectorCommand::Run(run) => {
+            logs::start(&run.candidate.logs);
+            match run.missing_command() {
                 Some((code, why)) => {
                     error!("{why}");
                     Ok(code)
                 }
                 None => self::run(run).await,
-            },
-            Err(code) => return code,
-        },
+            }
+        }
     };
     match ended {
         Ok(code) => {
@@ -42,13 +42,6 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn start(settings: &CandidateSettings) -> Result<(), ExitCode> {
-    program::start_logs(&settings.logs).map_err(|problem| {
-        eprintln!("error: {problem}");
-        ExitCode::from(2)
-    })
 }
 
 /// Beside its place and then into it: whoever runs the former one goes on undisturbed.

@@ -10,23 +10,27 @@ use leadergroup::elector::{self, Elector};
 use leadergroup::metrics::Metrics;
 use leadergroup::operator::{self, Options, Vitals};
 use leadergroup::policy::observation::Operator;
-use leadergroup::settings::{self, Election, LOCK_NAME, OperatorSettings};
-use leadergroup::{names, program, server};
+use leadergroup::server::{CertificateFiles, Tls};
+use leadergroup::settings::{self, Certificate, Election, LOCK_NAME, OperatorSettings};
+use leadergroup::{logs, names, program, server};
 use tokio::sync::watch;
 use tracing::{error, info};
+
+const METRICS_FLAG: &str = "--metrics-bind-address";
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let settings = OperatorSettings::parse();
-    let election = settings.election.resolve(Some(LOCK_NAME));
-    let election = match program::start_logs(&settings.logs).and(election) {
-        Ok(election) => election,
+    logs::start(&settings.logs);
+    let resolved = settings.election.resolve(Some(LOCK_NAME)).and_then(|election| Ok((election, settings.metrics.resolve()?)));
+    let (election, certificate) = match resolved {
+        Ok(resolved) => resolved,
         Err(problem) => {
             eprintln!("error: {problem}");
             return ExitCode::from(2);
         }
     };
-    match run(settings, election).await {
+    match run(settings, election, certificate).await {
         Ok(()) => {
             info!("Stopped");
             ExitCode::SUCCESS
@@ -38,7 +42,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(settings: OperatorSettings, election: Option<Election>) -> Result<(), String> {
+async fn run(settings: OperatorSettings, election: Option<Election>, certificate: Option<Certificate>) -> Result<(), String> {
     let config = program::cluster(&settings.cluster).await?;
     info!(version = env!("CARGO_PKG_VERSION"), cluster = %config.cluster_url, "Starting");
     let (metrics, registry) = Metrics::new();
@@ -51,7 +55,15 @@ async fn run(settings: OperatorSettings, election: Option<Election>) -> Result<(
     let operator = Operator { identity: identity.as_str().into(), lock };
     let elector = election.map(|election| candidate(election, identity, config.clone())).transpose()?;
     let shown = name.zip(elector.as_ref().map(Elector::leadership));
-    program::serve(settings.metrics_bind_address, "--metrics-bind-address", server::metrics(registry, shown), stopped).await?;
+    let metrics_server = server::metrics(registry, shown);
+    match certificate {
+        None => program::serve(settings.metrics_bind_address, METRICS_FLAG, metrics_server, stopped).await?,
+        Some(certificate) => {
+            let client = elector::client(config.clone()).map_err(|problem| format!("No client for the cluster could be made: {problem}"))?;
+            let guarded = server::guarded(metrics_server, client);
+            program::serve_securely(settings.metrics_bind_address, METRICS_FLAG, guarded, tls(certificate)?, stopped).await?;
+        }
+    }
     let options = Options {
         namespaces: settings.namespaces,
         concurrent_groups: settings.concurrent_groups.into(),
@@ -61,6 +73,15 @@ async fn run(settings: OperatorSettings, election: Option<Election>) -> Result<(
     let ended = operator::run(config, options, elector, metrics, vitals, program::terminated()).await;
     drop(stop);
     ended.map_err(|problem| problem.to_string())
+}
+
+fn tls(certificate: Certificate) -> Result<Tls, String> {
+    let files = match certificate {
+        Certificate::SelfSigned => None,
+        Certificate::Files { certificate, key } => Some(CertificateFiles { certificate, key }),
+    };
+    let names = settings::host_name().into_iter().chain(["localhost".to_owned()]).collect();
+    Tls::new(files, names).map_err(|problem| format!("--metrics-secure: {problem}"))
 }
 
 /// This replica as a candidate of the replicas' election.

@@ -3,12 +3,12 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use futures::stream::{Stream, unfold};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use crate::elector::{HealthAdaptor, Leadership};
 use crate::metrics::ElectionMetrics;
 
+use super::guests::{Guest, STREAMS};
 use super::{answer, metrics_after};
 
 /// One election, as it is shown.
@@ -72,13 +73,21 @@ pub fn election(view: &ElectionView) -> Router {
         .route("/", get(name))
         .route("/leader", get(move || async move { body(StatusCode::OK, &full.details()) }))
         .route("/is-leader", get(here))
-        .route("/events", get(move || async move { Sse::new(changes(events)).keep_alive(KeepAlive::default()) }))
+        .route("/events", get(move |Extension(guest): Extension<Guest>| async move { stream(events, &guest) }))
         .route("/healthz", get(move || async move { answer(health.check()) }))
         .merge(metrics_after(registry, refresh))
 }
 
 fn body(code: StatusCode, value: &Value) -> Response {
     (code, [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], format!("{value}\n")).into_response()
+}
+
+fn stream(view: ElectionView, guest: &Guest) -> Response {
+    if guest.may_stream() {
+        return Sse::new(changes(view)).keep_alive(KeepAlive::default()).into_response();
+    }
+    let why = format!("too many streams of events: at most {STREAMS} at once, {} of them to others than this pod; ask /leader instead\n", STREAMS / 2);
+    (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
 }
 
 /// How things stand, and then each change of it.

@@ -1,7 +1,13 @@
-//! The HTTP endpoints: health, readiness, metrics; those of an election are in a file beside this one. Takes a listener and
-//! a shutdown future; decides nothing.
+//! The HTTP endpoints: health, readiness, metrics; those of an election are in a file beside this one, and so is how
+//! connections are served. Takes a listener and a shutdown future; decides nothing.
 
+mod access;
+mod doors;
 mod election;
+mod guests;
+mod patience;
+mod reviews;
+mod tls;
 
 use std::sync::Arc;
 
@@ -11,13 +17,15 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
 
 use crate::elector::Leadership;
 use crate::metrics::ElectionMetrics;
 use crate::operator::Vitals;
 
+pub use access::guarded;
+pub use doors::serve;
 pub use election::{ElectionView, election};
+pub use tls::{CertificateFiles, Tls};
 
 /// `/healthz` and `/livez`: nothing hangs. `/readyz`: everything is listed, and groups are kept.
 pub fn health(vitals: Vitals) -> Router {
@@ -48,14 +56,6 @@ fn metrics_after(registry: Registry, refresh: impl Fn() + Clone + Send + Sync + 
         }
     };
     Router::new().route("/metrics", get(encode))
-}
-
-/// Serves until `shutdown` completes.
-///
-/// # Errors
-/// Where the listener fails.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
-    axum::serve(listener, router).with_graceful_shutdown(shutdown).await
 }
 
 fn answer(result: Result<(), String>) -> Response {

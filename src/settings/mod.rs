@@ -4,6 +4,8 @@
 mod duration;
 mod elector;
 mod leader_election;
+mod log_filter;
+mod metrics;
 mod operator;
 
 use std::net::SocketAddr;
@@ -14,6 +16,8 @@ use clap::{Args, ValueEnum};
 pub use duration::GoDuration;
 pub use elector::{CandidateSettings, ElectorCommand, ElectorSettings, GuardSettings, InstallSettings, Restart, RunSettings, ServeSettings};
 pub use leader_election::{Election, LeaderElection};
+pub use log_filter::LogFilter;
+pub use metrics::{Certificate, MetricsSettings};
 pub use operator::{LOCK_NAME, OperatorSettings};
 
 /// Which cluster.
@@ -35,9 +39,10 @@ pub struct LogSettings {
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 
-    /// What is logged: error, warn, info, debug or trace, for all or by module, as in "info,leadergroup=debug".
+    /// What is logged: off, error, warn, info, debug or trace, for all or by module, as in "info,leadergroup=debug". Modules
+    /// that log the content of objects are silent unless they are named themselves: kube_client::client, kube_runtime::watcher.
     #[arg(long, env = "LOG_LEVEL", value_name = "FILTER", default_value = "info")]
-    pub log_level: String,
+    pub log_level: LogFilter,
 }
 
 /// How log lines look.

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 
-use super::{BindAddress, ClusterSettings, LeaderElection, LogSettings, bind_address, namespace};
+use super::{BindAddress, ClusterSettings, LeaderElection, LogSettings, MetricsSettings, bind_address, namespace};
 
 /// The lock's name where none is given.
 pub const LOCK_NAME: &str = "leadergroup-operator";
@@ -22,13 +22,16 @@ pub struct OperatorSettings {
     #[command(flatten)]
     pub cluster: ClusterSettings,
 
-    /// Where /healthz, /livez and /readyz are served; "0" serves them nowhere.
+    /// Where /healthz, /livez and /readyz are served, for the kubelet; "0" serves them nowhere.
     #[arg(long, env = "HEALTH_PROBE_BIND_ADDRESS", value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8081", value_parser = bind_address)]
     pub health_probe_bind_address: BindAddress,
 
-    /// Where /metrics is served, as plain HTTP; "0" serves them nowhere.
+    /// Where /metrics is served: over HTTP and to anybody, without --metrics-secure; "0" serves them nowhere.
     #[arg(long, env = "METRICS_BIND_ADDRESS", value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8080", value_parser = bind_address)]
     pub metrics_bind_address: BindAddress,
+
+    #[command(flatten)]
+    pub metrics: MetricsSettings,
 
     /// How many groups may be writing at the same time.
     #[arg(long, env = "CONCURRENT_GROUPS", value_name = "NUMBER", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
