@@ -51,7 +51,7 @@ impl Failure {
     pub(super) fn for_progress(&self) -> Failed {
         let retry_after = if let Failure::Throttled(wait) = self { *wait } else { None };
         let words = if let Failure::Unknown(words) = self { words.clone() } else { self.to_string() };
-        Failed { undone: self.undone(), words, retry_after }
+        Failed { undone: self.undone(), refused: matches!(self, Failure::Refused { .. }), words, retry_after }
     }
 
     /// A word for metrics.

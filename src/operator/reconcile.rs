@@ -70,7 +70,9 @@ pub(super) async fn reconcile(context: &Arc<Context>, key: &Key, state: &mut Gro
             return Ended::Settled(None);
         }
         if writes.is_empty() {
-            state.explain(context, &observation).await;
+            if state.explain(context, &observation).await {
+                continue;
+            }
             let overdue = state.flights.next_overdue(observation.moment);
             ended = Ended::Settled(recheck.into_iter().chain(overdue).min());
             break;
@@ -161,7 +163,8 @@ impl GroupState {
         }
         let now = SystemClock.now();
         for write in self.flights.overdue(now) {
-            let failed = policy::progress::Failed { undone: Undone::Unknown, words: "there was no answer in time".to_owned(), retry_after: None };
+            let failed =
+                policy::progress::Failed { undone: Undone::Unknown, refused: false, words: "there was no answer in time".to_owned(), retry_after: None };
             self.failures = self.failures.saturating_add(1);
             self.memory.progress.answered(&write, Err(failed), now);
         }
@@ -197,15 +200,16 @@ impl GroupState {
         }
     }
 
-    /// Finds out who changes back what is done again and again.
-    async fn explain(&mut self, context: &Context, observation: &Observation) {
+    /// Finds out who changes back what is done again and again. Whether there was something to find out.
+    async fn explain(&mut self, context: &Context, observation: &Observation) -> bool {
         let unexplained = self.memory.progress.unexplained(observation.moment).next().map(|(target, uid)| (target.clone(), uid.to_owned()));
-        let Some((target, uid)) = unexplained else { return };
+        let Some((target, uid)) = unexplained else { return false };
         let by = match observation.pods().find(|pod| *pod.uid == *uid) {
             Some(pod) => context.executor.manager_of_label(observation, &pod.name).await,
             None => String::new(),
         };
         self.memory.progress.explain(&target, &by);
+        true
     }
 
     /// Adds what is known of a lock that is not watched for all groups.

@@ -93,6 +93,8 @@ impl Target {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Failed {
     pub undone: Undone,
+    /// Somebody has said no, though it may not be known what became of it.
+    pub refused: bool,
     /// What the API server said, or what kept it from saying anything.
     pub words: String,
     /// How long the API server asks to be left alone.
@@ -185,7 +187,7 @@ impl Progress {
                 let free = if matches!(failed.undone, Undone::Changed | Undone::Gone) { 3 } else { 0 };
                 let doublings = attempt.failures.checked_sub(free + 1);
                 // What was refused will hardly be done the next moment.
-                let first = if failed.undone == Undone::Refused { FIRST_AFTER_REFUSAL } else { FIRST_DELAY };
+                let first = if failed.refused { FIRST_AFTER_REFUSAL } else { FIRST_DELAY };
                 let own = doublings.map_or(Duration::ZERO, |doublings| first.saturating_mul(1 << doublings.min(16)).min(longest));
                 attempt.until = now + own.max(failed.retry_after.unwrap_or_default().min(LONGEST_OF_DEPLOYMENT));
                 // What was not done has not used up anything.
@@ -283,13 +285,15 @@ fn paced(target: &Target, attempt: &Attempt, now: Instant) -> Duration {
 }
 
 fn trouble_of(target: &Target, attempt: &Attempt, round: Round, now: Instant) -> Option<(u8, Trouble)> {
-    let Attempt { what, since, .. } = attempt;
+    let what = &attempt.what;
+    // Whole seconds, as the API's own times.
+    let since = attempt.since.strftime("%Y-%m-%dT%H:%M:%SZ");
     let (rank, reason, stalled, message) = match &attempt.failed {
-        Some(failed) if failed.undone == Undone::Refused => {
+        Some(failed) if failed.refused => {
             let reason = if *target == Target::Deployment { "DeploymentRefused" } else { "WriteRefused" };
             (0, reason, true, format!("{what} was refused by the API server: {}", failed.words))
         }
-        Some(Failed { undone: Undone::Changed | Undone::Gone, words, .. }) => {
+        Some(Failed { undone: Undone::Changed | Undone::Gone | Undone::Refused, words, .. }) => {
             if attempt.failures < 6 {
                 return None;
             }
@@ -303,7 +307,7 @@ fn trouble_of(target: &Target, attempt: &Attempt, round: Round, now: Instant) ->
             && !paced(target, attempt, now).is_zero()
             && matches!(target, Target::Pod(..) | Target::Lease(_) | Target::Deployment) =>
         {
-            let by = attempt.undone_by.as_deref().map_or_else(String::new, |by| format!(" by {by}"));
+            let by = attempt.undone_by.as_deref().filter(|by| !by.is_empty()).map_or_else(String::new, |by| format!(" by {by}"));
             (
                 2,
                 "ChangedBack",

@@ -21,6 +21,7 @@ mod real_nodes;
 mod restore;
 mod start;
 pub(crate) mod wait;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -43,6 +44,7 @@ pub(crate) use self::{
     proxy::{Mode, Proxy},
     real_nodes::{RealNode, busybox},
     restore::EtcdCopy,
+    webhook::{Verdict, Webhook},
 };
 
 #[allow(unused_imports, reason = "the programs beside the tests use them")]

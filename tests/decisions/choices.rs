@@ -135,3 +135,26 @@ fn nobody_is_judged_by_a_lock_that_was_not_read_yet() {
     assert_eq!(choose(&unread).0, Choice::Frozen);
     assert!(stage(&unread, &Memory::default()).iter().all(|write| write.starts_with("Status")));
 }
+
+#[test]
+fn a_pod_that_failed_as_leader_again_and_again_leads_only_where_no_other_can_until_it_was_ready_for_a_while() {
+    let losses = |times: usize, reason: &str| -> Vec<Value> {
+        let loss = |minute: usize| json!({ "from": "a", "to": "c", "reason": reason, "time": format!("2026-01-01T11:5{minute}:00Z") });
+        (0..times).map(|time| loss(9 - time)).collect()
+    };
+    let chosen = |history: Vec<Value>, ready_for: i64, others: Vec<Candidate>| {
+        let a = with(pod("a"), |pod| pod.ready_since = Some(now() - SignedDuration::from_secs(ready_for)));
+        let mut observed = observation(&json!({ "deploymentRef": { "name": "web" } }), [vec![a], others].concat(), None);
+        let mut group = (**observed.group.as_ref().unwrap()).clone();
+        group.status.as_mut().unwrap().history = serde_json::from_value(json!(history)).unwrap();
+        observed.group = Some(Arc::new(group));
+        choose(&observed).0.leader().map(|pod| pod.name.to_string())
+    };
+    let late = || vec![with(pod("b"), |pod| pod.ready_since = Some(now() - SignedDuration::from_secs(1)))];
+    assert_eq!(chosen(losses(2, "LeaderNotReady"), 5, late()).as_deref(), Some("a"), "anybody may fail twice");
+    assert_eq!(chosen(losses(3, "LeaderNotReady"), 5, late()).as_deref(), Some("b"));
+    assert_eq!(chosen(losses(3, "LeaderNotReady"), 10, late()).as_deref(), Some("a"), "ready for ten seconds");
+    assert_eq!(chosen(losses(5, "LeaderNotReady"), 30, late()).as_deref(), Some("b"), "twice as long after each further one");
+    assert_eq!(chosen(losses(5, "LeaderNotReady"), 5, vec![unready("b")]).as_deref(), Some("a"), "no other can lead");
+    assert_eq!(chosen(losses(5, "NodeLeaving"), 5, late()).as_deref(), Some("a"), "what its node did is not its own doing");
+}

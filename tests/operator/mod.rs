@@ -8,6 +8,7 @@ mod conflicts;
 mod deletion;
 mod drift;
 mod elections;
+mod hindrances;
 mod holders;
 mod installations;
 mod kubectl;

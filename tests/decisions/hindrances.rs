@@ -1,0 +1,137 @@
+//! What gets nowhere: how long it is held back, what goes on beside it, and what the status says of it.
+
+use std::time::Duration;
+
+use leadergroup::api::LeaderGroupStatus;
+use leadergroup::elector::clock::Instant;
+use leadergroup::policy::observation::Observation;
+use leadergroup::policy::progress::{Failed, Progress, Target};
+use leadergroup::policy::write::{PodPurpose, Undone, Write};
+use leadergroup::policy::{self, Memory};
+use serde_json::json;
+
+use super::scene::{add_label, fenced, former_leader, holding, labelled, now, observation, pod, stage, with};
+
+/// A follower with a label value that followers of the group do not carry: it is taken away, with whatever effect.
+fn relabelled() -> Observation {
+    let leader = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(7));
+    let follower = with(fenced(pod("b")), |pod| {
+        add_label(pod, "role", "backend");
+        pod.member_of = Some("web/role".into());
+    });
+    observation(&json!({ "deploymentRef": { "name": "web" } }), vec![leader, follower], Some("a"))
+}
+
+fn at(observation: &mut Observation, milliseconds: u64) {
+    observation.moment = Instant(Duration::from_millis(milliseconds));
+}
+
+fn pods(writes: &[Write]) -> Vec<Write> {
+    writes.iter().filter(|write| matches!(write, Write::Pod(_))).cloned().collect()
+}
+
+fn failed(undone: Undone, refused: bool, words: &str) -> Failed {
+    Failed { undone, refused, words: words.to_owned(), retry_after: None }
+}
+
+/// Sends the pods' writes of one plan after the other, each of which ends like this, for so many seconds; how many there were.
+fn tries(memory: &mut Memory, observation: &mut Observation, seconds: u64, result: &Result<(), Failed>) -> usize {
+    let mut sent = 0;
+    for millisecond in 0..seconds * 1000 {
+        at(observation, millisecond);
+        for write in pods(&policy::plan(observation, memory).writes) {
+            sent += 1;
+            let round = memory.round(observation);
+            memory.progress.sending(&write, round, observation.moment, now());
+            memory.progress.answered(&write, result.clone(), observation.moment);
+        }
+    }
+    sent
+}
+
+fn conditions(observation: &Observation, memory: &Memory) -> Vec<String> {
+    let status = |write: &Write| if let Write::Status { status, .. } = write { Some(LeaderGroupStatus::clone(status)) } else { None };
+    let status = policy::plan(observation, memory).writes.iter().find_map(status).expect("the status is written");
+    status.conditions.iter().map(|condition| format!("{}={} {}", condition.type_, condition.status, condition.reason)).collect()
+}
+
+#[test]
+fn what_is_changed_back_each_time_is_done_four_times_and_then_every_twenty_seconds_and_is_told() {
+    let (mut memory, mut observed) = (holding(), relabelled());
+    assert_eq!(tries(&mut memory, &mut observed, 60, &Ok(())), 4 + 2);
+    assert_eq!(
+        conditions(&observed, &memory),
+        ["Ready=True LeaderElected", "Available=True LeaderReady", "Reconciling=False Stalled", "Stalled=True ChangedBack"]
+    );
+    // Another leader is another round, and another write is not held back by it.
+    memory.term += 1;
+    assert_eq!(pods(&policy::plan(&observed, &memory).writes).len(), 1);
+}
+
+#[test]
+fn what_fails_is_tried_again_after_waits_that_double_up_to_five_seconds_and_is_told() {
+    let (mut memory, mut observed) = (holding(), relabelled());
+    let sent = tries(&mut memory, &mut observed, 60, &Err(failed(Undone::Unknown, false, "no webhook there")));
+    assert!((15..25).contains(&sent), "{sent} tries in a minute");
+    assert_eq!(conditions(&observed, &memory)[2..], ["Reconciling=True WriteFailed", "Stalled=False Progressing"]);
+    let (mut memory, mut observed) = (holding(), relabelled());
+    let sent = tries(&mut memory, &mut observed, 60, &Err(failed(Undone::Refused, true, "no")));
+    assert!((10..20).contains(&sent), "{sent} tries in a minute");
+    assert_eq!(
+        conditions(&observed, &memory)[..],
+        ["Ready=True LeaderElected", "Available=True LeaderReady", "Reconciling=False Stalled", "Stalled=True WriteRefused"]
+    );
+}
+
+#[test]
+fn what_changed_under_our_hands_is_tried_again_at_once_but_not_for_ever() {
+    let (mut memory, mut observed) = (holding(), relabelled());
+    let sent = tries(&mut memory, &mut observed, 60, &Err(failed(Undone::Changed, false, "the object changed meanwhile")));
+    assert!((18..28).contains(&sent), "{sent} tries in a minute");
+    assert_eq!(conditions(&observed, &memory)[2..], ["Reconciling=True WriteContended", "Stalled=False Progressing"]);
+}
+
+#[test]
+fn one_write_of_an_object_is_under_way_at_a_time_and_told_after_two_seconds() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let mut moving = observation(&spec, vec![former_leader(), fenced(pod("b"))], Some("a"));
+    let mut memory = holding();
+    let [unlabel] = &pods(&policy::plan(&moving, &memory).writes)[..] else { panic!("one write") };
+    let unlabel = unlabel.clone();
+    memory.progress.sending(&unlabel, (1, 0), moving.moment, now());
+    let plan = policy::plan(&moving, &memory);
+    assert_eq!(pods(&plan.writes), [], "it is under way");
+    assert_eq!(plan.recheck, Some(Duration::from_secs(2)), "when it would be slow");
+    at(&mut moving, 2000);
+    assert_eq!(conditions(&moving, &memory)[2], "Reconciling=True WriteSlow");
+    memory.progress.answered(&unlabel, Ok(()), moving.moment);
+    let gone = observation(&spec, vec![fenced(pod("b"))], Some("a"));
+    assert_eq!(stage(&gone, &memory), ["label b", "lease b 8"], "nothing holds back the next step");
+}
+
+#[test]
+fn the_label_stays_with_a_leader_that_may_serve_until_nothing_but_the_label_is_missing_to_another() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let moving = observation(&spec, vec![former_leader(), fenced(pod("b"))], Some("a"));
+    assert_eq!(stage(&moving, &Memory::default()), ["lease b 9"]);
+    assert_eq!(stage(&moving, &holding()), ["unlabel a"]);
+    // One that must not lead loses it whatever follows.
+    let barred = with(former_leader(), |pod| pod.excluded = true);
+    let moving = observation(&spec, vec![barred, fenced(pod("b"))], Some("a"));
+    assert_eq!(stage(&moving, &Memory::default()), ["lease b 9", "unlabel a"]);
+}
+
+#[test]
+fn a_progress_keeps_no_more_than_what_is_wanted_or_holds_something_back() {
+    let mut progress = Progress::default();
+    let observed = relabelled();
+    let [write] = &pods(&policy::plan(&observed, &holding()).writes)[..] else { panic!("one write") };
+    progress.sending(write, (1, 7), Instant::default(), now());
+    progress.settle(&[], Instant::default());
+    assert_ne!(progress, Progress::default(), "it is under way");
+    progress.answered(write, Ok(()), Instant::default());
+    progress.settle(&[Target::Pod("uid-of-b".into(), PodPurpose::Follow)], Instant(Duration::from_secs(60)));
+    assert_ne!(progress, Progress::default(), "it is wanted");
+    progress.settle(&[], Instant(Duration::from_secs(60)));
+    assert_eq!(progress, Progress::default());
+}
