@@ -47,8 +47,9 @@ e2e: programs candidates ## Run the tests on real nodes: pods that are processes
 	@# One at a time, because these are measured.
 	$(CARGO) test --locked --test e2e -- scenarios:: --test-threads=1 --nocapture; ended=$$?; cat $(RESULTS)/*.md; exit $$ended
 
-check: ## Formatting, lints and the tests that need no control plane
+check: ## Formatting, lints, dependencies and the tests that need no control plane
 	$(CARGO) fmt --check
+	@tests/tools/deny bans licenses sources
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --test e2e -- -D warnings
 	$(CARGO) check --locked --lib --no-default-features --quiet

@@ -45,7 +45,7 @@ const AGE: Duration = Duration::from_secs(300);
 /// For what is under way, at the end of a connection or of the server.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// After an accept that failed for want of something, such as descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(25);
 /// Between two log lines about the same.
 const QUIET: Duration = Duration::from_secs(60);
 
@@ -196,6 +196,9 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
     use tokio::sync::{Notify, mpsc};
     use tokio::task::JoinHandle;
+    use tokio_rustls::TlsConnector;
+    use tokio_rustls::rustls::crypto::ring::default_provider;
+    use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
     use super::*;
 
@@ -333,6 +336,21 @@ mod tests {
         let began = Stopwatch::start();
         rest(served.send(1, PROBE).await).await;
         assert!(began.elapsed() < FAREWELL, "what is no TLS at all");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_asked_over_tls_is_answered() {
+        let tls = super::super::Tls::new(None, vec!["a".to_owned()]).unwrap();
+        let served = served(Some(tls.acceptor()));
+        let mut roots = RootCertStore::empty();
+        roots.add(tls.shown()).unwrap();
+        let client = ClientConfig::builder_with_provider(Arc::new(default_provider())).with_safe_default_protocol_versions().unwrap();
+        let client = TlsConnector::from(Arc::new(client.with_root_certificates(roots).with_no_client_auth()));
+        let mut stream = client.connect("a".try_into().unwrap(), served.connect(1).await).await.unwrap();
+        stream.write_all(PROBE).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("ok"), "{answer}");
     }
 
     #[tokio::test(start_paused = true)]

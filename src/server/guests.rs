@@ -84,10 +84,11 @@ impl Guests {
         (Stay { guest: Guest { number, guests: self.clone() }, leave }, full)
     }
 
-    /// Sends one away, where the process itself has no room for more.
+    /// Sends some away, where the process itself has no room for more.
     pub(super) fn make_room(&self) {
         let mut book = self.book();
-        if let Some(other) = book.one_who_can_go() {
+        for _ in 0..GUESTS / 4 {
+            let Some(other) = book.one_who_can_go() else { return };
             book.inside.remove(&other);
         }
     }

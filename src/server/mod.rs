@@ -17,6 +17,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus_client::registry::Registry;
+use tokio::sync::Semaphore;
 
 use crate::elector::Leadership;
 use crate::metrics::ElectionMetrics;
@@ -47,7 +48,10 @@ pub fn metrics(mut registry: Registry, election: Option<(String, Leadership)>) -
 /// The same; `refresh` is called before each answer.
 fn metrics_after(registry: Registry, refresh: impl Fn() + Clone + Send + Sync + 'static) -> Router {
     let registry = Arc::new(registry);
+    // One at a time: whoever asks without end keeps one thread busy, and not all.
+    let turn = Arc::new(Semaphore::new(1));
     let encode = move || async move {
+        let _turn = turn.acquire().await;
         refresh();
         let mut text = String::new();
         match prometheus_client::encoding::text::encode(&mut text, &registry) {

@@ -78,6 +78,12 @@ impl Tls {
         self.acceptor.clone()
     }
 
+    /// The certificate that is shown now.
+    #[cfg(test)]
+    pub(super) fn shown(&self) -> CertificateDer<'static> {
+        self.shown.0.read().unwrap_or_else(PoisonError::into_inner).cert[0].clone()
+    }
+
     /// Looks at the files again and again until `stopped` completes. What cannot be used is told once, and the former is shown on.
     pub async fn follow(mut self, stopped: impl Future<Output = ()>) {
         let mut stopped = pin!(stopped);
@@ -145,19 +151,15 @@ mod tests {
         (files, cert.der().to_vec())
     }
 
-    fn shown(tls: &Tls) -> Vec<u8> {
-        tls.shown.0.read().unwrap().cert[0].to_vec()
-    }
-
     #[test]
     fn files_that_change_are_read_again_and_ones_that_break_leave_the_former_certificate() {
         let folder = tempfile::tempdir().unwrap();
         let (files, first) = write(folder.path(), "first");
         let mut tls = Tls::new(Some(files.clone()), vec![]).unwrap();
-        assert_eq!(shown(&tls), first);
+        assert_eq!(tls.shown().to_vec(), first);
         let (_, second) = write(folder.path(), "second");
         tls.look();
-        assert_eq!(shown(&tls), second);
+        assert_eq!(tls.shown().to_vec(), second);
         // As while both are being replaced: the one is new, the other is not.
         let key = std::fs::read(&files.key).unwrap();
         let (_, third) = write(folder.path(), "third");
@@ -165,14 +167,14 @@ mod tests {
         for broken in [&key[..], b"", b"no key"] {
             std::fs::write(&files.key, broken).unwrap();
             tls.look();
-            assert_eq!(shown(&tls), second);
+            assert_eq!(tls.shown().to_vec(), second);
         }
         std::fs::remove_file(&files.key).unwrap();
         tls.look();
-        assert_eq!(shown(&tls), second);
+        assert_eq!(tls.shown().to_vec(), second);
         std::fs::write(&files.key, new_key).unwrap();
         tls.look();
-        assert_eq!(shown(&tls), third);
+        assert_eq!(tls.shown().to_vec(), third);
     }
 
     #[test]

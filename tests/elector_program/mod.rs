@@ -1,6 +1,7 @@
 //! `leadergroup-elector` as processes against the real control plane: each test has a namespace of its own, and waits on
 //! conditions.
 
+mod doors;
 mod ends;
 mod history;
 mod losses;

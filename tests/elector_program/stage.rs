@@ -146,7 +146,7 @@ impl Running {
     }
 
     /// The address of its endpoints.
-    async fn address(&self) -> String {
+    pub(crate) async fn address(&self) -> String {
         until("it serves its endpoints", async || {
             let log = self.process.log();
             let line = log.lines().find(|line| line.contains("--http-address"));

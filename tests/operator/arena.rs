@@ -137,6 +137,11 @@ impl Arena {
         self.operator = Some(operator(&self.plane, &self.kubeconfig, Some(&self.namespace)));
     }
 
+    /// The same with more flags.
+    pub(crate) fn start_operator_with(&mut self, flags: &[&str]) {
+        self.operator = Some(operator_with(&self.plane, &self.kubeconfig, Some(&self.namespace), &[&["--leader-elect=false"], flags].concat()));
+    }
+
     /// Another operator of the same namespace, beside the one that runs already.
     pub(crate) fn another_operator(&self) -> Operator {
         operator(&self.plane, &self.kubeconfig, Some(&self.namespace))
@@ -295,20 +300,24 @@ impl Arena {
 
     /// The same of another operator.
     pub(crate) async fn probe_of(&self, operator: &Process, path: &str) -> (String, String) {
-        let flag = if path == "metrics" { "--metrics-bind-address" } else { "--health-probe-bind-address" };
-        let address = self
-            .until(&format!("the operator serves {path}"), async || {
-                let log = operator.log();
-                let line = log.lines().find(|line| line.contains(flag));
-                line.and_then(|line| line.split_once("address=")).map(|(_, address)| address.trim().to_owned()).ok_or(log)
-            })
-            .await;
+        let address = self.address(operator, path).await;
         let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
         stream.write_all(format!("GET /{path} HTTP/1.1\r\nHost: operator\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         (head.split(' ').nth(1).unwrap().to_owned(), body.to_owned())
+    }
+
+    /// Where an operator serves this path.
+    pub(crate) async fn address(&self, operator: &Process, path: &str) -> String {
+        let flag = if path == "metrics" { "--metrics-bind-address" } else { "--health-probe-bind-address" };
+        self.until(&format!("the operator serves {path}"), async || {
+            let log = operator.log();
+            let line = log.lines().find(|line| line.contains(flag));
+            line.and_then(|line| line.split_once("address=")).map(|(_, address)| address.trim().to_owned()).ok_or(log)
+        })
+        .await
     }
 
     /// Waits until the group has this many ready pods and its rollout is complete.

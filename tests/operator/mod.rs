@@ -6,6 +6,7 @@ pub(crate) mod arena;
 mod at_rest;
 mod conflicts;
 mod deletion;
+mod doors;
 mod drift;
 mod elections;
 mod hindrances;
