@@ -1,8 +1,11 @@
 //! `leadergroup-elector` as processes against the real control plane: each test has a namespace of its own, and waits on
 //! conditions.
 
+mod contact;
+mod credentials;
 mod ends;
 mod history;
+mod hostile;
 mod losses;
 mod restores;
 mod sample;
