@@ -1,11 +1,13 @@
 //! A candidate made of flags, with its endpoints; and the sidecar, which is that and nothing more.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tracing::info;
 
+use crate::cluster::Cluster;
 use crate::elector::{self, Callbacks, Elector, HealthAdaptor, Leadership};
 use crate::program;
 use crate::server;
@@ -15,6 +17,8 @@ use crate::settings::{CandidateSettings, Election, ServeSettings};
 pub struct Contender {
     pub elector: Elector,
     pub leadership: Leadership,
+    cluster: Cluster,
+    longest_silence: Option<Duration>,
     _stop: watch::Sender<()>,
 }
 
@@ -25,31 +29,55 @@ impl Contender {
     /// Says which setting is wrong, and what it should be.
     pub async fn new(settings: &CandidateSettings, release_on_cancel: bool) -> Result<Self, String> {
         let (election, identity) = settings.resolve()?;
-        let cluster = program::cluster(&settings.cluster).await?;
+        let cluster = Cluster::find(&settings.cluster).await?;
         info!(
-            version = env!("CARGO_PKG_VERSION"), cluster = %cluster.cluster_url, identity,
+            version = env!("CARGO_PKG_VERSION"), cluster = cluster.url(), identity,
             lock = %format_args!("{}/{}", election.namespace, election.name), "Starting"
         );
         let (lock, name) = (format!("{}/{}", election.namespace, election.name), election.config.name.clone());
         let election = Election { config: elector::Config { release_on_cancel, ..election.config }, ..election };
-        let elector = program::candidate(election, identity, BTreeMap::new(), cluster)?;
+        let elector = program::candidate(election, identity, BTreeMap::new(), &cluster)?;
         let leadership = elector.leadership();
         let health = Arc::new(HealthAdaptor::new(HealthAdaptor::TOLERANCE));
         health.set_leader_election(leadership.clone());
         let (stop, stopped) = watch::channel(());
-        let view = server::ElectionView { leadership: leadership.clone(), lock, name, health, stopped: stopped.clone() };
+        let view = server::ElectionView { leadership: leadership.clone(), lock, name, health, contact: cluster.contact(), stopped: stopped.clone() };
         program::serve(settings.http_address, "--http-address", server::election(&view), stopped).await?;
-        Ok(Self { elector, leadership, _stop: stop })
+        Ok(Self { elector, leadership, cluster, longest_silence: settings.cluster.longest_silence(), _stop: stop })
+    }
+
+    /// Completes with the reason where this process is to end because the API server has been away for too long. Never while it
+    /// leads.
+    pub fn out_of_contact(&self) -> impl Future<Output = String> + Send + 'static {
+        let (leadership, cluster, limit) = (self.leadership.clone(), self.cluster.clone(), self.longest_silence);
+        async move {
+            let silence = || {
+                // A watch that tells something is an answer as well.
+                let heard = leadership.silence().unwrap_or(Duration::MAX);
+                if leadership.is_leader() { Duration::ZERO } else { heard.min(cluster.contact().silence()) }
+            };
+            program::silent_for(limit, silence).await;
+            program::unreachable(&cluster)
+        }
     }
 }
 
 /// Contends until `terminated` completes, and tells over HTTP who leads. What acts on that does so on its own.
 ///
 /// # Errors
-/// As [`Contender::new`].
+/// As [`Contender::new`]; and where the API server was away for too long.
 pub async fn serve(settings: &ServeSettings, terminated: impl Future<Output = ()>) -> Result<(), String> {
     let mut contender = Contender::new(&settings.candidate, settings.leader_elect_release_on_cancel).await?;
     let mut callbacks = Callbacks::new(|tenure| async move { tenure.stop_requested().await }).on_new_leader(|leader| info!(leader, "The leader changed"));
-    contender.elector.run_until(&mut callbacks, terminated).await;
-    Ok(())
+    let (out_of_contact, why) = (contender.out_of_contact(), Arc::new(OnceLock::new()));
+    let told = why.clone();
+    let ends = async move {
+        tokio::select! {
+            () = terminated => {}
+            // Set once.
+            reason = out_of_contact => drop(told.set(reason)),
+        }
+    };
+    contender.elector.run_until(&mut callbacks, ends).await;
+    why.get().map_or(Ok(()), |why| Err(why.clone()))
 }

@@ -8,6 +8,7 @@
 //! - [`policy`]: the decisions. What was observed in, the next writes out; pure.
 //! - [`operator`]: the I/O shell around them.
 //! - [`names`], [`settings`], [`metrics`], [`server`]: labels, flags, metrics and HTTP endpoints.
+//! - [`cluster`]: how the cluster is found and reached, with credentials that change.
 //! - [`program`], [`logs`]: what the binaries share.
 //! - [`contender`], and on Linux `wrapper`: the elector beside an application, and in front of one.
 
@@ -15,6 +16,8 @@
 
 #[cfg(feature = "programs")]
 pub mod api;
+#[cfg(feature = "programs")]
+pub mod cluster;
 #[cfg(feature = "programs")]
 pub mod contender;
 pub mod elector;

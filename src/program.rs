@@ -1,42 +1,25 @@
 //! What the main functions of both binaries share: the cluster, a candidate, listening, the end. It decides nothing.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use kube::Config;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info};
 
+use crate::cluster::Cluster;
 use crate::elector::{self, Elector, LockOptions};
 use crate::server::{self, Tls};
-use crate::settings::{BindAddress, ClusterSettings, Election};
-
-/// The cluster, found as kubectl finds it.
-///
-/// # Errors
-/// Says how to name one.
-pub async fn cluster(settings: &ClusterSettings) -> Result<Config, String> {
-    let options = KubeConfigOptions { context: settings.context.clone(), ..KubeConfigOptions::default() };
-    let config = match &settings.kubeconfig {
-        Some(file) => match Kubeconfig::read_from(file) {
-            Ok(kubeconfig) => Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|problem| problem.to_string()),
-            Err(problem) => Err(problem.to_string()),
-        },
-        None if settings.context.is_some() => Config::from_kubeconfig(&options).await.map_err(|problem| problem.to_string()),
-        None => Config::infer().await.map_err(|problem| problem.to_string()),
-    };
-    config.map_err(|problem| format!("No cluster was found: {problem}. Give --kubeconfig, set KUBECONFIG, or run inside a pod with a service account"))
-}
+use crate::settings::{BindAddress, Election};
 
 /// A candidate of this election under this identity, with a client of its own; `labels` go onto the lock's object.
 ///
 /// # Errors
 /// Says what is wrong with the cluster's configuration or the election's.
-pub fn candidate(election: Election, identity: String, labels: BTreeMap<String, String>, cluster: Config) -> Result<Elector, String> {
+pub fn candidate(election: Election, identity: String, labels: BTreeMap<String, String>, cluster: &Cluster) -> Result<Elector, String> {
     let Election { lock, namespace, name, config } = election;
-    let client = elector::client(cluster).map_err(|problem| format!("No client for the cluster could be made: {problem}"))?;
+    let client = cluster.client_for_elections().map_err(|problem| format!("No client for the cluster could be made: {problem}"))?;
     let lock = elector::lock(lock, &client, &LockOptions { namespace, name, identity, labels });
     Elector::new(lock, config).map_err(|problem| problem.to_string())
 }
@@ -76,6 +59,28 @@ async fn until_dropped(mut stopped: watch::Receiver<()>) {
     while stopped.changed().await.is_ok() {}
 }
 
+/// Completes when there was silence for longer than `limit`, and up to a fifth of it more, so that not all who hear nothing end
+/// at once. Never, where there is no limit.
+pub async fn silent_for(limit: Option<Duration>, silence: impl Fn() -> Duration) {
+    let Some(limit) = limit else { return std::future::pending().await };
+    let limit = limit.mul_f64(1.0 + 0.2 * fastrand::f64());
+    loop {
+        let left = limit.saturating_sub(silence());
+        if left.is_zero() {
+            return;
+        }
+        tokio::time::sleep(left.max(Duration::from_millis(100))).await;
+    }
+}
+
+/// Why a process ends that was silent for so long.
+pub fn unreachable(cluster: &Cluster) -> String {
+    format!(
+        "{}; this process ends (--exit-after-unreachable), and its successor begins with the credentials that are there then",
+        cluster.contact().complaint()
+    )
+}
+
 /// Completes on SIGTERM or SIGINT.
 pub async fn terminated() {
     let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
@@ -85,5 +90,22 @@ pub async fn terminated() {
     tokio::select! {
         _ = terminate.recv() => info!("Received SIGTERM"),
         _ = interrupt.recv() => info!("Received SIGINT"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silence_that_is_too_long_is_told_and_a_shorter_one_is_not() {
+        let watch = crate::elector::clock::Stopwatch::start();
+        let minute = Duration::from_secs(60);
+        let fifty = tokio::time::timeout(minute, silent_for(Some(minute), || watch.elapsed().min(Duration::from_secs(59))));
+        assert!(fifty.await.is_err());
+        let silent = crate::elector::clock::Stopwatch::start();
+        silent_for(Some(minute), || silent.elapsed()).await;
+        assert!(silent.elapsed() >= minute && silent.elapsed() <= minute.mul_f64(1.2) + Duration::from_millis(200), "{:?}", silent.elapsed());
+        assert!(tokio::time::timeout(minute * 60 * 24, silent_for(None, || Duration::MAX)).await.is_err());
     }
 }

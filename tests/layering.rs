@@ -7,16 +7,17 @@ use std::path::{Path, PathBuf};
 /// A part of the library, and the parts that it may import.
 const ARROWS: &[(&str, &[&str])] = &[
     ("api", &[]),
+    ("cluster", &["elector", "settings"]),
     ("elector", &[]),
     ("metrics", &[]),
     ("names", &[]),
     ("settings", &["elector"]),
     ("policy", &["api", "elector", "names"]),
-    ("operator", &["api", "elector", "metrics", "names", "policy", "settings"]),
-    ("server", &["elector", "metrics", "operator"]),
+    ("operator", &["api", "cluster", "elector", "metrics", "names", "policy", "settings"]),
+    ("server", &["cluster", "elector", "metrics", "operator"]),
     ("logs", &["settings"]),
-    ("program", &["elector", "server", "settings"]),
-    ("contender", &["elector", "program", "server", "settings"]),
+    ("program", &["cluster", "elector", "server", "settings"]),
+    ("contender", &["cluster", "elector", "program", "server", "settings"]),
     ("wrapper", &["contender", "elector", "settings"]),
 ];
 

@@ -4,8 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use clap::Parser;
+use leadergroup::cluster::Cluster;
 use leadergroup::elector::{self, Elector};
 use leadergroup::metrics::Metrics;
 use leadergroup::operator::{self, Options, Vitals};
@@ -43,8 +45,8 @@ async fn main() -> ExitCode {
 }
 
 async fn run(settings: OperatorSettings, election: Option<Election>, certificate: Option<Certificate>) -> Result<(), String> {
-    let config = program::cluster(&settings.cluster).await?;
-    info!(version = env!("CARGO_PKG_VERSION"), cluster = %config.cluster_url, "Starting");
+    let cluster = Cluster::find(&settings.cluster).await?;
+    info!(version = env!("CARGO_PKG_VERSION"), cluster = cluster.url(), "Starting");
     let (metrics, registry) = Metrics::new();
     let vitals = Vitals::default();
     let (stop, stopped) = watch::channel(());
@@ -53,13 +55,13 @@ async fn run(settings: OperatorSettings, election: Option<Election>, certificate
     let identity = elector::unique_identity(&settings::host_name().unwrap_or_else(|| LOCK_NAME.to_owned()));
     let lock = election.as_ref().map(|election| format!("{}/{}", election.namespace, election.name).into());
     let operator = Operator { identity: identity.as_str().into(), lock };
-    let elector = election.map(|election| candidate(election, identity, config.clone())).transpose()?;
+    let elector = election.map(|election| candidate(election, identity, &cluster)).transpose()?;
     let shown = name.zip(elector.as_ref().map(Elector::leadership));
     let metrics_server = server::metrics(registry, shown);
     match certificate {
         None => program::serve(settings.metrics_bind_address, METRICS_FLAG, metrics_server, stopped).await?,
         Some(certificate) => {
-            let client = elector::client(config.clone()).map_err(|problem| format!("No client for the cluster could be made: {problem}"))?;
+            let client = cluster.client().map_err(|problem| format!("No client for the cluster could be made: {problem}"))?;
             let guarded = server::guarded(metrics_server, client);
             program::serve_securely(settings.metrics_bind_address, METRICS_FLAG, guarded, tls(certificate)?, stopped).await?;
         }
@@ -70,9 +72,20 @@ async fn run(settings: OperatorSettings, election: Option<Election>, certificate
         operator,
         beside_another: settings.beside_another_operator,
     };
-    let ended = operator::run(config, options, elector, metrics, vitals, program::terminated()).await;
+    let (contact, unreachable) = (cluster.contact(), OnceLock::new());
+    let ends = async {
+        tokio::select! {
+            () = program::terminated() => {}
+            () = program::silent_for(settings.cluster.longest_silence(), || contact.silence()) => {
+                // Set once.
+                let _ = unreachable.set(program::unreachable(&cluster));
+            }
+        }
+    };
+    let ended = operator::run(cluster.clone(), options, elector, metrics, vitals, ends).await;
     drop(stop);
-    ended.map_err(|problem| problem.to_string())
+    ended.map_err(|problem| problem.to_string())?;
+    unreachable.into_inner().map_or(Ok(()), Err)
 }
 
 fn tls(certificate: Certificate) -> Result<Tls, String> {
@@ -85,7 +98,7 @@ fn tls(certificate: Certificate) -> Result<Tls, String> {
 }
 
 /// This replica as a candidate of the replicas' election.
-fn candidate(election: Election, identity: String, cluster: kube::Config) -> Result<Elector, String> {
+fn candidate(election: Election, identity: String, cluster: &Cluster) -> Result<Elector, String> {
     let labels = BTreeMap::from([(names::LABEL_MANAGED_BY.to_owned(), names::FIELD_MANAGER.to_owned())]);
     let Election { lock, namespace, name, .. } = &election;
     info!(%lock, namespace, name, identity, "Contending for the leadership of the replicas");

@@ -55,6 +55,9 @@ pub enum ConfigError {
     Margin { lease_duration: Duration, needed: Duration, resolution: Duration },
     #[error("Lock identity is empty")]
     Identity,
+    /// Others cut what is longer, and would not know it again.
+    #[error("Lock identity must be at most {most} bytes long; it has {length}")]
+    LongIdentity { most: usize, length: usize },
 }
 
 impl Config {

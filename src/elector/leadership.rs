@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use super::clock::{Clock, Instant};
+use super::contact::Contact;
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) enum Phase {
@@ -23,6 +24,11 @@ pub(super) struct State {
     pub(super) phase: Phase,
     /// The holder as last seen.
     pub(super) holder: Option<String>,
+    /// Until then it is known to be one.
+    pub(super) holder_until: Instant,
+    /// Another process was seen to lead under this candidate's name.
+    pub(super) has_twin: bool,
+    pub(super) contact: Contact,
     /// The last term of this candidate's own.
     pub(super) term: Option<i64>,
     /// When the request was sent that last proved it.
@@ -45,6 +51,10 @@ pub struct Leadership {
     pub(super) nudge: Arc<Notify>,
     /// The election's, or where its lock is.
     pub(super) name: Arc<str>,
+    /// Where its lock is.
+    pub(super) lock: Arc<str>,
+    /// After so long without word of the lock nothing is known of it.
+    pub(super) patience: Duration,
 }
 
 impl fmt::Debug for Leadership {
@@ -74,6 +84,49 @@ impl Leadership {
     /// Who leads, as far as this candidate has seen: a leader that is gone is named until another is seen.
     pub fn leader(&self) -> Option<String> {
         self.state.borrow().holder.clone().filter(|holder| !holder.is_empty())
+    }
+
+    /// Who leads, as far as that is known now; empty where nobody does. `None` where it is not known: the lock was not read, or
+    /// not lately; its holder was not seen to renew for as long as it may; or it bears this candidate's own name, and that does
+    /// not lead.
+    pub fn known_leader(&self) -> Option<String> {
+        if self.is_leader() {
+            return Some(self.identity.to_string());
+        }
+        let (state, now) = (self.state.borrow(), self.clock.now());
+        let holder = state.holder.as_ref()?;
+        let until = Self::known_until(&state, self.patience)?;
+        (now < until && **holder != *self.identity).then(|| holder.clone())
+    }
+
+    fn known_until(state: &State, patience: Duration) -> Option<Instant> {
+        let holder = state.holder.as_ref()?;
+        let heard = state.contact.last()? + patience;
+        Some(if holder.is_empty() { heard } else { heard.min(state.holder_until) })
+    }
+
+    /// Completes when what is known now of the leader is not known any more, unless more is seen; never, where nothing is.
+    pub async fn forgotten(&self) {
+        let until = Self::known_until(&self.state.borrow(), self.patience);
+        match until.map(|until| until.remaining(&*self.clock)).filter(|remaining| !remaining.is_zero()) {
+            Some(remaining) => self.clock.sleep(remaining).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Whether another process was seen to lead under this candidate's name, which this one then waits for.
+    pub fn has_twin(&self) -> bool {
+        self.state.borrow().has_twin
+    }
+
+    /// For readiness: `Err` says what is wrong where the lock was neither read nor written for longer than a lease.
+    pub fn in_contact(&self) -> Result<(), String> {
+        self.state.borrow().contact.check(&self.lock, self.patience, self.clock.now())
+    }
+
+    /// How long ago the lock was last read, written or seen to change; `None`: never.
+    pub fn silence(&self) -> Option<Duration> {
+        self.state.borrow().contact.silence(self.clock.now())
     }
 
     /// The number of this candidate's present leadership, or of its last one.

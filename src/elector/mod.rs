@@ -49,15 +49,19 @@
 //! API server's store to an earlier state, lets a candidate that cannot know of the holder lead beside it, until the holder is
 //! told or renews next; and where no candidate is left that knew the terms, they begin anew.
 
+mod brake;
 mod callbacks;
 pub mod clock;
 mod config;
+mod contact;
 mod health;
 mod leadership;
 mod lock;
 mod run;
 mod step;
+mod text;
 mod watching;
+mod work;
 
 use std::time::Duration;
 

@@ -1,7 +1,6 @@
 //! The loop around the state machine: sends what it asks for, feeds it what comes back, tells the rest of the process.
 //! It decides nothing about who leads.
 
-use std::any::Any;
 use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,19 +9,23 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::{Notify, watch};
-use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tracing::{debug, info, warn};
 
 use super::callbacks::Callbacks;
 use super::clock::{Clock, Instant, SystemClock};
 use super::config::{Config, ConfigError, JITTER_FACTOR};
+use super::contact::Contact;
 use super::leadership::{Leadership, Phase, State, Tenure};
 use super::lock::{Lock, LockError, Sighting};
 use super::step::{Answer, Candidate, Loss, Request, Step};
+use super::text::IDENTITY;
 use super::watching::Watching;
+use super::work::Work;
 
 /// How long an event, or work that was aborted, is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// The same trouble is not told more often.
+const REMINDER: Duration = Duration::from_secs(60);
 
 /// How a run ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -46,6 +49,11 @@ pub struct Elector {
     nudged: bool,
     /// The API server did not do what was asked last.
     failing: bool,
+    contact: Contact,
+    /// When it was last told that another process bears this candidate's name.
+    told_of_twin: Option<Instant>,
+    /// When the present trouble was last told.
+    complained: Option<Instant>,
 }
 
 /// A request that is under way.
@@ -53,35 +61,6 @@ struct Flight {
     request: Request,
     started: Instant,
     answer: BoxFuture<'static, Answer>,
-}
-
-/// The work of a leader that is under way, and what was told of it. Where the run is dropped, so is the work, and nobody
-/// is told any longer that it leads.
-struct Work {
-    /// Empty once it has ended.
-    task: JoinSet<()>,
-    announcing: JoinHandle<()>,
-    panic: Option<Box<dyn Any + Send>>,
-    state: watch::Sender<State>,
-}
-
-impl Work {
-    fn has_ended(&self) -> bool {
-        self.task.is_empty()
-    }
-
-    /// Completes when it ends, and remembers how; at once if it had.
-    async fn end(&mut self) {
-        if let Some(ended) = self.task.join_next().await {
-            self.panic = ended.err().filter(JoinError::is_panic).map(JoinError::into_panic);
-        }
-    }
-}
-
-impl Drop for Work {
-    fn drop(&mut self) {
-        self.state.send_if_modified(|state| std::mem::take(&mut state.phase) != Phase::Following);
-    }
 }
 
 enum Happening {
@@ -109,6 +88,9 @@ impl Elector {
         if lock.identity().is_empty() {
             return Err(ConfigError::Identity);
         }
+        if lock.identity().len() > IDENTITY {
+            return Err(ConfigError::LongIdentity { most: IDENTITY, length: lock.identity().len() });
+        }
         let candidate = Candidate::new(lock.identity().to_owned(), config.clone(), lock.resolution());
         let next = clock.now();
         Ok(Self {
@@ -122,6 +104,9 @@ impl Elector {
             nudge: Arc::default(),
             nudged: false,
             failing: false,
+            contact: Contact::default(),
+            told_of_twin: None,
+            complained: None,
         })
     }
 
@@ -141,6 +126,8 @@ impl Elector {
             identity: self.lock.identity().into(),
             nudge: self.nudge.clone(),
             name: name.into(),
+            lock: self.lock.describe().into(),
+            patience: self.config.lease_duration + self.config.request_timeout(),
         }
     }
 
@@ -187,15 +174,21 @@ impl Elector {
                 Happening::WorkEnded => Step::Nothing,
                 Happening::Answered(request, started, answer) => {
                     flight = None;
+                    if answer.is_ok() {
+                        self.contact.heard(now);
+                    }
                     let news = self.candidate.answered(&request, answer, started, now, wall);
                     if matches!(*request, Request::Get) && self.is_missing_changes(&watching, now) {
                         watching.distrust();
                     }
                     news
                 }
-                Happening::Seen(Ok(sighting)) => self.candidate.seen(sighting, flight.is_some(), now, wall),
+                Happening::Seen(Ok(sighting)) => {
+                    self.contact.heard(now);
+                    self.candidate.seen(sighting, flight.is_some(), now, wall)
+                }
                 Happening::Seen(Err(error)) => {
-                    debug!(lock = self.lock.describe(), %error, "Changes cannot be watched, so the lock is polled");
+                    debug!(lock = self.lock.describe(), error = error.complaint(), "Changes cannot be watched, so the lock is polled");
                     self.next = self.next.min(now + self.pause());
                     Step::Nothing
                 }
@@ -221,12 +214,13 @@ impl Elector {
                     self.schedule(&watching, now, false);
                 }
                 Step::Lost(loss) => {
+                    self.tell_of_twin(now);
                     // A request that is under way is given up; should it still arrive, its precondition or its lateness makes it harmless.
                     self.candidate.step_down();
                     return self.lost(loss, work, callbacks).await;
                 }
                 Step::Failed(error) => {
-                    self.complain(&error);
+                    self.failed(&error, now);
                     self.failing = !error.is_refusal();
                     self.schedule(&watching, now, true);
                 }
@@ -236,6 +230,7 @@ impl Elector {
                 }
                 Step::Nothing => {}
             }
+            self.tell_of_twin(now);
             if flight.is_none() && self.candidate.is_in_doubt() {
                 self.next = now;
             }
@@ -256,13 +251,21 @@ impl Elector {
                 Step::Ask(request) => {
                     let Flight { request, started, answer } = self.send(request, self.clock.now());
                     let answer = answer.await;
+                    if answer.is_ok() {
+                        self.contact.heard(self.clock.now());
+                    }
                     step = self.candidate.answered(&request, answer, started, self.clock.now(), self.clock.wall());
                 }
                 Step::Acquired | Step::Renewed => {
                     self.show(Phase::Leading);
                     return true;
                 }
-                Step::Lost(_) | Step::Wait | Step::Failed(_) | Step::Nothing => {
+                Step::Failed(error) => {
+                    self.failed(&error, self.clock.now());
+                    self.show(Phase::Leading);
+                    return false;
+                }
+                Step::Lost(_) | Step::Wait | Step::Nothing => {
                     self.show(Phase::Leading);
                     return false;
                 }
@@ -343,11 +346,10 @@ impl Elector {
         info!(lock, identity, term = self.candidate.term(), "Became leader");
         self.publish(callbacks, Phase::Leading);
         let tenure = Tenure { leadership: self.leadership(), term: self.candidate.term().unwrap_or_default() };
-        let mut task = JoinSet::new();
-        task.spawn((callbacks.started)(tenure));
+        let work = (callbacks.started)(tenure);
         let lock = self.lock.clone();
         let announcing = tokio::spawn(async move { lock.record_event("became leader".to_owned()).await });
-        Work { task, announcing, panic: None, state: self.state.clone() }
+        Work::begin(work, announcing, self.state.clone())
     }
 
     /// The leadership is gone: the work stops before anything else is done.
@@ -363,7 +365,7 @@ impl Elector {
             tokio::select! {
                 biased;
                 () = work.end() => {}
-                () = self.clock.sleep(grace) => work.task.abort_all(),
+                () = self.clock.sleep(grace) => work.abort(),
             }
             let _ = tokio::time::timeout(PATIENCE, work.end()).await;
             (callbacks.stopped)();
@@ -401,12 +403,42 @@ impl Elector {
         }
     }
 
+    /// A try has failed. The same failure is told once a minute, however often it comes.
+    fn failed(&mut self, error: &LockError, now: Instant) {
+        let is_new = match error {
+            // These are answers about the lock.
+            LockError::Conflict | LockError::NotFound | LockError::NoTermLeft => {
+                self.contact.heard(now);
+                true
+            }
+            error => self.contact.failed(error, now),
+        };
+        if is_new || self.complained.is_none_or(|told| now - told >= REMINDER) {
+            self.complained = Some(now);
+            self.complain(error);
+        }
+    }
+
     fn complain(&self, error: &LockError) {
         match error {
             // The everyday fate of one of two that try at once.
             LockError::Conflict => debug!(lock = self.lock.describe(), "Another candidate was faster"),
-            error => warn!(lock = self.lock.describe(), %error, "Lock could not be acquired or renewed"),
+            error => warn!(lock = self.lock.describe(), error = error.complaint(), "Lock could not be acquired or renewed"),
         }
+    }
+
+    fn tell_of_twin(&mut self, now: Instant) {
+        if self.candidate.twin().is_none() || self.told_of_twin.is_some_and(|told| now - told < REMINDER) {
+            return;
+        }
+        self.told_of_twin = Some(now);
+        warn!(
+            lock = self.lock.describe(),
+            identity = self.lock.identity(),
+            "Another process leads under this one's name, so this one waits as for any other; give each process an identity of its own"
+        );
+        let lock = self.lock.clone();
+        tokio::spawn(async move { lock.record_event("is the name of two processes; give each an identity of its own".to_owned()).await });
     }
 
     /// Shows the rest of the process how things stand, and reports a holder that is new.
@@ -428,7 +460,10 @@ impl Elector {
         }
         if let Some(holder) = candidate.holder() {
             state.holder = Some(holder.to_owned());
+            state.holder_until = candidate.holder_until().unwrap_or_default();
         }
+        state.has_twin = candidate.twin().is_some();
+        state.contact = self.contact.clone();
         let news = (state.holder != before.holder).then(|| state.holder.clone()).flatten();
         if state != before {
             self.state.send_replace(state);
@@ -465,9 +500,10 @@ impl Elector {
         self.config.retry_period.mul_f64(1.0 + jitter * self.random.f64())
     }
 
-    /// After so long a silence a watch is not relied on: most leaders renew several times within their lease.
+    /// After so long a silence a watch is not relied on: most leaders renew several times within their lease, and those of long
+    /// ones are looked after as often.
     fn suspicious(&self) -> Duration {
-        self.candidate.lease().unwrap_or(self.config.lease_duration) / 2
+        self.candidate.lease().unwrap_or(Duration::MAX).min(self.config.lease_duration) / 2
     }
 
     fn is_missing_changes(&self, watching: &Watching, now: Instant) -> bool {

@@ -5,19 +5,26 @@
 //! its time from the *start* of its last renewal; it steps down when it sees that the record is not its own, or that the
 //! object in which it came to lead is gone; it never mistakes an earlier leadership under its name for its present one; a lock
 //! whose object was deleted is waited out like any other; and a number that was ever seen is not given to a leadership again.
+//! And a candidate gives way to another process under its own name, once it has seen it at work: else both would take the lock
+//! from each other for ever, each taking the other for its own past.
 //!
 //! Versions may go back, where the store was restored to an earlier state. So the answer to a request is the truth whatever
 //! its version, unless the watch has told of something newer since it was sent.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::brake::Brake;
 use super::clock::Instant;
 use super::config::Config;
 use super::lock::{LockError, Record, Sighting, Snapshot};
+
+/// How many acquisitions a candidate knows for its own.
+const REMEMBERED: usize = 16;
 
 /// What a candidate asks of the lock.
 #[derive(Clone, Debug)]
@@ -87,6 +94,7 @@ struct Sight {
 struct Tenure {
     /// The record's transitions, which tell it from an earlier one under the same name.
     term: i64,
+    acquired: Instant,
     /// The start of the request that last renewed it.
     renewed: Instant,
     /// The object in which it was acquired.
@@ -118,6 +126,11 @@ pub(super) struct Candidate {
     sought: Option<i64>,
     /// Until then one may lead whose record has gone without having been given back.
     vanished: Option<Instant>,
+    /// The numbers of this process' own latest acquisitions, but those that were refused.
+    own: VecDeque<i64>,
+    /// Since when another process was seen to write under this name, until this one holds the lock again.
+    twin: Option<Instant>,
+    brake: Brake,
     /// The watch has told of something newer since the request was sent that is under way.
     overtaken: bool,
     /// The watch has told what only a look can settle.
@@ -139,6 +152,9 @@ impl Candidate {
             highest: None,
             sought: None,
             vanished: None,
+            own: VecDeque::new(),
+            twin: None,
+            brake: Brake::default(),
             overtaken: false,
             in_doubt: false,
             slow: 0,
@@ -170,9 +186,20 @@ impl Candidate {
         self.tenure.as_ref().map(|tenure| tenure.renewed)
     }
 
-    /// When the leadership of another runs out, as far as one was seen, or may have been there unseen.
+    /// When the leadership of another runs out, as far as one was seen, or may have been there unseen; or when this candidate
+    /// has paused enough.
     pub(super) fn expiry(&self) -> Option<Instant> {
-        self.record_expiry().max(self.vanished)
+        self.record_expiry().max(self.vanished).max(self.brake.until())
+    }
+
+    /// Until when the holder that was seen is known to be one, if nothing more is seen.
+    pub(super) fn holder_until(&self) -> Option<Instant> {
+        self.sight.as_ref().map(|sight| sight.since + duration(&sight.record))
+    }
+
+    /// Since when another process is known to bear this candidate's name.
+    pub(super) fn twin(&self) -> Option<Instant> {
+        self.twin
     }
 
     /// When the record of another runs out.
@@ -197,7 +224,17 @@ impl Candidate {
     }
 
     fn is_another(&self, record: &Record) -> bool {
-        !record.holder.is_empty() && record.holder != self.identity
+        !record.holder.is_empty() && (record.holder != self.identity || self.twin.is_some() && !self.own.contains(&record.transitions))
+    }
+
+    /// The record has come to be like this since it was last looked at. Under this candidate's name, and not by it: at the first
+    /// look that would be what its predecessor has left. Of a lock without versions a write that was refused may have been half
+    /// done, so nobody can say.
+    fn suspect(&mut self, snapshot: &Snapshot, now: Instant) {
+        let Snapshot { record, version, .. } = snapshot;
+        if version.is_some() && record.holder == self.identity && !self.own.contains(&record.transitions) {
+            self.twin = Some(now);
+        }
     }
 
     /// The leadership has ended. The record is another's or waits to run out.
@@ -227,8 +264,11 @@ impl Candidate {
     /// The answer to a request that was sent at `started` has come.
     pub(super) fn answered(&mut self, request: &Request, answer: Answer, started: Instant, now: Instant, wall: Timestamp) -> Step {
         let overtaken = std::mem::take(&mut self.overtaken);
-        if !matches!(request, Request::Get) && answer.as_ref().is_err_and(LockError::is_refusal) {
-            self.sought = None;
+        if !matches!(request, Request::Get)
+            && answer.as_ref().is_err_and(LockError::is_refusal)
+            && let Some(sought) = self.sought.take()
+        {
+            self.own.retain(|term| *term != sought);
         }
         match (request, answer) {
             (Request::Get, Ok(snapshot)) => {
@@ -309,7 +349,11 @@ impl Candidate {
             } else if sight.raw == snapshot.raw {
                 // What did not change has not been renewed: its time runs on.
                 since = sight.since;
+            } else {
+                self.suspect(&snapshot, now);
             }
+        } else if self.sight.is_some() {
+            self.suspect(&snapshot, now);
         }
         self.sight = Some(Sight { record: snapshot.record.clone(), raw: snapshot.raw.clone(), snapshot: Some(snapshot), since });
     }
@@ -340,12 +384,12 @@ impl Candidate {
     fn decide(&mut self, now: Instant, wall: Timestamp) -> Step {
         let there = self.sight.as_ref().and_then(|sight| sight.snapshot.clone());
         if let Some(tenure) = &self.tenure {
-            let Some(seen) = there else { return self.lose(Loss::LockGone) };
+            let Some(seen) = there else { return self.lose(Loss::LockGone, now) };
             if seen.record.holder != self.identity || seen.record.transitions != tenure.term {
-                return self.lose(Loss::Displaced { holder: seen.record.holder });
+                return self.lose(Loss::Displaced { holder: seen.record.holder }, now);
             }
             if differ(tenure.uid.as_ref(), seen.uid.as_ref()) {
-                return self.lose(Loss::LockGone);
+                return self.lose(Loss::LockGone, now);
             }
             let record = self.renewal(&seen.record, tenure.term, wall);
             return self.ask(Request::Update { seen, record, fast: false });
@@ -356,6 +400,10 @@ impl Candidate {
         let Some(term) = self.next_term() else { return Step::Failed(LockError::NoTermLeft) };
         self.sought = Some(term);
         self.claim = Some(Claim { term, uid: None });
+        self.own.push_back(term);
+        if self.own.len() > REMEMBERED {
+            self.own.pop_front();
+        }
         let record = self.acquisition(term, wall);
         self.ask(match there {
             Some(seen) => Request::Update { seen, record, fast: false },
@@ -380,12 +428,12 @@ impl Candidate {
         }
         if started + self.config.trust() <= now {
             // An answer so late that it can't be trusted any more.
-            return if self.tenure.is_none() { Step::Failed(LockError::Timeout(now - started)) } else { self.lose(Loss::RenewDeadline) };
+            return if self.tenure.is_none() { Step::Failed(LockError::Timeout(now - started)) } else { self.lose(Loss::RenewDeadline, now) };
         }
         self.claim = Some(Claim { term, uid: uid.clone() });
         if let Some(tenure) = &mut self.tenure {
             if differ(tenure.uid.as_ref(), uid.as_ref()) {
-                return self.lose(Loss::LockGone);
+                return self.lose(Loss::LockGone, now);
             }
             tenure.renewed = started;
             return Step::Renewed;
@@ -393,14 +441,21 @@ impl Candidate {
         let is_ours = |sight: &Sight| sight.record.holder == self.identity && sight.record.transitions == term;
         if !self.sight.as_ref().is_some_and(is_ours) {
             // Written over already.
+            self.brake.lost(now, now, self.config.lease_duration);
             return self.decide(now, wall);
         }
-        self.tenure = Some(Tenure { term, renewed: started, uid });
+        self.twin = None;
+        self.tenure = Some(Tenure { term, acquired: now, renewed: started, uid });
         Step::Acquired
     }
 
-    fn lose(&mut self, loss: Loss) -> Step {
-        self.tenure = None;
+    fn lose(&mut self, loss: Loss, now: Instant) -> Step {
+        // A deadline that was missed has cost its time already.
+        if let Some(tenure) = self.tenure.take()
+            && loss != Loss::RenewDeadline
+        {
+            self.brake.lost(tenure.acquired, now, self.config.lease_duration);
+        }
         Step::Lost(loss)
     }
 

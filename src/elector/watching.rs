@@ -9,7 +9,7 @@ use futures::stream::BoxStream;
 use super::clock::{Clock, Instant};
 use super::lock::{Lock, LockError, Sighting};
 
-/// The pause before a watch that ended by itself is opened anew.
+/// The pause before a watch that ended by itself is opened anew. It grows where one after the other ends at once.
 const BREATH: Duration = Duration::from_millis(100);
 
 pub(super) struct Watching {
@@ -23,11 +23,15 @@ pub(super) struct Watching {
     heard: Option<Instant>,
     /// Since when it is open and tells nothing.
     silent: Option<Instant>,
+    opened: Instant,
+    /// The pause before it is opened anew, should it end by itself.
+    breath: Duration,
 }
 
 impl Watching {
     pub(super) fn new(lock: Arc<dyn Lock>, clock: Arc<dyn Clock>, pause: Duration) -> Self {
-        Self { lock, open_at: clock.now(), clock, stream: None, pause, heard: None, silent: None }
+        let now = clock.now();
+        Self { lock, open_at: now, clock, stream: None, pause, heard: None, silent: None, opened: now, breath: BREATH }
     }
 
     /// When it last told something, if it works.
@@ -58,7 +62,8 @@ impl Watching {
                 match self.lock.watch() {
                     Some(stream) => {
                         self.stream = Some(stream);
-                        self.silent = Some(self.clock.now());
+                        self.opened = self.clock.now();
+                        self.silent = Some(self.opened);
                     }
                     None => std::future::pending::<()>().await,
                 }
@@ -70,6 +75,11 @@ impl Watching {
                     self.silent = self.heard;
                     return Ok(sighting);
                 }
+                // It goes on. What cannot be read is asked for again and again meanwhile.
+                Some(Err(error @ LockError::Invalid(_))) => {
+                    self.heard = None;
+                    return Err(error);
+                }
                 Some(Err(error)) => {
                     self.distrust();
                     self.open_at = self.clock.now() + self.pause;
@@ -77,7 +87,10 @@ impl Watching {
                 }
                 None => {
                     self.stream = None;
-                    self.open_at = self.clock.now() + BREATH;
+                    let now = self.clock.now();
+                    let lasted = now - self.opened > self.pause;
+                    self.breath = if lasted { BREATH } else { (self.breath * 2).min(self.pause.max(BREATH)) };
+                    self.open_at = now + self.breath;
                 }
             }
         }

@@ -21,14 +21,14 @@ use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use kube::client::ClientBuilder;
-use kube::{Api, Client, Config};
+use kube::{Api, Client};
 use tokio::sync::{Notify, watch as channel};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+use crate::cluster::{Cluster, Contact};
 use crate::elector::clock::{self, Instant};
-use crate::elector::{self, Callbacks, Elector, Ended, HealthAdaptor, Loss, Tenure};
+use crate::elector::{Callbacks, Elector, Ended, HealthAdaptor, Loss, Tenure};
 use crate::metrics::{KindLabels, Metrics};
 use crate::policy::observation::{Deployment, Lease, Operator, Pod, ReplicaSet};
 use events::EventRecorder;
@@ -42,6 +42,9 @@ pub use watch::{SILENCE, WatchHealth};
 
 /// What writes that are under way get to finish after a signal.
 const GRACE: Duration = Duration::from_secs(8);
+
+/// A replica that the API server has not answered for so long is not ready. The store's version is asked for every two seconds.
+const UNREACHABLE: Duration = Duration::from_secs(15);
 
 /// Everything that a reconciliation may touch.
 struct Context {
@@ -76,12 +79,13 @@ impl Context {
 #[derive(Clone)]
 pub struct Vitals {
     pulses: Arc<OnceLock<Vec<Arc<WatchHealth>>>>,
+    contact: Arc<OnceLock<Contact>>,
     election: Arc<HealthAdaptor>,
 }
 
 impl Default for Vitals {
     fn default() -> Self {
-        Self { pulses: Arc::default(), election: Arc::new(HealthAdaptor::new(HealthAdaptor::TOLERANCE)) }
+        Self { pulses: Arc::default(), contact: Arc::default(), election: Arc::new(HealthAdaptor::new(HealthAdaptor::TOLERANCE)) }
     }
 }
 
@@ -105,7 +109,10 @@ impl Vitals {
         }
         let waiting = self.pulses().iter().filter(|pulse| !pulse.ready());
         let waiting: Vec<_> = waiting.map(|pulse| pulse.error().unwrap_or_else(|| format!("first list of {} is not complete", pulse.kind))).collect();
-        if waiting.is_empty() { Ok(()) } else { Err(waiting.join("; ")) }
+        if !waiting.is_empty() {
+            return Err(waiting.join("; "));
+        }
+        self.contact.get().map_or(Ok(()), |contact| contact.check(UNREACHABLE))
     }
 }
 
@@ -155,18 +162,19 @@ struct Replica {
 /// a second time: what a process remembers is good for one leadership.
 ///
 /// # Errors
-/// Where no client can be built from `config`, and where the leadership is lost. An API server that is away is no error: it
+/// Where no client of the cluster can be made, and where the leadership is lost. An API server that is away is no error: it
 /// is asked again.
 pub async fn run(
-    config: Config,
+    cluster: Cluster,
     options: Options,
     election: Option<Elector>,
     metrics: Metrics,
     vitals: Vitals,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let config = elector::without_retries(config);
-    let client: Client = ClientBuilder::try_from(config.clone())?.build();
+    let client = cluster.client()?;
+    // Set once: this function is the only one that does.
+    let _ = vitals.contact.set(cluster.contact());
     let store = Arc::new(Store::default());
     let groups = Arc::new(Groups::default());
     let synced = Arc::new(Notify::new());
@@ -184,7 +192,7 @@ pub async fn run(
     };
 
     let mut background = JoinSet::new();
-    let watches = Watches { config, store: store.clone(), groups: groups.clone(), restores: restores.clone(), synced: synced.clone() };
+    let watches = Watches { cluster, store: store.clone(), groups: groups.clone(), restores: restores.clone(), synced: synced.clone() };
     let mut pulses = vec![watches.nodes(&mut background)?];
     let namespaces = if options.namespaces.is_empty() { vec![None] } else { options.namespaces.iter().map(|it| Some(it.as_str())).collect() };
     for namespace in namespaces {

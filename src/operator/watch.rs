@@ -10,12 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, pin_mut};
-use kube::client::ClientBuilder;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Event};
-use kube::{Api, Client, Config, Resource};
+use kube::{Api, Client, Resource};
 use tokio::sync::Notify;
-use tower::util::MapResponseLayer;
 use tracing::{info, warn};
 
 use super::groups::Groups;
@@ -23,6 +21,7 @@ use super::restores::Restores;
 use super::slim::{Kind, Slim, slim_down};
 use super::store::{Concerned, Key, Source, Store, Table};
 use crate::api::LeaderGroup;
+use crate::cluster::Cluster;
 use crate::elector::clock::Stopwatch;
 use crate::policy::observation::{Node, NodeState};
 
@@ -92,7 +91,7 @@ impl WatchHealth {
 /// What all watches share.
 #[derive(Clone)]
 pub(super) struct Watches {
-    pub(super) config: Config,
+    pub(super) cluster: Cluster,
     pub(super) store: Arc<Store>,
     pub(super) groups: Arc<Groups>,
     pub(super) restores: Arc<Restores>,
@@ -150,11 +149,7 @@ impl Watches {
     fn client(&self, kind: &'static str, namespace: Option<&str>, optional: bool) -> Result<(Client, Arc<WatchHealth>), kube::Error> {
         let health = Arc::new(WatchHealth::new(kind, namespace.map(str::to_owned), optional));
         let beating = health.clone();
-        let layer = MapResponseLayer::new(move |response| {
-            beating.sign_of_life();
-            response
-        });
-        let client = ClientBuilder::try_from(self.config.clone())?.with_layer(&layer).build();
+        let client = self.cluster.client_with_beat(move || beating.sign_of_life())?;
         Ok((client, health))
     }
 

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -14,11 +15,15 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::cluster::Contact;
 use crate::elector::{HealthAdaptor, Leadership};
 use crate::metrics::ElectionMetrics;
 
 use super::guests::{Guest, STREAMS};
 use super::{answer, metrics_after};
+
+/// After so long without an answer of the API server that is what is wrong, whatever else is.
+const SILENCE: Duration = Duration::from_secs(15);
 
 /// One election, as it is shown.
 #[derive(Clone)]
@@ -29,6 +34,7 @@ pub struct ElectionView {
     /// The election's name in metrics.
     pub name: String,
     pub health: Arc<HealthAdaptor>,
+    pub contact: Contact,
     /// Streams of events end when its sender is gone.
     pub stopped: watch::Receiver<()>,
 }
@@ -37,14 +43,16 @@ impl ElectionView {
     /// What changes with a leadership, and not with a renewal.
     fn standing(&self) -> Value {
         let Self { leadership, lock, .. } = self;
-        let is_leader = leadership.is_leader();
+        let (is_leader, leader) = (leadership.is_leader(), leadership.known_leader());
         json!({
-            "name": leadership.leader().unwrap_or_default(),
+            "known": leader.is_some(),
+            "name": leader.unwrap_or_default(),
             "isLeader": is_leader,
             "identity": leadership.identity(),
             // Others' terms are theirs to tell.
             "term": leadership.term().filter(|_| is_leader),
             "lock": lock,
+            "duplicateIdentity": leadership.has_twin(),
         })
     }
 
@@ -53,28 +61,42 @@ impl ElectionView {
         details["remainingSeconds"] = json!(self.leadership.remaining().map(|remaining| remaining.as_secs_f64()));
         details
     }
+
+    /// The leader's name, and no name that is not known to lead now: who compares it with its own acts on that.
+    fn name(&self) -> String {
+        self.leadership.known_leader().unwrap_or_default()
+    }
+
+    fn ready(&self) -> Result<&'static str, String> {
+        let gone = || self.contact.check(SILENCE).err().map(|gone| format!("; {gone}")).unwrap_or_default();
+        self.leadership.in_contact().map_err(|why| why + &gone())?;
+        Ok(if self.leadership.has_twin() { "ok, but another process leads under this one's name: give each an identity of its own (--id)" } else { "ok" })
+    }
 }
 
 /// `/`: the leader, as the old leader-elector told it. `/leader`: in full. `/is-leader`: 200 here and 503 elsewhere.
-/// `/events`: each change. `/healthz` and `/metrics`.
+/// `/events`: each change. `/healthz` and `/livez`: nothing hangs. `/readyz`: the lock is in reach. `/metrics`.
 pub fn election(view: &ElectionView) -> Router {
     let mut registry = Registry::default();
     let metrics = ElectionMetrics::register(&mut registry, &view.name);
     let leadership = view.leadership.clone();
     let refresh = move || metrics.set(leadership.is_leader(), leadership.slow_paths());
     let health = view.health.clone();
-    let [name, full, here, events] = std::array::from_fn(|_| view.clone());
-    let name = move || async move { body(StatusCode::OK, &json!({ "name": name.leadership.leader().unwrap_or_default() })) };
+    let [name, full, here, events, ready] = std::array::from_fn(|_| view.clone());
+    let name = move || async move { body(StatusCode::OK, &json!({ "name": name.name() })) };
     let here = move || async move {
         let code = if here.leadership.is_leader() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         body(code, &here.details())
     };
+    let alive = get(move || async move { answer(health.check().map(|()| "ok")) });
     Router::new()
         .route("/", get(name))
         .route("/leader", get(move || async move { body(StatusCode::OK, &full.details()) }))
         .route("/is-leader", get(here))
         .route("/events", get(move |Extension(guest): Extension<Guest>| async move { stream(events, &guest) }))
-        .route("/healthz", get(move || async move { answer(health.check()) }))
+        .route("/healthz", alive.clone())
+        .route("/livez", alive)
+        .route("/readyz", get(move || async move { answer(ready.ready()) }))
         .merge(metrics_after(registry, refresh))
 }
 
@@ -99,7 +121,9 @@ fn changes(view: ElectionView) -> impl Stream<Item = Result<Event, Infallible>> 
                 let event = Event::default().event("leader").data(standing.to_string());
                 return Some((Ok(event), (view, standing)));
             }
+            let seen = view.leadership.clone();
             tokio::select! {
+                () = seen.forgotten() => {}
                 () = view.leadership.changed() => {}
                 // An open stream must not hold up the end of the process.
                 _ = view.stopped.changed() => return None,

@@ -81,7 +81,7 @@ pub struct CandidateSettings {
     #[arg(long, env = "ELECTOR_ID", value_name = "NAME")]
     pub id: Option<String>,
 
-    /// Where /, /leader, /is-leader, /events, /healthz and /metrics are served; "0" serves them nowhere.
+    /// Where /, /leader, /is-leader, /events, /healthz, /livez, /readyz and /metrics are served; "0" serves them nowhere.
     #[arg(long, env = "ELECTOR_HTTP_ADDRESS", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4040", value_parser = bind_address)]
     pub http_address: BindAddress,
 

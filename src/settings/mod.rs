@@ -7,9 +7,11 @@ mod leader_election;
 mod log_filter;
 mod metrics;
 mod operator;
+mod proxy;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
@@ -19,6 +21,7 @@ pub use leader_election::{Election, LeaderElection};
 pub use log_filter::LogFilter;
 pub use metrics::{Certificate, MetricsSettings};
 pub use operator::{LOCK_NAME, OperatorSettings};
+pub use proxy::without_proxy;
 
 /// Which cluster.
 #[derive(Args, Clone, Debug, Default)]
@@ -30,6 +33,25 @@ pub struct ClusterSettings {
     /// Context of the kubeconfig to use in place of its current one.
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
+
+    /// End this process when the API server has not answered it for so long, and up to a fifth more at random, so that its
+    /// successor begins with what is true then: at least 10s, or 0 for never. A leader has ended its leadership long before.
+    #[arg(long, env = "EXIT_AFTER_UNREACHABLE", value_name = "DURATION", default_value_t = GoDuration::from_secs(900), value_parser = unreachable)]
+    pub exit_after_unreachable: GoDuration,
+}
+
+impl ClusterSettings {
+    /// For how long the API server may stay away; `None`: for ever.
+    pub fn longest_silence(&self) -> Option<Duration> {
+        Some(self.exit_after_unreachable.to_std()).filter(|span| !span.is_zero())
+    }
+}
+
+/// A shorter one would end processes whenever an API server is restarted.
+fn unreachable(text: &str) -> Result<GoDuration, String> {
+    let span: GoDuration = text.parse()?;
+    let fits = span == GoDuration(0) || span >= GoDuration::from_secs(10);
+    fits.then_some(span).ok_or_else(|| format!("must be at least 10s, or 0 for never; it is {span}"))
 }
 
 /// What is logged, and how.
@@ -107,6 +129,15 @@ mod tests {
         assert_eq!(bind_address(":8080"), Ok(BindAddress(Some(([0, 0, 0, 0], 8080).into()))));
         assert_eq!(bind_address("127.0.0.1:1"), Ok(BindAddress(Some(([127, 0, 0, 1], 1).into()))));
         assert!(bind_address("8080").unwrap_err().contains("ADDRESS:PORT"));
+    }
+
+    #[test]
+    fn the_longest_silence_is_ten_seconds_at_least_or_none() {
+        assert_eq!(unreachable("10s"), Ok(GoDuration::from_secs(10)));
+        assert_eq!((ClusterSettings::default().longest_silence(), unreachable("0")), (None, Ok(GoDuration(0))));
+        for bad in ["9s", "-1m", "1ms"] {
+            assert!(unreachable(bad).unwrap_err().contains("at least 10s, or 0 for never"), "{bad}");
+        }
     }
 
     #[test]

@@ -44,6 +44,9 @@ const LONG_RUN: Duration = Duration::from_secs(60);
 /// The exit code after a loss, where that ends the elector.
 const LOST: u8 = 1;
 
+/// The exit code where the API server was away for too long.
+const UNREACHABLE: u8 = 1;
+
 /// Passed on to the command; the first two also end the elector, after the command.
 const SIGNALS: [Signal; 7] = [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2, Signal::WINCH];
 
@@ -93,6 +96,11 @@ pub async fn run(settings: RunSettings) -> Result<u8, String> {
     for signal in SIGNALS {
         wrapper.receive(signal).map_err(|problem| format!("signals cannot be received: {problem}"))?;
     }
+    let (out_of_contact, stranded) = (contender.out_of_contact(), wrapper.clone());
+    tokio::spawn(async move {
+        error!("{}", out_of_contact.await);
+        stranded.end(UNREACHABLE);
+    });
     let working = wrapper.clone();
     let mut callbacks = Callbacks::new(move |tenure| working.clone().lead(tenure)).on_new_leader(|leader| info!(leader, "The leader changed"));
     loop {

@@ -31,17 +31,9 @@ pub(super) const TOKENS: &str = "tokens.csv";
 
 /// Writes certificates, keys, the token file, and a kubeconfig for each user, those of so many real nodes included.
 pub(super) fn write(folder: &Path, api_server_port: u16, real_nodes: usize) -> anyhow::Result<()> {
-    let key = KeyPair::generate()?;
-    let mut authority = CertificateParams::default();
-    authority.distinguished_name.push(DnType::CommonName, "leadergroup control plane");
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-    fs::write(folder.join(AUTHORITY), authority.self_signed(&key)?.pem())?;
-    let authority = Issuer::new(authority, key);
-
-    let names = ["127.0.0.1", network::CONTROL_PLANE, "10.0.0.1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
-    let certificate = (folder.join(SERVING_CERTIFICATE), folder.join(SERVING_KEY));
-    write_certificate(&authority, &certificate, "serving", None, &names)?;
+    let (authority, certificate) = authority("leadergroup control plane")?;
+    fs::write(folder.join(AUTHORITY), certificate)?;
+    write_serving(&authority, folder)?;
     let service_accounts = KeyPair::generate()?;
     fs::write(folder.join(SERVICE_ACCOUNT_KEY), service_accounts.serialize_pem())?;
     fs::write(folder.join(SERVICE_ACCOUNT_PUBLIC_KEY), service_accounts.public_key_pem())?;
@@ -69,6 +61,29 @@ pub(super) fn write(folder: &Path, api_server_port: u16, real_nodes: usize) -> a
     }
     fs::write(folder.join(TOKENS), tokens.concat())?;
     Ok(())
+}
+
+/// Has the API server's certificate signed by a new authority, and gives that one's.
+pub(super) fn sign_anew(folder: &Path) -> anyhow::Result<String> {
+    let (authority, certificate) = authority("another leadergroup control plane")?;
+    write_serving(&authority, folder)?;
+    Ok(certificate)
+}
+
+fn authority(name: &str) -> anyhow::Result<(Issuer<'static, KeyPair>, String)> {
+    let key = KeyPair::generate()?;
+    let mut authority = CertificateParams::default();
+    authority.distinguished_name.push(DnType::CommonName, name);
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    let certificate = authority.self_signed(&key)?.pem();
+    Ok((Issuer::new(authority, key), certificate))
+}
+
+fn write_serving(authority: &Issuer<'_, KeyPair>, folder: &Path) -> anyhow::Result<()> {
+    let names = ["127.0.0.1", network::CONTROL_PLANE, "10.0.0.1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
+    let certificate = (folder.join(SERVING_CERTIFICATE), folder.join(SERVING_KEY));
+    write_certificate(authority, &certificate, "serving", None, &names)
 }
 
 /// Where the API server is reached, from this machine and by its own companions.

@@ -20,6 +20,7 @@ mod proxy;
 mod real_nodes;
 mod restore;
 mod start;
+mod tunnel;
 pub(crate) mod wait;
 mod webhook;
 
@@ -33,6 +34,7 @@ use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::{Api, PostParams};
+use rustls::pki_types::pem::PemObject;
 use serde_json::json;
 
 #[allow(unused_imports, reason = "what the methods give; not every user spells out the names")]
@@ -44,6 +46,7 @@ pub(crate) use self::{
     proxy::{Mode, Proxy},
     real_nodes::{RealNode, busybox},
     restore::EtcdCopy,
+    tunnel::Tunnel,
     webhook::{Verdict, Webhook},
 };
 
@@ -208,6 +211,20 @@ impl ControlPlane {
         Ok(path)
     }
 
+    /// Has the API server serve a certificate of a new authority, and gives that one's, once it does. Whoever knows the former
+    /// alone gets no new connection from then on, this control plane's own clients included.
+    pub(crate) async fn change_authority(&self) -> anyhow::Result<String> {
+        let authority = credentials::sign_anew(self.folder())?;
+        let certificates = vec![pem(&authority)?];
+        wait::until("the API server serves its new certificate", RIGHTS, async || {
+            let mut config = self.config();
+            config.root_cert = Some(certificates.clone());
+            kube::Client::try_from(config)?.apiserver_version().await.map(drop)
+        })
+        .await?;
+        Ok(authority)
+    }
+
     /// Creates a namespace `PREFIX-xxxxx` that pods can be created in.
     pub(crate) async fn namespace(&self, prefix: &str) -> String {
         let client = self.client();
@@ -283,4 +300,10 @@ impl ControlPlane {
     fn components(&self) -> MutexGuard<'_, BTreeMap<Component, Process>> {
         self.components.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The one certificate that this text holds.
+fn pem(text: &str) -> anyhow::Result<Vec<u8>> {
+    let parsed = rustls::pki_types::CertificateDer::from_pem_slice(text.as_bytes());
+    Ok(parsed.map_err(|error| anyhow::anyhow!("{error}"))?.to_vec())
 }

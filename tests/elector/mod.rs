@@ -5,6 +5,7 @@ mod api;
 mod fuzz;
 mod handover;
 mod handover_restored;
+mod hostile;
 mod losing;
 mod losing_the_object;
 mod memory;

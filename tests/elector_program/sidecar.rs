@@ -21,12 +21,20 @@ async fn every_sidecar_tells_the_one_leader() {
     let remaining = full["remainingSeconds"].take().as_f64().expect("it leads for a while");
     assert!(remaining > 0.0 && remaining <= 12.0, "{remaining}");
     let lock = format!("{}/lock", stage.namespace);
-    assert_eq!(full, json!({ "name": "pod-a", "isLeader": true, "identity": "pod-a", "term": 0, "lock": lock, "remainingSeconds": null }));
+    let told = |is_leader: bool, identity: &str, term: Option<u32>| {
+        json!({
+            "name": "pod-a", "known": true, "isLeader": is_leader, "identity": identity, "term": term, "lock": lock, "duplicateIdentity": false,
+            "remainingSeconds": null,
+        })
+    };
+    assert_eq!(full, told(true, "pod-a", Some(0)));
     let full = second.json("/leader").await;
-    assert_eq!(full, json!({ "name": "pod-a", "isLeader": false, "identity": "pod-b", "term": null, "lock": lock, "remainingSeconds": null }));
+    assert_eq!(full, told(false, "pod-b", None));
 
     for (sidecar, leads) in [(&first, 1), (&second, 0)] {
-        assert_eq!(sidecar.get("/healthz").await, (200, "ok\n".to_owned()));
+        for probe in ["/healthz", "/livez", "/readyz"] {
+            assert_eq!(sidecar.get(probe).await, (200, "ok\n".to_owned()), "{probe}");
+        }
         let (_, metrics) = sidecar.get("/metrics").await;
         assert!(metrics.contains(&format!("leader_election_master_status{{name=\"lock\"}} {leads}\n")), "{metrics}");
         assert!(metrics.contains("leader_election_slowpath_total{name=\"lock\"} "), "{metrics}");
@@ -89,7 +97,7 @@ async fn a_sidecar_keeps_the_lease_at_its_end_unless_it_is_told_that_it_is_the_l
 }
 
 #[tokio::test]
-async fn a_sidecar_without_an_api_server_knows_no_leader_and_is_healthy() {
+async fn a_sidecar_without_an_api_server_knows_no_leader_is_healthy_and_not_ready() {
     let stage = Stage::new("sidecar").await;
     let proxy = stage.plane.proxy().unwrap();
     proxy.set(Mode::Refuse).await;
@@ -97,6 +105,9 @@ async fn a_sidecar_without_an_api_server_knows_no_leader_and_is_healthy() {
     assert_eq!(sidecar.get("/").await, (200, "{\"name\":\"\"}\n".to_owned()));
     assert_eq!(sidecar.get("/is-leader").await.0, 503);
     assert_eq!(sidecar.get("/healthz").await.0, 200);
+    let (code, why) = sidecar.get("/readyz").await;
+    assert!(code == 503 && why.contains("was neither read nor written yet"), "{code} {why}");
+    assert_eq!(sidecar.json("/leader").await["known"], json!(false));
     let (_, metrics) = sidecar.get("/metrics").await;
     assert!(metrics.contains("leader_election_master_status{name=\"lock\"} 0\n"), "{metrics}");
     proxy.set(Mode::Pass).await;

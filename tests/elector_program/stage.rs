@@ -36,7 +36,11 @@ pub(crate) struct Running {
 
 impl Stage {
     pub(crate) async fn new(prefix: &str) -> Self {
-        let plane = ControlPlane::shared().await;
+        Self::on(ControlPlane::shared().await, prefix).await
+    }
+
+    /// One on a control plane of the test's own.
+    pub(crate) async fn on(plane: &'static ControlPlane, prefix: &str) -> Self {
         Self { plane, namespace: plane.namespace(prefix).await, folder: tempfile::tempdir().unwrap() }
     }
 

@@ -149,6 +149,11 @@ impl Arena {
 
     /// One of several operators of the namespace, of which one leads. It reaches the API server through `proxy`, if there is one.
     pub(crate) fn replica(&self, proxy: Option<&Proxy>) -> Operator {
+        self.replica_with(proxy, &[])
+    }
+
+    /// The same, with further flags.
+    pub(crate) fn replica_with(&self, proxy: Option<&Proxy>, more: &[&str]) -> Operator {
         let lock = format!("--leader-elect-resource-name={}", self.namespace);
         let flags = [
             &*lock,
@@ -158,7 +163,7 @@ impl Arena {
             "--leader-elect-retry-period=1s",
         ];
         let kubeconfig = proxy.map_or_else(|| self.kubeconfig.clone(), |proxy| self.plane.through(&self.kubeconfig, proxy).unwrap());
-        operator_with(&self.plane, &kubeconfig, Some(&self.namespace), &flags)
+        operator_with(&self.plane, &kubeconfig, Some(&self.namespace), &[&flags[..], more].concat())
     }
 
     /// The same, which starts though another seems to run.

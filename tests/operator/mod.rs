@@ -5,6 +5,7 @@ mod admission;
 pub(crate) mod arena;
 mod at_rest;
 mod conflicts;
+mod credentials;
 mod deletion;
 mod doors;
 mod drift;

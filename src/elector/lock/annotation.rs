@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use kube::Client;
-use serde_json::{Value, json};
 
-use super::object::{Place, uid, version};
-use super::single::{Form, SingleLock};
+use super::object::{Object, Place, set, text};
+use super::record::Texts;
+use super::single::{Form, SingleLock, imprint};
 use super::{LockError, LockOptions, Record, Snapshot};
 
 /// The annotation that holds the record.
@@ -34,28 +34,25 @@ impl AnnotationLock {
     }
 }
 
-fn annotation(object: &Value) -> Option<&str> {
-    object["metadata"]["annotations"][LEADER_ANNOTATION].as_str()
-}
-
 impl Form for InAnnotation {
     const RESOLUTION: Duration = Duration::from_secs(1);
 
     /// Without the annotation the lock is free.
-    fn read(object: Value) -> Result<Snapshot, LockError> {
-        let text = annotation(&object).unwrap_or_default().to_owned();
+    fn read(object: Object) -> Result<Snapshot, LockError> {
+        let text = annotation(&object.annotations()).unwrap_or_default();
         let record = if text.is_empty() { Record::default() } else { Record::from_annotation(&text)? };
-        let uid = uid(&object).map(str::to_owned);
-        Ok(Snapshot::new(record, text, version(&object), object).with_uid(uid.as_deref()))
+        let uid = object.uid();
+        Ok(Snapshot::new(record, imprint(text), object.version(), object).with_uid(uid.as_deref()))
     }
 
-    fn write(object: &mut Value, record: &Record) -> Result<(), LockError> {
-        let text = record.to_annotation(annotation(object))?;
-        let annotations = &mut object["metadata"]["annotations"];
-        if !annotations.is_object() {
-            *annotations = json!({});
-        }
-        annotations[LEADER_ANNOTATION] = Value::from(text);
-        Ok(())
+    fn write(object: &mut Object, record: &Record) -> Result<(), LockError> {
+        let mut annotations = object.annotations();
+        let text = record.to_annotation(annotation(&annotations).as_deref())?;
+        set(&mut annotations, LEADER_ANNOTATION, &text)?;
+        object.set_annotations(&annotations)
     }
+}
+
+fn annotation(annotations: &Texts) -> Option<String> {
+    text(annotations, LEADER_ANNOTATION)
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use kube::Client;
 use serde_json::{Map, Value};
 
-use super::object::{Place, uid, version};
-use super::single::{Form, SingleLock};
+use super::object::{Object, Place};
+use super::single::{Form, SingleLock, imprint};
 use super::{LockError, LockOptions, Record, Snapshot};
 
 /// The record in a Lease's spec.
@@ -27,22 +27,23 @@ impl LeaseLock {
 impl Form for InSpec {
     const RESOLUTION: Duration = Duration::ZERO;
 
-    fn read(lease: Value) -> Result<Snapshot, LockError> {
-        let record = Record::from_lease_spec(lease.get("spec"))?;
-        let uid = uid(&lease).map(str::to_owned);
-        Ok(Snapshot::new(record, lease["spec"].to_string(), version(&lease), lease).with_uid(uid.as_deref()))
+    fn read(lease: Object) -> Result<Snapshot, LockError> {
+        let spec = lease.field("spec");
+        let record = Record::from_lease_spec(spec.as_ref())?;
+        let uid = lease.uid();
+        let raw = spec.unwrap_or_default().to_string();
+        Ok(Snapshot::new(record, imprint(raw), lease.version(), lease).with_uid(uid.as_deref()))
     }
 
-    fn write(lease: &mut Value, record: &Record) -> Result<(), LockError> {
+    fn write(lease: &mut Object, record: &Record) -> Result<(), LockError> {
         if record.transitions > i64::from(i32::MAX) {
             return Err(LockError::NoTermLeft);
         }
-        if !lease["spec"].is_object() {
-            lease["spec"] = Value::Object(Map::new());
-        }
-        if let Some(spec) = lease["spec"].as_object_mut() {
-            record.write_lease_spec(spec);
-        }
-        Ok(())
+        let mut spec = match lease.field("spec") {
+            Some(Value::Object(spec)) => spec,
+            _ => Map::new(),
+        };
+        record.write_lease_spec(&mut spec);
+        lease.set("spec", &spec)
     }
 }

@@ -22,10 +22,12 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use kube::Client;
 
+use super::text::{COMPLAINT, cut};
+
 pub use annotation::{AnnotationLock, LEADER_ANNOTATION};
 pub use lease::LeaseLock;
-pub use multi::{MultiLock, UNKNOWN_LEADER};
-pub use record::Record;
+pub use multi::MultiLock;
+pub use record::{Record, UNKNOWN_LEADER};
 
 /// A record as it was read or written, with what an update of it is based on.
 #[derive(Clone)]
@@ -98,6 +100,23 @@ pub enum LockError {
 }
 
 impl LockError {
+    /// What is wrong, in words for people that are cut to size: others may have written them.
+    pub fn complaint(&self) -> String {
+        let words = match self {
+            Self::Api(kube::Error::Api(status)) if status.code == 403 => {
+                format!("forbidden: {} (it takes get, create, update and watch)", status.message)
+            }
+            Self::Api(kube::Error::Api(status)) if status.code == 401 => format!("the API server does not accept the credentials: {}", status.message),
+            Self::Api(kube::Error::Api(status)) => format!("{} ({})", status.message, status.code),
+            Self::Api(error) => {
+                let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+                causes.map(ToString::to_string).reduce(|all, cause| if all.ends_with(&cause) { all } else { format!("{all}: {cause}") }).unwrap_or_default()
+            }
+            error => error.to_string(),
+        };
+        cut(&words, COMPLAINT)
+    }
+
     /// Whether it is certain that nothing was written.
     pub(super) fn is_refusal(&self) -> bool {
         match self {

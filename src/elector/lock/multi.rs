@@ -8,10 +8,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::{Lock, LockError, Record, Snapshot};
-
-/// The holder of two locks whose holders differ (client-go's `UnknownLeader`). Nobody bears that name.
-pub const UNKNOWN_LEADER: &str = "leaderelection.k8s.io/unknown";
+use super::{Lock, LockError, Record, Snapshot, UNKNOWN_LEADER};
 
 /// A lock that is held while both of its locks are.
 pub struct MultiLock<P, S> {

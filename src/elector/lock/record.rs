@@ -1,17 +1,31 @@
 //! The record of an election: what every candidate reads and the leader writes, in client-go's two forms (the JSON of the
 //! annotation locks, and the Lease's spec). Plain data; what others wrote is read as Go would, and never trusted.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::LockError;
+use crate::elector::text::{IDENTITY, cut};
+
+/// A holder whose name is not known: two locks that are held as one name two (client-go's `UnknownLeader`), or what stands
+/// there is no name. Nobody bears it.
+pub const UNKNOWN_LEADER: &str = "leaderelection.k8s.io/unknown";
+
+/// What stands for a duration that cannot be read. client-go refuses such a record as a whole, so nobody's settings are known
+/// by it; it is more than most use, and ends.
+const UNREADABLE_DURATION: i64 = 60;
 
 /// Who holds a lock, since when, and for how long unless it is renewed (client-go's `LeaderElectionRecord`).
+///
+/// One that was read is what can be read of it: a time that cannot be is none, for nobody is judged by the times of others.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Record {
-    /// Empty: nobody.
+    /// Empty: nobody. One that was read is cut where it is longer than any candidate's.
     pub holder: String,
     /// How long the others wait after the last change that they saw. Not above zero: it has expired.
     pub lease_duration_seconds: i64,
@@ -22,62 +36,60 @@ pub struct Record {
 }
 
 /// The JSON of an annotation. The order of the fields is that of client-go's.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Annotation {
-    #[serde(default)]
-    holder_identity: Option<String>,
-    #[serde(default)]
-    lease_duration_seconds: Option<i64>,
-    #[serde(default)]
+    holder_identity: String,
+    lease_duration_seconds: i64,
     acquire_time: Option<Time>,
-    #[serde(default)]
     renew_time: Option<Time>,
-    #[serde(default)]
-    leader_transitions: Option<i64>,
+    leader_transitions: i64,
     /// What newer writers have added.
     #[serde(flatten)]
-    more: Map<String, Value>,
+    more: Texts,
 }
 
-/// The fields of a Lease's spec that an election uses.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct LeaseSpec {
-    holder_identity: Option<String>,
-    lease_duration_seconds: Option<i64>,
-    acquire_time: Option<MicroTime>,
-    renew_time: Option<MicroTime>,
-    lease_transitions: Option<i64>,
-}
+/// A JSON object whose values stay the texts that they are, whatever they are.
+pub(super) type Texts = BTreeMap<String, Box<RawValue>>;
+
+/// The names in an annotation. Go takes them in capitals, too.
+const NAMES: [&str; 5] = ["holderIdentity", "leaseDurationSeconds", "acquireTime", "renewTime", "leaderTransitions"];
 
 impl Record {
     /// Reads an annotation.
     ///
     /// # Errors
-    /// Where the text is not client-go's JSON. Nobody can acquire such a lock until a person repairs it.
+    /// Where the text is no JSON object. Nobody can acquire such a lock until a person repairs it.
     pub fn from_annotation(text: &str) -> Result<Self, LockError> {
-        let read: Annotation = serde_json::from_str(text).map_err(|error| LockError::Invalid(error.to_string()))?;
+        let read: Texts = serde_json::from_str(text).map_err(|error| not_an_object(&error))?;
+        let field = |name: &str| {
+            let alike = || read.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+            let text = read.get(name).or_else(alike)?.get();
+            // What is no text, no number and no time is a field that cannot be read.
+            Some(serde_json::from_str(text).unwrap_or(Value::Bool(false)))
+        };
         Ok(Self {
-            holder: read.holder_identity.unwrap_or_default(),
-            lease_duration_seconds: read.lease_duration_seconds.unwrap_or_default(),
-            acquire_time: stamp(read.acquire_time.map(|time| time.0)),
-            renew_time: stamp(read.renew_time.map(|time| time.0)),
-            transitions: read.leader_transitions.unwrap_or_default(),
+            holder: holder(field("holderIdentity").as_ref()),
+            lease_duration_seconds: number(field("leaseDurationSeconds").as_ref(), UNREADABLE_DURATION),
+            acquire_time: field("acquireTime").and_then(|time| stamp(Time::deserialize(time).ok()?.0)),
+            renew_time: field("renewTime").and_then(|time| stamp(Time::deserialize(time).ok()?.0)),
+            transitions: number(field("leaderTransitions").as_ref(), 0),
         })
     }
 
     /// The annotation, byte for byte as client-go v0.24 writes it; fields that `before` has and this record does not know
     /// stay.
     pub fn to_annotation(&self, before: Option<&str>) -> Result<String, LockError> {
-        let more = before.and_then(|text| serde_json::from_str::<Annotation>(text).ok()).map(|annotation| annotation.more);
+        let mut more: Texts = before.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        // Go would read the last of those that it takes for one.
+        more.retain(|key, _| !NAMES.iter().any(|name| key.eq_ignore_ascii_case(name)));
         let written = Annotation {
-            holder_identity: Some(self.holder.clone()),
-            lease_duration_seconds: Some(self.lease_duration_seconds),
+            holder_identity: self.holder.clone(),
+            lease_duration_seconds: self.lease_duration_seconds,
             acquire_time: self.acquire_time.map(|time| Time(whole_seconds(time))),
             renew_time: self.renew_time.map(|time| Time(whole_seconds(time))),
-            leader_transitions: Some(self.transitions),
-            more: more.unwrap_or_default(),
+            leader_transitions: self.transitions,
+            more,
         };
         serde_json::to_string(&written).map_err(|error| LockError::Invalid(error.to_string()))
     }
@@ -85,16 +97,19 @@ impl Record {
     /// Reads a Lease's spec; one that is missing is an empty record.
     ///
     /// # Errors
-    /// Where a field has another type than the API gives it.
+    /// Where it is no object.
     pub fn from_lease_spec(spec: Option<&Value>) -> Result<Self, LockError> {
         let Some(spec) = spec.filter(|spec| !spec.is_null()) else { return Ok(Self::default()) };
-        let read = LeaseSpec::deserialize(spec).map_err(|error| LockError::Invalid(error.to_string()))?;
+        if !spec.is_object() {
+            return Err(LockError::Invalid("its spec is no object".to_owned()));
+        }
+        let time = |name: &str| stamp(MicroTime::deserialize(spec.get(name)?).ok()?.0);
         Ok(Self {
-            holder: read.holder_identity.unwrap_or_default(),
-            lease_duration_seconds: read.lease_duration_seconds.unwrap_or_default(),
-            acquire_time: stamp(read.acquire_time.map(|time| time.0)),
-            renew_time: stamp(read.renew_time.map(|time| time.0)),
-            transitions: read.lease_transitions.unwrap_or_default(),
+            holder: holder(spec.get("holderIdentity")),
+            lease_duration_seconds: number(spec.get("leaseDurationSeconds"), UNREADABLE_DURATION),
+            acquire_time: time("acquireTime"),
+            renew_time: time("renewTime"),
+            transitions: number(spec.get("leaseTransitions"), 0),
         })
     }
 
@@ -111,9 +126,26 @@ impl Record {
     }
 }
 
+fn holder(field: Option<&Value>) -> String {
+    match field {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(name)) => cut(name, IDENTITY),
+        Some(_) => UNKNOWN_LEADER.to_owned(),
+    }
+}
+
+fn number(field: Option<&Value>, unreadable: i64) -> i64 {
+    field.filter(|field| !field.is_null()).map_or(0, |field| field.as_i64().unwrap_or(unreadable))
+}
+
+/// Where it ends to be one. The parser's own words may hold the whole text.
+pub(super) fn not_an_object(error: &serde_json::Error) -> LockError {
+    LockError::Invalid(format!("it is no JSON object, as line {} column {} shows", error.line(), error.column()))
+}
+
 /// Go's zero time stands for none.
-fn stamp(time: Option<Timestamp>) -> Option<Timestamp> {
-    time.filter(|time| time.as_second() != -62_135_596_800)
+fn stamp(time: Timestamp) -> Option<Timestamp> {
+    Some(time).filter(|time| time.as_second() != -62_135_596_800)
 }
 
 fn whole_seconds(time: Timestamp) -> Timestamp {

@@ -1,14 +1,15 @@
 //! A lock that is one object of the API: how it is read, written and watched, whatever the form of the record in it.
 
+use std::hash::{BuildHasher, RandomState};
 use std::marker::PhantomData;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
-use serde_json::Value;
 
-use super::object::{Change, Place};
+use super::object::{Change, Object, Place};
 use super::{Lock, LockError, Record, Sighting, Snapshot};
 
 /// Where in an object its record is, and how it is written there. What else the object holds stays.
@@ -16,9 +17,9 @@ pub trait Form: Send + Sync + 'static {
     /// See [`Lock::resolution`].
     const RESOLUTION: Duration;
 
-    fn read(object: Value) -> Result<Snapshot, LockError>;
+    fn read(object: Object) -> Result<Snapshot, LockError>;
 
-    fn write(object: &mut Value, record: &Record) -> Result<(), LockError>;
+    fn write(object: &mut Object, record: &Record) -> Result<(), LockError>;
 }
 
 /// A lock on one object.
@@ -40,7 +41,7 @@ impl<F: Form> Lock for SingleLock<F> {
 
     fn create(&self, record: Record) -> BoxFuture<'_, Result<Snapshot, LockError>> {
         async move {
-            let mut object = self.place.blank();
+            let mut object = self.place.blank()?;
             F::write(&mut object, &record)?;
             F::read(self.place.create(object).await?)
         }
@@ -79,4 +80,15 @@ impl<F: Form> Lock for SingleLock<F> {
     fn resolution(&self) -> Duration {
         F::RESOLUTION
     }
+}
+
+/// What tells one stored record from another: its text, or what this process makes of one that is long.
+pub(super) fn imprint(text: String) -> String {
+    const LONG: usize = 4096;
+    static KEYS: OnceLock<[RandomState; 2]> = OnceLock::new();
+    if text.len() <= LONG {
+        return text;
+    }
+    let [first, second] = KEYS.get_or_init(Default::default);
+    format!("{} bytes, {:x} {:x}", text.len(), first.hash_one(&text), second.hash_one(&text))
 }

@@ -1,0 +1,243 @@
+//! The cluster: how it is found, clients for it, and whether it answers.
+//!
+//! Clients live longer than credentials. Where the API server refuses them, or they refuse its certificate, the files are read
+//! again, and every client goes on with what they say now: the next request, and a watch when it is opened next. What works
+//! meanwhile is left alone. No request is repeated here, not even one that was refused before anything was done: its caller
+//! knows whether it is still wanted, and asks again anyway.
+
+mod contact;
+
+use std::error::Error as _;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::USER_AGENT;
+use http::{HeaderValue, Request, Response, StatusCode};
+use kube::client::Body;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use tokio::sync::{Mutex, watch};
+use tracing::{info, warn};
+
+use crate::elector::clock::Stopwatch;
+use crate::elector::without_retries;
+use crate::settings::{self, ClusterSettings};
+
+pub use contact::Contact;
+
+/// Credentials are not read again sooner: a plugin may be behind them.
+const PAUSE: Duration = Duration::from_secs(5);
+/// How long a request waits for credentials that are being read.
+const WAIT: Duration = Duration::from_secs(2);
+
+/// One cluster, and all that this process has to do with it.
+#[derive(Clone)]
+pub struct Cluster(Arc<Shared>);
+
+struct Shared {
+    settings: ClusterSettings,
+    known: watch::Sender<Known>,
+    contact: Contact,
+}
+
+/// How the cluster is reached, as last read.
+struct Known {
+    /// Counts what was read.
+    edition: u64,
+    config: Config,
+    reading: bool,
+    read: Option<Stopwatch>,
+}
+
+/// What a client of the cluster passes its requests to.
+struct Passing {
+    cluster: Cluster,
+    agent: Option<HeaderValue>,
+    /// Told of every answer.
+    beat: Box<dyn Fn() + Send + Sync>,
+    /// The client of the newest credentials, and their edition.
+    newest: Mutex<(u64, Client)>,
+}
+
+impl Cluster {
+    /// The cluster, found as kubectl finds it.
+    ///
+    /// # Errors
+    /// Says how to name one.
+    pub async fn find(settings: &ClusterSettings) -> Result<Self, String> {
+        let config = find(settings)
+            .await
+            .map_err(|problem| format!("No cluster was found: {problem}. Give --kubeconfig, set KUBECONFIG, or run inside a pod with a service account"))?;
+        let contact = Contact::new(config.cluster_url.to_string());
+        let known = watch::Sender::new(Known { edition: 0, config, reading: false, read: None });
+        Ok(Self(Arc::new(Shared { settings: settings.clone(), known, contact })))
+    }
+
+    pub fn url(&self) -> String {
+        self.0.known.borrow().config.cluster_url.to_string()
+    }
+
+    /// Whether it answers any of the clients.
+    pub fn contact(&self) -> Contact {
+        self.0.contact.clone()
+    }
+
+    /// A client with connections of its own.
+    pub fn client(&self) -> Result<Client, kube::Error> {
+        self.client_that(None, || {})
+    }
+
+    /// One for elections alone.
+    pub fn client_for_elections(&self) -> Result<Client, kube::Error> {
+        self.client_that(Some(HeaderValue::from_static(concat!("leadergroup/", env!("CARGO_PKG_VERSION"), " leader-election"))), || {})
+    }
+
+    /// One that calls `beat` whenever it is answered, whatever the answer.
+    pub fn client_with_beat(&self, beat: impl Fn() + Send + Sync + 'static) -> Result<Client, kube::Error> {
+        self.client_that(None, beat)
+    }
+
+    fn client_that(&self, agent: Option<HeaderValue>, beat: impl Fn() + Send + Sync + 'static) -> Result<Client, kube::Error> {
+        let (edition, config) = {
+            let known = self.0.known.borrow();
+            (known.edition, known.config.clone())
+        };
+        let namespace = config.default_namespace.clone();
+        let client = build(config, agent.as_ref())?;
+        let passing = Arc::new(Passing { cluster: self.clone(), agent, beat: Box::new(beat), newest: Mutex::new((edition, client)) });
+        let service = tower::service_fn(move |request| {
+            let passing = passing.clone();
+            async move { passing.pass(request).await }
+        });
+        Ok(Client::new(service, namespace))
+    }
+
+    /// Credentials of this edition were refused, or the certificate was that they are to verify.
+    fn distrust(&self, edition: u64, why: &str) {
+        let begins = self.0.known.send_if_modified(|known| {
+            let due = known.edition == edition && !known.reading && known.read.is_none_or(|read| read.elapsed() >= PAUSE);
+            if due {
+                (known.reading, known.read) = (true, Some(Stopwatch::start()));
+            }
+            due
+        });
+        if begins {
+            warn!(why, "Credentials of the API server are read again");
+            let cluster = self.clone();
+            tokio::spawn(async move { cluster.read_again().await });
+        }
+    }
+
+    async fn read_again(&self) {
+        let found = find(&self.0.settings).await;
+        self.0.known.send_modify(|known| {
+            known.reading = false;
+            match found {
+                // Another cluster has other objects under the same names.
+                Ok(config) if config.cluster_url != known.config.cluster_url => {
+                    warn!(before = %known.config.cluster_url, now = %config.cluster_url, "The configuration names another cluster now; start anew to go there");
+                }
+                Ok(config) => {
+                    known.config = config;
+                    known.edition += 1;
+                    info!("Credentials of the API server were read again");
+                }
+                Err(problem) => warn!(problem, "Credentials of the API server cannot be read again, so those from before are kept"),
+            }
+        });
+    }
+}
+
+impl Passing {
+    async fn pass(&self, request: Request<Body>) -> Result<Response<Body>, kube::Error> {
+        let (edition, client) = self.newest().await;
+        let answer = client.send(request).await;
+        match &answer {
+            Ok(answer) => {
+                (self.beat)();
+                self.cluster.0.contact.answered(answer.status());
+                if answer.status() == StatusCode::UNAUTHORIZED {
+                    self.cluster.distrust(edition, "the API server does not accept them");
+                }
+            }
+            Err(error) => {
+                let words = contact::causes(error);
+                if is_about_credentials(error) {
+                    self.cluster.distrust(edition, &words);
+                }
+                self.cluster.0.contact.failed(words);
+            }
+        }
+        answer
+    }
+
+    async fn newest(&self) -> (u64, Client) {
+        let mut changes = self.cluster.0.known.subscribe();
+        // Where that takes too long, those from before may do.
+        let _ = tokio::time::timeout(WAIT, changes.wait_for(|known| !known.reading)).await;
+        let mut newest = self.newest.lock().await;
+        let newer = {
+            let known = changes.borrow();
+            (known.edition != newest.0).then(|| (known.edition, known.config.clone()))
+        };
+        if let Some((edition, config)) = newer {
+            let agent = self.agent.clone();
+            newest.0 = edition;
+            // It may run a plugin, and that may hang.
+            let built = tokio::task::spawn_blocking(move || build(config, agent.as_ref()));
+            let problem = match tokio::time::timeout(WAIT, built).await {
+                Ok(Ok(Ok(client))) => {
+                    newest.1 = client;
+                    return newest.clone();
+                }
+                Ok(Ok(Err(error))) => contact::causes(&error),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("its credentials take longer than {WAIT:?}"),
+            };
+            warn!(problem, "With what was read there is no client, so the one from before is kept");
+        }
+        newest.clone()
+    }
+}
+
+fn build(config: Config, agent: Option<&HeaderValue>) -> Result<Client, kube::Error> {
+    let mut config = without_retries(config);
+    config.headers.extend(agent.map(|agent| (USER_AGENT, agent.clone())));
+    Client::try_from(config)
+}
+
+async fn find(settings: &ClusterSettings) -> Result<Config, String> {
+    let options = KubeConfigOptions { context: settings.context.clone(), ..KubeConfigOptions::default() };
+    let config = match &settings.kubeconfig {
+        Some(file) => match Kubeconfig::read_from(file) {
+            Ok(kubeconfig) => Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|problem| problem.to_string()),
+            Err(problem) => Err(problem.to_string()),
+        },
+        None if settings.context.is_some() => Config::from_kubeconfig(&options).await.map_err(|problem| problem.to_string()),
+        None => Config::infer().await.map_err(|problem| problem.to_string()),
+    };
+    let mut config = config?;
+    // kube asks whether the proxy itself is to be reached without one.
+    if config.proxy_url.is_some() && config.cluster_url.host().is_some_and(settings::without_proxy) {
+        config.proxy_url = None;
+    }
+    Ok(config)
+}
+
+/// Whether other credentials, or another bundle of certificates, might help.
+fn is_about_credentials(error: &kube::Error) -> bool {
+    if matches!(error, kube::Error::Auth(_)) {
+        return true;
+    }
+    let mut next: Option<&(dyn std::error::Error + 'static)> = error.source();
+    while let Some(error) = next {
+        if error.is::<rustls::Error>() {
+            return true;
+        }
+        // What an I/O error was made of is not its source.
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = inner.map_or_else(|| error.source(), |inner| Some(inner));
+    }
+    false
+}
