@@ -26,6 +26,15 @@ pub(super) enum Action {
         process: usize,
         write: usize,
     },
+    /// A process waits no longer for what its stage lacks, and may plan over it.
+    Overtake {
+        process: usize,
+    },
+    /// A write of the record arrives that was planned over, and is answered.
+    ArriveLate {
+        process: usize,
+        write: usize,
+    },
     /// A write arrives that nobody waits for any more.
     Land {
         write: usize,
@@ -64,6 +73,8 @@ impl Display for Action {
             Action::Arrive { process, write } => write!(formatter, "arrive {process} {write}"),
             Action::ArriveUnanswered { process, write } => write!(formatter, "arrive-unanswered {process} {write}"),
             Action::Lose { process, write } => write!(formatter, "lose {process} {write}"),
+            Action::Overtake { process } => write!(formatter, "overtake {process}"),
+            Action::ArriveLate { process, write } => write!(formatter, "arrive-late {process} {write}"),
             Action::Land { write } => write!(formatter, "land {write}"),
             Action::Restart { process } => write!(formatter, "restart {process}"),
             Action::TurnReady { slot } => write!(formatter, "turn-ready {slot}"),
@@ -89,6 +100,8 @@ impl FromStr for Action {
             "arrive" => Action::Arrive { process: number(1)?, write: number(2)? },
             "arrive-unanswered" => Action::ArriveUnanswered { process: number(1)?, write: number(2)? },
             "lose" => Action::Lose { process: number(1)?, write: number(2)? },
+            "overtake" => Action::Overtake { process: number(1)? },
+            "arrive-late" => Action::ArriveLate { process: number(1)?, write: number(2)? },
             "land" => Action::Land { write: number(1)? },
             "restart" => Action::Restart { process: number(1)? },
             "turn-ready" => Action::TurnReady { slot: number(1)? },

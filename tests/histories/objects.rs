@@ -96,6 +96,12 @@ pub(super) enum Write {
     },
 }
 
+impl Write {
+    pub(super) fn is_of_record(&self) -> bool {
+        matches!(self, Write::Create { .. } | Write::Update { .. })
+    }
+}
+
 fn uid(uid: u32) -> Box<str> {
     format!("u{uid}").into()
 }

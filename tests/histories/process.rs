@@ -48,6 +48,8 @@ pub(super) struct Process {
     pub(super) view: View,
     pub(super) memory: Memory,
     pub(super) stage: Vec<Pending>,
+    /// Writes of the record or the status that were planned over before they were answered, and when their stage began.
+    pub(super) late: Vec<(Write, u64)>,
     pub(super) clock: u64,
     /// When the stage began.
     pub(super) began: u64,
@@ -59,7 +61,7 @@ impl Process {
         let pods = truth.pods.iter().map(|pod| pod.map(|pod| (pod, 1))).collect();
         let slots = truth.pods.len();
         let view = View { group: truth.group, lease: truth.lease, pods, sets: (0..slots).map(|slot| slot + unknown_sets < slots).collect() };
-        Self { view, memory: Memory::new(&format!("m{number}")), stage: Vec::new(), clock: 2, began: 2 }
+        Self { view, memory: Memory::new(&format!("m{number}")), stage: Vec::new(), late: Vec::new(), clock: 2, began: 2 }
     }
 
     fn tick(&mut self) -> u64 {
@@ -169,10 +171,35 @@ impl Process {
             };
             self.stage.extend(short.map(naming_low).map(|write| Pending { write, outcome: None }));
         }
+        // One write of an object is under way at a time.
+        let of_status = |write: &Write| matches!(write, Write::Status { .. });
+        let late = |write: &Write| self.late.iter().any(|(late, _)| late.is_of_record() && write.is_of_record() || of_status(late) && of_status(write));
+        self.stage.retain(|pending| !late(&pending.write));
         for pending in &self.stage {
             self.memory.sending(&objects::lengthen(&pending.write));
         }
         self.memory.fences = 0;
+    }
+
+    /// Waits no longer for what the stage lacks, and gives what of it nobody waits for any more.
+    pub(super) fn overtake(&mut self, rule_off: Option<Rule>) -> Vec<Write> {
+        let mut left = Vec::new();
+        let late = |write: &Write| write.is_of_record() || matches!(write, Write::Status { .. });
+        let (stage, late): (Vec<_>, Vec<_>) = std::mem::take(&mut self.stage).into_iter().partition(|it| it.outcome.is_some() || !late(&it.write));
+        self.late.extend(late.into_iter().map(|pending| (pending.write, self.began)));
+        self.stage = stage;
+        for pending in self.stage.iter_mut().filter(|pending| pending.outcome.is_none()) {
+            pending.outcome = Some(Outcome::Undone(Undone::Unknown));
+            left.push(pending.write);
+        }
+        self.finish(rule_off);
+        left
+    }
+
+    /// Takes in what became of a write that was planned over.
+    pub(super) fn answered_late(&mut self, write: usize, outcome: Outcome, rule_off: Option<Rule>) {
+        let (write, began) = self.late.remove(write);
+        self.take_in(Pending { write, outcome: Some(outcome) }, began, rule_off);
     }
 
     /// Takes in what became of the stage, once all of it is known.
@@ -180,31 +207,30 @@ impl Process {
         if self.stage.iter().any(|pending| pending.outcome.is_none()) {
             return;
         }
-        let began = Instant(Duration::from_nanos(self.began));
         let mut stage = std::mem::take(&mut self.stage);
         // As the planner puts it: the list before the writes that are sent with it.
         stage.sort_by_key(|pending| pending.write != Write::List);
-        let observation = decided_on();
-        for Pending { write, outcome } in stage {
-            let long = objects::lengthen(&write);
-            let done = match outcome.unwrap() {
-                Outcome::Written => Done::Written,
-                Outcome::Lease(lease) => Done::Lease(objects::made(&lease)),
-                Outcome::Status(version) => Done::Status { version: version.into() },
-                Outcome::Listed(uids) => Done::Listed(objects::uids(uids.into_iter().flatten())),
-                Outcome::Undone(Undone::Unknown) if rule_off == Some(Rule::UnknownExposes) && matches!(write, Write::Pod { .. }) => continue,
-                Outcome::Undone(undone) => {
-                    self.memory.undone(&observation, &long, undone);
-                    continue;
-                }
-            };
-            self.memory.done(&observation, &long, &done, began);
-            if rule_off == Some(Rule::ListOnceHeld)
-                && let Some(held) = &mut self.memory.held
-                && held.exposed.is_none()
-            {
-                held.exposed = Some(std::collections::BTreeSet::new());
-            }
+        for pending in stage {
+            self.take_in(pending, self.began, rule_off);
+        }
+    }
+
+    fn take_in(&mut self, Pending { write, outcome }: Pending, began: u64, rule_off: Option<Rule>) {
+        let (observation, began, long) = (decided_on(), Instant(Duration::from_nanos(began)), objects::lengthen(&write));
+        let done = match outcome.unwrap() {
+            Outcome::Written => Done::Written,
+            Outcome::Lease(lease) => Done::Lease(objects::made(&lease)),
+            Outcome::Status(version) => Done::Status { version: version.into() },
+            Outcome::Listed(uids) => Done::Listed(objects::uids(uids.into_iter().flatten())),
+            Outcome::Undone(Undone::Unknown) if rule_off == Some(Rule::UnknownExposes) && matches!(write, Write::Pod { .. }) => return,
+            Outcome::Undone(undone) => return self.memory.undone(&observation, &long, undone),
+        };
+        self.memory.done(&observation, &long, &done, began);
+        if rule_off == Some(Rule::ListOnceHeld)
+            && let Some(held) = &mut self.memory.held
+            && held.exposed.is_none()
+        {
+            held.exposed = Some(std::collections::BTreeSet::new());
         }
     }
 }

@@ -31,12 +31,13 @@ impl World {
         self.rename_versions();
         for process in &mut self.processes {
             // Only the order matters of what was read, when the record and the group were proven, and when the stage began.
-            let Process { view, memory, stage, clock, began } = process;
+            let Process { view, memory, stage, late, clock, began } = process;
             let nanos = |moment: Instant| u64::try_from(moment.0.as_nanos()).unwrap();
             let at = |moment: u64| Instant(Duration::from_nanos(moment));
             let proven = memory.held.as_ref().map(|held| nanos(held.proven));
             let begun = Some(*began).filter(|_| !stage.is_empty());
-            let moments: BTreeSet<u64> = proven.into_iter().chain(begun).chain([nanos(memory.alive)]).collect();
+            let began_late = late.iter().map(|(_, began)| *began);
+            let moments: BTreeSet<u64> = proven.into_iter().chain(begun).chain(began_late).chain([nanos(memory.alive)]).collect();
             let before = |moment: u64| u64::try_from(moments.iter().filter(|other| **other < moment).count()).unwrap();
             let threshold = |moment: u64| 2 * before(moment) + 2;
             for (_, read) in view.pods.iter_mut().flatten() {
@@ -47,6 +48,7 @@ impl World {
             }
             memory.alive = at(threshold(nanos(memory.alive)));
             *began = begun.map_or(0, threshold);
+            late.iter_mut().for_each(|(_, began)| *began = threshold(*began));
             *clock = 2 * u64::try_from(moments.len()).unwrap() + 4;
         }
     }
@@ -102,6 +104,7 @@ impl World {
         for process in &mut self.processes {
             process.view.lease.iter_mut().for_each(|lease| each(&mut lease.version));
             process.view.group.iter_mut().for_each(|group| each(&mut group.version));
+            process.late.iter_mut().for_each(|(write, _)| of_write(write, each));
             for Pending { write, outcome } in &mut process.stage {
                 of_write(write, each);
                 match outcome {

@@ -80,3 +80,8 @@ fn a_pod_that_leaves_its_replica_set_and_returns_is_not_forgotten_by_the_writes_
 fn no_term_comes_again_when_the_lease_is_deleted_or_comes_back_from_a_backup() {
     walk_many(500, &[Fault::Ready, Fault::Pods, Fault::Leases, Fault::Backups, Fault::Crashes]);
 }
+
+#[test]
+fn what_is_planned_over_before_it_was_answered_makes_no_two_leaders_and_no_term_twice() {
+    walk_many(1_000, &[Fault::Ready, Fault::Pods, Fault::Delays, Fault::Crashes]);
+}

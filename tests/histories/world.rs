@@ -23,6 +23,8 @@ pub(super) enum Fault {
     Pods,
     Owners,
     Answers,
+    /// What takes long is planned over.
+    Delays,
     Crashes,
     Wipes,
     Leases,
@@ -32,7 +34,7 @@ pub(super) enum Fault {
 
 impl Fault {
     pub(super) const ALL: &'static [Self] =
-        &[Self::Ready, Self::Pods, Self::Owners, Self::Answers, Self::Crashes, Self::Wipes, Self::Leases, Self::Backups, Self::Groups];
+        &[Self::Ready, Self::Pods, Self::Owners, Self::Answers, Self::Delays, Self::Crashes, Self::Wipes, Self::Leases, Self::Backups, Self::Groups];
 }
 
 #[derive(Clone, Debug)]
@@ -110,6 +112,18 @@ impl World {
                 }
             }
         }
+        for (number, process) in self.processes.iter().enumerate() {
+            let unanswered = |pending: &super::process::Pending| pending.outcome.is_none();
+            let reads = |pending: &super::process::Pending| unanswered(pending) && matches!(pending.write, Write::List | Write::Prove { .. });
+            if may(Fault::Delays) && process.stage.iter().any(unanswered) && !process.stage.iter().any(reads) {
+                actions.push(Action::Overtake { process: number });
+            }
+            for (write, (asked, _)) in process.late.iter().enumerate() {
+                if !self.takes_over(number, *asked) || self.takeovers > 0 {
+                    actions.push(Action::ArriveLate { process: number, write });
+                }
+            }
+        }
         actions.extend((0..self.flying.len()).map(|write| Action::Land { write }));
         for (slot, pod) in self.truth.pods.iter().enumerate() {
             let Some(pod) = pod else {
@@ -172,6 +186,9 @@ impl World {
     /// Nothing happens any more but what is under way, and one process that begins anew does all that is left to do.
     pub(super) fn come_to_rest(mut self) -> Result<(), String> {
         (self.faults, self.takeovers, self.coarse) = (0, u8::MAX, true);
+        for process in &mut self.processes {
+            self.flying.extend(process.late.drain(..).map(|(write, _)| write));
+        }
         while !self.flying.is_empty() {
             self = self.after(Action::Land { write: 0 });
         }
@@ -232,6 +249,20 @@ impl World {
                 }
                 self.answer(process, write, Outcome::Undone(undone));
             }
+            Action::Overtake { process } => {
+                self.faults -= 1;
+                let left = self.processes[process].overtake(self.rule_off);
+                self.flying.extend(left);
+            }
+            Action::ArriveLate { process, write } => {
+                let (asked, _) = self.processes[process].late[write];
+                let takes_over = self.takes_over(process, asked);
+                let outcome = self.arrive(asked, Some(process));
+                if takes_over && matches!(outcome, Outcome::Lease(_) | Outcome::Status(_)) {
+                    self.takeovers = self.takeovers.saturating_sub(1);
+                }
+                self.processes[process].answered_late(write, outcome, self.rule_off);
+            }
             Action::Land { write } => {
                 let write = self.flying.remove(write);
                 self.arrive(write, None);
@@ -241,6 +272,7 @@ impl World {
                 let Self { processes, flying, .. } = self;
                 let process = &mut processes[process];
                 flying.extend(process.stage.drain(..).filter(|pending| pending.outcome.is_none()).map(|pending| pending.write));
+                flying.extend(process.late.drain(..).map(|(write, _)| write));
                 process.memory = leadergroup::policy::memory::Memory::new(&process.memory.token);
             }
             Action::TurnReady { slot } => self.change(slot, |pod| pod.ready = !pod.ready),
@@ -425,7 +457,7 @@ impl World {
         let mut hasher = DefaultHasher::new();
         (&self.truth, &self.flying, self.faults, self.takeovers, self.backup.is_some(), &self.last, self.broken, self.uids).hash(&mut hasher);
         for process in &self.processes {
-            (&process.view, &process.stage).hash(&mut hasher);
+            (&process.view, &process.stage, &process.late).hash(&mut hasher);
             let memory = &process.memory;
             (memory.term, &memory.named, &memory.group, memory.alive.0, process.began).hash(&mut hasher);
             if let Some(held) = &memory.held {
