@@ -49,3 +49,37 @@ fn the_image_of_the_manifests_is_the_version_of_the_crate() {
         assert!(manifest.contains(&format!("image: leadergroup/leadergroup:{}", env!("CARGO_PKG_VERSION"))), "{file}");
     }
 }
+
+/// The objects of a file of several.
+fn objects(file: &str) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(root().join("config").join(file)).unwrap();
+    text.split("\n---\n").map(|object| serde_saphyr::from_str(object).unwrap()).collect()
+}
+
+#[test]
+fn each_network_policy_is_of_the_pods_beside_it_and_lets_in_by_ports_that_they_have() {
+    for (file, beside, ports) in [
+        ("network-policy.yaml", "operator.yaml", &["metrics"][..]),
+        ("samples/elector-sidecar.yaml", "samples/elector-sidecar.yaml", &[]),
+        ("samples/elector-wrapper.yaml", "samples/elector-wrapper.yaml", &["http"]),
+    ] {
+        let of_kind = |file: &str, kind: &str| objects(file).into_iter().find(|object| object["kind"] == kind).unwrap_or_else(|| panic!("no {kind} in {file}"));
+        let policy = of_kind(file, "NetworkPolicy");
+        let pods = &of_kind(beside, "Deployment")["spec"]["template"];
+        assert_eq!(policy["spec"]["podSelector"]["matchLabels"], pods["metadata"]["labels"], "{file}");
+        // Going out is nobody's business here: without the API server nothing works.
+        assert_eq!(policy["spec"]["policyTypes"], serde_json::json!(["Ingress"]), "{file}");
+        let list = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
+        let open: Vec<_> = list(&policy["spec"]["ingress"]).iter().flat_map(|rule| list(&rule["ports"])).map(|port| port["port"].clone()).collect();
+        assert_eq!(open, ports, "{file}");
+        let named: Vec<_> = list(&pods["spec"]["containers"]).iter().flat_map(|container| list(&container["ports"])).map(|port| port["name"].clone()).collect();
+        assert!(ports.iter().all(|port| named.iter().any(|name| name == port)), "{file}: {named:?}");
+    }
+}
+
+#[test]
+fn every_image_of_the_dockerfile_is_named_by_its_digest() {
+    let file = std::fs::read_to_string(root().join("Dockerfile")).unwrap();
+    let images: Vec<_> = file.lines().filter_map(|line| line.strip_prefix("FROM ")).map(|rest| rest.split(' ').next().unwrap()).collect();
+    assert!(images.iter().all(|image| *image == "scratch" || image.contains("@sha256:")) && !images.is_empty(), "{images:?}");
+}

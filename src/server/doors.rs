@@ -22,7 +22,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tower::Service;
@@ -84,6 +84,8 @@ pub async fn serve(mut door: impl Door, router: Router, tls: Option<TlsAcceptor>
                     warn!(limit = GUESTS, "More connections than are served at once: the oldest of whoever has most are closed");
                 }
                 connections.spawn(receive(io, stay, router.clone(), tls.clone(), stopped.clone()));
+                // It is looked at before the next comes in, which may need its place.
+                yield_now().await;
             }
             Err(problem) if is_of_one_connection(&problem) => debug!(%problem, "A connection ended before it was accepted"),
             Err(problem) => {
