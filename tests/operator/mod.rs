@@ -9,6 +9,7 @@ mod deletion;
 mod drift;
 mod elections;
 mod holders;
+mod hostile;
 mod installations;
 mod kubectl;
 mod labels;
