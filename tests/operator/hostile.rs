@@ -138,7 +138,7 @@ async fn objects_of_a_megabyte_are_not_the_operators_to_carry() {
     let leases = arena.api::<Lease>();
     // Each is six times as long on its way.
     let spec = LeaseSpec { holder_identity: Some("<".repeat(1_000_000)), ..LeaseSpec::default() };
-    let lease = |number: u32| Lease { metadata: ObjectMeta { name: Some(format!("large-{number}")), ..ObjectMeta::default() }, spec: Some(spec.clone()) };
+    let lease = |number: u32| Lease { metadata: ObjectMeta { name: Some(format!("lease-{number}")), ..ObjectMeta::default() }, spec: Some(spec.clone()) };
     let parameters = PostParams::default();
     let made = stream::iter(0..30).map(|number| {
         let (leases, lease, parameters) = (&leases, lease(number), &parameters);
