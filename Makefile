@@ -16,7 +16,7 @@ TEST_THREADS ?= 6
 RESULTS = $(or $(CARGO_TARGET_DIR),target)/tmp/e2e
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e check run control-plane manifests install uninstall image bench bench-first bench-electors weaknesses soak fmt
+.PHONY: help demo test e2e check run control-plane manifests install uninstall image bench bench-first bench-large bench-electors weaknesses soak fmt
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,10 @@ bench: programs ## Measure failovers and memory on this machine, beside the bare
 bench-first: programs ## Measure the first change of a leader after a start of the operator, in a large group (PODS=2000)
 	$(CARGO) build --locked --release --bin leadergroup-operator --example local
 	target/release/examples/local bench-first --pods $(PODS) --operator target/release/leadergroup-operator
+
+bench-large: programs ## Measure the operator's memory among objects of more than a megabyte
+	$(CARGO) build --locked --release --bin leadergroup-operator --example local
+	target/release/examples/local bench-large --operator target/release/leadergroup-operator
 
 bench-electors: programs candidates ## Measure what an election costs at rest, beside the same on client-go (5 minutes)
 	$(CARGO) build --locked --release --bin leadergroup-elector --example local

@@ -71,6 +71,7 @@ pub struct Metrics {
     pub events_dropped: Counter,
     pub watch_silence_seconds: Family<KindLabels, Gauge<f64, AtomicU64>>,
     pub objects: Family<KindLabels, Gauge>,
+    pub unreadable_objects: Family<KindLabels, Gauge>,
 }
 
 impl Metrics {
@@ -93,6 +94,7 @@ impl Metrics {
             events_dropped: Counter::default(),
             watch_silence_seconds: Family::default(),
             objects: Family::default(),
+            unreadable_objects: Family::default(),
         };
         // Series that an alert may wait for exist from the start.
         drop(metrics.reconcile_errors.get_or_create(&CONTROLLER));
@@ -122,6 +124,7 @@ impl Metrics {
         registry.register("leadergroup_events_dropped", "Events that were not published, because too many waited", metrics.events_dropped.clone());
         registry.register("leadergroup_watch_silence_seconds", "Time since a watch's last sign of life", metrics.watch_silence_seconds.clone());
         registry.register("leadergroup_objects", "Objects that are kept in memory", metrics.objects.clone());
+        registry.register("leadergroup_unreadable_objects", "Objects that could be read in part only, or not at all", metrics.unreadable_objects.clone());
         (metrics, registry)
     }
 }

@@ -1,5 +1,10 @@
 //! Every label, annotation and name that the operator writes or reads, once.
 
+use std::borrow::Cow;
+
+/// How the keys of what the operator sets begin.
+pub const PREFIX: &str = "leadergroup.io/";
+
 /// Label of the pods of an owned Deployment, and its selector: the group's name.
 pub const LABEL_GROUP: &str = "leadergroup.io/group";
 /// Recommended label of objects that the operator creates.
@@ -51,6 +56,25 @@ pub fn parse_member_of(annotation: &str) -> Option<(&str, &str)> {
     annotation.split_once('/').filter(|(group, key)| !group.is_empty() && !key.is_empty())
 }
 
+/// The longest name of an object.
+pub const LONGEST_NAME: usize = 253;
+/// What a status takes of a uid.
+pub const LONGEST_UID: usize = 128;
+
+/// A text of no more than so many characters, 18 at least. What is cut is marked, and two that differ stay different.
+pub fn shortened(text: &str, longest: usize) -> Cow<'_, str> {
+    if text.len() <= longest || text.chars().count() <= longest {
+        return text.into();
+    }
+    let kept: String = text.chars().take(longest.saturating_sub(17)).collect();
+    format!("{kept}…{:016x}", fnv1a(text)).into()
+}
+
+/// FNV-1a: tells texts apart that nobody has made alike on purpose.
+pub fn fnv1a(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
 /// The longest name of a label, without its prefix.
 const LONGEST_LABEL_NAME: usize = 63;
 
@@ -63,9 +87,8 @@ pub fn fence_key(deployment: &str) -> String {
         return format!("{FENCE_PREFIX}{deployment}");
     }
     // An object's name may be longer than that of a label: what is cut off is told apart by its FNV-1a.
-    let hash = deployment.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     let kept: String = deployment.chars().take(room - 17).collect();
-    format!("{FENCE_PREFIX}{kept}-{hash:016x}")
+    format!("{FENCE_PREFIX}{kept}-{:016x}", fnv1a(deployment))
 }
 
 #[cfg(test)]
@@ -80,6 +103,15 @@ mod tests {
         assert_eq!(name(fence_key(&long('x'))), 63);
         assert_eq!(name(fence_key(&"a".repeat(57))), 63);
         assert_ne!(fence_key(&long('x')), fence_key(&long('y')));
+    }
+
+    #[test]
+    fn a_text_that_is_cut_says_so_and_stays_unlike_others() {
+        assert_eq!(shortened("web", 253), "web");
+        let (x, y) = ("ä".repeat(300) + "x", "ä".repeat(300) + "y");
+        assert_eq!(shortened(&x, 253).chars().count(), 253);
+        assert_ne!(shortened(&x, 253), shortened(&y, 253));
+        assert_eq!(shortened(&shortened(&x, 253), 253), shortened(&x, 253), "cut again");
     }
 
     #[test]

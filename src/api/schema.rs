@@ -25,13 +25,16 @@ const LIST_MAP_KEYS: &[(&str, &[&str])] = &[
     ("schedulingGates", &["name"]),
 ];
 
+/// What Kubernetes takes of all annotations of an object together.
+const LONGEST_ANNOTATION: u32 = 256 << 10;
+
 pub(super) fn pod_template(_: &mut SchemaGenerator) -> Schema {
     let mut template = embedded::<PodTemplateSpec>();
     template["properties"]["metadata"] = json!({
         "type": "object",
         "properties": {
             "labels": { "type": "object", "maxProperties": 64, "additionalProperties": { "type": "string", "maxLength": 63 } },
-            "annotations": { "type": "object", "maxProperties": 256, "additionalProperties": { "type": "string" } },
+            "annotations": { "type": "object", "maxProperties": 256, "additionalProperties": { "type": "string", "maxLength": LONGEST_ANNOTATION } },
         },
         "x-kubernetes-validations": [{
             "rule": "!has(self.labels) || !self.labels.exists(key, key.startsWith('leadergroup.io/'))",

@@ -6,13 +6,18 @@
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::api::{GetParams, ListParams, Patch, PatchParams, PostParams};
+use kube::core::Request;
 use kube::{Api, Client, Resource};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::answer::{DEADLINE, Failure, GROUP, Subject, ask, ask_to_write};
-use super::slim::Slim;
+use super::group;
+use super::slim::{Kind, Slim};
 use super::store::{Key, Source, Store, Table};
+use super::wire;
 use crate::api::v1alpha1::Mode;
 use crate::api::{LeaderGroup, LeaderGroupStatus};
 use crate::elector::Tenure;
@@ -49,31 +54,63 @@ pub(super) fn count(metrics: &Metrics, write: &Write, result: &Result<Done, Fail
     let outcome = result.as_ref().map_or_else(Failure::as_str, |_| "done");
     metrics.writes.get_or_create(&WriteLabels { write: kind_of(write), outcome }).inc();
 }
+/// What the templates of all Deployments that are being applied may take in memory, in KiB.
+const TEMPLATES: u32 = 24 << 10;
+/// What the least of them is taken for, in KiB.
+const SMALL: usize = 64;
+/// Pods of one page of a list that has to be read at once.
+const PAGE_SIZE: u32 = 50;
+/// The answer is the object's metadata.
+const METADATA_ONLY: http::HeaderValue = http::HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
 
 /// Performs the writes of one group.
 #[derive(Clone)]
 pub(super) struct Executor {
+    /// Its answers are thinned.
     pub(super) client: Client,
-    pub(super) store: Arc<Store>,
+    /// Its answers are not.
+    whole: Client,
+    store: Arc<Store>,
     /// This process' leadership of the operator's replicas, if there are others.
     pub(super) tenure: Option<Tenure>,
+    templates: Arc<Semaphore>,
+}
+
+/// A group with its template.
+#[derive(Deserialize)]
+struct WholeGroup<'a> {
+    metadata: WholeMetadata,
+    #[serde(borrow)]
+    spec: WholeSpec<'a>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WholeMetadata {
+    uid: String,
+    #[serde(default)]
+    generation: i64,
+    deletion_timestamp: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct WholeSpec<'a> {
+    #[serde(borrow)]
+    deployment: Option<objects::Wanted<'a>>,
 }
 
 impl Executor {
+    pub(super) fn new(client: Client, store: Arc<Store>, tenure: Option<Tenure>) -> Self {
+        let templates = Arc::new(Semaphore::new(TEMPLATES as usize));
+        Self { client: wire::thinned(&client), whole: client, store, tenure, templates }
+    }
+
     pub(super) async fn perform(&self, observation: &Observation, write: &Write) -> Result<Done, Failure> {
         let namespace = &observation.namespace;
         match write {
             Write::ListFenced => self.list_fenced(observation).await,
             Write::Prove { version } => self.prove(observation, *version).await,
-            Write::ApplyDeployment { name, uid, body } => {
-                let mut parameters = PatchParams::apply(names::FIELD_MANAGER);
-                // What exists already and is not known to be ours is not taken over.
-                if uid.is_some() {
-                    self.may_adopt(observation).await?;
-                    parameters = parameters.force();
-                }
-                self.apply(namespace, name, &parameters, body).await
-            }
+            Write::ApplyDeployment { name, uid } => self.apply_deployment(observation, name, uid.as_deref()).await,
             Write::HoldReplicas { name, uid, resource_version, replicas } => {
                 let body = json!({
                     "apiVersion": "apps/v1", "kind": "Deployment",
@@ -116,8 +153,9 @@ impl Executor {
             alive?;
             match lease {
                 Ok(lease) => {
-                    let version = lease.data.resource_version;
-                    Lease::read_anew(&self.store, key, lease.data);
+                    let lease = known(lease)?;
+                    let version = lease.resource_version;
+                    Lease::read_anew(&self.store, key, lease);
                     version
                 }
                 Err(failure) => return Err(self.look_again::<Lease>(&api, key, failure).await),
@@ -128,11 +166,10 @@ impl Executor {
 
     /// The group as it is now, which its watch may not show yet. Fails where another has its name.
     async fn get_group(&self, observation: &Observation) -> Result<Arc<LeaderGroup>, Failure> {
-        let api: Api<LeaderGroup> = Api::namespaced(self.client.clone(), &observation.namespace);
+        let api: Api<Slim<LeaderGroup>> = Api::namespaced(self.client.clone(), &observation.namespace);
         match ask(GROUP.named(&observation.name), api.get(&observation.name)).await {
-            Ok(mut group) => {
-                super::slim::slim_down(&mut group);
-                let group = Arc::new(group);
+            Ok(group) => {
+                let group = known(group)?;
                 LeaderGroup::answered(&self.store, Key::new(&observation.namespace, &observation.name), group.clone());
                 let same = observation.group.as_ref().is_some_and(|observed| observed.metadata.uid == group.metadata.uid);
                 if same { Ok(group) } else { Err(Failure::GroupGone) }
@@ -147,41 +184,84 @@ impl Executor {
     /// collected with it.
     async fn may_adopt(&self, observation: &Observation) -> Result<(), Failure> {
         let uid = observation.group.as_ref().and_then(|group| group.metadata.uid.as_ref());
-        let api: Api<LeaderGroup> = Api::namespaced(self.client.clone(), &observation.namespace);
-        match ask(GROUP.named(&observation.name), api.get_metadata(&observation.name)).await {
-            Ok(group) if group.metadata.uid.as_ref() == uid && group.metadata.deletion_timestamp.is_none() => Ok(()),
+        let request = groups(&observation.namespace).get(&observation.name, &GetParams::default());
+        match ask(GROUP.named(&observation.name), self.metadata(request)).await {
+            Ok(group) if uid.is_some_and(|uid| group.uid() == uid) && !group.terminating() => Ok(()),
             Ok(_) | Err(Failure::Gone) => Err(Failure::GroupGone),
             Err(failure) => Err(failure),
         }
     }
 
-    /// Without a resourceVersion a list is no older than the request.
+    /// Asks for no more of a group than its metadata: its template may be large.
+    async fn metadata(&self, request: Result<http::Request<Vec<u8>>, kube::core::request::Error>) -> Result<Slim<LeaderGroup>, kube::Error> {
+        let mut request = request.map_err(kube::Error::BuildRequest)?;
+        request.headers_mut().insert(http::header::ACCEPT, METADATA_ONLY);
+        self.client.request(request).await
+    }
+
+    /// The template is read anew, because it is not kept.
+    async fn apply_deployment(&self, observation: &Observation, name: &str, uid: Option<&str>) -> Result<Done, Failure> {
+        let Some(group) = &observation.group else { return Err(Failure::Changed) };
+        // It is in memory three times at most: as it is read, as it is sent, and as what is on its way.
+        let room = group::bytes(group).saturating_mul(3).div_ceil(1024).max(SMALL);
+        let room = u32::try_from(room).unwrap_or(TEMPLATES).min(TEMPLATES);
+        // The semaphore is never closed.
+        let _room = self.templates.acquire_many(room).await;
+        let request = groups(&observation.namespace).get(&observation.name, &GetParams::default()).map_err(Failure::impossible)?;
+        // Its metadata may have grown a little since.
+        let longest = room as usize * 1024 / 2;
+        let read = ask(GROUP.named(&observation.name), wire::whole(&self.whole, request, longest)).await;
+        let text = match read {
+            Ok(text) => text,
+            Err(Failure::Gone) => return Err(Failure::GroupGone),
+            Err(failure) => return Err(failure),
+        };
+        // One that has grown meanwhile is planned anew.
+        let Some(mut text) = text else { return Err(Failure::Changed) };
+        wire::unescape(&mut text);
+        let whole: WholeGroup<'_> = serde_json::from_slice(&text).map_err(|_| Failure::Unknown("the group's template could not be read".into()))?;
+        let same = group.metadata.uid.as_deref() == Some(&*whole.metadata.uid);
+        if !same || whole.metadata.deletion_timestamp.is_some() {
+            return Err(Failure::GroupGone);
+        }
+        let wanted = whole.spec.deployment.filter(|_| whole.metadata.generation == observation.group_generation()).ok_or(Failure::Changed)?;
+        let mut parameters = PatchParams::apply(names::FIELD_MANAGER);
+        // What exists already and is not known to be ours is not taken over.
+        if uid.is_some() {
+            parameters = parameters.force();
+        }
+        self.apply(&observation.namespace, name, &parameters, &objects::deployment(group, wanted, uid)).await
+    }
+
+    /// Without a resourceVersion a list is no older than the request, nor are its further pages.
     async fn list_fenced(&self, observation: &Observation) -> Result<Done, Failure> {
         let Some(group) = &observation.group else { return Err(Failure::Changed) };
         let api: Api<Slim<Pod>> = Api::namespaced(self.client.clone(), &observation.namespace);
-        let fenced = async { ask(Subject::of::<Pod>(""), api.list(&ListParams::default().labels(&observation.fence_key))).await };
+        let fenced = list(&api, &observation.fence_key);
         // One that a user has taken the fence from carries the label all the same.
         let label = &group.spec.leader_label;
-        let selector = observation.deployment.as_ref().map(|deployment| format!("{}={},{}", label.key, label.value, deployment.selector));
+        let deployment = observation.deployment.as_ref().filter(|deployment| !deployment.selector.is_empty());
+        let selector = deployment.map(|deployment| format!("{}={},{}", label.key, label.value, deployment.selector));
         let labelled = async {
             match selector {
-                Some(selector) => ask(Subject::of::<Pod>(""), api.list(&ListParams::default().labels(&selector))).await.map(|list| list.items),
+                Some(selector) => list(&api, &selector).await,
                 None => Ok(Vec::new()),
             }
         };
         let (fenced, labelled, _) = tokio::try_join!(fenced, labelled, self.get_group(observation))?;
-        let uids = fenced.items.iter().map(|pod| pod.data.uid.clone()).collect();
-        for pod in fenced.items.into_iter().chain(labelled) {
-            Pod::apply(&self.store, Key::new(pod.namespace(), pod.name()), pod.data.clone(), Source::Answer);
+        let uids = fenced.iter().map(|pod| pod.uid().into()).collect();
+        for pod in fenced.into_iter().chain(labelled) {
+            let key = Key::new(pod.namespace(), pod.name());
+            Pod::apply(&self.store, key, known(pod)?, Source::Answer);
         }
         Ok(Done::Listed(uids))
     }
 
-    async fn apply(&self, namespace: &Arc<str>, name: &str, parameters: &PatchParams, body: &Value) -> Result<Done, Failure> {
+    async fn apply(&self, namespace: &Arc<str>, name: &str, parameters: &PatchParams, body: &(impl Serialize + std::fmt::Debug)) -> Result<Done, Failure> {
         let api: Api<Slim<Deployment>> = Api::namespaced(self.client.clone(), namespace);
-        let applied = ask_to_write(Subject::of::<Deployment>(name), api.patch(name, parameters, &Patch::Apply(body))).await?;
-        let done = Done::Applied { uid: applied.data.uid.clone(), generation: applied.data.generation };
-        Deployment::answered(&self.store, Key::new(namespace, name), applied.data);
+        let applied = known(ask_to_write(Subject::of::<Deployment>(name), api.patch(name, parameters, &Patch::Apply(body))).await?)?;
+        let done = Done::Applied { uid: applied.uid.clone(), generation: applied.generation };
+        Deployment::answered(&self.store, Key::new(namespace, name), applied);
         Ok(done)
     }
 
@@ -197,11 +277,11 @@ impl Executor {
         }
         lease["metadata"]["ownerReferences"] = json!([objects::owner_reference(group)]);
         let path = Slim::<Lease>::url_path(&(), Some(&observation.namespace));
-        let request = kube::core::Request::new(path)
+        let request = Request::new(path)
             .create(&PostParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PostParams::default() }, lease.to_string().into_bytes());
         let request = request.map_err(Failure::impossible)?;
         let made = ask_to_write(Subject::of::<Lease>(name), self.client.request::<Slim<Lease>>(request)).await?;
-        Ok(Done::Lease(made.data))
+        known(made).map(Done::Lease)
     }
 
     async fn update_lease(&self, observation: &Observation, name: &str, resource_version: u64, record: &Record) -> Result<Done, Failure> {
@@ -219,8 +299,9 @@ impl Executor {
         let key = Key::new(&observation.namespace, name);
         match ask_to_write(Subject::of::<Lease>(name), api.patch(name, &field_manager(), &Patch::Merge(&patch))).await {
             Ok(written) => {
-                Lease::answered(&self.store, key, written.data.clone());
-                Ok(Done::Lease(written.data))
+                let written = known(written)?;
+                Lease::answered(&self.store, key, written.clone());
+                Ok(Done::Lease(written))
             }
             Err(failure) => Err(self.look_again::<Lease>(&api, key, failure).await),
         }
@@ -233,16 +314,16 @@ impl Executor {
         let patch = serde_json::from_value(pod_patch(write)).map_err(Failure::impossible)?;
         match ask_to_write(subject, api.patch(&write.name, &field_manager(), &Patch::Json::<()>(patch))).await {
             Ok(written) => {
-                Pod::answered(&self.store, key, written.data);
+                Pod::answered(&self.store, key, known(written)?);
                 Ok(Done::Written)
             }
             Err(Failure::Refused { code: 422, message, certain }) => {
                 // A failed test of a JSON Patch and a broken rule look alike; the pod itself tells which it was.
-                match ask(subject, api.get(&write.name)).await {
-                    Ok(pod) if is_as_observed(&pod.data, write) => Err(Failure::Refused { code: 422, message, certain }),
+                match ask(subject, api.get(&write.name)).await.and_then(known) {
+                    Ok(pod) if is_as_observed(&pod, write) => Err(Failure::Refused { code: 422, message, certain }),
                     Ok(pod) => {
-                        let gone = pod.data.uid != write.uid;
-                        Pod::read_anew(&self.store, key, pod.data);
+                        let gone = pod.uid != write.uid;
+                        Pod::read_anew(&self.store, key, pod);
                         Err(if gone { Failure::Gone } else { Failure::Changed })
                     }
                     Err(failure) => Err(self.look_again::<Pod>(&api, key, failure).await),
@@ -270,19 +351,21 @@ impl Executor {
 
     async fn patch_status(&self, observation: &Observation, status: &LeaderGroupStatus) -> Result<Done, Failure> {
         let Some(group) = &observation.group else { return Err(Failure::Changed) };
-        let api: Api<LeaderGroup> = Api::namespaced(self.client.clone(), &observation.namespace);
         let patch = json!([
             { "op": "replace", "path": "/metadata/resourceVersion", "value": group.metadata.resource_version },
             { "op": "test", "path": "/metadata/uid", "value": group.metadata.uid },
             { "op": "add", "path": "/status", "value": status },
         ]);
         let patch = serde_json::from_value(patch).map_err(Failure::impossible)?;
-        match ask_to_write(GROUP.named(&observation.name), api.patch_status(&observation.name, &field_manager(), &Patch::Json::<()>(patch))).await {
-            Ok(mut written) => {
-                super::slim::slim_down(&mut written);
-                let version = written.version();
-                LeaderGroup::answered(&self.store, Key::new(&observation.namespace, &observation.name), Arc::new(written));
-                Ok(Done::Status { version })
+        let request = groups(&observation.namespace).patch_subresource("status", &observation.name, &field_manager(), &Patch::Json::<()>(patch));
+        match ask_to_write(GROUP.named(&observation.name), self.metadata(request)).await {
+            Ok(written) => {
+                // The precondition was its version: nothing else of it has changed.
+                let mut now = LeaderGroup::clone(group);
+                now.status = Some(status.clone());
+                now.metadata.resource_version = Some(written.version().to_string());
+                LeaderGroup::answered(&self.store, Key::new(&observation.namespace, &observation.name), Arc::new(now));
+                Ok(Done::Status { version: written.version() })
             }
             Err(failure @ (Failure::Changed | Failure::Refused { code: 422, .. })) => {
                 // Another group may have its name, which fails like a status that breaks a rule.
@@ -294,11 +377,11 @@ impl Executor {
     }
 
     /// Takes in what the object is now, after a write found it changed or gone.
-    async fn look_again<T: super::slim::Kind + Table>(&self, api: &Api<Slim<T>>, key: Key, failure: Failure) -> Failure {
+    async fn look_again<T: Kind + Table>(&self, api: &Api<Slim<T>>, key: Key, failure: Failure) -> Failure {
         let failure = match failure {
-            Failure::Changed => match ask(Subject::of::<T>(&key.name), api.get(&key.name)).await {
+            Failure::Changed => match ask(Subject::of::<T>(&key.name), api.get(&key.name)).await.and_then(known) {
                 Ok(object) => {
-                    T::read_anew(&self.store, key, object.data);
+                    T::read_anew(&self.store, key, object);
                     return Failure::Changed;
                 }
                 Err(failure) => failure,
@@ -310,6 +393,30 @@ impl Executor {
         }
         failure
     }
+}
+
+fn groups(namespace: &str) -> Request {
+    Request::new(Slim::<LeaderGroup>::url_path(&(), Some(namespace)))
+}
+
+/// All pods that this selects, page by page.
+async fn list(api: &Api<Slim<Pod>>, selector: &str) -> Result<Vec<Slim<Pod>>, Failure> {
+    let mut parameters = ListParams::default().labels(selector).limit(PAGE_SIZE);
+    let mut pods = Vec::new();
+    loop {
+        let page = ask(Subject::of::<Pod>(""), api.list(&parameters)).await?;
+        pods.extend(page.items);
+        match page.metadata.continue_.filter(|more| !more.is_empty()) {
+            Some(more) => parameters = parameters.continue_token(&more),
+            None => return Ok(pods),
+        }
+    }
+}
+
+/// An answer's object, if anything may be concluded from it.
+fn known<T>(object: Slim<T>) -> Result<Arc<T>, Failure> {
+    let Slim { data, unread, .. } = object;
+    data.ok_or_else(|| Failure::Unknown(format!("{} could not be read", unread.join(", "))))
 }
 
 fn field_manager() -> PatchParams {

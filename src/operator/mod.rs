@@ -7,15 +7,23 @@ mod events;
 mod execute;
 mod flights;
 mod follow;
+mod group;
 mod groups;
+mod kept;
+mod kinds;
+mod lenient;
+#[cfg(test)]
+mod reading;
 mod reconcile;
 mod report;
 mod restores;
 mod shares;
+mod sieve;
 mod slim;
 mod state;
 pub mod store;
 mod watch;
+mod wire;
 
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
@@ -26,6 +34,7 @@ use tokio::sync::{Notify, watch as channel};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+use crate::api::LeaderGroup;
 use crate::cluster::{Cluster, Contact};
 use crate::elector::clock::{self, Instant};
 use crate::elector::{Callbacks, Elector, Ended, HealthAdaptor, Loss, Tenure};
@@ -196,7 +205,7 @@ pub async fn run(
     let mut pulses = vec![watches.nodes(&mut background)?];
     let namespaces = if options.namespaces.is_empty() { vec![None] } else { options.namespaces.iter().map(|it| Some(it.as_str())).collect() };
     for namespace in namespaces {
-        pulses.push(watches.leader_groups(namespace, &mut background)?);
+        pulses.push(watches.slim::<LeaderGroup>(namespace, &mut background)?);
         pulses.push(watches.slim::<Deployment>(namespace, &mut background)?);
         pulses.push(watches.slim::<ReplicaSet>(namespace, &mut background)?);
         pulses.push(watches.slim::<Pod>(namespace, &mut background)?);
@@ -205,7 +214,7 @@ pub async fn run(
     // Set once: this function is the only one that does.
     let _ = vitals.pulses.set(pulses);
     background.spawn(measure(metrics, vitals.clone(), store.clone()));
-    let asked = options.namespaces.first().map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
+    let asked = options.namespaces.first().map_or_else(|| Api::all(wire::thinned(&client)), |namespace| Api::namespaced(wire::thinned(&client), namespace));
     let known = store.clone();
     background.spawn(async move { restores.look_out(asked, || groups.wake(known.all())).await });
 
@@ -259,7 +268,7 @@ async fn keep_groups(replica: Replica, tenure: Option<Tenure>, stop: impl Future
     let (say_stop, stopped) = channel::channel(false);
     let context = Arc::new(Context {
         store: store.clone(),
-        executor: Executor { client, store: store.clone(), tenure },
+        executor: Executor::new(client, store.clone(), tenure),
         events,
         metrics,
         operator,
@@ -287,6 +296,9 @@ async fn measure(metrics: Metrics, vitals: Vitals, store: Arc<Store>) {
     loop {
         for pulse in vitals.pulses() {
             metrics.watch_silence_seconds.get_or_create(&KindLabels { kind: pulse.kind }).set(pulse.silence().as_secs_f64());
+        }
+        for (kind, count) in store.unread() {
+            metrics.unreadable_objects.get_or_create(&KindLabels { kind }).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         for (kind, count) in store.sizes() {
             metrics.objects.get_or_create(&KindLabels { kind }).set(i64::try_from(count).unwrap_or(i64::MAX));

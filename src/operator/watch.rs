@@ -5,30 +5,36 @@
 //! life for longer hangs, and liveness fails. A refused or unreachable API server is a sign of life.
 
 use std::fmt::Debug;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, pin_mut};
-use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Event};
-use kube::{Api, Client, Resource};
+use kube::{Api, Client};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::groups::Groups;
 use super::restores::Restores;
-use super::slim::{Kind, Slim, slim_down};
+use super::slim::{Kind, Slim};
 use super::store::{Concerned, Key, Source, Store, Table};
-use crate::api::LeaderGroup;
+use super::wire;
 use crate::cluster::Cluster;
 use crate::elector::clock::Stopwatch;
 use crate::policy::observation::{Node, NodeState};
 
 /// Seconds until a watch is asked anew.
 const WATCH_TIMEOUT: u32 = 25;
-/// Objects per request of a list: what a page takes in memory is taken at once.
-const PAGE_SIZE: u32 = 100;
+/// Objects per request of a list that is not streamed: what a page takes in memory is taken at once.
+const PAGE_SIZE: u32 = 50;
+/// A list that was streamed so often, and never to its end, is read page by page.
+const STREAMS: u32 = 2;
+/// So many lines about objects that cannot be read in so long, of each watch.
+const MOST_LINES: u32 = 20;
+const LINES_PERIOD: Duration = Duration::from_secs(60);
+/// What is repeated of the API server's words.
+const LONGEST_MESSAGE: usize = 1024;
 /// A watch without a sign of life for this long hangs.
 pub const SILENCE: Duration = Duration::from_secs(35);
 const FIRST_DELAY: Duration = Duration::from_millis(200);
@@ -103,45 +109,34 @@ impl Watches {
     /// Starts the watch of one slim kind; it ends when the returned task is aborted.
     pub(super) fn slim<T: Kind + Table>(&self, namespace: Option<&str>, tasks: &mut tokio::task::JoinSet<()>) -> Result<Arc<WatchHealth>, kube::Error> {
         let (client, health) = self.client(T::KIND, namespace, false)?;
-        let api: Api<Slim<T>> = scoped(client, namespace);
-        let take = into_table(self.store.clone(), namespace.map(str::to_owned), |object: Slim<T>| Some(object.data));
-        tasks.spawn(self.clone().follow(health.clone(), move || watcher::watcher(api.clone(), config()), take));
-        Ok(health)
-    }
-
-    /// The watch of the groups themselves. A group that cannot be read is reported and passed over.
-    pub(super) fn leader_groups(&self, namespace: Option<&str>, tasks: &mut tokio::task::JoinSet<()>) -> Result<Arc<WatchHealth>, kube::Error> {
-        let (client, health) = self.client("LeaderGroup", namespace, false)?;
-        let api: Api<DeserializeGuard<LeaderGroup>> = scoped(client, namespace);
-        let take = into_table(self.store.clone(), namespace.map(str::to_owned), |group: DeserializeGuard<LeaderGroup>| match group.0 {
-            Ok(mut group) => {
-                slim_down(&mut group);
-                Some(Arc::new(group))
-            }
-            Err(error) => {
-                warn!(name = error.metadata.name, namespace = error.metadata.namespace, error = %error, "LeaderGroup cannot be read and is passed over");
-                None
-            }
-        });
-        tasks.spawn(self.clone().follow(health.clone(), move || watcher::watcher(api.clone(), config()), take));
+        let api: Api<Slim<T>> = scoped(wire::thinned(&client), namespace);
+        let take = into_table::<T>(self.store.clone(), namespace.map(str::to_owned));
+        let never = T::NEVER.filter(|_| namespace.is_none());
+        tasks.spawn(self.clone().follow(health.clone(), move |list| watcher::watcher(api.clone(), config(list, never)), take));
         Ok(health)
     }
 
     /// The watch of nodes, which belong to no namespace. Without the right to read them pods are judged by themselves.
     pub(super) fn nodes(&self, tasks: &mut tokio::task::JoinSet<()>) -> Result<Arc<WatchHealth>, kube::Error> {
         let (client, health) = self.client(Node::KIND, None, true)?;
-        let api: Api<Slim<Node>> = Api::all(client);
+        let api: Api<Slim<Node>> = Api::all(wire::thinned(&client));
         let store = self.store.clone();
+        let told = Told::default();
         let take = move |event: Event<Slim<Node>>| match event {
             Event::Init => {
                 store.begin_nodes();
                 Concerned::new()
             }
-            Event::InitApply(node) | Event::Apply(node) => store.set_node(node.name(), NodeState::Present(node.data.clone())),
+            Event::InitApply(node) | Event::Apply(node) => {
+                if store.note_unread_node(node.name(), unread(&node)) {
+                    told.tell(&node);
+                }
+                node.data.clone().map(|data| store.set_node(node.name(), NodeState::Present(data))).unwrap_or_default()
+            }
             Event::InitDone => store.end_nodes(),
             Event::Delete(node) => store.set_node(node.name(), NodeState::Gone),
         };
-        tasks.spawn(self.clone().follow(health.clone(), move || watcher::watcher(api.clone(), config()), take));
+        tasks.spawn(self.clone().follow(health.clone(), move |list| watcher::watcher(api.clone(), config(list, None)), take));
         Ok(health)
     }
 
@@ -157,14 +152,16 @@ impl Watches {
     async fn follow<K: Debug, S: Stream<Item = watcher::Result<Event<K>>>>(
         self,
         health: Arc<WatchHealth>,
-        open: impl Fn() -> S,
+        open: impl Fn(List) -> S,
         take: impl Fn(Event<K>) -> Concerned,
     ) {
         let mut restored = self.restores.subscribe();
         let mut failures = 0_u32;
+        let mut list = List::Streamed;
         loop {
-            let events = open();
+            let events = open(list);
             pin_mut!(events);
+            let mut lists = 0_u32;
             while let Some(event) = tokio::select! {
                 biased;
                 Ok(()) = restored.changed() => None,
@@ -173,18 +170,34 @@ impl Watches {
                 health.sign_of_life();
                 match event {
                     Ok(event) => {
+                        lists = if matches!(event, Event::Init) { lists + 1 } else { lists };
                         if failures > 0 && !matches!(event, Event::Init) {
                             info!(kind = health.kind, namespace = health.namespace, "Watch works again");
                             failures = 0;
                             health.set_error(None);
                         }
+                        lists = if matches!(event, Event::InitDone) { 0 } else { lists };
                         self.take(&health, event, &take);
+                        if list == List::Streamed && lists > STREAMS {
+                            // It takes longer than the server lets a watch live.
+                            list = List::Paged;
+                            break;
+                        }
+                    }
+                    Err(error) if list == List::Streamed && refuses_streams(&error) => {
+                        info!(kind = health.kind, namespace = health.namespace, "The API server does not stream lists; they are read page by page");
+                        list = List::Paged;
+                        break;
                     }
                     Err(error) => {
                         failures = failures.saturating_add(1);
                         self.failed(&health, &error, failures);
                         tokio::time::sleep(super::backoff::delay(failures, FIRST_DELAY, LONGEST_DELAY)).await;
                         health.sign_of_life();
+                        if is_unreadable(&error) {
+                            // It may have been news of an object.
+                            break;
+                        }
                     }
                 }
             }
@@ -216,10 +229,11 @@ impl Watches {
     }
 }
 
-/// What becomes of the events of a watch of this namespace, or of all: they change the kind's part of the store. What cannot
-/// be read changes nothing.
-fn into_table<T: Table, K: Resource>(store: Arc<Store>, scope: Option<String>, read: impl Fn(K) -> Option<Arc<T>>) -> impl Fn(Event<K>) -> Concerned {
-    let key = |object: &K| Key::new(object.meta().namespace.as_deref().unwrap_or_default(), object.meta().name.as_deref().unwrap_or_default());
+/// What becomes of the events of a watch of this namespace, or of all: they change the kind's part of the store. A deletion needs no
+/// more than the object's name.
+fn into_table<T: Kind + Table>(store: Arc<Store>, scope: Option<String>) -> impl Fn(Event<Slim<T>>) -> Concerned {
+    let told = Told::default();
+    let key = |object: &Slim<T>| Key::new(object.namespace(), object.name());
     move |event| {
         let (object, source) = match event {
             Event::Init => {
@@ -232,12 +246,74 @@ fn into_table<T: Table, K: Resource>(store: Arc<Store>, scope: Option<String>, r
             Event::Delete(object) => return T::delete(&store, &key(&object)),
         };
         let key = key(&object);
-        read(object).map(|object| T::apply(&store, key, object, source)).unwrap_or_default()
+        if T::note_unread(&store, &key, unread(&object)) {
+            told.tell(&object);
+        }
+        match object.data {
+            Some(data) => T::apply(&store, key, data, source),
+            None => T::set_aside(&store, &key),
+        }
     }
 }
 
-fn config() -> watcher::Config {
-    watcher::Config { timeout: Some(WATCH_TIMEOUT), page_size: Some(PAGE_SIZE), ..watcher::Config::default() }
+/// The version of an object that could not be read as a whole.
+fn unread<T>(object: &Slim<T>) -> Option<u64> {
+    (!object.unread.is_empty() || object.data.is_none()).then(|| object.version())
+}
+
+/// Tells of objects that cannot be read: each version once, and no more lines than somebody can read, whatever is rewritten how often.
+struct Told(Mutex<Lines>);
+
+struct Lines {
+    left: u32,
+    since: Stopwatch,
+    unsaid: u64,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Self(Mutex::new(Lines { left: MOST_LINES, since: Stopwatch::start(), unsaid: 0 }))
+    }
+}
+
+impl Told {
+    fn tell<T: Kind>(&self, object: &Slim<T>) {
+        let Some(unsaid) = self.may_tell() else { return };
+        let (fields, set_aside) = (object.unread.join(", "), object.data.is_none());
+        warn!(kind = T::KIND, namespace = object.namespace(), name = object.name(), fields, set_aside, unsaid, "Object could not be read as a whole");
+    }
+
+    /// How many were not told of since the last one; `None`: nor is this one.
+    fn may_tell(&self) -> Option<u64> {
+        let lines = &mut *self.0.lock().expect("nothing panics while it holds the lock");
+        if lines.since.elapsed() > LINES_PERIOD {
+            (lines.left, lines.since) = (MOST_LINES, Stopwatch::start());
+        }
+        if lines.left == 0 {
+            lines.unsaid += 1;
+            return None;
+        }
+        lines.left -= 1;
+        Some(std::mem::take(&mut lines.unsaid))
+    }
+}
+
+/// How a list is read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum List {
+    /// Object by object, as the first events of its watch.
+    Streamed,
+    Paged,
+}
+
+fn config(list: List, never: Option<&str>) -> watcher::Config {
+    let config = watcher::Config {
+        timeout: Some(WATCH_TIMEOUT),
+        page_size: Some(PAGE_SIZE),
+        field_selector: never.map(|namespace| format!("metadata.namespace!={namespace}")),
+        ..watcher::Config::default()
+    };
+    if list == List::Streamed { config.streaming_lists() } else { config }
 }
 
 fn scoped<K>(client: Client, namespace: Option<&str>) -> Api<K>
@@ -260,18 +336,35 @@ fn status_of(error: &watcher::Error) -> Option<&kube::core::Status> {
     }
 }
 
+/// A server before 1.32, or one with WatchList turned off, does not know what it is asked for.
+fn refuses_streams(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchStartFailed(_)) && status_of(error).is_some_and(|status| matches!(status.code, 400 | 422))
+}
+
+/// What arrived is not even JSON.
+fn is_unreadable(error: &watcher::Error) -> bool {
+    matches!(
+        error,
+        watcher::Error::InitialListFailed(kube::Error::SerdeError(_))
+            | watcher::Error::WatchStartFailed(kube::Error::SerdeError(_))
+            | watcher::Error::WatchFailed(kube::Error::SerdeError(_))
+    )
+}
+
 fn is_refusal(error: &watcher::Error) -> bool {
     status_of(error).is_some_and(kube::core::Status::is_forbidden)
 }
 
-/// What is wrong, and what to do about it.
+/// What is wrong, and what to do about it. Never what an object contains.
 fn explain(kind: &str, error: &watcher::Error) -> String {
+    let words = |status: &kube::core::Status| status.message.chars().take(LONGEST_MESSAGE).collect::<String>();
     match status_of(error) {
         Some(status) if status.code == 404 && kind == "LeaderGroup" => {
             "The CustomResourceDefinition leadergroups.leadergroup.io is not installed; install it with kubectl apply -k crds/. Trying again".to_owned()
         }
-        Some(status) if status.is_forbidden() => format!("Watching {kind} is forbidden: {}. Trying again", status.message),
-        Some(status) => format!("Watching {kind} failed: {} ({}). Trying again", status.message, status.code),
+        Some(status) if status.is_forbidden() => format!("Watching {kind} is forbidden: {}. Trying again", words(status)),
+        Some(status) => format!("Watching {kind} failed: {} ({}). Trying again", words(status), status.code),
+        None if is_unreadable(error) => format!("Watching {kind} failed: what was told is no JSON, or of no known form. Everything is listed anew"),
         None => format!("Watching {kind} failed: {error}. Trying again"),
     }
 }

@@ -3,12 +3,13 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::observation::{Controller, Lease, Pod};
 use super::write::Record;
-use crate::api::v1alpha1::DeploymentTemplate;
-use crate::api::{Json, LeaderGroup};
+use crate::api::LeaderGroup;
 use crate::names;
 
 /// The name of the Deployment whose pods are the group's.
@@ -38,29 +39,66 @@ pub fn controls(group: &LeaderGroup, controller: Option<&Controller>) -> bool {
     controller.is_some_and(|controller| group.metadata.uid.as_deref() == Some(&controller.uid))
 }
 
-/// The owned Deployment as server-side apply takes it: what the user wrote, the group's label, and a strategy.
-pub fn deployment(group: &LeaderGroup, template: &DeploymentTemplate, uid: Option<&str>) -> Value {
+/// What a group says of its Deployment, with the template that is not kept: read anew, and passed on as the text that it is.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Wanted<'a> {
+    replicas: Option<i32>,
+    #[serde(borrow)]
+    template: Template<'a>,
+    strategy: Option<Value>,
+    min_ready_seconds: Option<i32>,
+    revision_history_limit: Option<i32>,
+    progress_deadline_seconds: Option<i32>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Template<'a> {
+    #[serde(default)]
+    metadata: Value,
+    #[serde(borrow)]
+    spec: &'a RawValue,
+}
+
+/// A Deployment as server-side apply takes it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Body<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    metadata: Value,
+    spec: BodySpec<'a>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BodySpec<'a> {
+    selector: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replicas: Option<i32>,
+    template: BodyTemplate<'a>,
+    strategy: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_ready_seconds: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision_history_limit: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress_deadline_seconds: Option<i32>,
+}
+
+#[derive(Debug, Serialize)]
+struct BodyTemplate<'a> {
+    metadata: Value,
+    spec: &'a RawValue,
+}
+
+/// The owned Deployment: what the user wrote, the group's label, and a strategy.
+pub fn deployment<'a>(group: &LeaderGroup, wanted: Wanted<'a>, uid: Option<&str>) -> Body<'a> {
     let name = group.metadata.name.as_deref().unwrap_or_default();
-    let mut pods = template.template.value();
+    let Wanted { replicas, template, strategy: wanted, min_ready_seconds, revision_history_limit, progress_deadline_seconds } = wanted;
+    let mut pods = json!({ "metadata": template.metadata });
     let labels = object_at(object_at(&mut pods, "metadata"), "labels");
     labels[names::LABEL_GROUP] = json!(name);
-
-    let mut spec = Map::new();
-    spec.insert("selector".into(), json!({ "matchLabels": { names::LABEL_GROUP: name } }));
-    spec.insert("template".into(), pods);
-    let numbers = [
-        ("replicas", template.replicas),
-        ("minReadySeconds", template.min_ready_seconds),
-        ("revisionHistoryLimit", template.revision_history_limit),
-        ("progressDeadlineSeconds", template.progress_deadline_seconds),
-    ];
-    for (field, number) in numbers {
-        if let Some(number) = number {
-            spec.insert(field.into(), json!(number));
-        }
-    }
-    spec.insert("strategy".into(), strategy(template.strategy.as_ref()));
-
     let mut metadata = json!({
         "name": name,
         "labels": { names::LABEL_GROUP: name, names::LABEL_MANAGED_BY: names::FIELD_MANAGER },
@@ -69,13 +107,22 @@ pub fn deployment(group: &LeaderGroup, template: &DeploymentTemplate, uid: Optio
     if let Some(uid) = uid {
         metadata["uid"] = json!(uid);
     }
-    json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec })
+    let spec = BodySpec {
+        selector: json!({ "matchLabels": { names::LABEL_GROUP: name } }),
+        replicas,
+        template: BodyTemplate { metadata: pods["metadata"].take(), spec: template.spec },
+        strategy: strategy(wanted),
+        min_ready_seconds,
+        revision_history_limit,
+        progress_deadline_seconds,
+    };
+    Body { api_version: "apps/v1", kind: "Deployment", metadata, spec }
 }
 
 /// The strategy, spelled out. What the API server fills in by itself nobody owns, so it would stay behind when the
 /// strategy becomes `Recreate`, which the API server then refuses.
-fn strategy(wanted: Option<&Json>) -> Value {
-    let mut strategy = wanted.map_or_else(|| json!({}), Json::value);
+fn strategy(wanted: Option<Value>) -> Value {
+    let mut strategy = wanted.filter(Value::is_object).unwrap_or_else(|| json!({}));
     let type_ = strategy.get("type").cloned().unwrap_or_else(|| json!("RollingUpdate"));
     if type_ == "RollingUpdate" {
         let rolling_update = object_at(&mut strategy, "rollingUpdate");
@@ -94,7 +141,7 @@ pub fn record_of_leader(group: &LeaderGroup, lease: Option<&Lease>, pod: &Pod, t
     let same = lease.filter(|lease| lease.holder == pod.name && lease.holder_uid.as_ref() == Some(&pod.uid) && lease.term == Some(term));
     let reported = group.status.as_ref().and_then(|status| status.leader.as_ref());
     let reported = reported.filter(|leader| leader.term == term && *leader.pod_uid == *pod.uid);
-    let former = lease.filter(|lease| !lease.holder.is_empty()).map(|lease| lease.holder.clone());
+    let former = lease.and_then(former_holder);
     Record {
         holder: pod.name.clone(),
         holder_uid: Some(pod.uid.clone()),
@@ -114,7 +161,7 @@ pub fn record_of_leader(group: &LeaderGroup, lease: Option<&Lease>, pod: &Pod, t
 
 /// The Lease's record where nobody leads: free for readers, and the term is kept.
 pub fn record_of_nobody(group: &LeaderGroup, lease: Option<&Lease>, term: i64) -> Record {
-    let former = lease.filter(|lease| !lease.holder.is_empty()).map(|lease| lease.holder.clone());
+    let former = lease.and_then(former_holder);
     Record {
         holder: "".into(),
         holder_uid: None,
@@ -127,6 +174,11 @@ pub fn record_of_nobody(group: &LeaderGroup, lease: Option<&Lease>, term: i64) -
         reason: None,
         previous_holder: former.or_else(|| lease.and_then(|lease| lease.previous_holder.clone())),
     }
+}
+
+/// Who holds the Lease, as it is read back from what the next record says.
+fn former_holder(lease: &Lease) -> Option<Box<str>> {
+    (!lease.holder.is_empty()).then(|| names::shortened(&lease.holder, names::LONGEST_NAME).into())
 }
 
 /// How many leaderships there have been, though the Lease was deleted meanwhile.

@@ -155,6 +155,8 @@ pub struct Pod {
     /// When the pod was first read with these labels, its fence among them.
     pub read: Instant,
     pub labels: Labels,
+    /// It has others that are not known: too many, or odd ones.
+    pub labels_unread: bool,
     /// Whether the pod has any annotation: a JSON Patch may test a key of an existing map only.
     pub has_annotations: bool,
     /// The uid of the ReplicaSet that controls it.
@@ -196,11 +198,11 @@ impl DeletionCost {
         Self { now: Some(HIGHEST_COST.into()), former: Some(former) }
     }
 
-    /// Of a pod that does not lead any more. A cost that others have set meanwhile is theirs.
+    /// Of a pod that does not lead any more. A cost that others have set meanwhile is theirs; what cannot be one is none.
     #[must_use]
     pub fn given_back(&self) -> Self {
         let now = match &self.former {
-            Some(former) if self.now.as_deref() == Some(HIGHEST_COST) => Some(former.clone()).filter(|former| !former.is_empty()),
+            Some(former) if self.now.as_deref() == Some(HIGHEST_COST) => Some(former.clone()).filter(|former| is_cost(former)),
             _ => self.now.clone(),
         };
         Self { now, former: None }
@@ -209,6 +211,11 @@ impl DeletionCost {
 
 /// The highest that the API server takes.
 const HIGHEST_COST: &str = "2147483647";
+
+/// Whether the API server takes it: a whole number of 32 bits, without a plus sign or needless zeros in front.
+fn is_cost(text: &str) -> bool {
+    text.parse::<i32>().is_ok() && (text == "0" || text.starts_with(['-', '1', '2', '3', '4', '5', '6', '7', '8', '9']))
+}
 
 impl Pod {
     pub fn ready(&self) -> bool {
@@ -290,6 +297,8 @@ pub struct Deployment {
     pub selector_keys: Vec<Box<str>>,
     /// The label keys of the pod template.
     pub template_label_keys: Vec<Box<str>>,
+    /// The selector, or the template's labels, are not known as a whole.
+    pub labels_unread: bool,
     pub min_ready_seconds: i32,
     pub replicas: i32,
     /// Whether our apply, and nobody else, owns `spec.replicas`.
@@ -335,6 +344,8 @@ pub struct Lease {
     pub duration_seconds: Option<i32>,
     pub acquire_time: Option<Timestamp>,
     pub renew_time: Option<Timestamp>,
+    /// A hash of both times as they stand there: one that cannot be read may change, too.
+    pub times: u64,
     pub reason: Option<Box<str>>,
     pub previous_holder: Option<Box<str>>,
 }
@@ -365,6 +376,17 @@ mod tests {
             assert_eq!(theirs.given_back(), cost(Some("-3")));
         }
         assert_eq!(cost(Some("7")).given_back(), cost(Some("7")), "never raised");
+    }
+
+    #[test]
+    fn what_cannot_be_a_cost_is_not_given_back() {
+        let given_back = |former: &str| DeletionCost { now: Some(HIGHEST_COST.into()), former: Some(former.into()) }.given_back().now;
+        for former in ["x", "", "+5", "05", "2147483648", "-2147483649", "1e3", " 1", "1 "] {
+            assert_eq!(given_back(former), None, "{former:?}");
+        }
+        for former in ["0", "-7", "-2147483648", "2147483647"] {
+            assert_eq!(given_back(former).as_deref(), Some(former));
+        }
     }
 
     #[test]

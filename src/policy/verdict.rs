@@ -92,6 +92,9 @@ pub(super) fn obstacle(observation: &Observation, terms: &Terms<'_>) -> Option<O
             return blocked("LabelInSelector", format!("the selector of Deployment {deployment_name} uses the label {key}; choose another leaderLabel.key"));
         }
     }
+    if let Some(what) = unread(observation) {
+        return blocked("LabelsUnread", format!("not all labels of {what} are known: there are more than 32 KiB, or some that are none; remove them"));
+    }
     if let Some(lease) = &observation.lease
         && !may_own_lease(group, observation)
     {
@@ -141,6 +144,13 @@ pub(super) fn obstacle(observation: &Observation, terms: &Terms<'_>) -> Option<O
         }),
         _ => of_holder(observation, group),
     }
+}
+
+/// An object whose labels, or whose selector, are not known as a whole: a label that nobody sees could be the leader's.
+fn unread(observation: &Observation) -> Option<String> {
+    let deployment = observation.deployment.as_ref().filter(|deployment| deployment.labels_unread);
+    let pod = observation.pods().find(|pod| pod.labels_unread).map(|pod| format!("pod {}", pod.name));
+    pod.or_else(|| deployment.map(|deployment| format!("Deployment {} (template, or a selector of more than 4 KiB)", deployment.name)))
 }
 
 /// Why the label follows nobody, where pods elect themselves.

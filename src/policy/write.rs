@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde_json::Value;
 
 use super::observation::{DeletionCost, Lease};
 use crate::api::LeaderGroupStatus;
@@ -20,12 +19,11 @@ pub enum Write {
     Prove {
         version: u64,
     },
-    /// Server-side apply of the owned Deployment. `uid`: of the one observed, which is written only while the group is alive
-    /// by a fresh read; `None` creates it and takes over nothing.
+    /// Server-side apply of the owned Deployment, as the group has it by a fresh read that shows it alive and of the generation
+    /// observed. `uid`: of the one observed; `None` creates it and takes over nothing.
     ApplyDeployment {
         name: String,
         uid: Option<Box<str>>,
-        body: Value,
     },
     /// Takes `spec.replicas` of the owned Deployment under another field manager, so that our apply may give it up.
     HoldReplicas {

@@ -48,7 +48,9 @@ impl World {
             }
             memory.alive = at(threshold(nanos(memory.alive)));
             *began = begun.map_or(0, threshold);
-            late.iter_mut().for_each(|(_, began)| *began = threshold(*began));
+            for (_, began) in late.iter_mut() {
+                *began = threshold(*began);
+            }
             *clock = 2 * u64::try_from(moments.len()).unwrap() + 4;
         }
     }

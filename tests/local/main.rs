@@ -50,6 +50,7 @@ struct Arguments {
 enum Command {
     Bench(bench::Arguments),
     BenchFirst(bench::first::Arguments),
+    BenchLarge(bench::large::Arguments),
     Candidate(candidate::Arguments),
     ControlPlane(control_plane_command::Arguments),
     Demo(demo::Arguments),
@@ -63,6 +64,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
         Command::Bench(arguments) => bench::run(arguments).await,
         Command::BenchFirst(arguments) => bench::first::run(arguments).await,
+        Command::BenchLarge(arguments) => bench::large::run(arguments).await,
         Command::Candidate(arguments) => candidate::run(arguments).await.map(|()| ExitCode::SUCCESS),
         Command::ControlPlane(arguments) => control_plane_command::run(arguments).await.map(|()| ExitCode::SUCCESS),
         Command::Demo(arguments) => demo::run(arguments).await,

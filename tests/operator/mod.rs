@@ -12,6 +12,7 @@ mod drift;
 mod elections;
 mod hindrances;
 mod holders;
+mod hostile;
 mod installations;
 mod kubectl;
 mod labels;

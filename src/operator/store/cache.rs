@@ -60,13 +60,14 @@ impl Stored for Lease {
     }
     /// A renewal changes nothing; the next one is due by the clock.
     fn differs(&self, other: &Self) -> bool {
-        let Lease { changed, seen_to_change, renew_time, .. } = *other;
-        Self { resource_version: other.resource_version, changed, seen_to_change, renew_time, ..self.clone() } != *other
+        let Lease { changed, seen_to_change, renew_time, times, .. } = *other;
+        Self { resource_version: other.resource_version, changed, seen_to_change, renew_time, times, ..self.clone() } != *other
     }
     fn replacing(lease: &mut Arc<Self>, former: &Self) {
-        let Lease { holder, renew_time, acquire_time, transitions, duration_seconds, .. } = &**lease;
-        let fields = (holder, renew_time, acquire_time, transitions, duration_seconds);
-        if fields == (&former.holder, &former.renew_time, &former.acquire_time, &former.transitions, &former.duration_seconds) {
+        let Lease { holder, renew_time, acquire_time, times, transitions, duration_seconds, .. } = &**lease;
+        let fields = (holder, renew_time, acquire_time, times, transitions, duration_seconds);
+        let Lease { holder, renew_time, acquire_time, times, transitions, duration_seconds, .. } = former;
+        if fields == (holder, renew_time, acquire_time, times, transitions, duration_seconds) {
             let lease = Arc::make_mut(lease);
             (lease.changed, lease.seen_to_change) = (former.changed, former.seen_to_change);
         } else {
@@ -94,13 +95,17 @@ impl Stored for LeaderGroup {
 #[derive(Debug)]
 pub(super) struct Cache<T> {
     pub objects: HashMap<Key, Arc<T>>,
+    /// Objects of which nothing may be concluded: they are there, and that is all.
+    pub aside: HashSet<Key>,
+    /// By version: objects that were read in part, or are set aside.
+    pub unread: HashMap<Key, u64>,
     /// The lists under way, by the namespace that they are of; `None`: of all.
     lists: HashMap<Option<Box<str>>, List>,
 }
 
 impl<T> Default for Cache<T> {
     fn default() -> Self {
-        Self { objects: HashMap::new(), lists: HashMap::new() }
+        Self { objects: HashMap::new(), aside: HashSet::new(), unread: HashMap::new(), lists: HashMap::new() }
     }
 }
 
@@ -137,7 +142,8 @@ impl<T: Stored> Cache<T> {
     }
 
     pub(super) fn insert(&mut self, key: Key, mut object: Arc<T>, source: Source) -> Insertion<T> {
-        let Self { objects, lists } = self;
+        let Self { objects, aside, lists, .. } = self;
+        aside.remove(&key);
         let mut lists: Vec<&mut List> = lists.iter_mut().filter(|(scope, _)| covers(scope.as_deref(), &key)).map(|(_, list)| list).collect();
         if source == Source::List {
             for list in &mut lists {
@@ -167,6 +173,32 @@ impl<T: Stored> Cache<T> {
         }
     }
 
+    /// Takes an object away of which nothing may be concluded any more.
+    pub(super) fn set_aside(&mut self, key: &Key) -> Option<Arc<T>> {
+        for (_, list) in self.lists.iter_mut().filter(|(scope, _)| covers(scope.as_deref(), key)) {
+            list.listed.insert(key.clone());
+        }
+        self.aside.insert(key.clone());
+        self.objects.remove(key)
+    }
+
+    /// Takes an object away that is gone, and says whether it had been set aside.
+    pub(super) fn remove(&mut self, key: &Key) -> (Option<Arc<T>>, bool) {
+        self.unread.remove(key);
+        (self.objects.remove(key), self.aside.remove(key))
+    }
+
+    /// Notes whether an object of this version was read as a whole, and says whether that it was not is news.
+    pub(super) fn note_unread(&mut self, key: &Key, version: Option<u64>) -> bool {
+        match version {
+            None => {
+                self.unread.remove(key);
+                false
+            }
+            Some(version) => self.unread.insert(key.clone(), version) != Some(version),
+        }
+    }
+
     pub(super) fn begin_list(&mut self, scope: Option<&str>) {
         self.lists.insert(scope.map(Into::into), List::default());
     }
@@ -175,7 +207,7 @@ impl<T: Stored> Cache<T> {
     /// there before, and may have been deleted since.
     pub(super) fn end_list(&mut self, scope: Option<&str>) -> Vec<Key> {
         let Some(list) = self.lists.remove(&scope.map(Box::from)) else { return Vec::new() };
-        self.objects.keys().filter(|key| covers(scope, key) && !list.listed.contains(*key)).cloned().collect()
+        self.objects.keys().chain(&self.aside).filter(|key| covers(scope, key) && !list.listed.contains(*key)).cloned().collect()
     }
 }
 

@@ -39,6 +39,8 @@ struct Tables {
     leases: Cache<Lease>,
     nodes: HashMap<Box<str>, NodeState>,
     nodes_listed: Option<HashSet<Box<str>>>,
+    /// By version: nodes that were read in part.
+    nodes_unread: HashMap<Box<str>, u64>,
     groups_by_deployment: Index<Key>,
     groups_by_lease: Index<Key>,
     deployment_by_uid: HashMap<Box<str>, Key>,
@@ -88,6 +90,10 @@ pub trait Table: Stored + Send + Sync + 'static {
     fn end_list(store: &Store, scope: Option<&str>) -> Concerned;
     fn apply(store: &Store, key: Key, object: Arc<Self>, source: Source) -> Concerned;
     fn delete(store: &Store, key: &Key) -> Concerned;
+    /// The object is there, and nothing may be concluded from what can be read of it.
+    fn set_aside(store: &Store, key: &Key) -> Concerned;
+    /// Notes the version of an object that was read in part, or that it was read as a whole. Says whether that is to be told.
+    fn note_unread(store: &Store, key: &Key, version: Option<u64>) -> bool;
     /// The object as it was read anew, by its name: another one under the name takes its place.
     fn read_anew(store: &Store, key: Key, object: Arc<Self>) -> Concerned;
     /// The answer to a write of ours: taken only in place of the very object that it was, because the watch may have
@@ -131,10 +137,23 @@ macro_rules! table {
             }
             fn delete(store: &Store, key: &Key) -> Concerned {
                 let tables = &mut *store.lock();
-                let Some(former) = tables.$cache.objects.remove(key) else { return Concerned::new() };
+                let (former, aside) = tables.$cache.remove(key);
+                let mut concerned: Concerned = aside.then(|| key.clone()).into_iter().collect();
+                if let Some(former) = former {
+                    concerned.extend(tables.$concerns(key, &former));
+                    tables.$link(key, &former, false);
+                }
+                concerned
+            }
+            fn set_aside(store: &Store, key: &Key) -> Concerned {
+                let tables = &mut *store.lock();
+                let Some(former) = tables.$cache.set_aside(key) else { return Concerned::new() };
                 let concerned = tables.$concerns(key, &former);
                 tables.$link(key, &former, false);
                 concerned
+            }
+            fn note_unread(store: &Store, key: &Key, version: Option<u64>) -> bool {
+                store.lock().$cache.note_unread(key, version)
             }
         }
     };
@@ -303,6 +322,10 @@ impl Store {
     /// The same at another time than now.
     pub fn observe_at(&self, key: &Key, proven: Option<Instant>, operator: &Operator, now: Timestamp, moment: Instant) -> Option<Observation> {
         let tables = self.lock();
+        if tables.groups.aside.contains(key) {
+            // Its pods are neither elected nor forgotten.
+            return None;
+        }
         let group = tables.groups.get(key).cloned();
         let fence_key: Arc<str> = names::fence_key(group.as_ref().map_or(&key.name, |group| objects::deployment_name(group))).into();
         let deployment = group.as_ref().and_then(|group| tables.deployments.get(&key.sibling(objects::deployment_name(group)))).cloned();
@@ -361,7 +384,7 @@ impl Store {
 
     pub fn knows(&self, key: &Key) -> bool {
         let tables = self.lock();
-        tables.groups.objects.contains_key(key) || tables.members.0.contains_key(key)
+        !tables.groups.aside.contains(key) && (tables.groups.objects.contains_key(key) || tables.members.0.contains_key(key))
     }
 
     /// How many objects of each kind are kept.
@@ -374,6 +397,31 @@ impl Store {
             ("Pod", tables.pods.objects.len()),
             ("Lease", tables.leases.objects.len()),
         ]
+    }
+
+    /// How many objects of each kind were read in part, or are set aside.
+    pub fn unread(&self) -> [(&'static str, usize); 6] {
+        let tables = self.lock();
+        [
+            ("LeaderGroup", tables.groups.unread.len()),
+            ("Deployment", tables.deployments.unread.len()),
+            ("ReplicaSet", tables.replica_sets.unread.len()),
+            ("Pod", tables.pods.unread.len()),
+            ("Lease", tables.leases.unread.len()),
+            ("Node", tables.nodes_unread.len()),
+        ]
+    }
+
+    /// As [`Table::note_unread`].
+    pub fn note_unread_node(&self, name: &str, version: Option<u64>) -> bool {
+        let unread = &mut self.lock().nodes_unread;
+        match version {
+            None => {
+                unread.remove(name);
+                false
+            }
+            Some(version) => unread.insert(name.into(), version) != Some(version),
+        }
     }
 
     pub fn begin_nodes(&self) {
@@ -393,6 +441,9 @@ impl Store {
         let mut tables = self.lock();
         if let Some(listed) = &mut tables.nodes_listed {
             listed.insert(name.into());
+        }
+        if matches!(state, NodeState::Gone) {
+            tables.nodes_unread.remove(name);
         }
         let same = match (tables.nodes.get(name), &state) {
             (Some(NodeState::Present(before)), NodeState::Present(after)) => Node { resource_version: after.resource_version, ..(**before).clone() } == **after,

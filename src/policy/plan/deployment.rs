@@ -22,7 +22,7 @@ impl Planner<'_> {
             if made.is_some_and(|made| self.too_early(made.at, UNTIL_SEEN)) {
                 return;
             }
-            self.writes.push(Write::ApplyDeployment { name, uid: None, body: objects::deployment(self.group, template, None) });
+            self.writes.push(Write::ApplyDeployment { name, uid: None });
             return;
         };
         if deployment.terminating {
@@ -45,8 +45,7 @@ impl Planner<'_> {
             // Given up in one step, replicas would fall back to their default of one.
             Write::HoldReplicas { name, uid: deployment.uid.clone(), resource_version: deployment.resource_version, replicas: deployment.replicas }
         } else {
-            let body = objects::deployment(self.group, template, Some(&deployment.uid));
-            Write::ApplyDeployment { name, uid: Some(deployment.uid.clone()), body }
+            Write::ApplyDeployment { name, uid: Some(deployment.uid.clone()) }
         });
     }
 }

@@ -4,6 +4,7 @@
 
 mod failover;
 pub(crate) mod first;
+pub(crate) mod large;
 mod memory;
 mod report;
 

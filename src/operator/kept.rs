@@ -1,0 +1,171 @@
+//! What is kept of the API server's answers, by field and in bytes, whatever they are: an object, a list, an event of a watch,
+//! an error. A field that somebody wants to read is named here first. No more than this is ever in memory of one object.
+
+/// What is kept of a value.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Keep {
+    /// These fields of an object, or of each object of a list, and no more than so many bytes of all. A scalar is kept.
+    Fields(&'static [(&'static str, Keep)], usize),
+    /// All of it, but no more than so many bytes, and no longer strings.
+    Whole(usize),
+    /// How many bytes it has, as a number in its place.
+    Size,
+    /// Another answer: an object of a list, or that of an event.
+    Root,
+}
+
+use Keep::{Fields, Root, Size, Whole};
+
+const UNBOUNDED: usize = usize::MAX;
+/// A name, a number, a time.
+const SHORT: Keep = Whole(1 << 10);
+/// What others write freely, and what is cut again where it is read.
+const TEXT: Keep = Whole(4 << 10);
+/// Labels, a selector.
+const LABELS: Keep = Whole(32 << 10);
+
+pub(super) const ROOT: Keep = Fields(
+    &[
+        ("apiVersion", SHORT),
+        ("kind", SHORT),
+        ("metadata", METADATA),
+        ("spec", SPEC),
+        ("status", STATUS),
+        // Of an event.
+        ("type", SHORT),
+        ("object", Root),
+        // Of a list.
+        ("items", Root),
+        // Of an error.
+        ("message", Whole(32 << 10)),
+        ("reason", SHORT),
+        ("code", SHORT),
+        ("details", DETAILS),
+    ],
+    UNBOUNDED,
+);
+
+const METADATA: Keep = Fields(
+    &[
+        ("name", SHORT),
+        ("namespace", SHORT),
+        ("uid", SHORT),
+        ("resourceVersion", SHORT),
+        ("continue", Whole(16 << 10)),
+        ("generation", SHORT),
+        ("creationTimestamp", SHORT),
+        ("deletionTimestamp", SHORT),
+        ("labels", LABELS),
+        ("annotations", ANNOTATIONS),
+        ("ownerReferences", Fields(&[("apiVersion", SHORT), ("kind", SHORT), ("name", SHORT), ("uid", SHORT), ("controller", SHORT)], 16 << 10)),
+        ("managedFields", Fields(&[("manager", SHORT), ("operation", SHORT), ("fieldsV1", OWNED)], 64 << 10)),
+    ],
+    UNBOUNDED,
+);
+
+/// A test compares these with the names that are read.
+const ANNOTATIONS: Keep = Fields(
+    &[
+        ("leadergroup.io/candidate", SHORT),
+        ("leadergroup.io/term", SHORT),
+        ("leadergroup.io/member-of", TEXT),
+        ("leadergroup.io/former-deletion-cost", SHORT),
+        ("leadergroup.io/holder-uid", SHORT),
+        ("leadergroup.io/reserved-term", SHORT),
+        ("leadergroup.io/operator", TEXT),
+        ("leadergroup.io/reason", SHORT),
+        ("leadergroup.io/previous-holder", TEXT),
+        ("controller.kubernetes.io/pod-deletion-cost", SHORT),
+        ("deployment.kubernetes.io/revision", SHORT),
+        // The record of client-go's locks of old.
+        ("control-plane.alpha.kubernetes.io/leader", Whole(16 << 10)),
+        // With it a watch says that all is told that there was when it began.
+        ("k8s.io/initial-events-end", SHORT),
+    ],
+    UNBOUNDED,
+);
+
+/// Who owns a Deployment's replicas.
+const OWNED: Keep = Fields(&[("f:spec", Fields(&[("f:replicas", SHORT)], UNBOUNDED))], UNBOUNDED);
+
+const SPEC: Keep = Fields(
+    &[
+        // Of a pod and a node.
+        ("nodeName", SHORT),
+        ("unschedulable", SHORT),
+        ("taints", Fields(&[("key", SHORT)], 16 << 10)),
+        // Of a Deployment.
+        ("replicas", SHORT),
+        ("selector", LABELS),
+        ("template", Fields(&[("metadata", Fields(&[("labels", LABELS)], UNBOUNDED))], UNBOUNDED)),
+        ("minReadySeconds", SHORT),
+        // Of a Lease.
+        ("holderIdentity", TEXT),
+        ("leaseDurationSeconds", SHORT),
+        ("acquireTime", SHORT),
+        ("renewTime", SHORT),
+        ("leaseTransitions", SHORT),
+        // Of a group.
+        (
+            "deployment",
+            Fields(
+                &[
+                    ("replicas", SHORT),
+                    ("template", Size),
+                    ("strategy", Size),
+                    ("minReadySeconds", SHORT),
+                    ("revisionHistoryLimit", SHORT),
+                    ("progressDeadlineSeconds", SHORT),
+                ],
+                UNBOUNDED,
+            ),
+        ),
+        ("deploymentRef", TEXT),
+        ("lease", TEXT),
+        ("election", TEXT),
+        ("leaderLabel", TEXT),
+        ("suspend", SHORT),
+    ],
+    UNBOUNDED,
+);
+
+const STATUS: Keep = Fields(
+    &[
+        // A message of ours has 2048 characters at most, of up to six bytes.
+        ("conditions", Whole(128 << 10)),
+        ("observedGeneration", SHORT),
+        ("replicas", SHORT),
+        // Of a pod.
+        ("phase", SHORT),
+        ("containerStatuses", Fields(&[("state", Fields(&[("terminated", Fields(&[], UNBOUNDED))], UNBOUNDED))], 16 << 10)),
+        // Of a Deployment.
+        ("updatedReplicas", SHORT),
+        ("availableReplicas", SHORT),
+        // Of a group.
+        ("deploymentName", SHORT),
+        ("leaseName", SHORT),
+        ("selector", Whole(8 << 10)),
+        ("readyReplicas", SHORT),
+        ("candidates", SHORT),
+        ("leader", TEXT),
+        ("transitions", SHORT),
+        ("followerValues", TEXT),
+        ("next", TEXT),
+        ("term", SHORT),
+        ("leaseUID", SHORT),
+        ("lastTransition", TEXT),
+    ],
+    UNBOUNDED,
+);
+
+const DETAILS: Keep = Fields(
+    &[
+        ("name", SHORT),
+        ("group", SHORT),
+        ("kind", SHORT),
+        ("uid", SHORT),
+        ("retryAfterSeconds", SHORT),
+        ("causes", Fields(&[("reason", SHORT), ("message", TEXT), ("field", SHORT)], 32 << 10)),
+    ],
+    UNBOUNDED,
+);

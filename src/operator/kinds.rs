@@ -1,0 +1,221 @@
+//! What is read of pods, nodes, Deployments, ReplicaSets and Leases. Texts are cut here, so that whatever is made of them fits: a
+//! status, a condition, an event, another object.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::core::Selector;
+
+use super::lenient::Part;
+use super::slim::{Kind, Object};
+use crate::elector::clock::{Clock, SystemClock};
+use crate::names::{self, LONGEST_NAME, LONGEST_UID};
+use crate::policy::observation::{DeletionCost, Deployment, Labels, Lease, Node, Pod, ReplicaSet};
+
+/// A pod with more bytes of labels keeps those that the operator sets.
+const LONGEST_LABELS: usize = 32 << 10;
+/// What a status takes of a selector.
+const LONGEST_SELECTOR: usize = 4096;
+/// An identity: the longest name of a pod, and what electors append to it.
+const LONGEST_IDENTITY: usize = 512;
+/// An operator's identity and its lock.
+const LONGEST_OPERATOR: usize = 1024;
+const LONGEST_REASON: usize = 64;
+/// A group's name, a slash and a label's key.
+const LONGEST_MEMBERSHIP: usize = 512;
+/// What a deletion cost may be has 11 characters.
+const LONGEST_COST: usize = 32;
+
+impl Kind for Pod {
+    const GROUP: &'static str = "";
+    const KIND: &'static str = "Pod";
+    const PLURAL: &'static str = "pods";
+
+    fn read(object: &Object<'_>) -> Option<Self> {
+        let Object { metadata, spec, status, .. } = object;
+        let condition = |type_: &str| {
+            let is = |it: &Part<'_>| it.field("type").text() == Some(type_) && it.field("status").text() == Some("True");
+            status.field("conditions").items().find(is)
+        };
+        let terminated: Vec<_> = status.field("containerStatuses").items().map(|it| it.field("state").field("terminated").is_there()).collect();
+        let all_terminated = !terminated.is_empty() && terminated.iter().all(|terminated| *terminated);
+        let phase = status.field("phase").text().unwrap_or_default();
+        let (labels, labels_unread) = labels(metadata.labels());
+        Some(Pod {
+            resource_version: metadata.version(),
+            // Later than the API server read it: never too early.
+            read: SystemClock.now(),
+            labels,
+            labels_unread,
+            has_annotations: metadata.has_annotations(),
+            replica_set: metadata.owned_by("ReplicaSet"),
+            node: spec.field("nodeName").short(LONGEST_NAME),
+            ready_since: condition("Ready").map(|ready| ready.field("lastTransitionTime").time().unwrap_or(Timestamp::UNIX_EPOCH)),
+            terminating: metadata.terminating(),
+            disrupted: condition("DisruptionTarget").is_some(),
+            finished: matches!(phase, "Failed" | "Succeeded") || all_terminated,
+            running: phase == "Running",
+            excluded: metadata.excluded(),
+            term: metadata.number(names::ANNOTATION_TERM),
+            // A longer one is none that the operator ever wrote.
+            member_of: metadata.annotation(names::ANNOTATION_MEMBER_OF).filter(|it| it.len() <= LONGEST_MEMBERSHIP).map(Into::into),
+            cost: DeletionCost {
+                now: metadata.short(names::ANNOTATION_DELETION_COST, LONGEST_COST),
+                former: metadata.short(names::ANNOTATION_FORMER_DELETION_COST, LONGEST_COST),
+            },
+            name: metadata.name(),
+            uid: metadata.uid(),
+        })
+    }
+}
+
+/// The labels, and whether there are others that are not kept.
+fn labels(part: Part<'_>) -> (Labels, bool) {
+    let (texts, all) = part.texts();
+    let bytes: usize = texts.iter().map(|(key, value)| key.len() + value.len() + 2).sum();
+    // Packed labels are told apart by these.
+    let odd = |(key, value): &(&str, &str)| key.contains(['=', '\n', '\r']) || value.contains(['\n', '\r']);
+    let few = all && bytes <= LONGEST_LABELS;
+    let mut room = LONGEST_LABELS;
+    let kept = texts.iter().filter(|label| !odd(label) && (few || label.0.starts_with(names::PREFIX))).filter(|(key, value)| {
+        let bytes = key.len() + value.len() + 2;
+        let fits = bytes <= room;
+        room -= if fits { bytes } else { 0 };
+        fits
+    });
+    let labels: Labels = kept.copied().collect();
+    let unread = !few || texts.iter().any(odd);
+    if unread {
+        part.is_unread();
+    }
+    (labels, unread)
+}
+
+impl Kind for Node {
+    const GROUP: &'static str = "";
+    const KIND: &'static str = "Node";
+    const PLURAL: &'static str = "nodes";
+
+    fn read(object: &Object<'_>) -> Option<Self> {
+        let Object { metadata, spec, .. } = object;
+        let taints: Vec<_> = spec.field("taints").items().filter_map(|taint| taint.field("key").text()).collect();
+        let tainted = |keys: &[&str]| taints.iter().any(|taint| keys.contains(taint));
+        Some(Node {
+            resource_version: metadata.version(),
+            leaving: spec.field("unschedulable").flag()
+                || tainted(&["node.kubernetes.io/unschedulable", "ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted", "karpenter.sh/disruption"]),
+            unreachable: tainted(&["node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"]),
+            out_of_service: tainted(&["node.kubernetes.io/out-of-service"]),
+            excluded: metadata.excluded(),
+            name: metadata.name(),
+        })
+    }
+}
+
+impl Kind for ReplicaSet {
+    const GROUP: &'static str = "apps";
+    const KIND: &'static str = "ReplicaSet";
+    const PLURAL: &'static str = "replicasets";
+
+    fn read(object: &Object<'_>) -> Option<Self> {
+        let metadata = &object.metadata;
+        Some(ReplicaSet {
+            resource_version: metadata.version(),
+            deployment: metadata.owned_by("Deployment"),
+            revision: metadata.number(names::ANNOTATION_REVISION).unwrap_or_default(),
+            uid: metadata.uid(),
+        })
+    }
+}
+
+impl Kind for Deployment {
+    const GROUP: &'static str = "apps";
+    const KIND: &'static str = "Deployment";
+    const PLURAL: &'static str = "deployments";
+
+    fn read(object: &Object<'_>) -> Option<Self> {
+        let Object { metadata, spec, status, .. } = object;
+        let replicas = spec.field("replicas").number().unwrap_or_default();
+        let of_all = |field| status.field(field).number::<i32>().unwrap_or_default() == replicas;
+        let exceeded = |it: &Part<'_>| it.field("type").text() == Some("Progressing") && it.field("reason").text() == Some("ProgressDeadlineExceeded");
+        let (template_labels, all_labels) = spec.field("template").field("metadata").field("labels").texts();
+        let selector = selector(spec.field("selector"));
+        let (text, keys) = selector.clone().unwrap_or_default();
+        Some(Deployment {
+            resource_version: metadata.version(),
+            generation: metadata.generation(),
+            controller: metadata.controller(),
+            terminating: metadata.terminating(),
+            selector_keys: keys,
+            template_label_keys: template_labels.into_iter().map(|(key, _)| key.into()).collect(),
+            labels_unread: !all_labels || selector.is_none(),
+            min_ready_seconds: spec.field("minReadySeconds").number().unwrap_or_default(),
+            replicas,
+            replicas_applied: replicas_applied(metadata.managers()),
+            observed_generation: status.field("observedGeneration").number().unwrap_or_default(),
+            rolled_out: of_all("updatedReplicas") && of_all("replicas") && of_all("availableReplicas"),
+            progress_deadline_exceeded: status.field("conditions").items().any(|it| exceeded(&it)),
+            selector: text,
+            name: metadata.name(),
+            uid: metadata.uid(),
+        })
+    }
+}
+
+/// A selector as text, and the keys that it mentions; `None` where it is not known as a whole.
+fn selector(part: Part<'_>) -> Option<(Box<str>, Vec<Box<str>>)> {
+    let read = || {
+        let selector: LabelSelector = serde_json::from_value(part.value().clone()).ok()?;
+        let expressions = selector.match_expressions.iter().flatten().map(|expression| expression.key.as_str());
+        let keys = selector.match_labels.iter().flatten().map(|(key, _)| key.as_str()).chain(expressions);
+        let keys: Vec<Box<str>> = keys.map(Into::into).collect();
+        let text = Selector::try_from(selector).ok()?.to_string();
+        (text.len() <= LONGEST_SELECTOR).then(|| (text.into(), keys))
+    };
+    let selector = if part.is_there() { read() } else { Some(Default::default()) };
+    if selector.is_none() {
+        part.is_unread();
+    }
+    selector
+}
+
+/// Whether our apply, and nobody else, owns `spec.replicas`.
+fn replicas_applied(managers: Part<'_>) -> bool {
+    let owns = |manager: &Part<'_>| manager.field("fieldsV1").field("f:spec").field("f:replicas").is_there();
+    let ours = |manager: Part<'_>| manager.field("manager").text() == Some(names::FIELD_MANAGER) && manager.field("operation").text() == Some("Apply");
+    let mut owners = managers.items().filter(owns).map(ours).peekable();
+    owners.peek().is_some() && owners.all(|ours| ours)
+}
+
+impl Kind for Lease {
+    const GROUP: &'static str = "coordination.k8s.io";
+    const KIND: &'static str = "Lease";
+    const PLURAL: &'static str = "leases";
+    /// The heartbeats of nodes.
+    const NEVER: Option<&'static str> = Some("kube-node-lease");
+
+    fn read(object: &Object<'_>) -> Option<Self> {
+        let Object { metadata, spec, .. } = object;
+        let labels = metadata.labels();
+        Some(Lease {
+            resource_version: metadata.version(),
+            changed: SystemClock.now(),
+            seen_to_change: false,
+            controller: metadata.controller(),
+            operator: metadata.short(names::ANNOTATION_OPERATOR, LONGEST_OPERATOR),
+            is_operators_lock: labels.field(names::LABEL_MANAGED_BY).text() == Some(names::FIELD_MANAGER) && !labels.field(names::LABEL_GROUP).is_there(),
+            holder: spec.field("holderIdentity").short(LONGEST_IDENTITY).unwrap_or_default(),
+            holder_uid: metadata.short(names::ANNOTATION_HOLDER_UID, LONGEST_UID),
+            term: metadata.number(names::ANNOTATION_TERM),
+            reserved_term: metadata.number(names::ANNOTATION_RESERVED_TERM),
+            transitions: spec.field("leaseTransitions").number().unwrap_or_default(),
+            duration_seconds: spec.field("leaseDurationSeconds").number(),
+            acquire_time: spec.field("acquireTime").time(),
+            renew_time: spec.field("renewTime").time(),
+            times: names::fnv1a(&format!("{} {}", spec.field("acquireTime").value(), spec.field("renewTime").value())),
+            reason: metadata.short(names::ANNOTATION_REASON, LONGEST_REASON),
+            previous_holder: metadata.short(names::ANNOTATION_PREVIOUS_HOLDER, LONGEST_NAME),
+            name: metadata.name(),
+            uid: metadata.uid(),
+        })
+    }
+}

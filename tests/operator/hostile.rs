@@ -1,0 +1,178 @@
+//! Objects that somebody made odd or large on purpose, or that only Go can read: they cost nobody but themselves.
+
+use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::core::ObjectMeta;
+use leadergroup::api::LeaderGroup;
+use serde_json::{Value, json};
+
+use super::arena::{self, Arena};
+use super::looks::{clean, lease_gone, only_labelled};
+use super::steps::settled;
+
+/// A time that the API server takes, and its successor is none that Rust's reader knows.
+const NEVER: &str = "9999-12-31T23:59:59.999999Z";
+/// What the operator's Pod may take, in KiB.
+const LIMIT: u64 = 128 << 10;
+
+async fn patch<K>(arena: &Arena, name: &str, patch: Value)
+where
+    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    arena.api::<K>().patch_metadata(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+}
+
+async fn json_patch(arena: &Arena, resource: &str, name: &str, path: &str, value: &str) {
+    let patch = json!([{ "op": "replace", "path": path, "value": value }]).to_string();
+    arena.kubectl(&["patch", resource, name, "--type=json", "-p", &patch]).await;
+}
+
+fn lines<'a>(log: &'a str, words: &str) -> Vec<&'a str> {
+    log.lines().filter(|line| line.contains(words)).collect()
+}
+
+#[tokio::test]
+async fn a_lease_that_only_go_can_read_is_told_of_and_holds_up_nobody() {
+    let (mut arena, first) = settled("poison-lease", 3).await;
+    arena
+        .apply(&format!(
+            "{{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {{name: poison}}, spec: {{holderIdentity: secret, renewTime: '{NEVER}'}}}}"
+        ))
+        .await;
+    patch::<Lease>(&arena, "web", json!({ "spec": { "renewTime": NEVER } })).await;
+    arena.set_ready(&first, false).await;
+    let second = arena.leader_other_than("web", &first).await;
+    let told = async || if arena.operator().log().contains("could not be read") { Ok(()) } else { Err(arena.operator().log_end(5)) };
+    arena.until("the Lease is told of", told).await;
+    let log = arena.operator().log();
+    let told = lines(&log, "name=\"poison\"");
+    assert!(told.len() == 1 && told[0].contains("spec.renewTime"), "{told:?}");
+    assert!(!log.contains("secret") && !log.contains(NEVER));
+    arena.kill_operator();
+    arena.start_operator();
+    let ready = async || if arena.probe("readyz").await.0 == "200" { Ok(()) } else { Err("it is not ready") };
+    arena.until("another process reads what there is", async || ready().await.map_err(str::to_owned)).await;
+    let counted = async || {
+        let metrics = arena.probe("metrics").await.1;
+        let counted = metrics.lines().any(|line| line.starts_with("leadergroup_unreadable_objects{kind=\"Lease\"} 1"));
+        if counted { Ok(()) } else { Err(metrics) }
+    };
+    arena.until("the Lease is counted", counted).await;
+    arena.set_ready(&second, false).await;
+    arena.set_ready(&first, true).await;
+    arena.leader_other_than("web", &second).await;
+    arena.finish().await;
+}
+
+#[tokio::test]
+async fn a_group_that_only_go_can_read_is_kept_and_forgotten_as_any_other() {
+    let (arena, first) = settled("poison-group", 3).await;
+    json_patch(&arena, "leadergroup", "web", "/metadata/managedFields/0/time", NEVER).await;
+    let status = json!({ "status": { "lastTransition": { "to": "web", "reason": "x", "time": NEVER } } }).to_string();
+    arena.kubectl(&["patch", "leadergroup", "web", "--subresource=status", "--type=merge", "-p", &status]).await;
+    arena.set_ready(&first, false).await;
+    let second = async || {
+        let labelled = arena.labelled().await;
+        let second = labelled.into_iter().find(|pod| pod.name_any() != first.name_any());
+        second.ok_or("nobody else leads")
+    };
+    let second = arena.until("another leads", async || second().await.map_err(str::to_owned)).await;
+    only_labelled(&arena, &second).await;
+    arena.kubectl(&["delete", "leadergroup", "web", "--cascade=orphan"]).await;
+    clean(&arena).await;
+    arena.kubectl(&["delete", "lease", "web"]).await;
+    lease_gone(&arena, "web").await;
+    arena.finish().await;
+}
+
+#[tokio::test]
+async fn annotations_that_cannot_be_do_not_jam_a_group() {
+    let (arena, first) = settled("jams", 3).await;
+    let odd = |key: &str, value: &str| json!({ "metadata": { "annotations": { format!("leadergroup.io/{key}"): value } } });
+    patch::<Pod>(&arena, &first.name_any(), odd("former-deletion-cost", "x")).await;
+    let follower = super::looks::follower(&arena, &first).await;
+    patch::<Pod>(&arena, &follower.name_any(), odd("term", "9223372036854775807")).await;
+    for (key, value) in
+        [("previous-holder", "p".repeat(300)), ("reason", "r".repeat(100_000)), ("holder-uid", "u".repeat(1000)), ("operator", "@".repeat(10_000))]
+    {
+        patch::<Lease>(&arena, "web", odd(key, &value)).await;
+    }
+    arena.set_ready(&first, false).await;
+    let second = arena.leader_other_than("web", &first).await;
+    only_labelled(&arena, &second).await;
+    let cost = async || {
+        let pod = arena.api::<Pod>().get(&first.name_any()).await.unwrap();
+        if pod.annotations().keys().any(|key| key.contains("deletion-cost")) { Err(format!("{:?}", pod.annotations())) } else { Ok(()) }
+    };
+    arena.until("what could not be a cost is gone", cost).await;
+    patch::<Lease>(&arena, "web", json!({ "spec": { "holderIdentity": "<".repeat(1_000_000) } })).await;
+    arena.set_ready(&second, false).await;
+    arena.leader_other_than("web", &second).await;
+    let refused = arena.operator().log();
+    assert!(lines(&refused, "refused the group's status").is_empty());
+    arena.finish().await;
+}
+
+#[tokio::test]
+async fn a_pod_whose_labels_are_not_all_known_is_named_and_blocks_its_group() {
+    let (arena, first) = settled("many-labels", 3).await;
+    let labels = |value: Value| -> Value {
+        json!({ "metadata": { "labels": (0..400).map(|number| (format!("{}{number}", "k".repeat(50)), value.clone())).collect::<serde_json::Map<_, _>>() } })
+    };
+    patch::<Pod>(&arena, &first.name_any(), labels(json!("v".repeat(60)))).await;
+    let message = arena.condition("web", "Ready", "False", "LabelsUnread").await;
+    assert!(message.contains(&first.name_any()), "{message}");
+    only_labelled(&arena, &first).await;
+    patch::<Pod>(&arena, &first.name_any(), labels(Value::Null)).await;
+    arena.condition("web", "Ready", "True", "LeaderElected").await;
+    arena.finish().await;
+}
+
+#[tokio::test]
+async fn objects_of_a_megabyte_are_not_the_operators_to_carry() {
+    let arena = Arena::without_operator("large").await;
+    let leases = arena.api::<Lease>();
+    // Each is six times as long on its way.
+    let spec = LeaseSpec { holder_identity: Some("<".repeat(1_000_000)), ..LeaseSpec::default() };
+    let lease = |number: u32| Lease { metadata: ObjectMeta { name: Some(format!("lease-{number}")), ..ObjectMeta::default() }, spec: Some(spec.clone()) };
+    let parameters = PostParams::default();
+    let made = stream::iter(0..30).map(|number| {
+        let (leases, lease, parameters) = (&leases, lease(number), &parameters);
+        async move { leases.create(parameters, &lease).await }
+    });
+    made.buffer_unordered(3).try_collect::<Vec<_>>().await.unwrap();
+    let groups = arena.api::<LeaderGroup>();
+    // What Go escapes is sent back as it was written.
+    let large = "&&".to_owned() + &"x".repeat(100_000);
+    for number in 0..6 {
+        let env: Vec<_> = (0..10).map(|at| json!({ "name": format!("A{at}"), "value": &large })).collect();
+        let container = json!({ "name": "web", "image": "registry.k8s.io/pause:3.10", "env": env });
+        let group = json!({
+            "apiVersion": "leadergroup.io/v1alpha1", "kind": "LeaderGroup", "metadata": { "name": format!("large-{number}") },
+            "spec": { "deployment": { "replicas": 0, "template": { "spec": { "containers": [container] } } } },
+        });
+        groups.create(&parameters, &serde_json::from_value(group).unwrap()).await.unwrap();
+    }
+    let mut arena = arena;
+    arena.start_operator();
+    arena.apply(&arena::web(1)).await;
+    arena.leader("web").await;
+    for number in 0..6 {
+        let name = format!("large-{number}");
+        let deployed = async || {
+            let deployment = arena.api::<Deployment>().get_opt(&name).await.unwrap().ok_or("there is none")?;
+            let container = &deployment.spec.template.spec.unwrap().containers[0];
+            let value = container.env.as_ref().unwrap()[9].value.clone().unwrap_or_default();
+            if value == large { Ok(()) } else { Err("it is another".to_owned()) }
+        };
+        arena.until("the large Deployment is as it was asked for", deployed).await;
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", arena.operator().pid())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    assert!(peak.unwrap() < LIMIT, "{peak:?} KiB");
+    arena.finish().await;
+}
