@@ -60,6 +60,8 @@ const TEMPLATES: u32 = 24 << 10;
 const SMALL: usize = 64;
 /// Pods of one page of a list that has to be read at once.
 const PAGE_SIZE: u32 = 50;
+/// What is read of an object's metadata to find out who has set a label.
+const LONGEST_METADATA: usize = 256 << 10;
 /// The answer is the object's metadata.
 const METADATA_ONLY: http::HeaderValue = http::HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
 
@@ -97,6 +99,28 @@ struct WholeMetadata {
 struct WholeSpec<'a> {
     #[serde(borrow)]
     deployment: Option<objects::Wanted<'a>>,
+}
+
+/// An object, for who has set what of it.
+#[derive(Deserialize)]
+struct Owned {
+    metadata: OwnedMetadata,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OwnedMetadata {
+    #[serde(default)]
+    managed_fields: Vec<Manager>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Manager {
+    #[serde(default)]
+    manager: String,
+    #[serde(default)]
+    fields_v1: Value,
 }
 
 impl Executor {
@@ -336,12 +360,14 @@ impl Executor {
     /// Who has set the group's label on this pod last, as far as the API server knows.
     pub(super) async fn manager_of_label(&self, observation: &Observation, pod: &str) -> String {
         let Some(group) = &observation.group else { return String::new() };
-        let api: Api<Slim<Pod>> = Api::namespaced(self.client.clone(), &observation.namespace);
-        let Ok(metadata) = ask(Subject::of::<Pod>(pod), api.get_metadata(pod)).await else { return String::new() };
+        let path = Slim::<Pod>::url_path(&(), Some(&observation.namespace));
+        let Ok(mut request) = Request::new(path).get(pod, &GetParams::default()) else { return String::new() };
+        request.headers_mut().insert(http::header::ACCEPT, METADATA_ONLY);
+        let Ok(Some(text)) = ask(Subject::of::<Pod>(pod), wire::whole(&self.whole, request, LONGEST_METADATA)).await else { return String::new() };
+        let Ok(metadata) = serde_json::from_slice::<Owned>(&text) else { return String::new() };
         let field = format!("f:{}", group.spec.leader_label.key);
         let owns = |fields: &Value| fields.pointer("/f:metadata/f:labels").is_some_and(|labels| labels.get(&field).is_some());
-        let managers = metadata.metadata.managed_fields.unwrap_or_default();
-        let owner = managers.into_iter().find(|it| it.fields_v1.as_ref().is_some_and(|fields| owns(&fields.0))).and_then(|it| it.manager);
+        let owner = metadata.metadata.managed_fields.into_iter().find(|it| owns(&it.fields_v1)).map(|it| it.manager);
         match owner {
             Some(manager) if manager == names::FIELD_MANAGER => "an admission policy or webhook (the change came with our own request)".to_owned(),
             Some(manager) => format!("{manager:?} (as metadata.managedFields of the pod say)"),

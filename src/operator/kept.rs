@@ -154,6 +154,8 @@ const STATUS: Keep = Fields(
         ("term", SHORT),
         ("leaseUID", SHORT),
         ("lastTransition", TEXT),
+        // Ten of them.
+        ("history", Whole(32 << 10)),
     ],
     UNBOUNDED,
 );

@@ -20,6 +20,8 @@ const LONGEST_IDENTITY: usize = 512;
 /// An operator's identity and its lock.
 const LONGEST_OPERATOR: usize = 1024;
 const LONGEST_REASON: usize = 64;
+/// A quota's complaint, say.
+const LONGEST_MESSAGE: usize = 512;
 /// A group's name, a slash and a label's key.
 const LONGEST_MEMBERSHIP: usize = 512;
 /// What a deletion cost may be has 11 characters.
@@ -38,6 +40,10 @@ impl Kind for Pod {
         };
         let terminated: Vec<_> = status.field("containerStatuses").items().map(|it| it.field("state").field("terminated").is_there()).collect();
         let all_terminated = !terminated.is_empty() && terminated.iter().all(|terminated| *terminated);
+        let unschedulable = || {
+            let is = |it: &Part<'_>| it.field("type").text() == Some("PodScheduled") && it.field("reason").text() == Some("Unschedulable");
+            status.field("conditions").items().any(|it| is(&it))
+        };
         let phase = status.field("phase").text().unwrap_or_default();
         let (labels, labels_unread) = labels(metadata.labels());
         Some(Pod {
@@ -52,7 +58,9 @@ impl Kind for Pod {
             ready_since: condition("Ready").map(|ready| ready.field("lastTransitionTime").time().unwrap_or(Timestamp::UNIX_EPOCH)),
             terminating: metadata.terminating(),
             disrupted: condition("DisruptionTarget").is_some(),
-            finished: matches!(phase, "Failed" | "Succeeded") || all_terminated,
+            finished: matches!(phase, "Failed" | "Succeeded"),
+            stopped: all_terminated,
+            unschedulable: unschedulable(),
             running: phase == "Running",
             excluded: metadata.excluded(),
             term: metadata.number(names::ANNOTATION_TERM),
@@ -137,6 +145,7 @@ impl Kind for Deployment {
         let replicas = spec.field("replicas").number().unwrap_or_default();
         let of_all = |field| status.field(field).number::<i32>().unwrap_or_default() == replicas;
         let exceeded = |it: &Part<'_>| it.field("type").text() == Some("Progressing") && it.field("reason").text() == Some("ProgressDeadlineExceeded");
+        let fails = |it: &Part<'_>| it.field("type").text() == Some("ReplicaFailure") && it.field("status").text() == Some("True");
         let (template_labels, all_labels) = spec.field("template").field("metadata").field("labels").texts();
         let selector = selector(spec.field("selector"));
         let (text, keys) = selector.clone().unwrap_or_default();
@@ -153,6 +162,7 @@ impl Kind for Deployment {
             replicas_applied: replicas_applied(metadata.managers()),
             observed_generation: status.field("observedGeneration").number().unwrap_or_default(),
             rolled_out: of_all("updatedReplicas") && of_all("replicas") && of_all("availableReplicas"),
+            replica_failure: status.field("conditions").items().find(fails).and_then(|it| it.field("message").short(LONGEST_MESSAGE)),
             progress_deadline_exceeded: status.field("conditions").items().any(|it| exceeded(&it)),
             selector: text,
             name: metadata.name(),

@@ -71,7 +71,7 @@ pub(super) fn choose(observation: &Observation, group: &LeaderGroup) -> (Choice,
     let label = &group.spec.leader_label;
     let after = |span: SignedDuration| observation.now.checked_add(span).ok();
     match holder(observation, group) {
-        Holder::Pod(candidate, remaining) if !candidate.pod.finished => {
+        Holder::Pod(candidate, remaining) if !candidate.pod.is_dead() => {
             let pod = candidate.pod.clone();
             let recheck = after(SignedDuration::try_from(remaining).unwrap_or(SignedDuration::MAX));
             let led = pod.labels.get(&label.key) == Some(&label.value);

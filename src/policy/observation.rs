@@ -168,8 +168,12 @@ pub struct Pod {
     pub terminating: bool,
     /// Has the condition DisruptionTarget.
     pub disrupted: bool,
-    /// Phase Failed or Succeeded, or every container has terminated.
+    /// Phase Failed or Succeeded.
     pub finished: bool,
+    /// Every container has terminated, and may be started again.
+    pub stopped: bool,
+    /// The scheduler finds no node for it.
+    pub unschedulable: bool,
     /// Phase Running.
     pub running: bool,
     /// Annotated not to be a candidate.
@@ -220,6 +224,11 @@ fn is_cost(text: &str) -> bool {
 impl Pod {
     pub fn ready(&self) -> bool {
         self.ready_since.is_some()
+    }
+
+    /// Whether nothing runs in it.
+    pub fn is_dead(&self) -> bool {
+        self.finished || self.stopped
     }
 
     /// The value of its fence of this key.
@@ -306,6 +315,8 @@ pub struct Deployment {
     pub observed_generation: i64,
     /// Every pod is of the newest revision and available, and no old one is left.
     pub rolled_out: bool,
+    /// Why pods are missing, in the words of Kubernetes' own controllers.
+    pub replica_failure: Option<Box<str>>,
     /// The rollout has exceeded its progress deadline.
     pub progress_deadline_exceeded: bool,
 }

@@ -35,6 +35,10 @@ pub enum Cause {
     Unsteady,
     Excluded,
     Finished,
+    /// Every container has terminated, and may be started again.
+    Stopped,
+    /// No node takes it.
+    Unschedulable,
     NodeGone,
     NodeOutOfService,
 }
@@ -43,14 +47,14 @@ impl Cause {
     /// The reason of a transition away from a leader in this state.
     pub fn reason(self) -> &'static str {
         match self {
-            Cause::NotYetReady | Cause::NotReady => "LeaderNotReady",
+            Cause::NotYetReady | Cause::NotReady | Cause::Unschedulable => "LeaderNotReady",
             Cause::Terminating => "LeaderTerminating",
             Cause::NodeUnreachable => "NodeUnreachable",
             Cause::NodeLeaving => "NodeLeaving",
             Cause::Disrupted => "LeaderDisrupted",
             Cause::Unsteady => "LeaderUnsteady",
             Cause::Excluded => "LeaderExcluded",
-            Cause::Finished => "LeaderFinished",
+            Cause::Finished | Cause::Stopped => "LeaderFinished",
             Cause::NodeGone => "NodeGone",
             Cause::NodeOutOfService => "NodeOutOfService",
         }
@@ -120,8 +124,8 @@ fn steady_from(candidate: &Candidate, group: &LeaderGroup, now: Timestamp) -> Op
 /// The standing of a pod that leads already: it need not have been ready for any length of time.
 pub fn of_leader(candidate: &Candidate) -> Standing {
     let pod = &candidate.pod;
-    if pod.finished {
-        return Standing::Barred(Cause::Finished);
+    if pod.is_dead() {
+        return Standing::Barred(if pod.finished { Cause::Finished } else { Cause::Stopped });
     }
     let mut leaving = None;
     match &candidate.node {
@@ -149,7 +153,8 @@ pub fn of_leader(candidate: &Candidate) -> Standing {
         return Standing::Unfit(Cause::Terminating);
     }
     if !pod.running || !pod.ready() {
-        return Standing::Unfit(if pod.running { Cause::NotReady } else { Cause::NotYetReady });
+        let waiting = if pod.unschedulable { Cause::Unschedulable } else { Cause::NotYetReady };
+        return Standing::Unfit(if pod.running { Cause::NotReady } else { waiting });
     }
     if pod.disrupted {
         return Standing::Leaving(Cause::Disrupted);

@@ -202,14 +202,24 @@ fn not_ready(observation: &Observation, trouble: Option<&Trouble>) -> Finding {
     let (choice, _) = leader::choose(observation);
     let (reason, message) = match choice {
         Choice::Promote { pod, .. } => ("ElectionInProgress", format!("pod {} is being made the leader", pod.name)),
-        _ if observation.candidates.is_empty() => ("NoPods", "the Deployment has no pods".to_owned()),
-        _ => ("NoReadyCandidates", format!("none of {} pods may lead now: {}", observation.candidates.len(), causes(observation))),
+        _ if observation.candidates.is_empty() => ("NoPods", format!("the Deployment has no pods{}", missing(observation))),
+        _ => ("NoReadyCandidates", format!("none of {} pods may lead now: {}{}", observation.candidates.len(), causes(observation), missing(observation))),
     };
     let (reason, message) = match trouble {
         Some(trouble) => (trouble.reason, format!("{message}; {}", trouble.message)),
         None => (reason, message),
     };
     Finding { type_: "Ready", status: false, reason, message }
+}
+
+/// Why there are fewer pods than there should be.
+fn missing(observation: &Observation) -> String {
+    let Some(deployment) = &observation.deployment else { return String::new() };
+    match &deployment.replica_failure {
+        Some(words) => format!("; pods are missing: {words}"),
+        None if deployment.replicas == 0 => "; it is scaled to none".to_owned(),
+        None => String::new(),
+    }
 }
 
 /// So many pods are named of each cause.
@@ -243,7 +253,9 @@ fn why_not(standing: Standing) -> &'static str {
         Cause::Disrupted => "about to be evicted",
         Cause::Unsteady => "not ready for long enough after it lost the leadership again and again",
         Cause::Excluded => "excluded, or on a node that is (annotation leadergroup.io/candidate: \"false\")",
-        Cause::Finished => "finished, with every container terminated",
+        Cause::Finished => "finished (phase Failed or Succeeded)",
+        Cause::Stopped => "without a running container",
+        Cause::Unschedulable => "unschedulable: no node takes it",
         Cause::NodeGone => "on a node that was deleted",
         Cause::NodeOutOfService => "on a node that is out of service",
     }

@@ -33,7 +33,7 @@ pub struct OperatorSettings {
     #[command(flatten)]
     pub metrics: MetricsSettings,
 
-    /// How many groups may be writing at the same time.
+    /// How many writes may be under way at the same time, slow ones not counted; of one kind in one namespace no more than eight.
     #[arg(long, env = "CONCURRENT_GROUPS", value_name = "NUMBER", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub concurrent_groups: u16,
 

@@ -45,8 +45,9 @@ struct Tables {
     groups_by_lease: Index<Key>,
     deployment_by_uid: HashMap<Box<str>, Key>,
     replica_set_by_uid: HashMap<Box<str>, Key>,
-    replica_sets_by_deployment: Index<Box<str>>,
-    pods_by_replica_set: Index<Box<str>>,
+    /// By the owner's namespace and uid: an owner is of the same namespace, whatever a reference says.
+    replica_sets_by_deployment: Index<Key>,
+    pods_by_replica_set: Index<Key>,
     /// By group: the pods that say they are its members.
     members: Index<Key>,
     /// By namespace and key of a fence: the pods that bear one.
@@ -77,7 +78,7 @@ impl<K: Eq + std::hash::Hash> Index<K> {
         }
     }
 
-    fn get(&self, under: &K) -> impl Iterator<Item = &Key> {
+    fn get<'a>(&'a self, under: &K) -> impl Iterator<Item = &'a Key> + use<'a, K> {
         self.0.get(under).into_iter().flatten()
     }
 }
@@ -203,24 +204,25 @@ impl Tables {
         }
         if let Some(deployment) = &replica_set.deployment {
             if present {
-                self.replica_sets_by_deployment.add(deployment.clone(), key);
+                self.replica_sets_by_deployment.add(key.sibling(deployment), key);
             } else {
-                self.replica_sets_by_deployment.remove(deployment, key);
+                self.replica_sets_by_deployment.remove(&key.sibling(deployment), key);
             }
         }
     }
 
-    fn concerns_of_replica_set(&self, _: &Key, replica_set: &ReplicaSet) -> Concerned {
+    fn concerns_of_replica_set(&self, key: &Key, replica_set: &ReplicaSet) -> Concerned {
         let deployment = replica_set.deployment.as_ref().and_then(|uid| self.deployment_by_uid.get(uid));
+        let deployment = deployment.filter(|deployment| deployment.namespace == key.namespace);
         deployment.into_iter().flat_map(|deployment| self.groups_by_deployment.get(deployment)).cloned().collect()
     }
 
     fn link_pod(&mut self, key: &Key, pod: &Pod, present: bool) {
         if let Some(replica_set) = &pod.replica_set {
             if present {
-                self.pods_by_replica_set.add(replica_set.clone(), key);
+                self.pods_by_replica_set.add(key.sibling(replica_set), key);
             } else {
-                self.pods_by_replica_set.remove(replica_set, key);
+                self.pods_by_replica_set.remove(&key.sibling(replica_set), key);
             }
         }
         if let Some(group) = member_of(key, pod) {
@@ -240,10 +242,13 @@ impl Tables {
     }
 
     fn concerns_of_pod(&self, key: &Key, pod: &Pod) -> Concerned {
-        let replica_set =
-            pod.replica_set.as_ref().and_then(|uid| self.replica_set_by_uid.get(uid)).and_then(|key| self.replica_sets.get(key).map(|it| (key, it)));
-        let owners = replica_set.map(|(key, replica_set)| self.concerns_of_replica_set(key, replica_set)).unwrap_or_default();
+        let owners = self.replica_set_of(key, pod).map(|replica_set| self.concerns_of_replica_set(key, replica_set)).unwrap_or_default();
         owners.into_iter().chain(member_of(key, pod)).collect()
+    }
+
+    fn replica_set_of(&self, key: &Key, pod: &Pod) -> Option<&Arc<ReplicaSet>> {
+        let owner = self.replica_set_by_uid.get(pod.replica_set.as_ref()?)?;
+        self.replica_sets.get(owner).filter(|_| owner.namespace == key.namespace)
     }
 
     #[expect(clippy::unused_self, reason = "every kind has a link; a Lease is found by its name")]
@@ -254,11 +259,11 @@ impl Tables {
     }
 
     /// The pods of a Deployment with their revisions.
-    fn candidates(&self, deployment: &Deployment) -> Vec<Candidate> {
-        let replica_sets = self.replica_sets_by_deployment.get(&deployment.uid).filter_map(|key| self.replica_sets.get(key));
+    fn candidates(&self, group: &Key, deployment: &Deployment) -> Vec<Candidate> {
+        let replica_sets = self.replica_sets_by_deployment.get(&group.sibling(&deployment.uid)).filter_map(|key| self.replica_sets.get(key));
         replica_sets
             .flat_map(|replica_set| {
-                let pods = self.pods_by_replica_set.get(&replica_set.uid).filter_map(|key| self.pods.get(key));
+                let pods = self.pods_by_replica_set.get(&group.sibling(&replica_set.uid)).filter_map(|key| self.pods.get(key));
                 pods.map(|pod| Candidate { pod: pod.clone(), revision: replica_set.revision, node: self.node_of(pod) })
             })
             .collect()
@@ -330,10 +335,12 @@ impl Store {
         let fence_key: Arc<str> = names::fence_key(group.as_ref().map_or(&key.name, |group| objects::deployment_name(group))).into();
         let deployment = group.as_ref().and_then(|group| tables.deployments.get(&key.sibling(objects::deployment_name(group)))).cloned();
         let lease = group.as_ref().and_then(|group| tables.leases.get(&key.sibling(objects::lease_name(group)))).cloned();
-        let candidates = deployment.as_ref().map(|deployment| tables.candidates(deployment)).unwrap_or_default();
+        let candidates = deployment.as_ref().map(|deployment| tables.candidates(key, deployment)).unwrap_or_default();
         let belongs = |pod: &Pod| {
-            let replica_set = pod.replica_set.as_ref().and_then(|uid| tables.replica_set_by_uid.get(uid)).and_then(|key| tables.replica_sets.get(key));
-            replica_set.and_then(|it| it.deployment.as_ref()).is_some_and(|uid| deployment.as_ref().is_some_and(|deployment| deployment.uid == *uid))
+            tables
+                .replica_set_of(key, pod)
+                .and_then(|it| it.deployment.as_ref())
+                .is_some_and(|uid| deployment.as_ref().is_some_and(|deployment| deployment.uid == *uid))
         };
         let fence = key.sibling(&fence_key);
         let fenced = tables.fenced.get(&fence).filter(|_| group.is_some());
@@ -523,6 +530,28 @@ mod tests {
         Pod::apply(&store, key.clone(), pod("u", 5), Source::List);
         Pod::end_list(&store, None);
         assert_eq!(version(&store, &key), Some(8));
+    }
+
+    #[test]
+    fn an_owner_is_of_the_same_namespace_whatever_a_reference_says() {
+        let store = Store::default();
+        let key = Key::new("a", "web");
+        let group = serde_json::json!({
+            "apiVersion": "leadergroup.io/v1alpha1", "kind": "LeaderGroup",
+            "metadata": { "name": "web", "namespace": "a", "uid": "g" }, "spec": { "deploymentRef": { "name": "web" } },
+        });
+        LeaderGroup::apply(&store, key.clone(), Arc::new(serde_json::from_value(group).unwrap()), Source::Watch);
+        Deployment::apply(&store, key.clone(), Arc::new(Deployment { uid: "d".into(), ..Deployment::default() }), Source::Watch);
+        let set = |uid: &str| Arc::new(ReplicaSet { uid: uid.into(), deployment: Some("d".into()), ..ReplicaSet::default() });
+        let pod = |uid: &str, set: &str| Arc::new(Pod { uid: uid.into(), name: uid.into(), replica_set: Some(set.into()), ..Pod::default() });
+        ReplicaSet::apply(&store, Key::new("a", "web-1"), set("own"), Source::Watch);
+        assert!(ReplicaSet::apply(&store, Key::new("b", "web-1"), set("foreign"), Source::Watch).is_empty());
+        Pod::apply(&store, Key::new("a", "own"), pod("own", "own"), Source::Watch);
+        for (namespace, name, set) in [("b", "of-own", "own"), ("b", "of-foreign", "foreign"), ("a", "across", "foreign")] {
+            assert!(Pod::apply(&store, Key::new(namespace, name), pod(name, set), Source::Watch).is_empty(), "{name} concerns nobody");
+        }
+        let observed = store.observe(&key, None, &Operator::default()).unwrap();
+        assert_eq!(observed.candidates.iter().map(|it| &*it.pod.name).collect::<Vec<_>>(), ["own"]);
     }
 
     #[test]
