@@ -172,7 +172,7 @@ fn what_is_as_it_should_be_is_read_as_a_whole() {
     }
     let pod: Pod = whole(&pod());
     assert_eq!((&*pod.name, pod.term, pod.replica_set.as_deref(), pod.labels.get("app")), ("web-1", Some(7), Some("r"), Some("web")));
-    assert!(pod.ready() && pod.terminating && pod.finished && !pod.disrupted && !pod.labels_unread);
+    assert!(pod.ready() && pod.terminating && pod.stopped && !pod.finished && !pod.disrupted && !pod.labels_unread);
     let node: Node = whole(&node());
     assert!(node.leaving && node.unreachable && !node.out_of_service);
     let deployment: Deployment = whole(&deployment());
