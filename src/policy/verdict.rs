@@ -101,7 +101,10 @@ pub(super) fn obstacle(observation: &Observation, terms: &Terms<'_>) -> Option<O
         let holder = if lease.holder.is_empty() { "nobody".into() } else { format!("{:?}", lease.holder) };
         return blocked(
             "LeaseConflict",
-            format!("Lease {} exists, is held by {holder} and is not this group's; name another in lease.name, or delete it", lease.name),
+            format!(
+                "Lease {} exists, is held by {holder} and is not this group's; if its pods elect themselves on it, create the group with election.mode: Holder, so that the label follows them; else create it with another lease.name, or delete the Lease",
+                lease.name
+            ),
         );
     }
     if terms.are_exhausted() {
@@ -187,15 +190,14 @@ pub(super) fn may_own_deployment(group: &LeaderGroup, observation: &Observation)
     })
 }
 
-/// A Lease is the group's if the group controls it, if a former group of the name left it behind, or if nobody but a pod
-/// of the group holds it.
+/// A Lease is the group's if the group controls it, if a former group of the name left it behind, or if nobody holds it. One that a
+/// pod holds, be it of the group, is an application's own.
 pub(super) fn may_own_lease(group: &LeaderGroup, observation: &Observation) -> bool {
     observation.lease.as_ref().is_none_or(|lease| {
         if let Some(controller) = &lease.controller {
             return is_or_was(group, controller);
         }
-        let of_the_group = |name: &str| observation.candidates.iter().any(|candidate| *candidate.pod.name == *name);
-        lease.holder.is_empty() || lease.term.is_some() || of_the_group(&lease.holder)
+        lease.holder.is_empty() || lease.term.is_some()
     })
 }
 

@@ -135,3 +135,33 @@ fn a_progress_keeps_no_more_than_what_is_wanted_or_holds_something_back() {
     progress.settle(&[], Instant(Duration::from_secs(60)));
     assert_eq!(progress, Progress::default());
 }
+
+#[test]
+fn what_keeps_each_pod_from_leading_is_named_and_no_status_is_longer_for_four_hundred_of_them() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let mut candidates = vec![
+        with(pod("unready"), |pod| pod.ready_since = None),
+        with(pod("waiting"), |pod| (pod.running, pod.ready_since, pod.unschedulable) = (false, None, true)),
+        with(pod("restarting"), |pod| (pod.ready_since, pod.stopped) = (None, true)),
+        with(pod("excluded"), |pod| pod.excluded = true),
+    ];
+    candidates.extend((0..400).map(|number| with(pod(&format!("ended-{number:03}")), |pod| pod.finished = true)));
+    let mut observed = observation(&spec, candidates, None);
+    let deployment = std::sync::Arc::make_mut(observed.deployment.as_mut().unwrap());
+    (deployment.replicas, deployment.replica_failure) = (9, Some("pods \"web-\" is forbidden: exceeded quota".into()));
+    let status = |write: &Write| if let Write::Status { status, .. } = write { Some(LeaderGroupStatus::clone(status)) } else { None };
+    let status = policy::plan(&observed, &holding()).writes.iter().find_map(status).expect("the status is written");
+    let message = &status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap().message;
+    for words in [
+        "unready: not ready",
+        "waiting: unschedulable",
+        "restarting: without a running container",
+        "excluded: excluded",
+        "ended-000, ended-001, ended-002, ended-003, ended-004 and 395 more: finished",
+        "pods are missing: pods \"web-\" is forbidden: exceeded quota",
+    ] {
+        assert!(message.contains(words), "{words:?} in {message}");
+    }
+    assert!(message.len() < 1024);
+    assert_eq!(status.replicas, 4, "what has finished is no pod any more");
+}

@@ -254,3 +254,23 @@ async fn a_refused_change_delays_neither_renewals_nor_the_next_leader() {
     freed(&arena, "web").await;
     arena.finish().await;
 }
+
+#[tokio::test]
+async fn a_lease_on_which_the_pods_elect_themselves_is_left_alone_with_a_hint_at_the_mode_for_that() {
+    let arena = deployed("own-lease", "web", 3).await;
+    let pods = ready(&arena, "app=web", 3).await;
+    let lease = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "web" },
+        "spec": { "holderIdentity": pods[0].name_any(), "leaseDurationSeconds": 15, "leaseTransitions": 1 },
+    });
+    arena.apply(&lease.to_string()).await;
+    let mut arena = arena;
+    arena.start_operator();
+    let before = arena.lease("web").await.metadata.resource_version;
+    arena.apply(&arena::reference("web", "web")).await;
+    let message = stalled(&arena, "web", "LeaseConflict").await;
+    assert!(message.contains("election.mode: Holder"), "{message}");
+    assert_eq!(arena.lease("web").await.metadata.resource_version, before, "it is not touched");
+    assert!(arena.labelled().await.is_empty());
+    arena.finish().await;
+}

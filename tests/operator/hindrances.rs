@@ -8,7 +8,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use leadergroup::api::LeaderGroup;
 use serde_json::{Value, json};
 
@@ -239,6 +239,51 @@ async fn a_label_is_never_taken_from_a_leader_to_be_given_to_nobody_while_leases
         leader = next;
     }
     lift(&arena, &name).await;
+    arena.finish().await;
+}
+
+#[tokio::test]
+async fn the_label_moves_within_two_writes_through_a_webhook_that_never_answers() {
+    let webhook = Webhook::start(Verdict::Silence).await.unwrap();
+    let (arena, leader, name) = hindered("slow-pods", Kind::Pod, &webhook, "Ignore", 4).await;
+    arena.set_ready(&leader, false).await;
+    let next = arena
+        .until("another pod carries the label", async || {
+            is_honest(&arena).await;
+            let labelled = arena.labelled().await;
+            labelled.into_iter().find(|pod| pod.uid() != leader.uid()).ok_or_else(|| "nobody else carries it".to_owned())
+        })
+        .await;
+    let writes = writes(&arena, "pods").into_iter().filter(|event| event.name == leader.name_any() || event.name == next.name_any());
+    // Its fence and its label, then the label's end; and for each another try beside it at most.
+    assert!(writes.count() <= 12, "it is not written again and again");
+    lift(&arena, &name).await;
+    arena.leader_other_than("web", &leader).await;
+    arena.finish().await;
+}
+
+#[tokio::test]
+async fn a_policy_that_makes_every_pod_a_leader_is_told_and_fought_a_few_times_a_minute() {
+    let (arena, leader) = settled("all-leaders", 3).await;
+    for pod in arena.api::<Pod>().list(&ListParams::default()).await.unwrap() {
+        arena.witness.tampered(&pod.name_any());
+    }
+    let name = format!("relabels-{}", arena.namespace);
+    arena.plane.kubectl_with_input(&["apply", "-f", "-"], &policy(&name, &arena.namespace, "leader")).await.unwrap().succeeded().unwrap();
+    let follower = super::looks::follower(&arena, &leader).await;
+    let annotate = || async {
+        let patch = json!({ "metadata": { "annotations": { "touched": "yes" } } });
+        let pod = arena.api::<Pod>().patch(&follower.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+        if pod.labels().get("role").map(String::as_str) == Some("leader") { Ok(()) } else { Err("the policy is not in force yet".to_owned()) }
+    };
+    arena.until("the policy relabels", annotate).await;
+    let before = writes(&arena, "pods").len();
+    let message = arena.condition("web", "Stalled", "True", "ChangedBack").await;
+    assert!(message.contains("taking the leader's label from pod") && message.contains("admission policy or webhook"), "{message}");
+    arena.condition("web", "Ready", "True", "LeaderElected").await;
+    let done = writes(&arena, "pods").len() - before;
+    assert!(done <= 24, "{done} writes before it was told");
+    arena.plane.kubectl(&["delete", "mutatingadmissionpolicy,mutatingadmissionpolicybinding", &name]).await.unwrap().succeeded().unwrap();
     arena.finish().await;
 }
 
