@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::stage::{QUICK, Stage, until};
-use crate::control_plane::{Component, ControlPlane, Mode, Options, Tunnel};
+use crate::control_plane::{Component, ControlPlane, Options, Tunnel};
 
 /// The administrator's kubeconfig, changed, as a file of the test's own.
 fn kubeconfig(stage: &Stage, from: &Path, change: impl FnOnce(String) -> String) -> PathBuf {
@@ -47,18 +47,16 @@ async fn an_authority_that_was_replaced_is_taken_when_the_new_certificate_is_met
     let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start(Options::default()).await.unwrap()));
     let stage = Stage::on(plane, "authority").await;
     let authority = stage.file("authority.crt");
-    let proxy = plane.proxy().unwrap();
-    let kubeconfig = kubeconfig(&stage, &plane.kubeconfig_through(&proxy).unwrap(), |text| {
+    let kubeconfig = kubeconfig(&stage, plane.kubeconfig(), |text| {
         let former = between(&text, "certificate-authority: ", "\n").to_owned();
         std::fs::copy(&former, &authority).unwrap();
         text.replace(&former, &authority.display().to_string())
     });
     let sidecar = stage.start("pod-a", &kubeconfig, &QUICK, &[], |command| command);
     sidecar.until_leads().await;
+    // Connections that are there would stay, and need no authority.
+    plane.stop(Component::ApiServer).unwrap();
     let new = plane.change_authority().await.unwrap();
-    // Connections that are there stay, and need no authority.
-    proxy.set(Mode::Refuse).await;
-    proxy.set(Mode::Pass).await;
     sidecar.until_told("Credentials of the API server are read again").await;
     std::fs::write(&authority, new).unwrap();
     sidecar.until_leads().await;
