@@ -118,6 +118,15 @@ fn what_go_would_take_for_the_holder_is_not_left_behind_in_an_annotation() {
 }
 
 #[test]
+fn letters_and_depths_that_go_takes_are_read_and_kept() {
+    let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
+    let text = format!(r#"{{"holderIdentity":"\ud800","leaseDurationSeconds":20,"deep":{deep}}}"#);
+    let read = Record::from_annotation(&text).unwrap();
+    assert_eq!((read.holder.as_str(), read.lease_duration_seconds), (UNKNOWN_LEADER, 20), "it has a holder, whatever its name");
+    assert!(record("ann", 15, 1).to_annotation(Some(&text)).unwrap().contains(&deep));
+}
+
+#[test]
 fn a_text_that_is_no_json_is_told_without_its_content() {
     for text in ["secret", "\"secret\"", "{\"holderIdentity\": secret}", "[\"secret\"]"] {
         let error = Record::from_annotation(text).unwrap_err().to_string();
