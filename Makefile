@@ -8,7 +8,7 @@ DURATIONS ?= quick
 MINUTES ?= 30
 PODS ?= 2000
 # The tests that need no control plane.
-PURE = decisions elector::fuzz elector::handover elector::losing elector::proving elector::simulation elector::upstream histories interop::account interop::verdict layering manifests
+PURE = decisions elector::fuzz elector::handover elector::hostile elector::losing elector::proving elector::simulation elector::upstream histories interop::account interop::verdict layering manifests
 # Tests wait for a control plane more than they compute.
 TEST_THREADS ?= 6
 

@@ -218,6 +218,13 @@ async fn find(settings: &ClusterSettings) -> Result<Config, String> {
         None => Config::infer().await.map_err(|problem| problem.to_string()),
     };
     let mut config = config?;
+    // As Go takes it: what has no scheme speaks HTTP.
+    if let Some(proxy) = &config.proxy_url
+        && proxy.scheme().is_none()
+        && let Ok(proxy) = format!("http://{proxy}").parse()
+    {
+        config.proxy_url = Some(proxy);
+    }
     // kube asks whether the proxy itself is to be reached without one.
     if config.proxy_url.is_some() && config.cluster_url.host().is_some_and(settings::without_proxy) {
         config.proxy_url = None;

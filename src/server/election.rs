@@ -67,10 +67,15 @@ impl ElectionView {
         self.leadership.known_leader().unwrap_or_default()
     }
 
-    fn ready(&self) -> Result<&'static str, String> {
+    fn readiness(&self) -> Response {
         let gone = || self.contact.check(SILENCE).err().map(|gone| format!("; {gone}")).unwrap_or_default();
-        self.leadership.in_contact().map_err(|why| why + &gone())?;
-        Ok(if self.leadership.has_twin() { "ok, but another process leads under this one's name: give each an identity of its own (--id)" } else { "ok" })
+        match self.leadership.in_contact() {
+            Err(why) => answer(Err(why + &gone())),
+            Ok(()) if self.leadership.has_twin() => {
+                "ok, but another process leads under this one's name: give each an identity of its own (--id)\n".into_response()
+            }
+            Ok(()) => answer(Ok(())),
+        }
     }
 }
 
@@ -88,7 +93,7 @@ pub fn election(view: &ElectionView) -> Router {
         let code = if here.leadership.is_leader() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         body(code, &here.details())
     };
-    let alive = get(move || async move { answer(health.check().map(|()| "ok")) });
+    let alive = get(move || async move { answer(health.check()) });
     Router::new()
         .route("/", get(name))
         .route("/leader", get(move || async move { body(StatusCode::OK, &full.details()) }))
@@ -96,7 +101,7 @@ pub fn election(view: &ElectionView) -> Router {
         .route("/events", get(move |Extension(guest): Extension<Guest>| async move { stream(events, &guest) }))
         .route("/healthz", alive.clone())
         .route("/livez", alive)
-        .route("/readyz", get(move || async move { answer(ready.ready()) }))
+        .route("/readyz", get(move || async move { ready.readiness() }))
         .merge(metrics_after(registry, refresh))
 }
 

@@ -211,11 +211,15 @@ impl ControlPlane {
         Ok(path)
     }
 
-    /// Has the API server serve a certificate of a new authority, and gives that one's, once it does. Whoever knows the former
-    /// alone gets no new connection from then on, this control plane's own clients included.
+    /// Has the API server serve a certificate of a new authority, and gives that one's, once it does; it is started, if it does
+    /// not run. Whoever knows the former alone gets no new connection from then on, this control plane's own clients included,
+    /// except that who was connected before may resume that session until the API server is another process.
     pub(crate) async fn change_authority(&self) -> anyhow::Result<String> {
         let authority = credentials::sign_anew(self.folder())?;
         let certificates = vec![pem(&authority)?];
+        if !self.components().contains_key(&Component::ApiServer) {
+            self.launch(Component::ApiServer)?;
+        }
         wait::until("the API server serves its new certificate", RIGHTS, async || {
             let mut config = self.config();
             config.root_cert = Some(certificates.clone());

@@ -1,9 +1,14 @@
 //! What others write, and those who do not keep to the protocol: all that Go's client reads is read, nothing of it stops a
 //! candidate, and nothing makes one contend without a pause.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use leadergroup::elector::{AnnotationLock, LEADER_ANNOTATION, LeaseLock, Lock, Record, UNKNOWN_LEADER};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use leadergroup::elector::{AnnotationLock, Elector, LEADER_ANNOTATION, LeaseLock, Lock, LockError, Record, Sighting, Snapshot, UNKNOWN_LEADER};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -118,6 +123,15 @@ fn what_go_would_take_for_the_holder_is_not_left_behind_in_an_annotation() {
 }
 
 #[test]
+fn letters_and_depths_that_go_takes_are_read_and_kept() {
+    let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
+    let text = format!(r#"{{"holderIdentity":"\ud800","leaseDurationSeconds":20,"deep":{deep}}}"#);
+    let read = Record::from_annotation(&text).unwrap();
+    assert_eq!((read.holder.as_str(), read.lease_duration_seconds), (UNKNOWN_LEADER, 20), "it has a holder, whatever its name");
+    assert!(record("ann", 15, 1).to_annotation(Some(&text)).unwrap().contains(&deep));
+}
+
+#[test]
 fn a_text_that_is_no_json_is_told_without_its_content() {
     for text in ["secret", "\"secret\"", "{\"holderIdentity\": secret}", "[\"secret\"]"] {
         let error = Record::from_annotation(text).unwrap_err().to_string();
@@ -211,6 +225,57 @@ async fn what_is_taken_again_and_again_is_contended_for_once_a_minute_in_the_end
     hostile.abort();
     pass(61.0).await;
     assert!(run.leadership.is_leader(), "nobody takes it any more");
+}
+
+/// A lock whose watches end as soon as they are open.
+struct Restless {
+    lock: super::memory::Client,
+    opened: Arc<AtomicUsize>,
+}
+
+impl Lock for Restless {
+    fn get(&self) -> BoxFuture<'_, Result<Option<Snapshot>, LockError>> {
+        self.lock.get()
+    }
+
+    fn create(&self, record: Record) -> BoxFuture<'_, Result<Snapshot, LockError>> {
+        self.lock.create(record)
+    }
+
+    fn update(&self, seen: Snapshot, record: Record) -> BoxFuture<'_, Result<Snapshot, LockError>> {
+        self.lock.update(seen, record)
+    }
+
+    fn record_event(&self, event: String) -> BoxFuture<'_, ()> {
+        self.lock.record_event(event)
+    }
+
+    fn identity(&self) -> &str {
+        self.lock.identity()
+    }
+
+    fn describe(&self) -> String {
+        self.lock.describe()
+    }
+
+    fn watch(&self) -> Option<BoxStream<'static, Result<Sighting, LockError>>> {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        Some(futures::stream::empty().boxed())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn watches_that_end_at_once_are_opened_anew_as_seldom_as_a_lock_is_polled() {
+    let time = Time::start();
+    let object = Object::new(&time);
+    let ann = Candidate::new(&time, &object, "ann");
+    let opened = Arc::new(AtomicUsize::new(0));
+    let lock = Restless { lock: ann.client.clone(), opened: opened.clone() };
+    let run = ann.run(Elector::with_clock(Arc::new(lock), config(), ann.clock.clone()).unwrap(), Work::UntilAsked, false);
+    pass(600.0).await;
+    let opened = opened.load(Ordering::Relaxed);
+    assert!((250..=310).contains(&opened), "{opened} watches in ten minutes");
+    assert!(run.leadership.is_leader());
 }
 
 #[tokio::test(start_paused = true)]

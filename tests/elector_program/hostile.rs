@@ -1,5 +1,7 @@
 //! Electors among what they cannot read, what is too large, and their own doubles.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{ConfigMap, Event};
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
@@ -32,10 +34,11 @@ fn peak(elector: &Running) -> u64 {
 }
 
 #[tokio::test]
-async fn a_holder_of_a_megabyte_is_cut_wherever_it_is_shown_and_fits_into_a_sidecars_memory() {
+async fn a_holder_of_a_megabyte_among_ten_thousand_labels_is_cut_wherever_it_is_shown_and_fits_into_a_sidecars_memory() {
     let stage = Stage::new("large").await;
-    let holder = "\u{1}".repeat(400_000) + &"secret ".repeat(100_000);
-    let lease = json!({ "metadata": { "name": "lock" }, "spec": { "holderIdentity": holder, "leaseDurationSeconds": 5 } });
+    let holder = "\u{1}".repeat(300_000) + &"secret ".repeat(70_000);
+    let labels: BTreeMap<_, _> = (0..10_000).map(|number| (format!("label-{number}"), "")).collect();
+    let lease = json!({ "metadata": { "name": "lock", "labels": labels }, "spec": { "holderIdentity": holder, "leaseDurationSeconds": 5 } });
     stage.leases().create(&PostParams::default(), &serde_json::from_value(lease).unwrap()).await.unwrap();
     let sidecar = stage.sidecar("pod-a", &QUICK);
     until("the holder is seen", async || {
@@ -48,6 +51,7 @@ async fn a_holder_of_a_megabyte_is_cut_wherever_it_is_shown_and_fits_into_a_side
     let log = sidecar.process.log();
     assert!(log.len() < 20_000 && !log.contains("secret secret secret secret"), "{} bytes", log.len());
     assert!(peak(&sidecar) < 64 << 10, "{} KiB", peak(&sidecar));
+    assert_eq!(stage.leases().get("lock").await.unwrap().metadata.labels.unwrap().len(), 10_000, "they are its user's");
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ impl Form for InSpec {
     const RESOLUTION: Duration = Duration::ZERO;
 
     fn read(lease: Object) -> Result<Snapshot, LockError> {
-        let spec = lease.field("spec");
+        let spec = lease.field("spec")?;
         let record = Record::from_lease_spec(spec.as_ref())?;
         let uid = lease.uid();
         let raw = spec.unwrap_or_default().to_string();
@@ -39,7 +39,7 @@ impl Form for InSpec {
         if record.transitions > i64::from(i32::MAX) {
             return Err(LockError::NoTermLeft);
         }
-        let mut spec = match lease.field("spec") {
+        let mut spec = match lease.field("spec")? {
             Some(Value::Object(spec)) => spec,
             _ => Map::new(),
         };

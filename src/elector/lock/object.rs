@@ -68,9 +68,10 @@ impl Object {
         Ok(Self { fields, metadata })
     }
 
-    /// A field beside the metadata, if it is there and anything but null.
-    pub(super) fn field(&self, name: &str) -> Option<Value> {
-        self.fields.get(name).and_then(|text| serde_json::from_str(text.get()).ok())
+    /// A field beside the metadata, if it is there.
+    pub(super) fn field(&self, name: &str) -> Result<Option<Value>, LockError> {
+        let field = self.fields.get(name).map(|text| serde_json::from_str(text.get()));
+        field.transpose().map_err(|error| LockError::Invalid(format!("its {name} cannot be read from column {} on", error.column())))
     }
 
     pub(super) fn set(&mut self, name: &str, value: &impl Serialize) -> Result<(), LockError> {
@@ -253,7 +254,12 @@ impl Place {
 /// The next line of a watch, empty at its end.
 async fn line(events: &mut Pin<Box<dyn AsyncBufRead + Send>>) -> Result<Vec<u8>, LockError> {
     let mut line = Vec::new();
-    events.take(LONGEST).read_until(b'\n', &mut line).await.map_err(broken)?;
+    match events.take(LONGEST).read_until(b'\n', &mut line).await {
+        Ok(_) => {}
+        // The connection went, as with an API server that is restarted: the watch has ended.
+        Err(error) if is_cut_off(&error) => return Ok(Vec::new()),
+        Err(error) => return Err(broken(error)),
+    }
     fits(&line)?;
     Ok(line)
 }
@@ -279,6 +285,20 @@ fn change(line: &[u8]) -> Result<Option<Change>, LockError> {
 fn fits(text: &[u8]) -> Result<(), LockError> {
     let fits = u64::try_from(text.len()).is_ok_and(|length| length < LONGEST);
     fits.then_some(()).ok_or_else(|| LockError::Api(kube::Error::Service(format!("the API server told more than {LONGEST} bytes at once").into())))
+}
+
+fn is_cut_off(error: &std::io::Error) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|error| error.kind() == std::io::ErrorKind::UnexpectedEof) {
+            return true;
+        }
+        // What an I/O error was made of is not its source.
+        next = io.and_then(std::io::Error::get_ref).map_or_else(|| error.source(), |inner| Some(inner));
+    }
+    // The decoder of chunks says it in words only.
+    error.to_string().contains("unexpected EOF during chunk")
 }
 
 fn broken(error: std::io::Error) -> LockError {
