@@ -9,14 +9,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{GetParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::Request;
 use kube::{Api, Client, Resource};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 
 use super::answer::{DEADLINE, Failure, GROUP, Subject, ask};
-use super::group;
 use super::slim::{Kind, Slim};
 use super::store::{Key, Source, Store, Table};
+use super::template::{self, Templates};
 use super::wire;
 use crate::api::v1alpha1::Mode;
 use crate::api::{LeaderGroup, LeaderGroupStatus};
@@ -38,10 +37,6 @@ pub(super) fn kind_of(write: &Write) -> &'static str {
     }
 }
 
-/// What the templates of all Deployments that are being applied may take in memory, in KiB.
-const TEMPLATES: u32 = 24 << 10;
-/// What the least of them is taken for, in KiB.
-const SMALL: usize = 64;
 /// Pods of one page of a list that has to be read at once.
 const PAGE_SIZE: u32 = 50;
 /// The answer is the object's metadata.
@@ -52,41 +47,15 @@ const METADATA_ONLY: http::HeaderValue = http::HeaderValue::from_static("applica
 pub(super) struct Executor {
     /// Its answers are thinned.
     pub(super) client: Client,
-    /// Its answers are not.
-    whole: Client,
     store: Arc<Store>,
     /// This process' leadership of the operator's replicas, if there are others.
     pub(super) tenure: Option<Tenure>,
-    templates: Arc<Semaphore>,
-}
-
-/// A group with its template.
-#[derive(Deserialize)]
-struct WholeGroup<'a> {
-    metadata: WholeMetadata,
-    #[serde(borrow)]
-    spec: WholeSpec<'a>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct WholeMetadata {
-    uid: String,
-    #[serde(default)]
-    generation: i64,
-    deletion_timestamp: Option<serde::de::IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-struct WholeSpec<'a> {
-    #[serde(borrow)]
-    deployment: Option<objects::Wanted<'a>>,
+    templates: Templates,
 }
 
 impl Executor {
     pub(super) fn new(client: Client, store: Arc<Store>, tenure: Option<Tenure>) -> Self {
-        let templates = Arc::new(Semaphore::new(TEMPLATES as usize));
-        Self { client: wire::thinned(&client), whole: client, store, tenure, templates }
+        Self { client: wire::thinned(&client), templates: Templates::new(client), store, tenure }
     }
 
     pub(super) async fn perform(&self, observation: &Observation, write: &Write) -> Result<Done, Failure> {
@@ -168,7 +137,7 @@ impl Executor {
     /// collected with it.
     async fn may_adopt(&self, observation: &Observation) -> Result<(), Failure> {
         let uid = observation.group.as_ref().and_then(|group| group.metadata.uid.as_ref());
-        let request = groups(&observation.namespace).get(&observation.name, &GetParams::default());
+        let request = template::groups(&observation.namespace).get(&observation.name, &GetParams::default());
         match ask(GROUP.named(&observation.name), self.metadata(request)).await {
             Ok(group) if uid.is_some_and(|uid| group.uid() == uid) && !group.terminating() => Ok(()),
             Ok(_) | Err(Failure::Gone) => Err(Failure::GroupGone),
@@ -183,38 +152,15 @@ impl Executor {
         self.client.request(request).await
     }
 
-    /// The template is read anew, because it is not kept.
     async fn apply_deployment(&self, observation: &Observation, name: &str, uid: Option<&str>) -> Result<Done, Failure> {
         let Some(group) = &observation.group else { return Err(Failure::Changed) };
-        // It is in memory three times at most: as it is read, as it is sent, and as what is on its way.
-        let room = group::bytes(group).saturating_mul(3).div_ceil(1024).max(SMALL);
-        let room = u32::try_from(room).unwrap_or(TEMPLATES).min(TEMPLATES);
-        // The semaphore is never closed.
-        let _room = self.templates.acquire_many(room).await;
-        let request = groups(&observation.namespace).get(&observation.name, &GetParams::default()).map_err(Failure::impossible)?;
-        // Its metadata may have grown a little since.
-        let longest = room as usize * 1024 / 2;
-        let read = ask(GROUP.named(&observation.name), wire::whole(&self.whole, request, longest)).await;
-        let text = match read {
-            Ok(text) => text,
-            Err(Failure::Gone) => return Err(Failure::GroupGone),
-            Err(failure) => return Err(failure),
-        };
-        // One that has grown meanwhile is planned anew.
-        let Some(mut text) = text else { return Err(Failure::Changed) };
-        wire::unescape(&mut text);
-        let whole: WholeGroup<'_> = serde_json::from_slice(&text).map_err(|_| Failure::Unknown("the group's template could not be read".into()))?;
-        let same = group.metadata.uid.as_deref() == Some(&*whole.metadata.uid);
-        if !same || whole.metadata.deletion_timestamp.is_some() {
-            return Err(Failure::GroupGone);
-        }
-        let wanted = whole.spec.deployment.filter(|_| whole.metadata.generation == observation.group_generation()).ok_or(Failure::Changed)?;
+        let template = self.templates.read(observation, group).await?;
         let mut parameters = PatchParams::apply(names::FIELD_MANAGER);
         // What exists already and is not known to be ours is not taken over.
         if uid.is_some() {
             parameters = parameters.force();
         }
-        self.apply(&observation.namespace, name, &parameters, &objects::deployment(group, wanted, uid)).await
+        self.apply(&observation.namespace, name, &parameters, &objects::deployment(group, template.wanted(observation, group)?, uid)).await
     }
 
     /// Without a resourceVersion a list is no older than the request, nor are its further pages.
@@ -325,7 +271,7 @@ impl Executor {
             { "op": "add", "path": "/status", "value": status },
         ]);
         let patch = serde_json::from_value(patch).map_err(Failure::impossible)?;
-        let request = groups(&observation.namespace).patch_subresource("status", &observation.name, &field_manager(), &Patch::Json::<()>(patch));
+        let request = template::groups(&observation.namespace).patch_subresource("status", &observation.name, &field_manager(), &Patch::Json::<()>(patch));
         match ask(GROUP.named(&observation.name), self.metadata(request)).await {
             Ok(written) => {
                 // The precondition was its version: nothing else of it has changed.
@@ -361,10 +307,6 @@ impl Executor {
         }
         failure
     }
-}
-
-fn groups(namespace: &str) -> Request {
-    Request::new(Slim::<LeaderGroup>::url_path(&(), Some(namespace)))
 }
 
 /// All pods that this selects, page by page.

@@ -20,6 +20,7 @@ mod sieve;
 mod slim;
 mod state;
 pub mod store;
+mod template;
 mod watch;
 mod wire;
 
