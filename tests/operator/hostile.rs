@@ -180,8 +180,8 @@ async fn objects_of_a_megabyte_are_not_the_operators_to_carry() {
 #[tokio::test]
 async fn an_api_server_that_does_not_stream_lists_is_asked_page_by_page() {
     let mut arena = Arena::alone_with("pages", "--feature-gates=WatchList=false").await;
-    let names: Vec<_> = (0..120).map(|number| format!("--- {{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {{name: lease-{number}}}}}")).collect();
-    arena.apply(&names.join("\n")).await;
+    let lease = |number| format!("{{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {{name: lease-{number}}}}}");
+    arena.apply(&(0..120).map(lease).collect::<Vec<_>>().join("\n---\n")).await;
     arena.apply(&arena::web(2)).await;
     let first = arena.leader("web").await;
     assert!(arena.operator().log().contains("does not stream lists"), "{}", arena.operator().log_end(20));
