@@ -85,7 +85,7 @@ pub(super) fn obstacle(observation: &Observation, memory: &Memory, terms: &Terms
         }
     }
     if let Some(what) = unread(observation) {
-        return blocked("LabelsUnread", format!("not all labels of {what} are known: there are more than 32 KiB, or some that are none; remove them"));
+        return blocked("LabelsUnread", format!("not all labels of {what} are known: there are more than 8 KiB, or some that are none; remove them"));
     }
     if let Some(lease) = &observation.lease
         && !may_own_lease(group, observation)
