@@ -12,6 +12,8 @@ use crate::metrics::Metrics;
 use crate::names;
 
 const QUEUE: usize = 1024;
+/// What the API server takes of a note, in bytes.
+const LONGEST_NOTE: usize = 1024;
 
 /// Where events are handed in.
 #[derive(Clone, Debug)]
@@ -59,12 +61,30 @@ impl EventRecorder {
         let event = Event {
             type_: if event.warning { EventType::Warning } else { EventType::Normal },
             reason: event.reason.to_owned(),
-            note: Some(event.note.chars().take(1000).collect()),
+            note: Some(cut(&event.note).to_owned()),
             action: event.action.to_owned(),
             secondary: pod,
         };
         if self.queue.try_send((event, group.object_ref(&()))).is_err() {
             self.metrics.events_dropped.inc();
         }
+    }
+}
+
+/// As much of a note as an event takes.
+fn cut(note: &str) -> &str {
+    let end = (0..=note.len().min(LONGEST_NOTE)).rev().find(|at| note.is_char_boundary(*at));
+    &note[..end.unwrap_or_default()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_cut_to_the_bytes_that_an_event_takes() {
+        assert_eq!(cut("pod web-1 leads"), "pod web-1 leads");
+        assert_eq!(cut(&"ü".repeat(2000)).len(), 1024);
+        assert_eq!(cut(&"🦀🦀🦀x".repeat(200)).len(), 1022);
     }
 }

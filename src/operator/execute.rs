@@ -9,14 +9,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{GetParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::Request;
 use kube::{Api, Client, Resource};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 
 use super::answer::{DEADLINE, Failure, GROUP, Subject, ask, ask_to_write};
-use super::group;
 use super::slim::{Kind, Slim};
 use super::store::{Key, Source, Store, Table};
+use super::template::{self, Templates};
 use super::wire;
 use crate::api::v1alpha1::Mode;
 use crate::api::{LeaderGroup, LeaderGroupStatus};
@@ -54,16 +53,11 @@ pub(super) fn count(metrics: &Metrics, write: &Write, result: &Result<Done, Fail
     let outcome = result.as_ref().map_or_else(Failure::as_str, |_| "done");
     metrics.writes.get_or_create(&WriteLabels { write: kind_of(write), outcome }).inc();
 }
-/// What the templates of all Deployments that are being applied may take in memory, in KiB.
-const TEMPLATES: u32 = 24 << 10;
-/// What the least of them is taken for, in KiB.
-const SMALL: usize = 64;
+
 /// Pods of one page of a list that has to be read at once.
 const PAGE_SIZE: u32 = 50;
-/// What is read of an object's metadata to find out who has set a label.
-const LONGEST_METADATA: usize = 256 << 10;
 /// The answer is the object's metadata.
-const METADATA_ONLY: http::HeaderValue = http::HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
+pub(super) const METADATA_ONLY: http::HeaderValue = http::HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
 
 /// Performs the writes of one group.
 #[derive(Clone)]
@@ -71,62 +65,16 @@ pub(super) struct Executor {
     /// Its answers are thinned.
     pub(super) client: Client,
     /// Its answers are not.
-    whole: Client,
+    pub(super) whole: Client,
     store: Arc<Store>,
     /// This process' leadership of the operator's replicas, if there are others.
     pub(super) tenure: Option<Tenure>,
-    templates: Arc<Semaphore>,
-}
-
-/// A group with its template.
-#[derive(Deserialize)]
-struct WholeGroup<'a> {
-    metadata: WholeMetadata,
-    #[serde(borrow)]
-    spec: WholeSpec<'a>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct WholeMetadata {
-    uid: String,
-    #[serde(default)]
-    generation: i64,
-    deletion_timestamp: Option<serde::de::IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-struct WholeSpec<'a> {
-    #[serde(borrow)]
-    deployment: Option<objects::Wanted<'a>>,
-}
-
-/// An object, for who has set what of it.
-#[derive(Deserialize)]
-struct Owned {
-    metadata: OwnedMetadata,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct OwnedMetadata {
-    #[serde(default)]
-    managed_fields: Vec<Manager>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Manager {
-    #[serde(default)]
-    manager: String,
-    #[serde(default)]
-    fields_v1: Value,
+    templates: Templates,
 }
 
 impl Executor {
     pub(super) fn new(client: Client, store: Arc<Store>, tenure: Option<Tenure>) -> Self {
-        let templates = Arc::new(Semaphore::new(TEMPLATES as usize));
-        Self { client: wire::thinned(&client), whole: client, store, tenure, templates }
+        Self { client: wire::thinned(&client), whole: client.clone(), templates: Templates::new(client), store, tenure }
     }
 
     pub(super) async fn perform(&self, observation: &Observation, write: &Write) -> Result<Done, Failure> {
@@ -208,7 +156,7 @@ impl Executor {
     /// collected with it.
     async fn may_adopt(&self, observation: &Observation) -> Result<(), Failure> {
         let uid = observation.group.as_ref().and_then(|group| group.metadata.uid.as_ref());
-        let request = groups(&observation.namespace).get(&observation.name, &GetParams::default());
+        let request = template::groups(&observation.namespace).get(&observation.name, &GetParams::default());
         match ask(GROUP.named(&observation.name), self.metadata(request)).await {
             Ok(group) if uid.is_some_and(|uid| group.uid() == uid) && !group.terminating() => Ok(()),
             Ok(_) | Err(Failure::Gone) => Err(Failure::GroupGone),
@@ -223,38 +171,15 @@ impl Executor {
         self.client.request(request).await
     }
 
-    /// The template is read anew, because it is not kept.
     async fn apply_deployment(&self, observation: &Observation, name: &str, uid: Option<&str>) -> Result<Done, Failure> {
         let Some(group) = &observation.group else { return Err(Failure::Changed) };
-        // It is in memory three times at most: as it is read, as it is sent, and as what is on its way.
-        let room = group::bytes(group).saturating_mul(3).div_ceil(1024).max(SMALL);
-        let room = u32::try_from(room).unwrap_or(TEMPLATES).min(TEMPLATES);
-        // The semaphore is never closed.
-        let _room = self.templates.acquire_many(room).await;
-        let request = groups(&observation.namespace).get(&observation.name, &GetParams::default()).map_err(Failure::impossible)?;
-        // Its metadata may have grown a little since.
-        let longest = room as usize * 1024 / 2;
-        let read = ask(GROUP.named(&observation.name), wire::whole(&self.whole, request, longest)).await;
-        let text = match read {
-            Ok(text) => text,
-            Err(Failure::Gone) => return Err(Failure::GroupGone),
-            Err(failure) => return Err(failure),
-        };
-        // One that has grown meanwhile is planned anew.
-        let Some(mut text) = text else { return Err(Failure::Changed) };
-        wire::unescape(&mut text);
-        let whole: WholeGroup<'_> = serde_json::from_slice(&text).map_err(|_| Failure::Unknown("the group's template could not be read".into()))?;
-        let same = group.metadata.uid.as_deref() == Some(&*whole.metadata.uid);
-        if !same || whole.metadata.deletion_timestamp.is_some() {
-            return Err(Failure::GroupGone);
-        }
-        let wanted = whole.spec.deployment.filter(|_| whole.metadata.generation == observation.group_generation()).ok_or(Failure::Changed)?;
+        let template = self.templates.read(observation, group).await?;
         let mut parameters = PatchParams::apply(names::FIELD_MANAGER);
         // What exists already and is not known to be ours is not taken over.
         if uid.is_some() {
             parameters = parameters.force();
         }
-        self.apply(&observation.namespace, name, &parameters, &objects::deployment(group, wanted, uid)).await
+        self.apply(&observation.namespace, name, &parameters, &objects::deployment(group, template.wanted(observation, group)?, uid)).await
     }
 
     /// Without a resourceVersion a list is no older than the request, nor are its further pages.
@@ -357,24 +282,6 @@ impl Executor {
         }
     }
 
-    /// Who has set the group's label on this pod last, as far as the API server knows.
-    pub(super) async fn manager_of_label(&self, observation: &Observation, pod: &str) -> String {
-        let Some(group) = &observation.group else { return String::new() };
-        let path = Slim::<Pod>::url_path(&(), Some(&observation.namespace));
-        let Ok(mut request) = Request::new(path).get(pod, &GetParams::default()) else { return String::new() };
-        request.headers_mut().insert(http::header::ACCEPT, METADATA_ONLY);
-        let Ok(Some(text)) = ask(Subject::of::<Pod>(pod), wire::whole(&self.whole, request, LONGEST_METADATA)).await else { return String::new() };
-        let Ok(metadata) = serde_json::from_slice::<Owned>(&text) else { return String::new() };
-        let field = format!("f:{}", group.spec.leader_label.key);
-        let owns = |fields: &Value| fields.pointer("/f:metadata/f:labels").is_some_and(|labels| labels.get(&field).is_some());
-        let owner = metadata.metadata.managed_fields.into_iter().find(|it| owns(&it.fields_v1)).map(|it| it.manager);
-        match owner {
-            Some(manager) if manager == names::FIELD_MANAGER => "an admission policy or webhook (the change came with our own request)".to_owned(),
-            Some(manager) => format!("{manager:?} (as metadata.managedFields of the pod say)"),
-            None => "somebody of whom metadata.managedFields of the pod say nothing: a webhook, a policy, or one who has taken the label away".to_owned(),
-        }
-    }
-
     async fn patch_status(&self, observation: &Observation, status: &LeaderGroupStatus) -> Result<Done, Failure> {
         let Some(group) = &observation.group else { return Err(Failure::Changed) };
         let patch = json!([
@@ -383,7 +290,7 @@ impl Executor {
             { "op": "add", "path": "/status", "value": status },
         ]);
         let patch = serde_json::from_value(patch).map_err(Failure::impossible)?;
-        let request = groups(&observation.namespace).patch_subresource("status", &observation.name, &field_manager(), &Patch::Json::<()>(patch));
+        let request = template::groups(&observation.namespace).patch_subresource("status", &observation.name, &field_manager(), &Patch::Json::<()>(patch));
         match ask_to_write(GROUP.named(&observation.name), self.metadata(request)).await {
             Ok(written) => {
                 // The precondition was its version: nothing else of it has changed.
@@ -419,10 +326,6 @@ impl Executor {
         }
         failure
     }
-}
-
-fn groups(namespace: &str) -> Request {
-    Request::new(Slim::<LeaderGroup>::url_path(&(), Some(namespace)))
 }
 
 /// All pods that this selects, page by page.

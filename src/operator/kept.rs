@@ -22,7 +22,7 @@ const SHORT: Keep = Whole(1 << 10);
 /// What others write freely, and what is cut again where it is read.
 const TEXT: Keep = Whole(4 << 10);
 /// Labels, a selector.
-const LABELS: Keep = Whole(32 << 10);
+const LABELS: Keep = Whole(8 << 10);
 
 pub(super) const ROOT: Keep = Fields(
     &[

@@ -12,6 +12,7 @@ mod groups;
 mod kept;
 mod kinds;
 mod lenient;
+mod managers;
 #[cfg(test)]
 mod reading;
 mod reconcile;
@@ -22,6 +23,7 @@ mod sieve;
 mod slim;
 mod state;
 pub mod store;
+mod template;
 mod watch;
 mod wire;
 

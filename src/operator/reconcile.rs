@@ -12,6 +12,7 @@ use super::answer::Failure;
 use super::execute;
 use super::flights::Landed;
 use super::follow::{self, Follower};
+use super::managers;
 use super::report;
 use super::state::{GroupState, Leaderless};
 use super::store::Key;
@@ -69,10 +70,10 @@ pub(super) async fn reconcile(context: &Arc<Context>, key: &Key, state: &mut Gro
         if context.stopping() {
             return Ended::Settled(None);
         }
+        if state.explain(context, &observation).await {
+            continue;
+        }
         if writes.is_empty() {
-            if state.explain(context, &observation).await {
-                continue;
-            }
             let overdue = state.flights.next_overdue(observation.moment);
             ended = Ended::Settled(recheck.into_iter().chain(overdue).min());
             break;
@@ -204,8 +205,9 @@ impl GroupState {
     async fn explain(&mut self, context: &Context, observation: &Observation) -> bool {
         let unexplained = self.memory.progress.unexplained(observation.moment).next().map(|(target, uid)| (target.clone(), uid.to_owned()));
         let Some((target, uid)) = unexplained else { return false };
-        let by = match observation.pods().find(|pod| *pod.uid == *uid) {
-            Some(pod) => context.executor.manager_of_label(observation, &pod.name).await,
+        let pod = observation.pods().find(|pod| *pod.uid == *uid).zip(observation.group.as_ref());
+        let by = match pod {
+            Some((pod, group)) => managers::of_label(&context.executor.whole, &observation.namespace, &pod.name, &group.spec.leader_label.key).await,
             None => String::new(),
         };
         self.memory.progress.explain(&target, &by);

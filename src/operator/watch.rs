@@ -383,6 +383,37 @@ mod tests {
         assert!(health.silence() > SILENCE);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn an_object_that_is_rewritten_again_and_again_fills_no_log() {
+        let told = Told::default();
+        let lines = |times: u32| (0..times).filter_map(|_| told.may_tell()).collect::<Vec<_>>();
+        assert_eq!(lines(100), [0; 20]);
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert_eq!(lines(2), [80, 0], "how many were not told of");
+    }
+
+    #[test]
+    fn heartbeats_of_nodes_are_not_read() {
+        use crate::policy::observation::{Lease, Pod};
+        assert_eq!(config(List::Streamed, Lease::NEVER).field_selector.as_deref(), Some("metadata.namespace!=kube-node-lease"));
+        assert_eq!(config(List::Paged, Pod::NEVER).field_selector, None);
+    }
+
+    #[test]
+    fn a_server_that_does_not_stream_lists_is_told_from_one_that_fails() {
+        let refused = |code| watcher::Error::WatchStartFailed(kube::Error::Api(kube::core::Status::failure("no", "").with_code(code).boxed()));
+        assert_eq!([400, 422, 403, 404, 429, 500].map(|code| refuses_streams(&refused(code))), [true, true, false, false, false, false]);
+    }
+
+    #[test]
+    fn what_is_no_json_is_told_without_what_it_is() {
+        let broken = serde_json::from_str::<kube::core::Status>(r#"{"status":{"secret":1}}"#).unwrap_err();
+        let told = explain("Pod", &watcher::Error::WatchFailed(kube::Error::SerdeError(broken)));
+        assert!(told.contains("no JSON") && !told.contains("secret"), "{told}");
+        let long = kube::Error::Api(kube::core::Status::failure(&"x".repeat(100_000), "").with_code(500).boxed());
+        assert!(explain("Pod", &watcher::Error::WatchFailed(long)).len() < 1200);
+    }
+
     #[test]
     fn a_missing_crd_is_told_from_a_missing_right() {
         let error = |code, message: &str| watcher::Error::InitialListFailed(kube::Error::Api(kube::core::Status::failure(message, "").with_code(code).boxed()));

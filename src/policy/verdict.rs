@@ -93,7 +93,7 @@ pub(super) fn obstacle(observation: &Observation, terms: &Terms<'_>) -> Option<O
         }
     }
     if let Some(what) = unread(observation) {
-        return blocked("LabelsUnread", format!("not all labels of {what} are known: there are more than 32 KiB, or some that are none; remove them"));
+        return blocked("LabelsUnread", format!("not all labels of {what} are known: there are more than 8 KiB, or some that are none; remove them"));
     }
     if let Some(lease) = &observation.lease
         && !may_own_lease(group, observation)

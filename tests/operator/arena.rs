@@ -113,7 +113,12 @@ impl Arena {
     /// A control plane of the test's own, and an operator that keeps one namespace of it.
     pub(crate) async fn alone(prefix: &str) -> Self {
         // Without a watch cache for pods the witness can go on where it was after the API server was restarted.
-        let flags = vec![(Component::ApiServer, "--watch-cache-sizes=pods#0".to_owned())];
+        Self::alone_with(prefix, "--watch-cache-sizes=pods#0").await
+    }
+
+    /// The same, with another flag of the API server.
+    pub(crate) async fn alone_with(prefix: &str, flag: &str) -> Self {
+        let flags = vec![(Component::ApiServer, flag.to_owned())];
         let plane = ControlPlane::start(Options { flags, ..Options::default() }).await.unwrap();
         let kubeconfig = install(&plane).await;
         let mut arena = Self::on(Plane::Own(Box::new(plane)), kubeconfig, prefix).await;

@@ -140,7 +140,7 @@ async fn objects_of_a_megabyte_are_not_the_operators_to_carry() {
     let spec = LeaseSpec { holder_identity: Some("<".repeat(1_000_000)), ..LeaseSpec::default() };
     let lease = |number: u32| Lease { metadata: ObjectMeta { name: Some(format!("lease-{number}")), ..ObjectMeta::default() }, spec: Some(spec.clone()) };
     let parameters = PostParams::default();
-    let made = stream::iter(0..30).map(|number| {
+    let made = stream::iter(0..10).map(|number| {
         let (leases, lease, parameters) = (&leases, lease(number), &parameters);
         async move { leases.create(parameters, &lease).await }
     });
@@ -148,7 +148,7 @@ async fn objects_of_a_megabyte_are_not_the_operators_to_carry() {
     let groups = arena.api::<LeaderGroup>();
     // What Go escapes is sent back as it was written.
     let large = "&&".to_owned() + &"x".repeat(100_000);
-    for number in 0..6 {
+    for number in 0..4 {
         let env: Vec<_> = (0..10).map(|at| json!({ "name": format!("A{at}"), "value": &large })).collect();
         let container = json!({ "name": "web", "image": "registry.k8s.io/pause:3.10", "env": env });
         let group = json!({
@@ -161,7 +161,7 @@ async fn objects_of_a_megabyte_are_not_the_operators_to_carry() {
     arena.start_operator();
     arena.apply(&arena::web(1)).await;
     arena.leader("web").await;
-    for number in 0..6 {
+    for number in 0..4 {
         let name = format!("large-{number}");
         let deployed = async || {
             let deployment = arena.api::<Deployment>().get_opt(&name).await.unwrap().ok_or("there is none")?;
@@ -174,5 +174,20 @@ async fn objects_of_a_megabyte_are_not_the_operators_to_carry() {
     let status = std::fs::read_to_string(format!("/proc/{}/status", arena.operator().pid())).unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
     assert!(peak.unwrap() < LIMIT, "{peak:?} KiB");
+    arena.finish().await;
+}
+
+#[tokio::test]
+async fn an_api_server_that_does_not_stream_lists_is_asked_page_by_page() {
+    let mut arena = Arena::alone_with("pages", "--feature-gates=WatchList=false").await;
+    let lease = |number| format!("{{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {{name: lease-{number}}}}}");
+    arena.apply(&(0..120).map(lease).collect::<Vec<_>>().join("\n---\n")).await;
+    arena.apply(&arena::web(2)).await;
+    let first = arena.leader("web").await;
+    assert!(arena.operator().log().contains("does not stream lists"), "{}", arena.operator().log_end(20));
+    arena.kill_operator();
+    arena.start_operator();
+    arena.set_ready(&first, false).await;
+    arena.leader_other_than("web", &first).await;
     arena.finish().await;
 }

@@ -1,0 +1,75 @@
+//! Who has set a label, as far as the API server's own record (`metadata.managedFields`) tells. Reads only.
+
+use http::header::ACCEPT;
+use kube::api::GetParams;
+use kube::core::Request;
+use kube::{Client, Resource};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::answer::{Subject, ask};
+use super::execute::METADATA_ONLY;
+use super::slim::Slim;
+use super::wire;
+use crate::names;
+use crate::policy::observation::Pod;
+
+/// More is not read.
+const LONGEST_METADATA: usize = 256 << 10;
+
+#[derive(Deserialize)]
+struct Owned {
+    metadata: Metadata,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    #[serde(default)]
+    managed_fields: Vec<Manager>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Manager {
+    #[serde(default)]
+    manager: String,
+    #[serde(default)]
+    fields_v1: Value,
+}
+
+/// Who has set the label `key` of this pod last, in words; empty where that can't be asked.
+pub(super) async fn of_label(client: &Client, namespace: &str, pod: &str, key: &str) -> String {
+    let path = Slim::<Pod>::url_path(&(), Some(namespace));
+    let Ok(mut request) = Request::new(path).get(pod, &GetParams::default()) else { return String::new() };
+    request.headers_mut().insert(ACCEPT, METADATA_ONLY);
+    let Ok(Some(text)) = ask(Subject::of::<Pod>(pod), wire::whole(client, request, LONGEST_METADATA)).await else { return String::new() };
+    serde_json::from_slice::<Owned>(&text).map_or_else(|_| String::new(), |object| tell(&object.metadata.managed_fields, key))
+}
+
+fn tell(managers: &[Manager], key: &str) -> String {
+    let field = format!("f:{key}");
+    let owns = |manager: &&Manager| manager.fields_v1.pointer("/f:metadata/f:labels").is_some_and(|labels| labels.get(&field).is_some());
+    match managers.iter().find(owns) {
+        Some(owner) if owner.manager == names::FIELD_MANAGER => "an admission policy or webhook (the change came with our own request)".to_owned(),
+        Some(owner) => format!("{:?} (as metadata.managedFields of the pod say)", owner.manager),
+        None => "somebody of whom metadata.managedFields of the pod say nothing: a webhook, a policy, or one who has taken the label away".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn who_has_set_a_label_is_told_by_the_fields_that_each_manager_owns() {
+        let manager =
+            |manager: &str, label: &str| Manager { manager: manager.into(), fields_v1: json!({ "f:metadata": { "f:labels": { format!("f:{label}"): {} } } }) };
+        let managers = [manager("kubectl-label", "role"), manager(names::FIELD_MANAGER, "own"), Manager { manager: "odd".into(), fields_v1: json!([1]) }];
+        assert!(tell(&managers, "role").starts_with("\"kubectl-label\""));
+        assert!(tell(&managers, "own").starts_with("an admission policy or webhook"));
+        assert!(tell(&managers, "other").starts_with("somebody of whom"));
+    }
+}

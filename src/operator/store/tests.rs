@@ -1,0 +1,148 @@
+//! What the store makes of lists, events and answers.
+
+use super::*;
+
+fn pod(uid: &str, resource_version: u64) -> Arc<Pod> {
+    Arc::new(Pod { uid: uid.into(), resource_version, ..Pod::default() })
+}
+
+fn version(store: &Store, key: &Key) -> Option<u64> {
+    store.lock().pods.get(key).map(|pod| pod.resource_version)
+}
+
+#[test]
+fn a_new_list_of_one_namespace_takes_nothing_from_another() {
+    let store = Store::default();
+    let [a, b] = ["a", "b"].map(|namespace| Key::new(namespace, "web"));
+    for key in [&a, &b] {
+        Pod::apply(&store, key.clone(), pod("u", 1), Source::Watch);
+    }
+    Pod::begin_list(&store, Some("a"));
+    Pod::begin_list(&store, Some("b"));
+    Pod::apply(&store, b.clone(), pod("u", 2), Source::List);
+    Pod::end_list(&store, Some("a"));
+    assert_eq!((version(&store, &a), version(&store, &b)), (None, Some(2)), "the pod of a is gone, and nothing else");
+    Pod::end_list(&store, Some("b"));
+    assert_eq!(version(&store, &b), Some(2));
+    Pod::begin_list(&store, None);
+    Pod::end_list(&store, None);
+    assert_eq!(version(&store, &b), None);
+}
+
+#[test]
+fn an_answer_that_comes_during_a_list_keeps_no_pod_that_the_list_does_not_bring() {
+    let (store, key) = (Store::default(), Key::new("a", "web"));
+    Pod::apply(&store, key.clone(), pod("u", 1), Source::Watch);
+    Pod::begin_list(&store, None);
+    Pod::answered(&store, key.clone(), pod("u", 2));
+    Pod::end_list(&store, None);
+    assert_eq!(version(&store, &key), None);
+}
+
+#[test]
+fn what_a_list_brings_is_so_though_its_version_is_lower() {
+    let (store, key) = (Store::default(), Key::new("a", "web"));
+    Pod::apply(&store, key.clone(), pod("u", 9), Source::Watch);
+    Pod::apply(&store, key.clone(), pod("u", 5), Source::Watch);
+    assert_eq!(version(&store, &key), Some(9), "an event that an answer has overtaken");
+    Pod::begin_list(&store, None);
+    Pod::apply(&store, key.clone(), pod("u", 5), Source::List);
+    Pod::end_list(&store, None);
+    assert_eq!(version(&store, &key), Some(5), "the store was put back to an earlier state");
+    Pod::apply(&store, key.clone(), pod("u", 9), Source::Watch);
+    Pod::begin_list(&store, None);
+    Pod::answered(&store, key.clone(), pod("u", 4));
+    Pod::apply(&store, key.clone(), pod("u", 5), Source::List);
+    Pod::end_list(&store, None);
+    assert_eq!(version(&store, &key), Some(5), "an answer that was not taken is newer than nothing");
+    // The answer to a write of ours may be newer than the page that a list has read before.
+    Pod::begin_list(&store, None);
+    Pod::answered(&store, key.clone(), pod("u", 8));
+    Pod::apply(&store, key.clone(), pod("u", 5), Source::List);
+    Pod::end_list(&store, None);
+    assert_eq!(version(&store, &key), Some(8));
+}
+
+#[test]
+fn a_group_that_is_set_aside_is_neither_elected_nor_forgotten_until_it_is_read_or_gone() {
+    let store = Store::default();
+    let group = serde_json::json!({
+        "apiVersion": "leadergroup.io/v1alpha1", "kind": "LeaderGroup",
+        "metadata": { "name": "group", "namespace": "a", "uid": "g" }, "spec": { "deploymentRef": { "name": "web" } },
+    });
+    let group: Arc<LeaderGroup> = Arc::new(serde_json::from_value(group).unwrap());
+    let key = Key::new("a", "group");
+    LeaderGroup::apply(&store, key.clone(), group.clone(), Source::Watch);
+    Pod::apply(&store, Key::new("a", "web-1"), Arc::new(Pod { uid: "u".into(), member_of: Some("group/role".into()), ..Pod::default() }), Source::Watch);
+    let observed = |store: &Store| store.observe(&key, None, &Operator::default()).map(|it| it.group.is_some());
+    assert_eq!(observed(&store), Some(true));
+    assert_eq!(LeaderGroup::set_aside(&store, &key), Concerned::from([key.clone()]));
+    assert_eq!((observed(&store), store.knows(&key)), (None, false), "its pods are left as they are");
+    // A list that brings it, unread still, does not mean that it is gone.
+    LeaderGroup::begin_list(&store, None);
+    LeaderGroup::set_aside(&store, &key);
+    assert_eq!(LeaderGroup::end_list(&store, None), Concerned::new());
+    assert_eq!(observed(&store), None);
+    LeaderGroup::apply(&store, key.clone(), group, Source::Watch);
+    assert_eq!(observed(&store), Some(true), "it can be read again");
+    LeaderGroup::set_aside(&store, &key);
+    assert_eq!(LeaderGroup::delete(&store, &key), Concerned::from([key.clone()]));
+    assert_eq!((observed(&store), store.knows(&key)), (Some(false), true), "its traces are taken away");
+    LeaderGroup::set_aside(&store, &key);
+    LeaderGroup::begin_list(&store, None);
+    assert_eq!(LeaderGroup::end_list(&store, None), Concerned::from([key.clone()]), "it was deleted while nobody watched");
+}
+
+#[test]
+fn each_version_that_cannot_be_read_is_news_once_and_counts_until_the_object_is_read_or_gone() {
+    let (store, key) = (Store::default(), Key::new("a", "web"));
+    let unread = |store: &Store| store.unread().into_iter().map(|(_, count)| count).sum::<usize>();
+    assert!(Lease::note_unread(&store, &key, Some(1)) && !Lease::note_unread(&store, &key, Some(1)) && Lease::note_unread(&store, &key, Some(2)));
+    assert_eq!(unread(&store), 1);
+    assert!(!Lease::note_unread(&store, &key, None));
+    assert_eq!(unread(&store), 0);
+    Lease::note_unread(&store, &key, Some(3));
+    Lease::delete(&store, &key);
+    assert!(store.note_unread_node("n", Some(1)) && unread(&store) == 1);
+    store.set_node("n", NodeState::Gone);
+    assert_eq!(unread(&store), 0);
+}
+
+#[test]
+fn a_pod_that_bears_a_fence_is_known_to_the_group_whoever_owns_it() {
+    let store = Store::default();
+    let group = serde_json::json!({
+        "apiVersion": "leadergroup.io/v1alpha1", "kind": "LeaderGroup",
+        "metadata": { "name": "group", "namespace": "a", "uid": "g" }, "spec": { "deploymentRef": { "name": "web" } },
+    });
+    let key = Key::new("a", "group");
+    LeaderGroup::apply(&store, key.clone(), Arc::new(serde_json::from_value(group).unwrap()), Source::Watch);
+    let fenced = Pod { uid: "u".into(), labels: [("leadergroup.io/fence.web", "f.1")].into_iter().collect(), ..Pod::default() };
+    Pod::apply(&store, Key::new("a", "web-1"), Arc::new(fenced), Source::Watch);
+    let strays = |store: &Store| store.observe(&key, None, &Operator::default()).unwrap().strays.len();
+    assert_eq!(strays(&store), 1);
+    Pod::apply(&store, Key::new("a", "web-1"), pod("u", 1), Source::Watch);
+    assert_eq!(strays(&store), 0);
+}
+
+#[test]
+fn an_owner_is_of_the_same_namespace_whatever_a_reference_says() {
+    let store = Store::default();
+    let key = Key::new("a", "web");
+    let group = serde_json::json!({
+        "apiVersion": "leadergroup.io/v1alpha1", "kind": "LeaderGroup",
+        "metadata": { "name": "web", "namespace": "a", "uid": "g" }, "spec": { "deploymentRef": { "name": "web" } },
+    });
+    LeaderGroup::apply(&store, key.clone(), Arc::new(serde_json::from_value(group).unwrap()), Source::Watch);
+    Deployment::apply(&store, key.clone(), Arc::new(Deployment { uid: "d".into(), ..Deployment::default() }), Source::Watch);
+    let set = |uid: &str| Arc::new(ReplicaSet { uid: uid.into(), deployment: Some("d".into()), ..ReplicaSet::default() });
+    let pod = |uid: &str, set: &str| Arc::new(Pod { uid: uid.into(), name: uid.into(), replica_set: Some(set.into()), ..Pod::default() });
+    ReplicaSet::apply(&store, Key::new("a", "web-1"), set("own"), Source::Watch);
+    assert!(ReplicaSet::apply(&store, Key::new("b", "web-1"), set("foreign"), Source::Watch).is_empty());
+    Pod::apply(&store, Key::new("a", "own"), pod("own", "own"), Source::Watch);
+    for (namespace, name, set) in [("b", "of-own", "own"), ("b", "of-foreign", "foreign"), ("a", "across", "foreign")] {
+        assert!(Pod::apply(&store, Key::new(namespace, name), pod(name, set), Source::Watch).is_empty(), "{name} concerns nobody");
+    }
+    let observed = store.observe(&key, None, &Operator::default()).unwrap();
+    assert_eq!(observed.candidates.iter().map(|it| &*it.pod.name).collect::<Vec<_>>(), ["own"]);
+}
