@@ -19,7 +19,7 @@ use super::report;
 use crate::control_plane::{ControlPlane, Options, Process, wait};
 use crate::operator_process;
 
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(300);
 const NAMESPACE: &str = "large";
 /// How many are made or changed at once.
 const AT_ONCE: usize = 4;
@@ -167,6 +167,7 @@ impl Bench {
     async fn deployed(&self, change: u32, operator: &Process) -> anyhow::Result<()> {
         for number in 0..self.arguments.groups {
             let name = format!("group-{number}");
+            ensure!(operator.ended().is_none(), "the operator has ended: {}", operator.log_end(20));
             let asked = wait::until("the Deployments are as the groups have them", PATIENCE, async || {
                 let deployment = self.deployments.get_opt(&name).await?.context("there is none")?;
                 let seconds = deployment.spec.min_ready_seconds.unwrap_or_default();
