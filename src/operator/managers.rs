@@ -51,9 +51,9 @@ fn tell(managers: &[Manager], key: &str) -> String {
     let field = format!("f:{key}");
     let owns = |manager: &&Manager| manager.fields_v1.pointer("/f:metadata/f:labels").is_some_and(|labels| labels.get(&field).is_some());
     match managers.iter().find(owns) {
-        Some(owner) if owner.manager == names::FIELD_MANAGER => "an admission policy or webhook (the change came with our own request)".to_owned(),
-        Some(owner) => format!("{:?} (as metadata.managedFields of the pod say)", owner.manager),
-        None => "somebody of whom metadata.managedFields of the pod say nothing: a webhook, a policy, or one who has taken the label away".to_owned(),
+        Some(owner) if owner.manager != names::FIELD_MANAGER => format!("{:?} (as metadata.managedFields of the pod say)", owner.manager),
+        // What admission changes is nobody's there.
+        _ => "a webhook or a policy (metadata.managedFields of the pod name nobody else)".to_owned(),
     }
 }
 
@@ -69,7 +69,7 @@ mod tests {
             |manager: &str, label: &str| Manager { manager: manager.into(), fields_v1: json!({ "f:metadata": { "f:labels": { format!("f:{label}"): {} } } }) };
         let managers = [manager("kubectl-label", "role"), manager(names::FIELD_MANAGER, "own"), Manager { manager: "odd".into(), fields_v1: json!([1]) }];
         assert!(tell(&managers, "role").starts_with("\"kubectl-label\""));
-        assert!(tell(&managers, "own").starts_with("an admission policy or webhook"));
-        assert!(tell(&managers, "other").starts_with("somebody of whom"));
+        assert!(tell(&managers, "own").starts_with("a webhook or a policy"));
+        assert!(tell(&managers, "other").starts_with("a webhook or a policy"));
     }
 }
