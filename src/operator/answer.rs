@@ -31,9 +31,12 @@ pub(super) enum Failure {
     /// The API server asks to come back later.
     #[error("the API server is too busy")]
     Throttled(Option<Duration>),
-    /// No answer, or one that does not tell: the write may still be performed.
+    /// An answer that does not tell, or none that could be read: the write may still be performed.
     #[error("outcome unknown: {0}")]
     Unknown(String),
+    /// No answer: the write may still be performed.
+    #[error("no answer within {} s", .0.as_secs())]
+    Unanswered(Duration),
 }
 
 impl Failure {
@@ -43,7 +46,7 @@ impl Failure {
             Failure::Changed => Undone::Changed,
             Failure::Gone => Undone::Gone,
             Failure::GroupGone | Failure::Refused { certain: true, .. } => Undone::Refused,
-            Failure::Refused { .. } | Failure::Throttled(_) | Failure::Unknown(_) => Undone::Unknown,
+            Failure::Refused { .. } | Failure::Throttled(_) | Failure::Unknown(_) | Failure::Unanswered(_) => Undone::Unknown,
         }
     }
 
@@ -51,7 +54,8 @@ impl Failure {
     pub(super) fn for_progress(&self) -> Failed {
         let retry_after = if let Failure::Throttled(wait) = self { *wait } else { None };
         let words = if let Failure::Unknown(words) = self { words.clone() } else { self.to_string() };
-        Failed { undone: self.undone(), refused: matches!(self, Failure::Refused { .. }), words, retry_after }
+        let unanswered = matches!(self, Failure::Unanswered(_));
+        Failed { undone: self.undone(), refused: matches!(self, Failure::Refused { .. }), unanswered, words, retry_after }
     }
 
     /// A word for metrics.
@@ -62,7 +66,7 @@ impl Failure {
             Failure::GroupGone => "group_gone",
             Failure::Refused { .. } => "refused",
             Failure::Throttled(_) => "throttled",
-            Failure::Unknown(_) => "unknown",
+            Failure::Unknown(_) | Failure::Unanswered(_) => "unknown",
         }
     }
 
@@ -102,7 +106,7 @@ pub(super) async fn ask_to_write<T>(subject: Subject<'_>, request: impl Future<O
 
 async fn ask_within<T>(deadline: Duration, subject: Subject<'_>, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failure> {
     match tokio::time::timeout(deadline, request).await {
-        Err(_) => Err(Failure::Unknown(format!("no answer within {} s", deadline.as_secs()))),
+        Err(_) => Err(Failure::Unanswered(deadline)),
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(kube::Error::Api(status))) => Err(failure_of(subject, &status)),
         Ok(Err(error)) => Err(Failure::Unknown(error.to_string())),

@@ -256,6 +256,26 @@ impl Executor {
         }
     }
 
+    /// Reads the group's Lease, of which little was kept while no group named it.
+    pub(super) async fn read_lease(&self, observation: &Observation) -> Result<(), Failure> {
+        let Some(group) = &observation.group else { return Ok(()) };
+        let api: Api<Slim<Lease>> = Api::namespaced(self.client.clone(), &observation.namespace);
+        let name = objects::lease_name(group);
+        let key = Key::new(&observation.namespace, name);
+        match ask(Subject::of::<Lease>(name), api.get(name)).await.and_then(known) {
+            Ok(lease) => {
+                Lease::delete(&self.store, &key);
+                Lease::apply(&self.store, key, lease, Source::Answer);
+                Ok(())
+            }
+            Err(Failure::Gone) => {
+                Lease::delete(&self.store, &key);
+                Ok(())
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
     async fn patch_pod(&self, namespace: &Arc<str>, write: &PodWrite) -> Result<Done, Failure> {
         let api: Api<Slim<Pod>> = Api::namespaced(self.client.clone(), namespace);
         let key = Key::new(namespace, &write.name);
@@ -263,8 +283,10 @@ impl Executor {
         let patch = serde_json::from_value(pod_patch(write)).map_err(Failure::impossible)?;
         match ask_to_write(subject, api.patch(&write.name, &field_manager(), &Patch::Json::<()>(patch))).await {
             Ok(written) => {
-                Pod::answered(&self.store, key, known(written)?);
-                Ok(Done::Written)
+                let written = known(written)?;
+                let fence = written.fence(&write.fence_key).map(str::to_owned);
+                Pod::answered(&self.store, key, written);
+                Ok(Done::Pod { fence })
             }
             Err(Failure::Refused { code: 422, message, certain }) => {
                 // A failed test of a JSON Patch and a broken rule look alike; the pod itself tells which it was.

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::lenient::Part;
 use super::slim::{Kind, Object};
 use crate::api::{Json, LeaderGroup, LeaderGroupSpec, LeaderGroupStatus};
+use crate::names;
 
 impl Kind for LeaderGroup {
     const GROUP: &'static str = "leadergroup.io";
@@ -81,6 +82,7 @@ const FIELDS: &[&str] = &[
     "term",
     "leaseUID",
     "lastTransition",
+    "history",
 ];
 
 /// Those conditions that can be read.
@@ -92,5 +94,19 @@ fn conditions(part: Part<'_>) -> Value {
         }
         readable
     });
-    readable.map(|condition| condition.value().clone()).collect()
+    // Those of others go with the next write of the status; of ours no more is kept than they have.
+    let ours = readable.filter(|condition| condition.field("type").text().is_some_and(|type_| OURS.contains(&type_)));
+    ours.take(OURS.len())
+        .map(|condition| {
+            let mut condition = condition.value().clone();
+            if let Some(Value::String(message)) = condition.get_mut("message") {
+                *message = names::shortened(message, LONGEST_MESSAGE).into_owned();
+            }
+            condition
+        })
+        .collect()
 }
+
+const OURS: [&str; 4] = ["Ready", "Available", "Reconciling", "Stalled"];
+/// In bytes: none of ours is longer.
+const LONGEST_MESSAGE: usize = 4 << 10;

@@ -12,7 +12,7 @@ use crate::names::{self, LONGEST_NAME, LONGEST_UID};
 use crate::policy::observation::{DeletionCost, Deployment, Labels, Lease, Node, Pod, ReplicaSet};
 
 /// A pod with more bytes of labels keeps those that the operator sets.
-const LONGEST_LABELS: usize = 8 << 10;
+const LONGEST_LABELS: usize = 4 << 10;
 /// What a status takes of a selector.
 const LONGEST_SELECTOR: usize = 4096;
 /// An identity: the longest name of a pod, and what electors append to it.
@@ -207,6 +207,7 @@ impl Kind for Lease {
         let Object { metadata, spec, .. } = object;
         let labels = metadata.labels();
         Some(Lease {
+            is_stub: false,
             resource_version: metadata.version(),
             changed: SystemClock.now(),
             seen_to_change: false,

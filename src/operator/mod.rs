@@ -207,11 +207,12 @@ pub async fn run(
     let mut pulses = vec![watches.nodes(&mut background)?];
     let namespaces = if options.namespaces.is_empty() { vec![None] } else { options.namespaces.iter().map(|it| Some(it.as_str())).collect() };
     for namespace in namespaces {
-        pulses.push(watches.slim::<LeaderGroup>(namespace, &mut background)?);
+        let groups_health = watches.slim::<LeaderGroup>(namespace, &mut background)?;
+        pulses.push(groups_health.clone());
         pulses.push(watches.slim::<Deployment>(namespace, &mut background)?);
         pulses.push(watches.slim::<ReplicaSet>(namespace, &mut background)?);
         pulses.push(watches.slim::<Pod>(namespace, &mut background)?);
-        pulses.push(watches.slim::<Lease>(namespace, &mut background)?);
+        pulses.push(watches.slim_after::<Lease>(Some(groups_health), namespace, &mut background)?);
     }
     // Set once: this function is the only one that does.
     let _ = vitals.pulses.set(pulses);

@@ -28,6 +28,8 @@ use crate::policy::{self, Plan};
 /// A group that is still moving after so many stages is left for a moment, for others' sake.
 const STAGES: usize = 24;
 const BREATH: Duration = Duration::from_millis(100);
+/// Until what could not be read is read again.
+const UNREAD: Duration = Duration::from_secs(1);
 /// How many pods get the followers' label in one stage: nothing waits for them.
 const FOLLOWERS: usize = 16;
 /// A stage is not waited for any longer: the rest of it stays under way.
@@ -60,6 +62,16 @@ pub(super) async fn reconcile(context: &Arc<Context>, key: &Key, state: &mut Gro
             }
             return Ended::Gone;
         };
+        if observation.lease_unread {
+            match context.executor.read_lease(&observation).await {
+                Ok(()) => continue,
+                Err(failure) => {
+                    debug!(namespace = %observation.namespace, name = %observation.name, %failure, "Lease could not be read");
+                    ended = Ended::Settled(Some(UNREAD));
+                    break;
+                }
+            }
+        }
         state.follow(context, &mut observation, wake);
         state.memory.look(&mut observation);
         let observation = Arc::new(observation);
@@ -164,8 +176,13 @@ impl GroupState {
         }
         let now = SystemClock.now();
         for write in self.flights.overdue(now) {
-            let failed =
-                policy::progress::Failed { undone: Undone::Unknown, refused: false, words: "there was no answer in time".to_owned(), retry_after: None };
+            let failed = policy::progress::Failed {
+                undone: Undone::Unknown,
+                refused: false,
+                unanswered: true,
+                words: "there was no answer in time".to_owned(),
+                retry_after: None,
+            };
             self.failures = self.failures.saturating_add(1);
             self.memory.progress.answered(&write, Err(failed), now);
         }
@@ -216,7 +233,9 @@ impl GroupState {
 
     /// Adds what is known of a lock that is not watched for all groups.
     fn follow(&mut self, context: &Context, observation: &mut Observation, wake: &Arc<Notify>) {
-        let group = observation.group.as_ref().filter(|_| observation.lock != Lock::NotFollowed);
+        // Where the pods are none of this group's, nobody's lock is followed.
+        let led = observation.lock != Lock::NotFollowed && observation.rival.is_none() && observation.deployment.is_some();
+        let group = observation.group.as_ref().filter(|_| led);
         let Some((kind, group)) = group.and_then(|group| follow::kind(group.spec.lease.resource_lock).zip(Some(group))) else {
             self.follower = None;
             return;

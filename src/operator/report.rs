@@ -1,5 +1,7 @@
 //! What is told of a write that was done: a log line, an event, a metric. Choices, not loops.
 
+use std::time::Duration;
+
 use tracing::{debug, info, warn};
 
 use super::Context;
@@ -13,6 +15,8 @@ use crate::policy::observation::Observation;
 use crate::policy::verdict::OtherOperator;
 use crate::policy::write::{LeasePurpose, PodMarks, PodPurpose, PodWrite, Write};
 
+/// That another operator keeps a group is told no oftener.
+const BETWEEN_TELLS: Duration = Duration::from_secs(60);
 /// A jump of terms that no lost Lease explains.
 const JUMP: i64 = 100;
 
@@ -63,7 +67,13 @@ pub(super) fn of_another_operator(context: &Context, observation: &Observation, 
     if state.left_to == now {
         return;
     }
-    if let (Some(name), Some(group), Some(other)) = (&now, &observation.group, other) {
+    let quiet = state.left_told.is_some_and(|told| told.elapsed() < BETWEEN_TELLS);
+    if now.is_some() && quiet {
+        if state.left_to.is_none() {
+            context.metrics.groups_left.inc();
+        }
+    } else if let (Some(name), Some(group), Some(other)) = (&now, &observation.group, other) {
+        state.left_told = Some(Stopwatch::start());
         let lock = other.operator.lock.as_deref().map_or_else(|| "without leader election".to_owned(), |lock| format!("elected on Lease {lock}"));
         let note = format!(
             "another operator, {} ({lock}), keeps this group, and this one ({}) leaves it alone; stop one of the two, or give each its own namespaces with --namespace",
@@ -75,7 +85,9 @@ pub(super) fn of_another_operator(context: &Context, observation: &Observation, 
             context.metrics.groups_left.inc();
         }
     } else {
-        info!(namespace = %observation.namespace, name = %observation.name, "No other operator keeps this group any more");
+        if !quiet {
+            info!(namespace = %observation.namespace, name = %observation.name, "No other operator keeps this group any more");
+        }
         context.metrics.groups_left.dec();
     }
     state.left_to = now;

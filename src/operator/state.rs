@@ -20,6 +20,8 @@ pub(super) struct GroupState {
     pub(super) named: Option<LeaderLabels>,
     /// The other operator that this group is left to, as it was told.
     pub(super) left_to: Option<String>,
+    /// When that was told last: who writes the Lease may name another each time.
+    pub(super) left_told: Option<Stopwatch>,
     /// How often the store had gone back when this was last looked at.
     pub(super) restores: u64,
     /// How many requests have failed.

@@ -108,11 +108,30 @@ pub(super) struct Watches {
 impl Watches {
     /// Starts the watch of one slim kind; it ends when the returned task is aborted.
     pub(super) fn slim<T: Kind + Table>(&self, namespace: Option<&str>, tasks: &mut tokio::task::JoinSet<()>) -> Result<Arc<WatchHealth>, kube::Error> {
+        self.slim_after::<T>(None, namespace, tasks)
+    }
+
+    /// The same, once `former` is listed: what is kept of a Lease depends on whether a group names it.
+    pub(super) fn slim_after<T: Kind + Table>(
+        &self,
+        former: Option<Arc<WatchHealth>>,
+        namespace: Option<&str>,
+        tasks: &mut tokio::task::JoinSet<()>,
+    ) -> Result<Arc<WatchHealth>, kube::Error> {
         let (client, health) = self.client(T::KIND, namespace, false)?;
         let api: Api<Slim<T>> = scoped(wire::thinned(&client), namespace);
         let take = into_table::<T>(self.store.clone(), namespace.map(str::to_owned));
         let never = T::NEVER.filter(|_| namespace.is_none());
-        tasks.spawn(self.clone().follow(health.clone(), move |list| watcher::watcher(api.clone(), config(list, never)), take));
+        let follow = self.clone().follow(health.clone(), move |list| watcher::watcher(api.clone(), config(list, never)), take);
+        let (waiting, synced) = (health.clone(), self.synced.clone());
+        tasks.spawn(async move {
+            while former.as_ref().is_some_and(|former| !former.ready()) {
+                // The pause covers a notice that came between the look and the wait.
+                let _ = tokio::time::timeout(FIRST_DELAY, synced.notified()).await;
+                waiting.sign_of_life();
+            }
+            follow.await;
+        });
         Ok(health)
     }
 

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::holder;
 use super::observation::{Lease, Observation};
 use super::progress::{Progress, Round};
+use super::status;
 use super::write::{Done, LeasePurpose, Named, PodPurpose, Undone, Write};
 use crate::elector::clock::Instant;
 
@@ -34,6 +35,8 @@ pub struct Memory {
     pub applied: Option<Applied>,
     /// What became of the writes of late.
     pub progress: Progress,
+    /// Since when the status calls somebody the leader who does not lead.
+    pub untrue_since: Option<Instant>,
     /// How long the group was without a leader before a term, where all of it was seen.
     pub gap: Option<(i64, Duration)>,
 }
@@ -112,6 +115,8 @@ impl Memory {
             self.store_went_back();
             self.group = group.map(Into::into);
         }
+        let untrue = observation.group.as_ref().is_some_and(|group| status::is_untrue(observation, group));
+        self.untrue_since = untrue.then(|| self.untrue_since.unwrap_or(observation.moment));
         // Where another group leads the pods, what this process knew of them is not enough any more.
         if observation.rival.is_some() {
             self.held = None;
@@ -132,8 +137,10 @@ impl Memory {
         match write {
             Write::CreateLease { record, .. } | Write::UpdateLease { record, .. } => self.term = self.term.max(record.term),
             Write::Pod(write) => {
-                if write.desired.fence.is_some() {
-                    self.fences = self.fences.saturating_add(1);
+                // Of a stage some may be held back: none of their values is used by another.
+                let number = write.desired.fence.as_deref().map(|fence| fence.rsplit_once('.').and_then(|(_, number)| number.parse::<u64>().ok()));
+                if let Some(number) = number {
+                    self.fences = self.fences.max(number.unwrap_or(self.fences)).saturating_add(1);
                 }
                 if write.purpose != PodPurpose::Label {
                     return;
@@ -199,8 +206,10 @@ impl Memory {
                     held.exposed = Some(pods.clone());
                 }
             }
-            (Write::Pod(write), _) => {
-                if let Some(held) = &mut self.held {
+            // Only a write that has moved this group's fence makes earlier ones fail: a policy may have put it back.
+            (Write::Pod(write), Done::Pod { fence }) => {
+                let moved = *write.fence_key == *observation.fence_key && *fence == write.desired.fence && *fence != write.observed.fence;
+                if let Some(held) = self.held.as_mut().filter(|_| moved) {
                     held.answered(&write.uid);
                 }
             }

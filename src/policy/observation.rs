@@ -30,6 +30,8 @@ pub struct Observation {
     /// Pods that say they are members of this group, or bear a fence of its Deployment, and do not belong to it.
     pub strays: Vec<Arc<Pod>>,
     pub lease: Option<Arc<Lease>>,
+    /// The Lease is there, and has to be read before anything is planned.
+    pub lease_unread: bool,
     /// When this process last began to prove that it leads the operator's replicas, with success. `None`: it has no rivals
     /// and needs no proof.
     pub proven: Option<Instant>,
@@ -345,6 +347,8 @@ pub struct Lease {
     pub operator: Option<Box<str>>,
     /// Whether the replicas of an operator elect themselves on it.
     pub is_operators_lock: bool,
+    /// No group named it when it was read, so that most of it was not kept.
+    pub is_stub: bool,
     /// Empty where there is none: client-go takes null and "" for the same.
     pub holder: Box<str>,
     pub holder_uid: Option<Box<str>>,

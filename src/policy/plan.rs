@@ -23,6 +23,9 @@ use crate::names;
 /// How long a watch may take to show what was made: until then it is not made again.
 const UNTIL_SEEN: SignedDuration = SignedDuration::from_secs(1);
 
+/// A status may be untrue for so long before another than the operator that keeps the group says so: a failover takes less.
+const UNTRUE: Duration = Duration::from_secs(4);
+
 /// The next stage, and when to look again though nothing happens.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
@@ -41,8 +44,8 @@ pub fn plan(observation: &Observation, memory: &Memory) -> Plan {
         return Plan { writes: forget(observation), ..Plan::default() }.held_back(observation, memory);
     };
     if let Some(other) = verdict::steps_back(observation) {
-        // The other keeps the group, its status too.
-        return Plan { recheck: Some(other.until), left_to: Some(other), ..Plan::default() };
+        // The other keeps the group, its status too, as long as that can be.
+        return left(observation, memory, group, other);
     }
     let terms = Terms::of(observation, memory, group);
     let obstacle = verdict::obstacle(observation, &terms);
@@ -54,6 +57,22 @@ pub fn plan(observation: &Observation, memory: &Memory) -> Plan {
     plan.status(obstacle.as_ref());
     let wait = plan.recheck.map(|at| observation.now.duration_until(at).max(SignedDuration::ZERO).unsigned_abs());
     Plan { writes: plan.writes, recheck: wait, ..Plan::default() }.held_back(observation, memory)
+}
+
+/// The plan for a group that another operator keeps, or seems to: nothing is written but a status that has been untrue for long.
+fn left(observation: &Observation, memory: &Memory, group: &Arc<LeaderGroup>, other: OtherOperator) -> Plan {
+    let terms = Terms::of(observation, memory, group);
+    let mut plan = Planner { observation, memory, group, terms, writes: Vec::new(), recheck: None, term_to_report: None, settled: false };
+    let mut recheck = Some(other.until);
+    if let Some(since) = memory.untrue_since {
+        let remaining = (since + UNTRUE) - observation.moment;
+        if remaining.is_zero() {
+            plan.status(Some(&verdict::left_alone(&other)));
+        } else {
+            recheck = recheck.min(Some(remaining));
+        }
+    }
+    Plan { writes: plan.writes, recheck, left_to: Some(other), ..Plan::default() }.held_back(observation, memory)
 }
 
 impl Plan {
@@ -155,7 +174,8 @@ impl Planner<'_> {
             Write::UpdateLease { purpose, .. } => *purpose == LeasePurpose::Transition,
             Write::Status { .. } => false,
         });
-        let trouble = self.memory.progress.trouble(self.memory.round(self.observation), self.observation.moment);
+        let wanted: Vec<_> = self.writes.iter().map(Target::of).collect();
+        let trouble = self.memory.progress.trouble(&wanted, self.memory.round(self.observation), self.observation.moment);
         let report = self.term_to_report.take();
         if moving && obstacle.is_none() && trouble.is_none() && report.is_none() {
             return;

@@ -80,7 +80,10 @@ impl Target {
             Target::Status => (10, Duration::from_secs(1)),
             Target::List => (8, Duration::from_secs(2)),
             Target::Proof => (20, Duration::from_secs(1)),
-            Target::Lease(LeasePurpose::Transition | LeasePurpose::Renewal) | Target::Term => (60, Duration::from_millis(200)),
+            // Each is a leadership, or its Lease made anew.
+            Target::Lease(LeasePurpose::Transition) => (30, Duration::from_secs(1)),
+            Target::Lease(LeasePurpose::Renewal) => (10, Duration::from_millis(500)),
+            Target::Term => (12, Duration::from_secs(2)),
         }
     }
 
@@ -95,6 +98,8 @@ pub struct Failed {
     pub undone: Undone,
     /// Somebody has said no, though it may not be known what became of it.
     pub refused: bool,
+    /// Nobody has said anything yet: it may still be under way.
+    pub unanswered: bool,
     /// What the API server said, or what kept it from saying anything.
     pub words: String,
     /// How long the API server asks to be left alone.
@@ -150,7 +155,7 @@ impl Progress {
     /// A write is about to be sent.
     pub fn sending(&mut self, write: &Write, round: Round, now: Instant, wall: Timestamp) {
         let target = Target::of(write);
-        let (_, interval) = target.pace();
+        let target_pace = target.pace();
         let attempt = self.0.entry(target).or_insert_with(|| Attempt {
             what: what(write),
             round,
@@ -164,13 +169,16 @@ impl Progress {
             undone_by: None,
         });
         if attempt.round != round {
-            (attempt.round, attempt.drained, attempt.undone_by) = (round, Instant::default(), None);
+            // Another round may begin at once, but rounds that follow each other quickly bring no more than one write each.
+            let (burst, interval) = target_pace;
+            let full = now + interval.saturating_mul(burst.saturating_sub(1));
+            (attempt.round, attempt.drained, attempt.undone_by) = (round, attempt.drained.min(full), None);
         }
         if attempt.failures == 0 && attempt.drained <= now {
             attempt.since = wall;
         }
         (attempt.under_way, attempt.sent) = (true, now);
-        attempt.drained = attempt.drained.max(now) + interval;
+        attempt.drained = attempt.drained.max(now) + target_pace.1;
     }
 
     /// It was answered, or is not waited for any longer.
@@ -201,6 +209,7 @@ impl Progress {
     pub fn learned(&mut self, write: &Write, words: &str) {
         if let Some(failed) = self.0.get_mut(&Target::of(write)).and_then(|attempt| attempt.failed.as_mut()) {
             failed.words = cut(words);
+            failed.unanswered = false;
         }
     }
 
@@ -228,14 +237,19 @@ impl Progress {
 
     pub(super) fn hold_back(&self, writes: Vec<Write>, round: Round, now: Instant) -> HeldBack {
         let mut held = HeldBack::default();
+        let mut sent: Vec<Target> = Vec::new();
         for write in writes {
             let target = Target::of(&write);
-            if self.is_under_way(&target) {
+            // The rest of what the object needs is planned from what this one leaves behind.
+            let twice = target.object() != Object::None && sent.iter().any(|other| other.object() == target.object());
+            if twice || self.is_under_way(&target) {
                 continue;
             }
-            match self.wait(&target, round, now) {
-                Some(wait) => held.wait = Some(held.wait.map_or(wait, |earlier| earlier.min(wait))),
-                None => held.sent.push(write),
+            if let Some(wait) = self.wait(&target, round, now) {
+                held.wait = Some(held.wait.map_or(wait, |earlier| earlier.min(wait)));
+            } else {
+                held.sent.push(write);
+                sent.push(target);
             }
         }
         held
@@ -271,8 +285,9 @@ impl Progress {
     }
 
     /// The gravest of what gets nowhere. The status itself can't tell of the status.
-    pub(super) fn trouble(&self, round: Round, now: Instant) -> Option<Trouble> {
-        let told = |(target, attempt): &(&Target, &Attempt)| target.object() != Object::Status || attempt.under_way;
+    /// `wanted`: what is not wanted any more is no trouble.
+    pub(super) fn trouble(&self, wanted: &[Target], round: Round, now: Instant) -> Option<Trouble> {
+        let told = |(target, attempt): &(&Target, &Attempt)| attempt.under_way || wanted.contains(target) && target.object() != Object::Status;
         let grave = |(target, attempt): (&Target, &Attempt)| trouble_of(target, attempt, round, now).map(|(rank, trouble)| (rank, target.clone(), trouble));
         self.0.iter().filter(told).filter_map(grave).min_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1))).map(|(_, _, trouble)| trouble)
     }
@@ -291,13 +306,16 @@ fn trouble_of(target: &Target, attempt: &Attempt, round: Round, now: Instant) ->
     let (rank, reason, stalled, message) = match &attempt.failed {
         Some(failed) if failed.refused => {
             let reason = if *target == Target::Deployment { "DeploymentRefused" } else { "WriteRefused" };
-            (0, reason, true, format!("{what} was refused by the API server: {}", failed.words))
+            (0, reason, true, format!("{what} was refused by the API server, since {since}: {}", failed.words))
         }
         Some(Failed { undone: Undone::Changed | Undone::Gone | Undone::Refused, words, .. }) => {
             if attempt.failures < 6 {
                 return None;
             }
             (2, "WriteContended", false, format!("{what} has failed since {since}, because somebody else changes the object each time: {words}"))
+        }
+        Some(failed) if failed.unanswered => {
+            (1, "WriteSlow", false, format!("{what} has had no answer since {since}, and is tried again beside that; an admission webhook may be slow or gone"))
         }
         Some(failed) => (1, "WriteFailed", false, format!("{what} has failed since {since}, and is tried again: {}", failed.words)),
         None if attempt.under_way && now - attempt.sent >= SLOW => {
@@ -340,7 +358,7 @@ fn what(write: &Write) -> String {
                 PodPurpose::Label => format!("giving pod {name} the leader's label"),
                 PodPurpose::Unlabel => format!("taking the leader's label from pod {name}"),
                 PodPurpose::Arm => format!("preparing pod {name} to lead"),
-                PodPurpose::Seal => format!("taking a former leader's marks from pod {name}"),
+                PodPurpose::Seal => format!("taking from pod {name} what a leader or its successor bears"),
                 PodPurpose::Follow => format!("setting the label {} of follower {name}", write.key),
                 PodPurpose::Forget => format!("taking the group's marks from pod {name}"),
             }

@@ -21,8 +21,17 @@ use super::verdict::Obstacle;
 use crate::api::v1alpha1::{Leader, Next, Transition};
 use crate::api::{LeaderGroup, LeaderGroupStatus};
 
+/// What is read of a message again (`operator::group`), in bytes.
+const LONGEST_MESSAGE: usize = 4 << 10;
+
 /// So many changes of the leader are remembered.
 const HISTORY: usize = 10;
+
+/// Whether the status calls somebody ready and leading while nobody ready carries the label.
+pub(super) fn is_untrue(observation: &Observation, group: &LeaderGroup) -> bool {
+    let ready = group.status.iter().flat_map(|status| &status.conditions).any(|it| it.type_ == "Ready" && it.status == "True");
+    ready && !labelled(observation, group).is_some_and(|candidate| candidate.pod.ready())
+}
 
 /// One condition, without what is the same for all.
 struct Finding {
@@ -69,7 +78,7 @@ pub(super) fn status(
     let findings = findings(observation, group, obstacle, trouble, labelled);
     LeaderGroupStatus {
         observed_generation: group.metadata.generation,
-        conditions: findings.into_iter().map(|finding| condition(finding, &former, group, observation.now)).collect(),
+        conditions: findings.into_iter().map(|finding| condition(&finding, &former, group, observation.now)).collect(),
         deployment_name: Some(objects::deployment_name(group).to_owned()),
         lease_name: Some(objects::lease_name(group).to_owned()),
         selector: observation.deployment.as_ref().map(|deployment| deployment.selector.to_string()),
@@ -200,8 +209,12 @@ fn findings(
 /// Why no ready pod leads: what is being done about it, or what keeps each pod from leading.
 fn not_ready(observation: &Observation, trouble: Option<&Trouble>) -> Finding {
     let (choice, _) = leader::choose(observation);
+    let label = observation.group.as_ref().map(|group| &group.spec.leader_label);
+    let unlabelled = |pod: &Pod| label.is_some_and(|label| pod.labels.get(&label.key) != Some(&label.value));
     let (reason, message) = match choice {
         Choice::Promote { pod, .. } => ("ElectionInProgress", format!("pod {} is being made the leader", pod.name)),
+        // The Lease names it already.
+        Choice::Keep(pod) if unlabelled(&pod) => ("ElectionInProgress", format!("pod {} is being made the leader", pod.name)),
         _ if observation.candidates.is_empty() => ("NoPods", format!("the Deployment has no pods{}", missing(observation))),
         _ => ("NoReadyCandidates", format!("none of {} pods may lead now: {}{}", observation.candidates.len(), causes(observation), missing(observation))),
     };
@@ -262,14 +275,14 @@ fn why_not(standing: Standing) -> &'static str {
 }
 
 /// The condition with the time of its last change, which is kept while its status is.
-fn condition(finding: Finding, former: &LeaderGroupStatus, group: &LeaderGroup, now: Timestamp) -> Condition {
+fn condition(finding: &Finding, former: &LeaderGroupStatus, group: &LeaderGroup, now: Timestamp) -> Condition {
     let status = if finding.status { "True" } else { "False" };
     let before = former.conditions.iter().find(|before| before.type_ == finding.type_ && before.status == status);
     Condition {
         type_: finding.type_.to_owned(),
         status: status.to_owned(),
         reason: finding.reason.to_owned(),
-        message: finding.message,
+        message: crate::names::shortened(&finding.message, LONGEST_MESSAGE).into_owned(),
         observed_generation: group.metadata.generation,
         last_transition_time: before.map_or_else(|| whole_seconds(now), |before| before.last_transition_time.clone()),
     }

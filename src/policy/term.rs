@@ -119,7 +119,8 @@ impl<'a> Terms<'a> {
             }
             // Its term would have gone with its label, had one of ours taken that away.
             let lease = self.observation.lease.as_deref().filter(|_| self.mark.is_some());
-            if lease.is_some_and(|lease| lease.holder_uid.as_ref() == Some(&leader.uid) && lease.term == Some(term)) {
+            let recorded = lease.is_some_and(|lease| lease.holder_uid.as_ref() == Some(&leader.uid) && lease.term == Some(term));
+            if recorded && term >= self.memory.term {
                 return Term::Named(term);
             }
         }
@@ -145,7 +146,9 @@ impl<'a> Terms<'a> {
     /// has got it.
     fn own(&self, leader: &Pod, mark: i64) -> Option<i64> {
         let held = self.memory.held.as_ref()?;
-        let recorded = held.recorded.as_ref().filter(|(term, uid)| *uid == leader.uid && *term >= self.recorded).map(|(term, _)| *term);
+        // One that is lower than another that was sent since is not the last any more, though the Lease may still say so.
+        let last = |term: i64| term >= self.recorded && term >= self.memory.term;
+        let recorded = held.recorded.as_ref().filter(|(term, uid)| *uid == leader.uid && last(*term)).map(|(term, _)| *term);
         recorded.or(held.reserved.filter(|reserved| *reserved == mark && *reserved > self.memory.term && *reserved > self.recorded))
     }
 

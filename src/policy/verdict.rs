@@ -60,6 +60,20 @@ pub fn steps_back(observation: &Observation) -> Option<OtherOperator> {
     (!until.is_zero()).then_some(OtherOperator { operator, until })
 }
 
+/// What is told of a group that is left to another operator which does not keep it.
+pub(super) fn left_alone(other: &OtherOperator) -> Obstacle {
+    let name = crate::names::shortened(&other.operator.identity, 253).into_owned();
+    Obstacle {
+        reason: "AnotherOperator",
+        message: format!(
+            "the Lease says that another operator, {name}, keeps this group, which is left alone therefore; but nobody ready carries the label. Who leads is not known; if there is no such operator, find out who writes the Lease"
+        ),
+        stalled: true,
+        unready: true,
+        blocks: true,
+    }
+}
+
 /// The gravest obstacle, if any.
 pub(super) fn obstacle(observation: &Observation, terms: &Terms<'_>) -> Option<Obstacle> {
     let group = observation.group.as_ref()?;
@@ -77,23 +91,29 @@ pub(super) fn obstacle(observation: &Observation, terms: &Terms<'_>) -> Option<O
         });
     }
     if let Some(rival) = &observation.rival {
-        return blocked("OverlappingGroups", format!("the pods of Deployment {deployment_name} are led by LeaderGroup {rival} already; delete one of the two"));
+        return blocked(
+            "OverlappingGroups",
+            format!("LeaderGroup {rival} names Deployment {deployment_name}, too, and was there first; delete one of the two"),
+        );
     }
     if let Some(deployment) = &observation.deployment {
         if group.spec.deployment.is_some() && !may_own_deployment(group, observation) {
             return blocked(
                 "DeploymentConflict",
                 format!(
-                    "a Deployment named {deployment_name} exists and is not this group's; refer to it by deploymentRef, rename the group, or delete the Deployment"
+                    "a Deployment named {deployment_name} exists and is not this group's; delete this group and create one that refers to it by deploymentRef, or one of another name; or delete the Deployment"
                 ),
             );
         }
         if deployment.selector_keys.iter().any(|selected| **selected == **key) {
-            return blocked("LabelInSelector", format!("the selector of Deployment {deployment_name} uses the label {key}; choose another leaderLabel.key"));
+            return blocked(
+                "LabelInSelector",
+                format!("the selector of Deployment {deployment_name} uses the label {key}; delete this group and create one with another leaderLabel.key"),
+            );
         }
     }
     if let Some(what) = unread(observation) {
-        return blocked("LabelsUnread", format!("not all labels of {what} are known: there are more than 8 KiB, or some that are none; remove them"));
+        return blocked("LabelsUnread", format!("not all labels of {what} are known: there are more than 4 KiB, or some that are none; remove them"));
     }
     if let Some(lease) = &observation.lease
         && !may_own_lease(group, observation)
@@ -111,9 +131,10 @@ pub(super) fn obstacle(observation: &Observation, terms: &Terms<'_>) -> Option<O
         return Some(Obstacle {
             reason: "TermsExhausted",
             message: format!(
-                "no term can be given out: status.term, spec.election.minTerm and the annotation {} of the Lease must be below {}; put right what is not (kubectl edit --subresource=status), or create the group anew",
-                crate::names::ANNOTATION_RESERVED_TERM,
-                term::LAST
+                "no term is left below {}: the highest known is {}; create the group anew, or have whoever may write leadergroups/status put status.term right (kubectl edit --subresource=status), and the annotation {} of the Lease",
+                term::LAST,
+                terms.confirmable(),
+                crate::names::ANNOTATION_RESERVED_TERM
             ),
             stalled: true,
             unready: true,

@@ -65,6 +65,10 @@ pub struct Named {
 #[derive(Clone, Debug)]
 pub enum Done {
     Written,
+    /// The fence that the pod bears, of the write's key, as the write left it.
+    Pod {
+        fence: Option<String>,
+    },
     /// The Lease as the write left it.
     Lease(Arc<Lease>),
     /// The group's version as the write left it.

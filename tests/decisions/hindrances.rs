@@ -31,7 +31,7 @@ fn pods(writes: &[Write]) -> Vec<Write> {
 }
 
 fn failed(undone: Undone, refused: bool, words: &str) -> Failed {
-    Failed { undone, refused, words: words.to_owned(), retry_after: None }
+    Failed { undone, refused, unanswered: false, words: words.to_owned(), retry_after: None }
 }
 
 /// Sends the pods' writes of one plan after the other, each of which ends like this, for so many seconds; how many there were.

@@ -81,6 +81,7 @@ pub(super) fn observation(spec: &Value, candidates: Vec<Candidate>, holder: Opti
         candidates,
         strays: Vec::new(),
         lease: lease.map(Arc::new),
+        lease_unread: false,
         proven: None,
         operator: Operator::default(),
         other_lock: None,

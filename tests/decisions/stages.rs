@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use leadergroup::elector::clock::Instant;
 use leadergroup::policy::observation::{Candidate, Lease, Observation, Operator};
-use leadergroup::policy::write::Write;
+use leadergroup::policy::write::{Done, Write};
 use leadergroup::policy::{self, Memory};
 use serde_json::json;
 
@@ -162,4 +162,62 @@ fn a_group_is_left_to_an_operator_of_another_installation_while_that_one_lives()
     assert_eq!(steps_back(&written_by("me_0", false, None)), None, "it may be this one's predecessor");
     assert_eq!(steps_back(&written_by("them_2", true, None)), Some(14), "it was seen to write");
     assert!(policy::plan(&written_by("them_2", true, None), &Memory::default()).writes.is_empty());
+}
+
+#[test]
+fn a_pod_counts_as_written_to_only_where_this_groups_fence_has_moved() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let observed = observation(&spec, vec![fenced(pod("b")), fenced(pod("c"))], Some("a"));
+    let mut memory = holding();
+    memory.held.as_mut().unwrap().unanswered.insert("uid-of-c".into());
+    let writes = policy::plan(&observed, &memory).writes;
+    let seal = writes.iter().find(|write| matches!(write, Write::Pod(pod) if &*pod.name == "c")).expect("it is sealed first").clone();
+    let answered = |memory: &Memory, fence: Option<&str>, write: &Write| {
+        let mut memory = memory.clone();
+        memory.done(&observed, write, &Done::Pod { fence: fence.map(str::to_owned) }, Instant::default());
+        memory.held.unwrap().unanswered.is_empty()
+    };
+    assert!(answered(&memory, None, &seal));
+    assert!(!answered(&memory, Some("f.1"), &seal), "a policy has put it back");
+    let Write::Pod(mut other) = seal else { panic!("a pod's") };
+    other.fence_key = "leadergroup.io/fence.other".into();
+    assert!(!answered(&memory, None, &Write::Pod(other)), "another group's fence");
+}
+
+#[test]
+fn no_fence_has_the_value_of_one_that_was_sent_though_others_of_its_stage_were_held_back() {
+    let spec = json!({ "deploymentRef": { "name": "web" }, "leaderLabel": { "followerValue": "follower" } });
+    let leader = with(labelled(pod("a")), |pod| pod.term = Some(7));
+    let observed = observation(&spec, vec![leader, pod("b"), pod("c")], Some("a"));
+    let mut memory = Memory { token: "t".into(), ..holding() };
+    let fences = |memory: &Memory| -> Vec<String> {
+        let fence = |write: &Write| if let Write::Pod(write) = write { write.desired.fence.clone() } else { None };
+        policy::plan(&observed, memory).writes.iter().filter_map(fence).collect()
+    };
+    let first = fences(&memory);
+    assert!(first.len() > 1, "{first:?}");
+    let last = policy::plan(&observed, &memory).writes.into_iter().rfind(|write| matches!(write, Write::Pod(write) if write.desired.fence.is_some())).unwrap();
+    // The others are held back.
+    memory.sending(&last);
+    let second = fences(&memory);
+    assert!(second.iter().all(|fence| *fence > *first.last().unwrap()), "{second:?} after {first:?}");
+}
+
+#[test]
+fn a_group_that_another_seems_to_keep_is_told_not_to_be_led_once_its_status_was_untrue_for_a_while() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let mut observed = observation(&spec, vec![pod("b")], Some("a"));
+    let mut group = (**observed.group.as_ref().unwrap()).clone();
+    let ready = json!([{ "type": "Ready", "status": "True", "reason": "LeaderElected", "message": "", "lastTransitionTime": "2026-01-01T11:00:00Z" }]);
+    group.status.as_mut().unwrap().conditions = serde_json::from_value(ready).unwrap();
+    observed.group = Some(Arc::new(group));
+    let lease = Arc::make_mut(observed.lease.as_mut().unwrap());
+    (lease.operator, lease.seen_to_change) = (Some("someone".into()), true);
+    let mut memory = Memory::default();
+    memory.look(&mut observed);
+    assert_eq!(policy::plan(&observed, &memory).writes, [], "the other may be about to");
+    observed.moment = Instant(Duration::from_secs(4));
+    memory.look(&mut observed);
+    let [Write::Status { status, .. }] = &policy::plan(&observed, &memory).writes[..] else { panic!("the status") };
+    assert!(status.conditions.iter().any(|it| it.type_ == "Ready" && it.status == "False" && it.reason == "AnotherOperator"), "{:?}", status.conditions);
 }

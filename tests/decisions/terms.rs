@@ -8,7 +8,7 @@ use leadergroup::policy::write::{Named, Write};
 use leadergroup::policy::{self, Memory};
 use serde_json::json;
 
-use super::scene::{fenced, followed, former_leader, labelled, observation, pod, stage, with};
+use super::scene::{fenced, followed, former_leader, holding, labelled, observation, pod, stage, with};
 
 /// The term of the label that is given to `b`, or what else has to be done for it.
 fn term_after(change: impl FnOnce(&mut LeaderGroup, &mut Option<Lease>, &mut Memory)) -> String {
@@ -141,4 +141,20 @@ fn a_suspended_leader_does_not_take_the_number_of_anothers_record() {
     Arc::make_mut(observed.group.as_mut().unwrap()).spec.suspend = true;
     assert!(stage(&observed, &Memory::default()).iter().all(|write| write.starts_with("Status")), "{:?}", stage(&observed, &Memory::default()));
     assert!(!policy::plan(&observed, &Memory::default()).writes.iter().any(|write| matches!(write, Write::Status { names: Some(_), .. })));
+}
+
+#[test]
+fn a_term_that_was_recorded_is_not_given_out_once_a_higher_one_was_sent() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let mut gone = observation(&spec, vec![fenced(pod("b"))], Some("b"));
+    let lease = Arc::make_mut(gone.lease.as_mut().unwrap());
+    (lease.term, lease.reserved_term) = (Some(8), Some(9));
+    let mut memory = holding();
+    memory.term = 8;
+    let held = memory.held.as_mut().unwrap();
+    (held.recorded, held.reserved) = (Some((8, "uid-of-b".into())), Some(9));
+    assert!(stage(&gone, &memory).contains(&"label b".to_owned()), "the last that was sent");
+    // The Lease's write was refused, or is under way, that says so of another pod.
+    memory.term = 9;
+    assert_eq!(stage(&gone, &memory), ["lease b 10"]);
 }

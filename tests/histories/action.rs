@@ -26,6 +26,11 @@ pub(super) enum Action {
         process: usize,
         write: usize,
     },
+    /// A write is refused.
+    Refuse {
+        process: usize,
+        write: usize,
+    },
     /// A process waits no longer for what its stage lacks, and may plan over it.
     Overtake {
         process: usize,
@@ -73,6 +78,7 @@ impl Display for Action {
             Action::Arrive { process, write } => write!(formatter, "arrive {process} {write}"),
             Action::ArriveUnanswered { process, write } => write!(formatter, "arrive-unanswered {process} {write}"),
             Action::Lose { process, write } => write!(formatter, "lose {process} {write}"),
+            Action::Refuse { process, write } => write!(formatter, "refuse {process} {write}"),
             Action::Overtake { process } => write!(formatter, "overtake {process}"),
             Action::ArriveLate { process, write } => write!(formatter, "arrive-late {process} {write}"),
             Action::Land { write } => write!(formatter, "land {write}"),
@@ -100,6 +106,7 @@ impl FromStr for Action {
             "arrive" => Action::Arrive { process: number(1)?, write: number(2)? },
             "arrive-unanswered" => Action::ArriveUnanswered { process: number(1)?, write: number(2)? },
             "lose" => Action::Lose { process: number(1)?, write: number(2)? },
+            "refuse" => Action::Refuse { process: number(1)?, write: number(2)? },
             "overtake" => Action::Overtake { process: number(1)? },
             "arrive-late" => Action::ArriveLate { process: number(1)?, write: number(2)? },
             "land" => Action::Land { write: number(1)? },

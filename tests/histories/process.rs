@@ -218,7 +218,10 @@ impl Process {
     fn take_in(&mut self, Pending { write, outcome }: Pending, began: u64, rule_off: Option<Rule>) {
         let (observation, began, long) = (decided_on(), Instant(Duration::from_nanos(began)), objects::lengthen(&write));
         let done = match outcome.unwrap() {
-            Outcome::Written => Done::Written,
+            Outcome::Written => match &long {
+                leadergroup::policy::write::Write::Pod(pod) => Done::Pod { fence: pod.desired.fence.clone() },
+                _ => Done::Written,
+            },
             Outcome::Lease(lease) => Done::Lease(objects::made(&lease)),
             Outcome::Status(version) => Done::Status { version: version.into() },
             Outcome::Listed(uids) => Done::Listed(objects::uids(uids.into_iter().flatten())),
@@ -248,6 +251,7 @@ fn decided_on() -> Observation {
         candidates: Vec::new(),
         strays: Vec::new(),
         lease: None,
+        lease_unread: false,
         proven: None,
         operator: Operator::default(),
         other_lock: None,

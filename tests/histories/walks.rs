@@ -85,3 +85,8 @@ fn no_term_comes_again_when_the_lease_is_deleted_or_comes_back_from_a_backup() {
 fn what_is_planned_over_before_it_was_answered_makes_no_two_leaders_and_no_term_twice() {
     walk_many(1_000, &[Fault::Ready, Fault::Pods, Fault::Delays, Fault::Crashes]);
 }
+
+#[test]
+fn what_is_refused_brings_no_lower_term_back() {
+    walk_many(1_000, &[Fault::Ready, Fault::Pods, Fault::Refusals, Fault::Delays]);
+}

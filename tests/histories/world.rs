@@ -23,6 +23,8 @@ pub(super) enum Fault {
     Pods,
     Owners,
     Answers,
+    /// Writes are refused.
+    Refusals,
     /// What takes long is planned over.
     Delays,
     Crashes,
@@ -33,8 +35,19 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) const ALL: &'static [Self] =
-        &[Self::Ready, Self::Pods, Self::Owners, Self::Answers, Self::Delays, Self::Crashes, Self::Wipes, Self::Leases, Self::Backups, Self::Groups];
+    pub(super) const ALL: &'static [Self] = &[
+        Self::Ready,
+        Self::Pods,
+        Self::Owners,
+        Self::Answers,
+        Self::Refusals,
+        Self::Delays,
+        Self::Crashes,
+        Self::Wipes,
+        Self::Leases,
+        Self::Backups,
+        Self::Groups,
+    ];
 }
 
 #[derive(Clone, Debug)]
@@ -109,6 +122,9 @@ impl World {
                 if may(Fault::Answers) && !matches!(process.stage[write].write, Write::List | Write::Prove { .. }) {
                     actions.push(Action::ArriveUnanswered { process: number, write });
                     actions.push(Action::Lose { process: number, write });
+                }
+                if may(Fault::Refusals) && !matches!(process.stage[write].write, Write::List | Write::Prove { .. }) {
+                    actions.push(Action::Refuse { process: number, write });
                 }
             }
         }
@@ -248,6 +264,10 @@ impl World {
                     self.processes[process].see(slot, None);
                 }
                 self.answer(process, write, Outcome::Undone(undone));
+            }
+            Action::Refuse { process, write } => {
+                self.faults -= 1;
+                self.answer(process, write, Outcome::Undone(Undone::Refused));
             }
             Action::Overtake { process } => {
                 self.faults -= 1;

@@ -46,7 +46,7 @@ async fn of_two_groups_over_one_deployment_the_elder_leads_until_it_is_deleted()
     let leader = arena.leader("elder").await;
     arena.apply(&arena::reference("younger", "app")).await;
     let message = stalled(&arena, "younger", "OverlappingGroups").await;
-    assert_eq!(message, "the pods of Deployment app are led by LeaderGroup elder already; delete one of the two");
+    assert_eq!(message, "LeaderGroup elder names Deployment app, too, and was there first; delete one of the two");
     let status = arena.group("younger").await.status.unwrap();
     assert_eq!((status.leader, status.transitions, status.term), (None, 0, 0), "the elder's leader is not the younger's");
     assert_eq!(arena.api::<Lease>().get_opt("younger").await.unwrap(), None);
@@ -180,7 +180,7 @@ async fn pods_that_the_label_selects_for_the_deployment_are_not_written_to() {
     arena.start_operator();
     arena.apply(&arena::reference("web", "app")).await;
     let message = stalled(&arena, "web", "LabelInSelector").await;
-    assert_eq!(message, "the selector of Deployment app uses the label role; choose another leaderLabel.key");
+    assert_eq!(message, "the selector of Deployment app uses the label role; delete this group and create one with another leaderLabel.key");
     assert_eq!((writes(&arena, "pods"), writes(&arena, "leases")), (vec![], vec![]));
     assert_eq!(arena.labelled().await.len(), 2);
 

@@ -5,7 +5,11 @@ use std::sync::Arc;
 
 use super::key::Key;
 use crate::api::LeaderGroup;
+use crate::names;
 use crate::policy::observation::{Deployment, Lease, Pod, ReplicaSet};
+
+/// What is kept of the holder of another operator's lock.
+const LONGEST_HOLDER: usize = 128;
 
 /// An object as the store keeps it.
 pub trait Stored: Clone {
@@ -13,6 +17,10 @@ pub trait Stored: Clone {
     fn resource_version(&self) -> u64;
     /// Whether a decision could differ between the two.
     fn differs(&self, other: &Self) -> bool;
+    /// What is kept of it where it concerns no group.
+    fn of_nobody(object: Arc<Self>) -> Arc<Self> {
+        object
+    }
     /// Takes over what is known of the version that it replaces.
     fn replacing(_object: &mut Arc<Self>, _former: &Self) {}
 }
@@ -57,6 +65,25 @@ impl Stored for Lease {
     }
     fn resource_version(&self) -> u64 {
         self.resource_version
+    }
+    /// Anybody may make any number of Leases, of any size.
+    fn of_nobody(lease: Arc<Self>) -> Arc<Self> {
+        let Lease { resource_version, changed, seen_to_change, is_operators_lock, duration_seconds, renew_time, times, .. } = *lease;
+        let holder = if is_operators_lock { names::shortened(&lease.holder, LONGEST_HOLDER).into() } else { "".into() };
+        let uid = lease.uid.clone();
+        Arc::new(Lease {
+            is_stub: true,
+            uid,
+            holder,
+            resource_version,
+            changed,
+            seen_to_change,
+            is_operators_lock,
+            duration_seconds,
+            renew_time,
+            times,
+            ..Lease::default()
+        })
     }
     /// A renewal changes nothing; the next one is due by the clock.
     fn differs(&self, other: &Self) -> bool {

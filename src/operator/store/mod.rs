@@ -114,6 +114,7 @@ macro_rules! table {
             }
             fn apply(store: &Store, key: Key, object: Arc<Self>, source: Source) -> Concerned {
                 let tables = &mut *store.lock();
+                let object = if tables.$concerns(&key, &object).is_empty() { Self::of_nobody(object) } else { object };
                 let Insertion::Changed(former) = tables.$cache.insert(key.clone(), object.clone(), source) else { return Concerned::new() };
                 let mut concerned = Concerned::new();
                 if let Some(former) = former {
@@ -335,6 +336,7 @@ impl Store {
         let fence_key: Arc<str> = names::fence_key(group.as_ref().map_or(&key.name, |group| objects::deployment_name(group))).into();
         let deployment = group.as_ref().and_then(|group| tables.deployments.get(&key.sibling(objects::deployment_name(group)))).cloned();
         let lease = group.as_ref().and_then(|group| tables.leases.get(&key.sibling(objects::lease_name(group)))).cloned();
+        let lease_unread = lease.as_ref().is_some_and(|lease| lease.is_stub);
         let candidates = deployment.as_ref().map(|deployment| tables.candidates(key, deployment)).unwrap_or_default();
         let belongs = |pod: &Pod| {
             tables
@@ -366,6 +368,7 @@ impl Store {
             strays,
             other_lock: lease.as_ref().and_then(|lease| tables.lock_of_operator(lease)),
             lease,
+            lease_unread,
             proven,
             operator: operator.clone(),
             lock,
@@ -377,7 +380,8 @@ impl Store {
     pub fn operator_that_runs(&self, now: Timestamp) -> Option<(Key, Arc<Lease>)> {
         let fresh = |lease: &Lease| {
             let age = lease.renew_time.map(|renewed| now.duration_since(renewed).as_secs());
-            !lease.holder.is_empty() && age.is_some_and(|age| age.abs() <= lease.duration_seconds.unwrap_or_default().into())
+            // Clocks differ a little; a Lease that says it is good for longer says nothing.
+            !lease.holder.is_empty() && age.is_some_and(|age| (-5..=lease.duration_seconds.unwrap_or_default().clamp(0, 60).into()).contains(&age))
         };
         let tables = self.lock();
         tables.leases.objects.iter().find(|(_, lease)| lease.is_operators_lock && fresh(lease)).map(|(key, lease)| (key.clone(), lease.clone()))

@@ -35,9 +35,15 @@ impl Planner<'_> {
         let same_holder = lease.holder == record.holder && lease.holder_uid == record.holder_uid;
         let same_term = lease.term == Some(record.term) && lease.transitions == record.transitions && lease.reserved_term == Some(mark);
         let trusted = self.terms.mark.is_some();
-        let purpose = if !same_holder || !trusted || lease.term != Some(record.term) && !record.holder.is_empty() {
+        // What says something else of a leader that leads was changed by others.
+        let transition = !same_holder || lease.term != Some(record.term) && !record.holder.is_empty();
+        let purpose = if !trusted || transition && !self.settled {
             LeasePurpose::Transition
-        } else if !same_term || lease.duration_seconds != Some(record.duration_seconds) || !objects::controls(self.group, lease.controller.as_ref()) {
+        } else if transition
+            || !same_term
+            || lease.duration_seconds != Some(record.duration_seconds)
+            || !objects::controls(self.group, lease.controller.as_ref())
+        {
             LeasePurpose::Repair
         } else if hold && self.memory.held.is_none() {
             LeasePurpose::Renewal
