@@ -73,7 +73,7 @@ pub(super) fn of_another_operator(context: &Context, observation: &Observation, 
             context.metrics.groups_left.inc();
         }
     } else if let (Some(name), Some(group), Some(other)) = (&now, &observation.group, other) {
-        state.left_told = Some(Stopwatch::start());
+        (state.left_told, state.left_ends_untold) = (Some(Stopwatch::start()), true);
         let lock = other.operator.lock.as_deref().map_or_else(|| "without leader election".to_owned(), |lock| format!("elected on Lease {lock}"));
         let note = format!(
             "another operator, {} ({lock}), keeps this group, and this one ({}) leaves it alone; stop one of the two, or give each its own namespaces with --namespace",
@@ -85,7 +85,7 @@ pub(super) fn of_another_operator(context: &Context, observation: &Observation, 
             context.metrics.groups_left.inc();
         }
     } else {
-        if !quiet {
+        if std::mem::take(&mut state.left_ends_untold) {
             info!(namespace = %observation.namespace, name = %observation.name, "No other operator keeps this group any more");
         }
         context.metrics.groups_left.dec();

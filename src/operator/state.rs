@@ -22,6 +22,8 @@ pub(super) struct GroupState {
     pub(super) left_to: Option<String>,
     /// When that was told last: who writes the Lease may name another each time.
     pub(super) left_told: Option<Stopwatch>,
+    /// Its end is still to be told.
+    pub(super) left_ends_untold: bool,
     /// How often the store had gone back when this was last looked at.
     pub(super) restores: u64,
     /// How many requests have failed.

@@ -12,6 +12,7 @@ pub use super::choice::Choice;
 use super::holder;
 use super::observation::{Candidate, Observation, Pod};
 use super::standing::{self, Standing};
+use crate::api::LeaderGroup;
 
 /// The choice, and the moment at which another may follow from the passing of time alone.
 pub fn choose(observation: &Observation) -> (Choice, Option<Timestamp>) {
@@ -71,6 +72,18 @@ pub fn incumbent(observation: &Observation) -> Option<&Candidate> {
             .filter(|candidate| candidate.pod.labels.get(&label.key) == Some(&label.value))
             .min_by_key(|candidate| (Reverse(candidate.pod.term), preference(observation, candidate, standing::of_leader(candidate))))
     })
+}
+
+/// The candidate that carries the label now.
+pub(super) fn labelled<'a>(observation: &'a Observation, group: &LeaderGroup) -> Option<&'a Candidate> {
+    let label = &group.spec.leader_label;
+    incumbent(observation).filter(|candidate| candidate.pod.labels.get(&label.key) == Some(&label.value))
+}
+
+/// Whether the status calls somebody ready and leading while nobody ready carries the label.
+pub(super) fn is_misreported(observation: &Observation, group: &LeaderGroup) -> bool {
+    let ready = group.status.iter().flat_map(|status| &status.conditions).any(|it| it.type_ == "Ready" && it.status == "True");
+    ready && !labelled(observation, group).is_some_and(|candidate| candidate.pod.ready())
 }
 
 /// The pod that would follow this leader now: it is armed in advance. Where the pods elect themselves nobody knows.

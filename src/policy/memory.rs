@@ -8,9 +8,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::holder;
+use super::leader;
 use super::observation::{Lease, Observation};
-use super::progress::{Progress, Round};
-use super::status;
+use super::progress::{Progress, Round, Target};
 use super::write::{Done, LeasePurpose, Named, PodPurpose, Undone, Write};
 use crate::elector::clock::Instant;
 
@@ -60,6 +60,9 @@ pub struct Held {
     pub reserved: Option<i64>,
     /// The Lease as this process has made it, until its watch shows it.
     pub made: Option<Arc<Lease>>,
+    /// The record has another version, which a write of this process that is under way may have left behind: until that is answered
+    /// nobody is labelled.
+    pub doubted: bool,
 }
 
 /// The state of the owned Deployment after the last apply: while it stays so, nothing has drifted.
@@ -73,7 +76,7 @@ pub struct Applied {
 
 impl Held {
     fn of(version: u64, proven: Instant) -> Self {
-        Self { version, proven, exposed: None, unanswered: BTreeSet::new(), recorded: None, reserved: None, made: None }
+        Self { version, proven, exposed: None, unanswered: BTreeSet::new(), recorded: None, reserved: None, made: None, doubted: false }
     }
 
     /// Whether a write that gives this pod the label may still arrive.
@@ -115,19 +118,21 @@ impl Memory {
             self.store_went_back();
             self.group = group.map(Into::into);
         }
-        let untrue = observation.group.as_ref().is_some_and(|group| status::is_untrue(observation, group));
+        let untrue = observation.group.as_ref().is_some_and(|group| leader::is_misreported(observation, group));
         self.untrue_since = untrue.then(|| self.untrue_since.unwrap_or(observation.moment));
         // Where another group leads the pods, what this process knew of them is not enough any more.
         if observation.rival.is_some() {
             self.held = None;
         }
+        let writing = self.progress.is_under_way(&if is_followed(observation) { Target::Status } else { Target::Lease(LeasePurpose::Renewal) });
         let Some(held) = &mut self.held else { return };
         let version = if is_followed(observation) { Some(observation.group_version()) } else { observation.lease.as_ref().map(|lease| lease.resource_version) };
         match version {
-            Some(version) if version == held.version => held.made = None,
+            Some(version) if version == held.version => (held.made, held.doubted) = (None, false),
             // What was there before this process made its own.
             Some(version) if version < held.version && held.made.is_some() => observation.lease.clone_from(&held.made),
             None if held.made.is_some() => observation.lease.clone_from(&held.made),
+            Some(version) if version > held.version && writing => held.doubted = true,
             _ => self.held = None,
         }
     }
@@ -220,7 +225,7 @@ impl Memory {
     /// This process has written the record: what it knows while it held the version before stays true.
     fn hold(&mut self, before: u64, version: u64, began: Instant) -> &mut Held {
         let held = match self.held.take().filter(|held| held.version == before) {
-            Some(held) => Held { version, proven: began, made: None, ..held },
+            Some(held) => Held { version, proven: began, made: None, doubted: false, ..held },
             None => Held::of(version, began),
         };
         self.held.insert(held)

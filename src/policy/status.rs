@@ -27,12 +27,6 @@ const LONGEST_MESSAGE: usize = 4 << 10;
 /// So many changes of the leader are remembered.
 const HISTORY: usize = 10;
 
-/// Whether the status calls somebody ready and leading while nobody ready carries the label.
-pub(super) fn is_untrue(observation: &Observation, group: &LeaderGroup) -> bool {
-    let ready = group.status.iter().flat_map(|status| &status.conditions).any(|it| it.type_ == "Ready" && it.status == "True");
-    ready && !labelled(observation, group).is_some_and(|candidate| candidate.pod.ready())
-}
-
 /// One condition, without what is the same for all.
 struct Finding {
     type_: &'static str,
@@ -52,7 +46,7 @@ pub(super) fn status(
     let former = group.status.clone().unwrap_or_default();
     let lease = observation.lease.as_deref();
     // Where another group leads the pods the label is that group's.
-    let labelled = labelled(observation, group).filter(|_| observation.rival.is_none());
+    let labelled = leader::labelled(observation, group).filter(|_| observation.rival.is_none());
     let record = if let Lock::Record(record) = &observation.lock { Some(record) } else { None };
     // What a pod bears that no election gave it is not repeated.
     let kept = labelled.filter(|candidate| terms.is_kept(&candidate.pod));
@@ -116,12 +110,6 @@ fn follower_values(observation: &Observation, group: &LeaderGroup) -> Vec<String
     let carried = observation.candidates.iter().filter_map(|candidate| candidate.pod.labels.get(&label.key));
     let values: BTreeSet<&str> = carried.chain([&*label.follower_value]).filter(|value| !value.is_empty() && *value != label.value).collect();
     values.into_iter().take(8).map(str::to_owned).collect()
-}
-
-/// The candidate that carries the label now.
-fn labelled<'a>(observation: &'a Observation, group: &LeaderGroup) -> Option<&'a Candidate> {
-    let label = &group.spec.leader_label;
-    leader::incumbent(observation).filter(|candidate| candidate.pod.labels.get(&label.key) == Some(&label.value))
 }
 
 fn leader_of(candidate: &Candidate, lease: Option<&Lease>, record: Option<&LockRecord>, former: Option<&Leader>, now: Timestamp) -> Option<Leader> {

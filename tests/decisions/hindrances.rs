@@ -6,7 +6,7 @@ use leadergroup::api::LeaderGroupStatus;
 use leadergroup::elector::clock::Instant;
 use leadergroup::policy::observation::Observation;
 use leadergroup::policy::progress::{Failed, Progress, Target};
-use leadergroup::policy::write::{PodPurpose, Undone, Write};
+use leadergroup::policy::write::{Done, PodPurpose, Undone, Write};
 use leadergroup::policy::{self, Memory};
 use serde_json::json;
 
@@ -164,4 +164,26 @@ fn what_keeps_each_pod_from_leading_is_named_and_no_status_is_longer_for_four_hu
     }
     assert!(message.len() < 1024);
     assert_eq!(status.replicas, 4, "what has finished is no pod any more");
+}
+
+#[test]
+fn a_version_that_our_own_write_may_have_left_behind_ends_no_hold_but_nobody_is_labelled_until_it_is_answered() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let mut gone = observation(&spec, vec![fenced(pod("b"))], Some("a"));
+    let mut memory = holding();
+    memory.group = Some("group".into());
+    let renewal = policy::plan(&gone, &memory).writes.into_iter().find(|write| matches!(write, Write::UpdateLease { .. })).unwrap();
+    memory.progress.sending(&renewal, (1, 0), gone.moment, now());
+    std::sync::Arc::make_mut(gone.lease.as_mut().unwrap()).resource_version = 71;
+    memory.look(&mut gone);
+    assert_eq!(stage(&gone, &memory), [""; 0], "it may be another process'");
+    let written = gone.lease.clone().unwrap();
+    memory.progress.answered(&renewal, Ok(()), gone.moment);
+    memory.done(&gone, &renewal, &Done::Lease(written), Instant(Duration::from_secs(1)));
+    memory.look(&mut gone);
+    assert!(memory.held.as_ref().is_some_and(|held| held.exposed.is_some()), "what it knew is still known");
+    // Where nothing of ours is under way it was somebody else.
+    std::sync::Arc::make_mut(gone.lease.as_mut().unwrap()).resource_version = 72;
+    memory.look(&mut gone);
+    assert!(memory.held.is_none());
 }

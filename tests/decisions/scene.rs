@@ -121,6 +121,7 @@ pub(super) fn holding() -> Memory {
         recorded: None,
         reserved: Some(8),
         made: None,
+        doubted: false,
     };
     Memory { held: Some(held), alive: Instant(Duration::from_secs(1)), ..Memory::default() }
 }

@@ -204,7 +204,7 @@ async fn a_deployment_that_the_api_server_refuses_is_reported_in_its_words_until
     ];
     arena.apply(&refused[0].0).await;
     let message = stalled(&arena, "web", "DeploymentRefused").await;
-    assert!(message.starts_with("applying Deployment web was refused by the API server: "), "{message}");
+    assert!(message.starts_with("applying Deployment web was refused by the API server, since "), "{message}");
     for (yaml, words) in refused {
         arena.apply(&yaml).await;
         arena

@@ -83,7 +83,7 @@ impl Planner<'_> {
         }
         // The label is not taken from one that may serve before nothing but the label is missing to another. Who has lost the lock
         // of the pods leads no more.
-        let able = followed || matches!(term, Term::Named(_)) && self.memory.held.is_some();
+        let able = followed || matches!(term, Term::Named(_)) && self.memory.held.as_ref().is_some_and(|held| !held.doubted);
         let others = self.others(Some(leader), None, if able { Stage::Able } else { Stage::Preparing });
         self.arm(leader);
         let named = match term {
@@ -126,7 +126,7 @@ impl Planner<'_> {
     /// to know that is asked beside the rest of the stage.
     fn may_label(&mut self, leader: &Pod, others: &Others) -> bool {
         // The write that makes this process hold the record is planned with the term.
-        let Some(held) = &self.memory.held else { return false };
+        let Some(held) = self.memory.held.as_ref().filter(|held| !held.doubted) else { return false };
         let listed = held.exposed.is_some() && !others.unknown;
         if !listed {
             self.writes.insert(0, Write::ListFenced);
