@@ -7,6 +7,9 @@ RUNS ?= 5
 DURATIONS ?= quick
 MINUTES ?= 30
 PODS ?= 2000
+SECONDS ?= 40
+ALL ?= 300
+PROFILE ?= release
 # The tests that need no control plane.
 PURE = decisions elector::fuzz elector::handover elector::hostile elector::losing elector::proving elector::simulation elector::upstream histories interop::account interop::verdict layering manifests
 # Tests wait for a control plane more than they compute.
@@ -16,7 +19,7 @@ TEST_THREADS ?= 6
 RESULTS = $(or $(CARGO_TARGET_DIR),target)/tmp/e2e
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e check run control-plane manifests install uninstall image bench bench-first bench-large bench-electors weaknesses soak fmt
+.PHONY: help demo test e2e check run control-plane manifests install uninstall image bench bench-first bench-large bench-electors attacks weaknesses soak fmt
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +81,10 @@ bench-large: programs ## Measure the operator's memory among objects of more tha
 bench-electors: programs candidates ## Measure what an election costs at rest, beside the same on client-go (5 minutes)
 	$(CARGO) build --locked --release --bin leadergroup-elector --example local
 	target/release/examples/local electors
+
+attacks: programs ## Measure another tenant's failovers and the operator's memory and writes under attacks (SECONDS=40 each, ALL=300 at once; PROFILE=e2e for a quicker build)
+	$(CARGO) build --locked --profile $(PROFILE) --bin leadergroup-operator --example local
+	target/$(PROFILE)/examples/local attacks --seconds $(SECONDS) --all $(ALL) --write docs/under-attack.md
 
 weaknesses: programs candidates ## Compare client-go's elections and ours where client-go lets two act at once (RUNS=5, DURATIONS=quick or usual)
 	$(CARGO) run --locked --example local -- weaknesses --runs $(RUNS) --durations $(DURATIONS)

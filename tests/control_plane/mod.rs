@@ -13,6 +13,7 @@ mod credentials;
 mod keeper;
 mod kubectl;
 mod nodes;
+mod policy;
 mod ports;
 mod process;
 mod programs;
@@ -42,6 +43,7 @@ pub(crate) use self::{
     audit::AuditEvent,
     kubectl::KubectlOutput,
     nodes::KUBELET_LABEL,
+    policy::relabelling,
     process::Process,
     proxy::{Mode, Proxy},
     real_nodes::{RealNode, busybox},

@@ -2,6 +2,7 @@
 //!
 //! Only parses and dispatches; each command is a file beside this one.
 
+mod attacks;
 mod bench;
 mod candidate;
 mod control_plane_command;
@@ -48,6 +49,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Attacks(attacks::Arguments),
     Bench(bench::Arguments),
     BenchFirst(bench::first::Arguments),
     BenchLarge(bench::large::Arguments),
@@ -62,6 +64,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
+        Command::Attacks(arguments) => attacks::run(arguments).await,
         Command::Bench(arguments) => bench::run(arguments).await,
         Command::BenchFirst(arguments) => bench::first::run(arguments).await,
         Command::BenchLarge(arguments) => bench::large::run(arguments).await,

@@ -37,6 +37,14 @@ pub(crate) fn command(program: &Path, namespace: Option<&str>) -> Command {
     command
 }
 
+/// The command line of `config/operator.yaml`, of the only replica.
+pub(crate) fn as_shipped(program: &Path, account: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.args(["--log-format=json", "--leader-elect=false", "--health-probe-bind-address=127.0.0.1:0", "--metrics-bind-address=127.0.0.1:0"]);
+    command.arg("--kubeconfig").arg(account);
+    command
+}
+
 /// Installs the API, the account and its rights, and gives the account's kubeconfig.
 pub(crate) async fn install(control_plane: &ControlPlane) -> anyhow::Result<PathBuf> {
     for file in ["crds/leadergroups.yaml", "config/namespace.yaml", "config/rbac.yaml"] {

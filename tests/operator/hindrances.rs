@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::arena::{self, Arena};
 use super::looks::writes;
 use super::steps::settled;
-use crate::control_plane::{Verdict, Webhook, wait};
+use crate::control_plane::{Verdict, Webhook, relabelling, wait};
 
 /// The status has this long to say what is so: the promise is five seconds, on a machine that does nothing else.
 const TOLD: Duration = Duration::from_secs(15);
@@ -268,7 +268,7 @@ async fn a_policy_that_makes_every_pod_a_leader_is_told_and_fought_a_few_times_a
         arena.witness.tampered(&pod.name_any());
     }
     let name = format!("relabels-{}", arena.namespace);
-    arena.plane.kubectl_with_input(&["apply", "-f", "-"], &policy(&name, &arena.namespace, "leader")).await.unwrap().succeeded().unwrap();
+    arena.plane.kubectl_with_input(&["apply", "-f", "-"], &relabelling(&name, &arena.namespace, "leader")).await.unwrap().succeeded().unwrap();
     let follower = super::looks::follower(&arena, &leader).await;
     let annotate = || async {
         let patch = json!({ "metadata": { "annotations": { "touched": "yes" } } });
@@ -286,35 +286,11 @@ async fn a_policy_that_makes_every_pod_a_leader_is_told_and_fought_a_few_times_a
     arena.finish().await;
 }
 
-/// A policy that gives every pod of the namespace without a role this one, at each write.
-fn policy(name: &str, namespace: &str, role: &str) -> String {
-    let policy = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy", "metadata": { "name": name },
-        "spec": {
-            "matchConstraints": {
-                "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": namespace } },
-                "resourceRules": [{ "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["pods"] }],
-            },
-            "matchConditions": [{ "name": "none", "expression": "!has(object.metadata.labels) || !('role' in object.metadata.labels)" }],
-            "failurePolicy": "Fail", "reinvocationPolicy": "Never",
-            "mutations": [{
-                "patchType": "ApplyConfiguration",
-                "applyConfiguration": { "expression": format!("Object{{metadata: Object.metadata{{labels: {{\"role\": \"{role}\"}}}}}}") },
-            }],
-        },
-    });
-    let binding = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicyBinding", "metadata": { "name": name },
-        "spec": { "policyName": name },
-    });
-    format!("{policy}\n---\n{binding}\n")
-}
-
 #[tokio::test]
 async fn what_a_policy_changes_back_each_time_is_told_and_done_a_few_times_a_minute_while_the_leader_leads() {
     let (arena, leader) = settled("relabels", 3).await;
     let name = format!("relabels-{}", arena.namespace);
-    arena.plane.kubectl_with_input(&["apply", "-f", "-"], &policy(&name, &arena.namespace, "backend")).await.unwrap().succeeded().unwrap();
+    arena.plane.kubectl_with_input(&["apply", "-f", "-"], &relabelling(&name, &arena.namespace, "backend")).await.unwrap().succeeded().unwrap();
     let follower = super::looks::follower(&arena, &leader).await;
     let annotate = || async {
         let patch = json!({ "metadata": { "annotations": { "touched": "yes" } } });

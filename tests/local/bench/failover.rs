@@ -13,7 +13,7 @@ use leadergroup::api::LeaderGroup;
 use serde_json::json;
 
 use super::report;
-use crate::control_plane::{ControlPlane, Process, wait};
+use crate::control_plane::{ControlPlane, wait};
 use crate::observer::{Clock, Observer, Sight, milliseconds};
 use crate::operator_process;
 
@@ -25,7 +25,7 @@ const GROUP: &str = "web";
 const FLOOR: &str = "floor";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Loss {
+pub(crate) enum Loss {
     Deleted,
     NotReady,
     Gone,
@@ -57,16 +57,16 @@ impl Loss {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mover {
+pub(crate) enum Mover {
     Operator,
     Floor,
 }
 
 /// Milliseconds from the answer to the injecting request, and from when the watch showed the loss, to the new label.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sample {
-    pub(super) from_answer: f64,
-    pub(super) from_sight: f64,
+pub(crate) struct Sample {
+    pub(crate) from_answer: f64,
+    pub(crate) from_sight: f64,
 }
 
 pub(super) struct Arm {
@@ -75,25 +75,17 @@ pub(super) struct Arm {
     pub(super) samples: Vec<Sample>,
 }
 
-struct Bench<'a> {
+/// A group and its floor in one namespace.
+pub(crate) struct Bench {
     pods: Api<Pod>,
     groups: Api<LeaderGroup>,
     observer: Observer,
-    operator: &'a Process,
 }
 
 pub(super) async fn run(control_plane: &ControlPlane, account: &Path, program: &Path, samples: u32) -> anyhow::Result<()> {
     control_plane.kubectl(&["create", "namespace", NAMESPACE]).await?.succeeded()?;
-    let client = control_plane.client();
-    let observer = Observer::start(client.clone(), NAMESPACE, Clock::start()).await?;
     let operator = operator_process::start(control_plane, account, program, Some(NAMESPACE))?;
-    control_plane.kubectl_with_input(&["-n", NAMESPACE, "apply", "-f", "-"], &workloads()).await?.succeeded()?;
-    let bench = Bench { pods: Api::namespaced(client.clone(), NAMESPACE), groups: Api::namespaced(client, NAMESPACE), observer, operator: &operator };
-    let all_ready = async || bench.ready_pods(FLOOR).map(|_| ());
-    wait::until("the floor's pods are ready", PATIENCE, all_ready).await?;
-    let first = bench.ready_pods(FLOOR)?.swap_remove(0);
-    bench.label(&first, true).await?;
-
+    let bench = Bench::start(control_plane, NAMESPACE).await?;
     let mut arms: Vec<Arm> = Vec::new();
     for loss in Loss::ALL {
         for mover in [Mover::Operator, Mover::Floor] {
@@ -103,6 +95,7 @@ pub(super) async fn run(control_plane: &ControlPlane, account: &Path, program: &
     // The first of each arm warms connections up, and is not counted.
     for round in 0..=samples {
         for arm in &mut arms {
+            ensure!(operator.ended().is_none(), "the operator has ended");
             let sample = bench.sample(arm.loss, arm.mover).await;
             let sample = sample
                 .with_context(|| format!("{} by {:?}, round {round}\nthe operator's log ends:\n{}", arm.loss.words(), arm.mover, operator.log_end(20)))?;
@@ -118,13 +111,33 @@ pub(super) async fn run(control_plane: &ControlPlane, account: &Path, program: &
     Ok(())
 }
 
-impl Bench<'_> {
-    async fn sample(&self, loss: Loss, mover: Mover) -> anyhow::Result<Sample> {
+impl Bench {
+    /// Makes both as far as they are not there, and watches them. The floor's leader is the first of its pods.
+    pub(crate) async fn start(control_plane: &ControlPlane, namespace: &str) -> anyhow::Result<Self> {
+        let client = control_plane.client();
+        let observer = Observer::start(client.clone(), namespace, Clock::start()).await?;
+        control_plane.kubectl_with_input(&["-n", namespace, "apply", "-f", "-"], &workloads()).await?.succeeded()?;
+        let bench = Self { pods: Api::namespaced(client.clone(), namespace), groups: Api::namespaced(client, namespace), observer };
+        let mut ready = wait::until("the floor's pods are ready", PATIENCE, async || bench.ready_pods(FLOOR)).await?;
+        if !bench.observer.pods(FLOOR).values().any(|marks| marks.labelled) {
+            bench.label(&ready.swap_remove(0), true).await?;
+        }
+        Ok(bench)
+    }
+
+    /// Makes all pods ready again, where a sample came to no end.
+    pub(crate) async fn repair(&self) -> anyhow::Result<()> {
+        for (name, _) in [GROUP, FLOOR].into_iter().flat_map(|group| self.observer.pods(group)).filter(|(_, marks)| !marks.ready) {
+            set_ready(&self.pods, &name, true).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn sample(&self, loss: Loss, mover: Mover) -> anyhow::Result<Sample> {
         let group = if mover == Mover::Operator { GROUP } else { FLOOR };
         let what = format!("{group} is settled");
         let leader = wait::until(&what, PATIENCE, async || self.settled(group).await).await?;
         tokio::time::sleep(REST).await;
-        ensure!(self.operator.ended().is_none(), "the operator has ended");
         let next = self.ready_pods(group)?.into_iter().find(|pod| *pod != leader).context("no pod can follow")?;
         let position = self.observer.position();
         let shown = self.observer.first("the loss", position, PATIENCE, |sight| sight.name == leader && loss.shown_by(sight));
@@ -149,7 +162,7 @@ impl Bench<'_> {
         let labelled = |sight: &Sight| sight.gained() && sight.name != leader && sight.marks.group == group;
         let new = self.observer.first("the new label", position, PATIENCE, labelled).await?;
         if loss == Loss::NotReady {
-            self.set_ready(&leader, true).await?;
+            set_ready(&self.pods, &leader, true).await?;
         }
         Ok(Sample { from_answer: milliseconds(answered, new.at), from_sight: milliseconds(shown.at, new.at) })
     }
@@ -182,15 +195,8 @@ impl Bench<'_> {
         match loss {
             Loss::Deleted => drop(self.pods.delete(leader, &DeleteParams::default()).await?),
             Loss::Gone => drop(self.pods.delete(leader, &DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() }).await?),
-            Loss::NotReady => self.set_ready(leader, false).await?,
+            Loss::NotReady => set_ready(&self.pods, leader, false).await?,
         }
-        Ok(())
-    }
-
-    async fn set_ready(&self, pod: &str, ready: bool) -> anyhow::Result<()> {
-        let status = if ready { "True" } else { "False" };
-        let patch = json!({ "status": { "conditions": [{ "type": "Ready", "status": status }] } });
-        self.pods.patch_status(pod, &PatchParams::default(), &Patch::Strategic(patch)).await?;
         Ok(())
     }
 
@@ -200,6 +206,14 @@ impl Bench<'_> {
         self.pods.patch(pod, &PatchParams::default(), &Patch::Merge(patch)).await?;
         Ok(())
     }
+}
+
+/// Makes a pod unready, or ready again, as its kubelet would.
+pub(crate) async fn set_ready(pods: &Api<Pod>, pod: &str, ready: bool) -> anyhow::Result<()> {
+    let status = if ready { "True" } else { "False" };
+    let patch = json!({ "status": { "conditions": [{ "type": "Ready", "status": status }] } });
+    pods.patch_status(pod, &PatchParams::default(), &Patch::Strategic(patch)).await?;
+    Ok(())
 }
 
 /// A group for the operator and a Deployment for the floor, with the same pods.

@@ -20,9 +20,9 @@ const NAMESPACE: &str = "fleet";
 
 /// In KiB.
 #[derive(Clone, Copy)]
-pub(super) struct Memory {
-    pub(super) now: u64,
-    pub(super) peak: u64,
+pub(crate) struct Memory {
+    pub(crate) now: u64,
+    pub(crate) peak: u64,
 }
 
 pub(super) async fn run(control_plane: &ControlPlane, account: &Path, program: &Path, count: u32) -> anyhow::Result<()> {
@@ -113,7 +113,7 @@ fn words(writes: &BTreeMap<String, usize>) -> String {
     if words.is_empty() { "none".to_owned() } else { words.join(", ") }
 }
 
-pub(super) fn memory(operator: &Process) -> anyhow::Result<Memory> {
+pub(crate) fn memory(operator: &Process) -> anyhow::Result<Memory> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", operator.pid())).context("the operator has ended")?;
     let value = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name} in /proc"))?;

@@ -2,7 +2,7 @@
 //!
 //! All arms run interleaved on one control plane whose etcd waits for the disk, seen by one watch and one clock.
 
-mod failover;
+pub(crate) mod failover;
 pub(crate) mod first;
 pub(crate) mod large;
 mod memory;
@@ -11,7 +11,8 @@ mod report;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-pub(crate) use self::report::{load, machine};
+pub(crate) use self::memory::memory;
+pub(crate) use self::report::{load, machine, percentile, words_of};
 
 use crate::control_plane::{ControlPlane, Options};
 use crate::operator_process;

@@ -9,26 +9,40 @@ use anyhow::Context;
 use super::failover::{Arm, Mover, Sample};
 use crate::control_plane::ControlPlane;
 
-/// What the numbers depend on.
+/// Tells what the numbers depend on.
 pub(super) async fn conditions(control_plane: &ControlPlane, program: &Path) -> anyhow::Result<()> {
+    print!("{}", words_of(control_plane, program, "etcd with fsync").await?);
+    load("at the start")
+}
+
+/// What the numbers depend on, as a list.
+pub(crate) async fn words_of(control_plane: &ControlPlane, program: &Path, etcd: &str) -> anyhow::Result<String> {
     let version = Command::new(program).arg("--version").output().with_context(|| format!("cannot run {}", program.display()))?;
     let folder = program.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
     let own = if cfg!(debug_assertions) { "dev" } else { "release" };
     let kubernetes = control_plane.client().apiserver_version().await?.git_version;
-    println!("- operator: {}, from the folder `{folder}`", String::from_utf8_lossy(&version.stdout).trim());
-    println!("- observer and floor: one kube client of this program, {own} profile");
-    println!("- Kubernetes {kubernetes}; {}; etcd with fsync", control_plane.program_versions().await.join("; "));
-    machine()?;
-    load("at the start")
+    Ok(format!(
+        "- operator: {}, from the folder `{folder}`\n\
+         - observer and floor: one kube client of this program, {own} profile\n\
+         - Kubernetes {kubernetes}; {}; {etcd}\n\
+         {}\n",
+        String::from_utf8_lossy(&version.stdout).trim(),
+        control_plane.program_versions().await.join("; "),
+        machine_words()?,
+    ))
 }
 
-/// What all of it ran on.
+/// Tells what all of it ran on.
 pub(crate) fn machine() -> anyhow::Result<()> {
+    println!("{}", machine_words()?);
+    Ok(())
+}
+
+fn machine_words() -> anyhow::Result<String> {
     let processors = std::thread::available_parallelism()?;
     let model = std::fs::read_to_string("/proc/cpuinfo")?;
     let model = model.lines().find_map(|line| line.strip_prefix("model name")).map_or("", |model| model.trim_start_matches([' ', '\t', ':']));
-    println!("- {processors} processors ({model})");
-    Ok(())
+    Ok(format!("- {processors} processors ({model})"))
 }
 
 /// How busy the machine is, with whatever runs beside.
@@ -67,7 +81,7 @@ fn table(title: &str, arms: &[Arm], measure: impl Fn(&Sample) -> f64) {
 }
 
 /// The least value that so many percent of all do not exceed.
-pub(super) fn percentile(sorted: &[f64], percent: usize) -> f64 {
+pub(crate) fn percentile(sorted: &[f64], percent: usize) -> f64 {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied().unwrap_or(f64::NAN)
 }
