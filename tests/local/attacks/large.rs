@@ -52,7 +52,7 @@ pub(super) async fn leases(field: &Field) -> anyhow::Result<Prepared> {
 
 pub(super) async fn templates(field: &Field) -> anyhow::Result<Prepared> {
     let tenant = Tenant::new(&field.plane, "large-templates").await;
-    tenant.groups(GROUPS, |number| if number % 2 == 0 { annotated(number) } else { with_variables() }).await?;
+    tenant.groups(GROUPS, 1, |number| if number % 2 == 0 { annotated(number) } else { with_variables() }).await?;
     let groups: Api<LeaderGroup> = Api::namespaced(tenant.client.clone(), &tenant.namespace);
     let deeds = Deeds::default();
     let counted = deeds.clone();

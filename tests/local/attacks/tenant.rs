@@ -30,11 +30,11 @@ impl Tenant {
         Self { client: plane.client(), namespace: plane.namespace(name).await }
     }
 
-    /// Makes so many groups of two pods, and waits for their leaders.
-    pub(super) async fn groups(&self, count: u32, template: impl Fn(u32) -> Value) -> anyhow::Result<()> {
+    /// Makes so many groups of so many pods, and waits for their leaders.
+    pub(super) async fn groups(&self, count: u32, replicas: u32, template: impl Fn(u32) -> Value) -> anyhow::Result<()> {
         let groups: Api<LeaderGroup> = Api::namespaced(self.client.clone(), &self.namespace);
         let parameters = PostParams::default();
-        stream::iter((0..count).map(|number| group(number, &template(number))))
+        stream::iter((0..count).map(|number| group(number, replicas, &template(number))))
             .map(|group| {
                 let (groups, parameters) = (&groups, &parameters);
                 async move { groups.create(parameters, &serde_json::from_value(group)?).await.context("a group") }
@@ -87,9 +87,9 @@ pub(super) fn plain(_: u32) -> Value {
     json!({ "spec": { "containers": [{ "name": "web", "image": "registry.k8s.io/pause:3.10" }] } })
 }
 
-fn group(number: u32, template: &Value) -> Value {
+fn group(number: u32, replicas: u32, template: &Value) -> Value {
     json!({
         "apiVersion": "leadergroup.io/v1alpha1", "kind": "LeaderGroup", "metadata": { "name": format!("group-{number}") },
-        "spec": { "deployment": { "replicas": 2, "template": template } },
+        "spec": { "deployment": { "replicas": replicas, "template": template } },
     })
 }

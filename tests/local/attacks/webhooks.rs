@@ -16,10 +16,12 @@ const LEISURE: Duration = Duration::from_secs(1);
 /// Between two failovers of one group that flaps.
 const HURRY: Duration = Duration::from_millis(300);
 const AT_ONCE: usize = 4;
+/// The leader and who follows it.
+const PODS: u32 = 2;
 
 pub(super) async fn never_answers(field: &Field) -> anyhow::Result<Prepared> {
     let tenant = Tenant::new(&field.plane, "slow").await;
-    tenant.groups(120, plain).await?;
+    tenant.groups(120, PODS, plain).await?;
     let webhook = Webhook::start(Verdict::Silence).await?;
     let rule = json!({ "apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["pods"] });
     let configuration = webhook.configuration("slow", &tenant.namespace, &rule, "Ignore", 10);
@@ -36,7 +38,7 @@ pub(super) async fn never_answers(field: &Field) -> anyhow::Result<Prepared> {
 
 pub(super) async fn fails(field: &Field) -> anyhow::Result<Prepared> {
     let tenant = Tenant::new(&field.plane, "failing").await;
-    tenant.groups(20, plain).await?;
+    tenant.groups(20, PODS, plain).await?;
     let webhook = Webhook::start(Verdict::Refused(500)).await?;
     let rule = json!({
         "apiGroups": ["coordination.k8s.io", "leadergroup.io"], "apiVersions": ["v1", "v1alpha1"],
@@ -49,7 +51,7 @@ pub(super) async fn fails(field: &Field) -> anyhow::Result<Prepared> {
 
 pub(super) async fn relabels(field: &Field) -> anyhow::Result<Prepared> {
     let tenant = Tenant::new(&field.plane, "relabels").await;
-    tenant.groups(10, plain).await?;
+    tenant.groups(10, PODS, plain).await?;
     let configuration = relabelling("relabels", &tenant.namespace, "backend");
     let prepared = one_by_one(tenant).await?;
     Ok(Prepared { configuration: Some(configuration), ..prepared })
@@ -72,7 +74,7 @@ async fn one_by_one(tenant: Tenant) -> anyhow::Result<Prepared> {
 
 pub(super) async fn flaps(field: &Field) -> anyhow::Result<Prepared> {
     let tenant = Tenant::new(&field.plane, "flapping").await;
-    tenant.groups(10, plain).await?;
+    tenant.groups(10, PODS, plain).await?;
     let (groups, deeds) = (tenant.pods().await?, Deeds::default());
     let (namespace, counted) = (tenant.namespace.clone(), deeds.clone());
     let load = async move {
