@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-use futures::{FutureExt, StreamExt, stream};
+use futures::FutureExt;
 use serde_json::json;
 
 use super::attack::{Deeds, Field, Prepared};
 use super::tenant::{Tenant, plain};
 use crate::control_plane::{Verdict, Webhook, relabelling};
 
-/// Longer than a write through the webhook takes.
-const ROUND: Duration = Duration::from_secs(15);
+/// Between two failovers of the many groups: each has its next one after 15 s, which is longer than a write through the webhook
+/// takes.
+const TURN: Duration = Duration::from_millis(125);
 /// Between two failovers of a tenant that is not in a hurry.
 const LEISURE: Duration = Duration::from_secs(1);
 /// Between two failovers of one group that flaps.
 const HURRY: Duration = Duration::from_millis(300);
-const AT_ONCE: usize = 4;
 /// The leader and who follows it.
 const PODS: u32 = 2;
 
@@ -25,15 +25,8 @@ pub(super) async fn never_answers(field: &Field) -> anyhow::Result<Prepared> {
     let webhook = Webhook::start(Verdict::Silence).await?;
     let rule = json!({ "apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["pods"] });
     let configuration = webhook.configuration("slow", &tenant.namespace, &rule, "Ignore", 10);
-    let (groups, deeds) = (tenant.pods().await?, Deeds::default());
-    let (namespace, counted) = (tenant.namespace.clone(), deeds.clone());
-    let load = async move {
-        for round in 0.. {
-            stream::iter(&groups).for_each_concurrent(AT_ONCE, |pods| tenant.turn(pods, round, &counted)).await;
-            tokio::time::sleep(ROUND).await;
-        }
-    };
-    Ok(Prepared { namespace: Some(namespace), configuration: Some(configuration), webhook: Some(webhook), load: load.boxed(), deeds })
+    let prepared = one_by_one(tenant, TURN).await?;
+    Ok(Prepared { configuration: Some(configuration), webhook: Some(webhook), ..prepared })
 }
 
 pub(super) async fn fails(field: &Field) -> anyhow::Result<Prepared> {
@@ -45,7 +38,7 @@ pub(super) async fn fails(field: &Field) -> anyhow::Result<Prepared> {
         "operations": ["CREATE", "UPDATE"], "resources": ["leases", "leadergroups/status"],
     });
     let configuration = webhook.configuration("failing", &tenant.namespace, &rule, "Fail", 10);
-    let prepared = one_by_one(tenant).await?;
+    let prepared = one_by_one(tenant, LEISURE).await?;
     Ok(Prepared { configuration: Some(configuration), webhook: Some(webhook), ..prepared })
 }
 
@@ -53,19 +46,19 @@ pub(super) async fn relabels(field: &Field) -> anyhow::Result<Prepared> {
     let tenant = Tenant::new(&field.plane, "relabels").await;
     tenant.groups(10, PODS, plain).await?;
     let configuration = relabelling("relabels", &tenant.namespace, "backend");
-    let prepared = one_by_one(tenant).await?;
+    let prepared = one_by_one(tenant, LEISURE).await?;
     Ok(Prepared { configuration: Some(configuration), ..prepared })
 }
 
 /// One group after the other has another leader.
-async fn one_by_one(tenant: Tenant) -> anyhow::Result<Prepared> {
+async fn one_by_one(tenant: Tenant, pause: Duration) -> anyhow::Result<Prepared> {
     let (groups, deeds) = (tenant.pods().await?, Deeds::default());
     let (namespace, counted) = (tenant.namespace.clone(), deeds.clone());
     let load = async move {
         for round in 0.. {
             for pods in &groups {
                 tenant.turn(pods, round, &counted).await;
-                tokio::time::sleep(LEISURE).await;
+                tokio::time::sleep(pause).await;
             }
         }
     };
