@@ -131,9 +131,6 @@ impl Process {
             let read = if rule_off == Some(Rule::ProofAfterFence) { 0 } else { read };
             seen::Pod::apply(&store, key(&format!("p{slot}")), Arc::new(objects::pod(slot, &pod, read)), Source::Watch);
         }
-        if let Some(lease) = &self.view.lease {
-            seen::Lease::apply(&store, key("web"), objects::made(lease), Source::Watch);
-        }
         if let Some(group) = &self.view.group {
             let mut group = *group;
             if rule_off == Some(Rule::LeaseOfTheStatus)
@@ -142,6 +139,10 @@ impl Process {
                 status.lease = self.view.lease.map(|lease| lease.uid);
             }
             leadergroup::api::LeaderGroup::apply(&store, key("web"), Arc::new(objects::group(&group, min_term)), Source::Watch);
+        }
+        // What is kept of a Lease depends on whether a group names it.
+        if let Some(lease) = &self.view.lease {
+            seen::Lease::apply(&store, key("web"), objects::made(lease), Source::Watch);
         }
         store.observe_at(&key("web"), None, &Operator::default(), *NOW, Instant(Duration::from_nanos(self.clock)))
     }
