@@ -241,17 +241,22 @@ pub(super) fn lengthen(short: &Write) -> write::Write {
             purpose: *purpose,
             reserves: *reserves,
         },
-        Write::Pod { slot, uid: it, purpose, after, .. } => {
-            let marks =
-                PodMarks { label: None, term: after.term, fence: after.fence.map(|it| format!("f{it}")), member_of: None, cost: seen::DeletionCost::default() };
+        Write::Pod { slot, uid: it, purpose, before, after, .. } => {
+            let marks = |marks: &Marks| PodMarks {
+                label: None,
+                term: marks.term,
+                fence: marks.fence.map(|it| format!("f{it}")),
+                member_of: None,
+                cost: seen::DeletionCost::default(),
+            };
             write::Write::Pod(PodWrite {
                 name: name(*slot),
                 uid: uid(*it),
                 purpose: *purpose,
                 key: "role".into(),
                 fence_key: FENCE_KEY.into(),
-                observed: marks.clone(),
-                desired: marks,
+                observed: marks(before),
+                desired: marks(after),
                 has_labels: true,
                 has_annotations: true,
             })
