@@ -66,6 +66,7 @@ struct Context {
     operator: Operator,
     restores: Arc<Restores>,
     shares: Shares,
+    vitals: Vitals,
     stop: channel::Receiver<bool>,
 }
 
@@ -113,6 +114,11 @@ impl Vitals {
         if silent.is_empty() { Ok(()) } else { Err(silent.join("; ")) }
     }
 
+    /// What is not known any more because its watch fails.
+    fn blind(&self) -> impl Iterator<Item = String> {
+        self.pulses().iter().filter_map(|pulse| pulse.blind())
+    }
+
     /// `Err` says what is missing. A standby is as ready as the leader, or a rolling update would never end.
     pub fn ready(&self) -> Result<(), String> {
         if self.pulses().is_empty() {
@@ -122,6 +128,10 @@ impl Vitals {
         let waiting: Vec<_> = waiting.map(|pulse| pulse.error().unwrap_or_else(|| format!("first list of {} is not complete", pulse.kind))).collect();
         if !waiting.is_empty() {
             return Err(waiting.join("; "));
+        }
+        let blind: Vec<_> = self.blind().collect();
+        if !blind.is_empty() {
+            return Err(blind.join("; "));
         }
         self.contact.get().map_or(Ok(()), |contact| contact.check(UNREACHABLE))
     }
@@ -165,6 +175,7 @@ struct Replica {
     operator: Operator,
     restores: Arc<Restores>,
     concurrent_groups: usize,
+    vitals: Vitals,
 }
 
 /// Runs the operator until `shutdown` completes, and then until its writes have ended.
@@ -200,6 +211,7 @@ pub async fn run(
         operator: options.operator.clone(),
         restores: restores.clone(),
         concurrent_groups: options.concurrent_groups,
+        vitals: vitals.clone(),
     };
 
     let mut background = JoinSet::new();
@@ -216,7 +228,7 @@ pub async fn run(
     }
     // Set once: this function is the only one that does.
     let _ = vitals.pulses.set(pulses);
-    background.spawn(measure(metrics, vitals.clone(), store.clone()));
+    background.spawn(measure(metrics, vitals.clone(), store.clone(), groups.clone()));
     let asked = options.namespaces.first().map_or_else(|| Api::all(wire::thinned(&client)), |namespace| Api::namespaced(wire::thinned(&client), namespace));
     let known = store.clone();
     background.spawn(async move { restores.look_out(asked, || groups.wake(known.all())).await });
@@ -267,7 +279,7 @@ pub async fn run(
 
 /// Keeps the groups until `stop` completes, and then until what is under way has ended.
 async fn keep_groups(replica: Replica, tenure: Option<Tenure>, stop: impl Future<Output = ()>) {
-    let Replica { client, store, groups, events, metrics, operator, restores, concurrent_groups } = replica;
+    let Replica { client, store, groups, events, metrics, operator, restores, concurrent_groups, vitals } = replica;
     let (say_stop, stopped) = channel::channel(false);
     let context = Arc::new(Context {
         store: store.clone(),
@@ -277,6 +289,7 @@ async fn keep_groups(replica: Replica, tenure: Option<Tenure>, stop: impl Future
         operator,
         restores,
         shares: Shares::new(concurrent_groups),
+        vitals,
         stop: stopped,
     });
     info!("Groups are reconciled from now on");
@@ -295,8 +308,13 @@ async fn keep_groups(replica: Replica, tenure: Option<Tenure>, stop: impl Future
     }
 }
 
-async fn measure(metrics: Metrics, vitals: Vitals, store: Arc<Store>) {
+async fn measure(metrics: Metrics, vitals: Vitals, store: Arc<Store>, groups: Arc<Groups>) {
+    let mut blind = false;
     loop {
+        // Every group says so, and when it is over.
+        if std::mem::replace(&mut blind, vitals.blind().next().is_some()) != blind {
+            groups.wake(store.all());
+        }
         for pulse in vitals.pulses() {
             metrics.watch_silence_seconds.get_or_create(&KindLabels { kind: pulse.kind }).set(pulse.silence().as_secs_f64());
         }

@@ -73,6 +73,7 @@ pub(super) async fn reconcile(context: &Arc<Context>, key: &Key, state: &mut Gro
             }
         }
         state.follow(context, &mut observation, wake);
+        observation.blind = context.vitals.blind().next();
         state.memory.look(&mut observation);
         let observation = Arc::new(observation);
         state.look(context, &observation);

@@ -37,6 +37,10 @@ const LINES_PERIOD: Duration = Duration::from_secs(60);
 const LONGEST_MESSAGE: usize = 1024;
 /// A watch without a sign of life for this long hangs.
 pub const SILENCE: Duration = Duration::from_secs(35);
+/// A watch that fails for so long is told of, and makes a replica unready: it takes a restart of the API server for less.
+const BLIND: u64 = 15_000;
+/// Milliseconds, as is that.
+const FORGIVEN: u64 = 12_000;
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
@@ -52,6 +56,8 @@ pub struct WatchHealth {
     last: AtomicU64,
     synced: AtomicBool,
     refused: AtomicBool,
+    /// Milliseconds from `started` to when it began to fail, and to its last failure.
+    failing: [AtomicU64; 2],
     error: std::sync::Mutex<Option<String>>,
 }
 
@@ -65,6 +71,7 @@ impl WatchHealth {
             last: AtomicU64::new(0),
             synced: AtomicBool::new(false),
             refused: AtomicBool::new(false),
+            failing: Default::default(),
             error: std::sync::Mutex::new(None),
         }
     }
@@ -82,6 +89,26 @@ impl WatchHealth {
     /// Whether the first list is complete, or the operator works without it.
     pub fn ready(&self) -> bool {
         self.synced.load(Ordering::Acquire) || (self.optional && self.refused.load(Ordering::Acquire))
+    }
+
+    fn milliseconds(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn fails(&self) {
+        let now = self.milliseconds();
+        let [first, last] = &self.failing;
+        // A watch that works again tells nothing until something happens; one that fails does so every few seconds.
+        if now.saturating_sub(last.swap(now, Ordering::Relaxed)) > FORGIVEN {
+            first.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// What it told last may be old: it was listed once, and fails for so long that something may have been missed. Its last error.
+    pub fn blind(&self) -> Option<String> {
+        let (now, [first, last]) = (self.milliseconds(), self.failing.each_ref().map(|it| it.load(Ordering::Relaxed)));
+        let fails = last > 0 && now.saturating_sub(last) <= FORGIVEN && now.saturating_sub(first) > BLIND;
+        (fails && self.synced.load(Ordering::Acquire)).then(|| self.error().unwrap_or_else(|| format!("watching {} fails", self.kind)))
     }
 
     /// The last error, while it lasts.
@@ -213,7 +240,8 @@ impl Watches {
                         self.failed(&health, &error, failures);
                         tokio::time::sleep(super::backoff::delay(failures, FIRST_DELAY, LONGEST_DELAY)).await;
                         health.sign_of_life();
-                        if is_unreadable(&error) {
+                        // What it has missed is not there any more: client-go lists anew, too.
+                        if is_unreadable(&error) || status_of(&error).is_some_and(|status| status.code == 410) {
                             // It may have been news of an object.
                             break;
                         }
@@ -244,6 +272,7 @@ impl Watches {
             health.refused.store(true, Ordering::Release);
             self.synced.notify_waiters();
         }
+        health.fails();
         health.set_error(Some(message));
     }
 }
@@ -431,6 +460,25 @@ mod tests {
         assert!(told.contains("no JSON") && !told.contains("secret"), "{told}");
         let long = kube::Error::Api(kube::core::Status::failure(&"x".repeat(100_000), "").with_code(500).boxed());
         assert!(explain("Pod", &watcher::Error::WatchFailed(long)).len() < 1200);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_fails_again_and_again_is_blind_until_it_stops_failing() {
+        let health = WatchHealth::new("Pod", None, false);
+        let fail_for = async |seconds: u64| {
+            for _ in 0..seconds / 5 {
+                tokio::time::advance(Duration::from_secs(5)).await;
+                health.fails();
+            }
+        };
+        fail_for(30).await;
+        assert_eq!(health.blind(), None, "it was never listed");
+        health.synced.store(true, Ordering::Release);
+        assert!(health.blind().is_some());
+        tokio::time::advance(Duration::from_secs(13)).await;
+        assert_eq!(health.blind(), None);
+        fail_for(15).await;
+        assert_eq!(health.blind(), None, "a restart of the API server takes as long");
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct Observation {
     /// Pods that say they are members of this group, or bear a fence of its Deployment, and do not belong to it.
     pub strays: Vec<Arc<Pod>>,
     pub lease: Option<Arc<Lease>>,
+    /// Why what is observed may be old.
+    pub blind: Option<String>,
     /// The Lease is there, and has to be read before anything is planned.
     pub lease_unread: bool,
     /// When this process last began to prove that it leads the operator's replicas, with success. `None`: it has no rivals

@@ -91,6 +91,10 @@ pub fn of_candidate(candidate: &Candidate, min_ready_seconds: i32, now: Timestam
     let Some(ready_since) = candidate.pod.ready_since.filter(|_| standing.electable() && min_ready_seconds > 0) else {
         return (standing, None);
     };
+    // A node's clock that is ahead of ours makes no wait longer.
+    if ready_since > now {
+        return (standing, None);
+    }
     let available = ready_since.checked_add(SignedDuration::from_secs(min_ready_seconds.into())).unwrap_or(Timestamp::MAX);
     if available > now { (Standing::Unfit(Cause::NotYetReady), Some(available)) } else { (standing, None) }
 }

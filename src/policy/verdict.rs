@@ -141,6 +141,15 @@ pub(super) fn obstacle(observation: &Observation, terms: &Terms<'_>) -> Option<O
             blocks: false,
         });
     }
+    if let Some(why) = &observation.blind {
+        return Some(Obstacle {
+            reason: "WatchFailed",
+            message: format!("what is known of the group may be old, and who leads is not certain: {}", crate::names::shortened(why, 1024)),
+            stalled: false,
+            unready: true,
+            blocks: false,
+        });
+    }
     match &observation.deployment {
         None if group.spec.deployment_ref.is_some() => Some(Obstacle {
             reason: "DeploymentNotFound",

@@ -158,3 +158,11 @@ fn a_pod_that_failed_as_leader_again_and_again_leads_only_where_no_other_can_unt
     assert_eq!(chosen(losses(5, "LeaderNotReady"), 5, vec![unready("b")]).as_deref(), Some("a"), "no other can lead");
     assert_eq!(chosen(losses(5, "NodeLeaving"), 5, late()).as_deref(), Some("a"), "what its node did is not its own doing");
 }
+
+#[test]
+fn a_nodes_clock_that_is_ahead_keeps_no_pod_from_leading() {
+    let ahead = with(pod("b"), |pod| pod.ready_since = Some(now() + SignedDuration::from_hours(1)));
+    let mut observed = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![unready("a"), ahead], Some("a"));
+    Arc::make_mut(observed.deployment.as_mut().unwrap()).min_ready_seconds = 2;
+    assert_eq!(choose(&observed).0.leader().map(|pod| &*pod.name), Some("b"));
+}

@@ -187,3 +187,11 @@ fn a_version_that_our_own_write_may_have_left_behind_ends_no_hold_but_nobody_is_
     memory.look(&mut gone);
     assert!(memory.held.is_none());
 }
+
+#[test]
+fn what_may_be_old_is_told_and_nobody_is_called_ready_by_it() {
+    let leader = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(7));
+    let mut observed = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![leader], Some("a"));
+    observed.blind = Some("Watching Pod is forbidden".into());
+    assert_eq!(conditions(&observed, &holding())[0], "Ready=False WatchFailed");
+}

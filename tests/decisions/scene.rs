@@ -82,6 +82,7 @@ pub(super) fn observation(spec: &Value, candidates: Vec<Candidate>, holder: Opti
         strays: Vec::new(),
         lease: lease.map(Arc::new),
         lease_unread: false,
+        blind: None,
         proven: None,
         operator: Operator::default(),
         other_lock: None,

@@ -253,6 +253,7 @@ fn decided_on() -> Observation {
         strays: Vec::new(),
         lease: None,
         lease_unread: false,
+        blind: None,
         proven: None,
         operator: Operator::default(),
         other_lock: None,

@@ -369,6 +369,7 @@ impl Store {
             other_lock: lease.as_ref().and_then(|lease| tables.lock_of_operator(lease)),
             lease,
             lease_unread,
+            blind: None,
             proven,
             operator: operator.clone(),
             lock,
