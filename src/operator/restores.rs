@@ -8,14 +8,12 @@ use kube::api::ListParams;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
-use super::backoff;
 use crate::api::LeaderGroup;
 
 /// How often the store's version is asked for. A restore that loses less than is written in this time goes unnoticed.
 const PERIOD: Duration = Duration::from_secs(2);
-/// The pause after a failure: a store that was put back is seen before much is written to it. It grows, for an API server that is busy.
+/// The pause after a failure: a store that was put back is seen before much is written to it.
 const PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// How often the store has gone back since this process began.
@@ -34,7 +32,7 @@ impl Restores {
 
     /// Watches the store's version until it is aborted, and calls `went_back` after each time that it fell.
     pub(super) async fn look_out(&self, groups: Api<LeaderGroup>, went_back: impl Fn()) {
-        let (mut highest, mut failures) = (0, 0_u32);
+        let mut highest = 0;
         loop {
             let asked = tokio::time::timeout(DEADLINE, groups.list_metadata(&ListParams::default().limit(1))).await;
             // Without a version of its own a list is as new as its request.
@@ -42,8 +40,7 @@ impl Restores {
             if self.seen(&mut highest, version) {
                 went_back();
             }
-            failures = if version.is_some() { 0 } else { failures.saturating_add(1) };
-            tokio::time::sleep(if failures == 0 { PERIOD } else { backoff::delay(failures, PAUSE, LONGEST_PAUSE) }).await;
+            tokio::time::sleep(if version.is_some() { PERIOD } else { PAUSE }).await;
         }
     }
 

@@ -40,7 +40,7 @@ pub const SILENCE: Duration = Duration::from_secs(35);
 /// A watch that fails for so long is told of, and makes a replica unready: it takes a restart of the API server for less.
 const BLIND: u64 = 15_000;
 /// Milliseconds, as is that.
-const FORGIVEN: u64 = 12_000;
+const FORGIVEN: u64 = 7_000;
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
@@ -102,6 +102,13 @@ impl WatchHealth {
         if now.saturating_sub(last.swap(now, Ordering::Relaxed)) > FORGIVEN {
             first.store(now, Ordering::Relaxed);
         }
+    }
+
+    /// It has told something. Whether it was blind.
+    fn works(&self) -> bool {
+        let blind = self.blind().is_some();
+        self.failing[1].store(0, Ordering::Relaxed);
+        blind
     }
 
     /// What it told last may be old: it was listed once, and fails for so long that something may have been missed. Its last error.
@@ -223,7 +230,12 @@ impl Watches {
                             health.set_error(None);
                         }
                         lists = if matches!(event, Event::InitDone) { 0 } else { lists };
+                        // A list that begins has told nothing yet.
+                        let begins = matches!(event, Event::Init);
                         self.take(&health, event, &take);
+                        if !begins && health.works() {
+                            self.groups.wake(self.store.all());
+                        }
                         if list == List::Streamed && lists > STREAMS {
                             // It takes longer than the server lets a watch live.
                             list = List::Paged;

@@ -244,7 +244,11 @@ impl Memory {
             },
             // Of a version that this process has replaced by another write it can change nothing any more.
             Write::UpdateLease { resource_version, .. } if self.held.as_ref().is_some_and(|held| held.version > *resource_version) => {}
-            Write::CreateLease { .. } | Write::UpdateLease { .. } if lost => self.held = None,
+            // What this process has named for it others have gone on from, perhaps: a term for a Lease is named anew.
+            Write::CreateLease { .. } | Write::UpdateLease { .. } if lost => {
+                self.held = None;
+                self.named = self.named.take().filter(|named| named.pod.is_some());
+            }
             Write::Prove { .. } if matches!(undone, Undone::Changed | Undone::Gone) => self.held = None,
             Write::Status { names, .. } if lost => {
                 if names.is_some() {
