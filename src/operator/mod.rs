@@ -129,11 +129,9 @@ impl Vitals {
         if !waiting.is_empty() {
             return Err(waiting.join("; "));
         }
+        self.contact.get().map_or(Ok(()), |contact| contact.check(UNREACHABLE))?;
         let blind: Vec<_> = self.blind().collect();
-        if !blind.is_empty() {
-            return Err(blind.join("; "));
-        }
-        self.contact.get().map_or(Ok(()), |contact| contact.check(UNREACHABLE))
+        if blind.is_empty() { Ok(()) } else { Err(blind.join("; ")) }
     }
 }
 
