@@ -67,9 +67,13 @@ pub fn shortened(text: &str, longest: usize) -> Cow<'_, str> {
         return text.into();
     }
     let mark = format!("…{:016x}", fnv1a(text));
-    let room = longest.saturating_sub(mark.len());
-    let kept: String = text.char_indices().take_while(|(at, letter)| at + letter.len_utf8() <= room).map(|(_, letter)| letter).collect();
-    format!("{kept}{mark}").into()
+    format!("{}{mark}", beginning(text, longest.saturating_sub(mark.len()))).into()
+}
+
+/// As much of a text as fits into so many bytes.
+pub fn beginning(text: &str, longest: usize) -> &str {
+    let end = (0..=text.len().min(longest)).rev().find(|at| text.is_char_boundary(*at));
+    &text[..end.unwrap_or_default()]
 }
 
 /// FNV-1a: tells texts apart that nobody has made alike on purpose.
@@ -114,6 +118,13 @@ mod tests {
         assert!((250..=253).contains(&shortened(&x, 253).len()), "bytes");
         assert_ne!(shortened(&x, 253), shortened(&y, 253));
         assert_eq!(shortened(&shortened(&x, 253), 253), shortened(&x, 253), "cut again");
+    }
+
+    #[test]
+    fn the_beginning_of_a_text_ends_between_characters() {
+        assert_eq!(beginning("pod web-1 leads", 1024), "pod web-1 leads");
+        assert_eq!(beginning(&"ü".repeat(2000), 1024).len(), 1024);
+        assert_eq!(beginning(&"🦀🦀🦀x".repeat(200), 1024).len(), 1022);
     }
 
     #[test]

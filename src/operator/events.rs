@@ -61,30 +61,12 @@ impl EventRecorder {
         let event = Event {
             type_: if event.warning { EventType::Warning } else { EventType::Normal },
             reason: event.reason.to_owned(),
-            note: Some(cut(&event.note).to_owned()),
+            note: Some(names::beginning(&event.note, LONGEST_NOTE).to_owned()),
             action: event.action.to_owned(),
             secondary: pod,
         };
         if self.queue.try_send((event, group.object_ref(&()))).is_err() {
             self.metrics.events_dropped.inc();
         }
-    }
-}
-
-/// As much of a note as an event takes.
-fn cut(note: &str) -> &str {
-    let end = (0..=note.len().min(LONGEST_NOTE)).rev().find(|at| note.is_char_boundary(*at));
-    &note[..end.unwrap_or_default()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_note_is_cut_to_the_bytes_that_an_event_takes() {
-        assert_eq!(cut("pod web-1 leads"), "pod web-1 leads");
-        assert_eq!(cut(&"ü".repeat(2000)).len(), 1024);
-        assert_eq!(cut(&"🦀🦀🦀x".repeat(200)).len(), 1022);
     }
 }

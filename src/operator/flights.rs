@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::task::{Id, JoinSet};
 
 use super::Context;
@@ -46,22 +45,10 @@ pub(super) struct Flights {
 }
 
 impl Flights {
-    /// Sends a write; `wake` is told when it is answered. `failures`: how often it has failed before.
-    pub(super) fn send(
-        &mut self,
-        context: &Arc<Context>,
-        observation: &Arc<Observation>,
-        write: Write,
-        (sent, began): (Instant, Stopwatch),
-        failures: u32,
-        wake: &Arc<Notify>,
-    ) {
-        let (turn, observed, sending, wake) = (context.clone(), observation.clone(), write.clone(), wake.clone());
-        let task = self.tasks.spawn(async move {
-            let result = turn.perform(&observed, &sending).await;
-            wake.notify_one();
-            result
-        });
+    /// Sends a write. `failures`: how often it has failed before.
+    pub(super) fn send(&mut self, context: &Arc<Context>, observation: &Arc<Observation>, write: Write, (sent, began): (Instant, Stopwatch), failures: u32) {
+        let (turn, observed, sending) = (context.clone(), observation.clone(), write.clone());
+        let task = self.tasks.spawn(async move { turn.perform(&observed, &sending).await });
         let patience = match Target::of(&write) {
             // Nothing waits for it.
             Target::Deployment => Duration::MAX,

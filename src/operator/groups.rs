@@ -116,6 +116,7 @@ async fn run(context: Arc<Context>, key: Key, wake: Arc<Notify>) -> Key {
         tokio::select! {
             biased;
             () = context.stopped() => break,
+            landed = state.flights.land() => state.landed(&context, landed),
             () = wake.notified() => {}
             () = sleep_for(wait) => {}
         }

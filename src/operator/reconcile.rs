@@ -83,16 +83,17 @@ pub(super) async fn reconcile(context: &Arc<Context>, key: &Key, state: &mut Gro
         if context.stopping() {
             return Ended::Settled(None);
         }
-        if state.explain(context, &observation).await {
-            continue;
-        }
         if writes.is_empty() {
+            // Nothing waits for it now.
+            if state.explain(context, &observation).await {
+                continue;
+            }
             let overdue = state.flights.next_overdue(observation.moment);
             ended = Ended::Settled(recheck.into_iter().chain(overdue).min());
             break;
         }
         wrote = true;
-        state.send(context, &observation, writes, began, wake);
+        state.send(context, &observation, writes, began);
         state.land_stage(context, wake).await;
     }
     if wrote {
@@ -121,7 +122,7 @@ impl GroupState {
     }
 
     /// Sends a stage.
-    fn send(&mut self, context: &Arc<Context>, observation: &Arc<Observation>, writes: Vec<Write>, began: Stopwatch, wake: &Arc<Notify>) {
+    fn send(&mut self, context: &Arc<Context>, observation: &Arc<Observation>, writes: Vec<Write>, began: Stopwatch) {
         let is_follower = |write: &Write| matches!(write, Write::Pod(write) if write.purpose == PodPurpose::Follow);
         let mut followers = 0;
         let stage: Vec<_> = writes
@@ -138,12 +139,12 @@ impl GroupState {
         for write in stage {
             let failures = self.memory.progress.failures(&policy::progress::Target::of(&write));
             self.memory.progress.sending(&write, round, sent, observation.now);
-            self.flights.send(context, observation, write, (sent, began), failures, wake);
+            self.flights.send(context, observation, write, (sent, began), failures);
         }
     }
 
     /// Takes in what is answered of a stage, until all of it is or it takes too long: then the rest is planned over.
-    async fn land_stage(&mut self, context: &Arc<Context>, wake: &Arc<Notify>) {
+    async fn land_stage(&mut self, context: &Context, wake: &Notify) {
         let began = Stopwatch::start();
         // The gauge counts groups that wait for the API server.
         context.metrics.active_workers.get_or_create(&CONTROLLER).inc();
@@ -171,7 +172,7 @@ impl GroupState {
     }
 
     /// Takes in what was answered since the last look, and gives up what has been waited for long enough.
-    fn take_in(&mut self, context: &Arc<Context>) {
+    fn take_in(&mut self, context: &Context) {
         while let Some(landed) = self.flights.try_land() {
             self.landed(context, landed);
         }
@@ -189,7 +190,8 @@ impl GroupState {
         }
     }
 
-    fn landed(&mut self, context: &Arc<Context>, (flight, result): Landed) {
+    /// Takes in what became of a request.
+    pub(super) fn landed(&mut self, context: &Context, (flight, result): Landed) {
         let now = SystemClock.now();
         let result = result.unwrap_or_else(|| Err(Failure::Unknown("the request ended unexpectedly".to_owned())));
         // What was planned over counts as unanswered, and stays so for the pods.

@@ -24,6 +24,7 @@ pub mod leader;
 pub mod memory;
 pub mod objects;
 pub mod observation;
+mod obstacle;
 pub mod plan;
 pub mod progress;
 pub mod standing;

@@ -4,6 +4,7 @@ mod deployment;
 mod election;
 mod record;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +12,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::memory::Memory;
 use super::observation::{Observation, Pod};
+use super::obstacle::Obstacle;
 use super::progress::{HeldBack, Target};
 use super::status;
 use super::term::Terms;
-use super::verdict::{self, Obstacle, OtherOperator};
+use super::verdict::{self, OtherOperator};
 use super::write::{LeasePurpose, Named, PodMarks, PodPurpose, PodWrite, Write};
 use crate::api::LeaderGroup;
 use crate::api::v1alpha1::Next;
@@ -32,7 +34,7 @@ pub struct Plan {
     /// Writes that may be performed in any order and at the same time.
     pub writes: Vec<Write>,
     /// What the stage would write if nothing of it were under way, or held back because it gets nowhere.
-    pub wanted: Vec<Target>,
+    pub wanted: BTreeSet<Target>,
     pub recheck: Option<Duration>,
     /// Another operator keeps the group: it is left alone.
     pub left_to: Option<OtherOperator>,
@@ -49,7 +51,7 @@ pub fn plan(observation: &Observation, memory: &Memory) -> Plan {
     }
     let terms = Terms::of(observation, memory, group);
     let obstacle = verdict::obstacle(observation, &terms);
-    let mut plan = Planner { observation, memory, group, terms, writes: Vec::new(), recheck: None, term_to_report: None, settled: false };
+    let mut plan = Planner::new(observation, memory, group, terms);
     if !obstacle.as_ref().is_some_and(|obstacle| obstacle.blocks) {
         plan.deployment();
         plan.election();
@@ -61,8 +63,7 @@ pub fn plan(observation: &Observation, memory: &Memory) -> Plan {
 
 /// The plan for a group that another operator keeps, or seems to: nothing is written but a status that has been untrue for long.
 fn left(observation: &Observation, memory: &Memory, group: &Arc<LeaderGroup>, other: OtherOperator) -> Plan {
-    let terms = Terms::of(observation, memory, group);
-    let mut plan = Planner { observation, memory, group, terms, writes: Vec::new(), recheck: None, term_to_report: None, settled: false };
+    let mut plan = Planner::new(observation, memory, group, Terms::of(observation, memory, group));
     let mut recheck = Some(other.until);
     if let Some(since) = memory.untrue_since {
         let remaining = (since + UNTRUE) - observation.moment;
@@ -149,7 +150,11 @@ struct Planner<'a> {
     settled: bool,
 }
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
+    fn new(observation: &'a Observation, memory: &'a Memory, group: &'a Arc<LeaderGroup>, terms: Terms<'a>) -> Self {
+        Self { observation, memory, group, terms, writes: Vec::new(), recheck: None, term_to_report: None, settled: false }
+    }
+
     fn look_again(&mut self, at: Timestamp) {
         self.recheck = Some(self.recheck.map_or(at, |earlier| earlier.min(at)));
     }
@@ -174,7 +179,7 @@ impl Planner<'_> {
             Write::UpdateLease { purpose, .. } => *purpose == LeasePurpose::Transition,
             Write::Status { .. } => false,
         });
-        let wanted: Vec<_> = self.writes.iter().map(Target::of).collect();
+        let wanted = self.writes.iter().map(Target::of).collect();
         let trouble = self.memory.progress.trouble(&wanted, self.memory.round(self.observation), self.observation.moment);
         let report = self.term_to_report.take();
         if moving && obstacle.is_none() && trouble.is_none() && report.is_none() {

@@ -4,11 +4,12 @@
 //! Each write is held back by itself, so that what gets nowhere with one object holds up nothing of another, and a failover,
 //! whose writes are others than those before, is let through at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::obstacle::Obstacle;
 use super::write::{LeasePurpose, PodPurpose, Undone, Write};
 use crate::elector::clock::Instant;
 
@@ -38,9 +39,8 @@ pub enum Target {
 }
 
 /// The object that two targets may have in common: one write of it is under way at a time.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Object<'a> {
-    None,
     Pod(&'a str),
     Lease,
     Deployment,
@@ -61,13 +61,14 @@ impl Target {
         }
     }
 
-    fn object(&self) -> Object<'_> {
+    /// `None`: it is a read.
+    fn object(&self) -> Option<Object<'_>> {
         match self {
-            Target::List | Target::Proof => Object::None,
-            Target::Pod(uid, _) => Object::Pod(uid),
-            Target::Lease(_) => Object::Lease,
-            Target::Deployment => Object::Deployment,
-            Target::Term | Target::Status => Object::Status,
+            Target::List | Target::Proof => None,
+            Target::Pod(uid, _) => Some(Object::Pod(uid)),
+            Target::Lease(_) => Some(Object::Lease),
+            Target::Deployment => Some(Object::Deployment),
+            Target::Term | Target::Status => Some(Object::Status),
         }
     }
 
@@ -129,17 +130,6 @@ struct Attempt {
     undone_by: Option<String>,
 }
 
-/// What gets nowhere, as the user reads it.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Trouble {
-    pub reason: &'static str,
-    pub message: String,
-    /// Only a person can end it.
-    pub stalled: bool,
-    /// The group is not what its spec says while it lasts, whoever leads.
-    pub unready: bool,
-}
-
 /// The writes of late.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Progress(BTreeMap<Target, Attempt>);
@@ -155,7 +145,7 @@ impl Progress {
     /// A write is about to be sent.
     pub fn sending(&mut self, write: &Write, round: Round, now: Instant, wall: Timestamp) {
         let target = Target::of(write);
-        let target_pace = target.pace();
+        let (burst, interval) = target.pace();
         let attempt = self.0.entry(target).or_insert_with(|| Attempt {
             what: what(write),
             round,
@@ -170,7 +160,6 @@ impl Progress {
         });
         if attempt.round != round {
             // Another round may begin at once, but rounds that follow each other quickly bring no more than one write each.
-            let (burst, interval) = target_pace;
             let full = now + interval.saturating_mul(burst.saturating_sub(1));
             (attempt.round, attempt.drained, attempt.undone_by) = (round, attempt.drained.min(full), None);
         }
@@ -178,7 +167,7 @@ impl Progress {
             attempt.since = wall;
         }
         (attempt.under_way, attempt.sent) = (true, now);
-        attempt.drained = attempt.drained.max(now) + target_pace.1;
+        attempt.drained = attempt.drained.max(now) + interval;
     }
 
     /// It was answered, or is not waited for any longer.
@@ -219,7 +208,7 @@ impl Progress {
     }
 
     /// Forgets what is not wanted any more, and can hold nothing back.
-    pub fn settle(&mut self, wanted: &[Target], now: Instant) {
+    pub fn settle(&mut self, wanted: &BTreeSet<Target>, now: Instant) {
         self.0.retain(|target, attempt| {
             if !wanted.contains(target) && !attempt.under_way {
                 (attempt.failures, attempt.failed) = (0, None);
@@ -231,25 +220,28 @@ impl Progress {
 
     /// Whether a write of this one's object is under way.
     pub fn is_under_way(&self, target: &Target) -> bool {
-        let object = target.object();
-        self.0.iter().any(|(other, attempt)| attempt.under_way && (other == target || object != Object::None && other.object() == object))
+        self.under_way().any(|other| other == target || target.object().is_some() && other.object() == target.object())
+    }
+
+    fn under_way(&self) -> impl Iterator<Item = &Target> {
+        self.0.iter().filter(|(_, attempt)| attempt.under_way).map(|(target, _)| target)
     }
 
     pub(super) fn hold_back(&self, writes: Vec<Write>, round: Round, now: Instant) -> HeldBack {
         let mut held = HeldBack::default();
-        let mut sent: Vec<Target> = Vec::new();
-        for write in writes {
-            let target = Target::of(&write);
-            // The rest of what the object needs is planned from what this one leaves behind.
-            let twice = target.object() != Object::None && sent.iter().any(|other| other.object() == target.object());
-            if twice || self.is_under_way(&target) {
+        let targets: Vec<Target> = writes.iter().map(Target::of).collect();
+        // One write of an object at a time: the rest of what it needs is planned from what that one leaves behind.
+        let mut busy: BTreeSet<Object<'_>> = self.under_way().filter_map(Target::object).collect();
+        for (write, target) in writes.into_iter().zip(&targets) {
+            let object = target.object();
+            if object.map_or_else(|| self.is_under_way(target), |object| busy.contains(&object)) {
                 continue;
             }
-            if let Some(wait) = self.wait(&target, round, now) {
+            if let Some(wait) = self.wait(target, round, now) {
                 held.wait = Some(held.wait.map_or(wait, |earlier| earlier.min(wait)));
             } else {
                 held.sent.push(write);
-                sent.push(target);
+                busy.extend(object);
             }
         }
         held
@@ -286,8 +278,8 @@ impl Progress {
 
     /// The gravest of what gets nowhere. The status itself can't tell of the status.
     /// `wanted`: what is not wanted any more is no trouble.
-    pub(super) fn trouble(&self, wanted: &[Target], round: Round, now: Instant) -> Option<Trouble> {
-        let told = |(target, attempt): &(&Target, &Attempt)| attempt.under_way || wanted.contains(target) && target.object() != Object::Status;
+    pub(super) fn trouble(&self, wanted: &BTreeSet<Target>, round: Round, now: Instant) -> Option<Obstacle> {
+        let told = |(target, attempt): &(&Target, &Attempt)| attempt.under_way || wanted.contains(target) && target.object() != Some(Object::Status);
         let grave = |(target, attempt): (&Target, &Attempt)| trouble_of(target, attempt, round, now).map(|(rank, trouble)| (rank, target.clone(), trouble));
         self.0.iter().filter(told).filter_map(grave).min_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1))).map(|(_, _, trouble)| trouble)
     }
@@ -299,7 +291,7 @@ fn paced(target: &Target, attempt: &Attempt, now: Instant) -> Duration {
     (attempt.drained - now).saturating_sub(interval.saturating_mul(burst.saturating_sub(1)))
 }
 
-fn trouble_of(target: &Target, attempt: &Attempt, round: Round, now: Instant) -> Option<(u8, Trouble)> {
+fn trouble_of(target: &Target, attempt: &Attempt, round: Round, now: Instant) -> Option<(u8, Obstacle)> {
     let what = &attempt.what;
     // Whole seconds, as the API's own times.
     let since = attempt.since.strftime("%Y-%m-%dT%H:%M:%SZ");
@@ -323,7 +315,12 @@ fn trouble_of(target: &Target, attempt: &Attempt, round: Round, now: Instant) ->
         }
         None if attempt.round == round
             && !paced(target, attempt, now).is_zero()
-            && matches!(target, Target::Pod(..) | Target::Lease(_) | Target::Deployment) =>
+            && match target {
+                // Who does it is found out first.
+                Target::Pod(..) => attempt.undone_by.is_some(),
+                Target::Lease(_) | Target::Deployment => true,
+                _ => false,
+            } =>
         {
             let by = attempt.undone_by.as_deref().filter(|by| !by.is_empty()).map_or_else(String::new, |by| format!(" by {by}"));
             (
@@ -336,7 +333,7 @@ fn trouble_of(target: &Target, attempt: &Attempt, round: Round, now: Instant) ->
         None => return None,
     };
     let unready = stalled && *target == Target::Deployment;
-    Some((rank, Trouble { reason, message, stalled, unready }))
+    Some((rank, Obstacle { reason, message, stalled, unready, blocks: false }))
 }
 
 fn cut(words: &str) -> String {

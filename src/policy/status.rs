@@ -10,14 +10,13 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::holder;
-use super::leader::{self, Choice};
+use super::leader;
 use super::memory::Memory;
 use super::objects;
 use super::observation::{Candidate, Lease, Lock, LockRecord, Observation, Pod};
-use super::progress::Trouble;
+use super::obstacle::Obstacle;
 use super::standing::{self, Cause, Standing};
 use super::term::Terms;
-use super::verdict::Obstacle;
 use crate::api::v1alpha1::{Leader, Next, Transition};
 use crate::api::{LeaderGroup, LeaderGroupStatus};
 
@@ -41,7 +40,7 @@ pub(super) fn status(
     group: &LeaderGroup,
     terms: &Terms<'_>,
     obstacle: Option<&Obstacle>,
-    trouble: Option<&Trouble>,
+    trouble: Option<&Obstacle>,
 ) -> LeaderGroupStatus {
     let former = group.status.clone().unwrap_or_default();
     let lease = observation.lease.as_deref();
@@ -144,7 +143,7 @@ fn findings(
     observation: &Observation,
     group: &LeaderGroup,
     obstacle: Option<&Obstacle>,
-    trouble: Option<&Trouble>,
+    trouble: Option<&Obstacle>,
     labelled: Option<&Candidate>,
 ) -> Vec<Finding> {
     let standing = labelled.map(standing::of_leader);
@@ -162,9 +161,9 @@ fn findings(
     let rolling_out = group.spec.deployment.is_some()
         && observation.deployment.as_ref().is_none_or(|deployment| deployment.observed_generation < deployment.generation || !deployment.rolled_out);
 
-    let against = obstacle.filter(|it| it.unready).map(|it| (it.reason, &it.message)).or(trouble.filter(|it| it.unready).map(|it| (it.reason, &it.message)));
-    let ready = match (against, serving) {
-        (Some((reason, message)), _) => Finding { type_: "Ready", status: false, reason, message: message.clone() },
+    let in_the_way = || obstacle.into_iter().chain(trouble);
+    let ready = match (in_the_way().find(|it| it.unready), serving) {
+        (Some(obstacle), _) => Finding { type_: "Ready", status: false, reason: obstacle.reason, message: obstacle.message.clone() },
         (None, Some(candidate)) if group.spec.suspend => {
             Finding { type_: "Ready", status: true, reason: "Suspended", message: format!("pod {} leads; elections are suspended", candidate.pod.name) }
         }
@@ -175,7 +174,7 @@ fn findings(
         (None, None) => not_ready(observation, trouble),
     };
     // What gets nowhere is told beside what is so: a leader that serves is ready whatever else is tried.
-    let stalled = obstacle.filter(|it| it.stalled).map(|it| (it.reason, &it.message)).or(trouble.filter(|it| it.stalled).map(|it| (it.reason, &it.message)));
+    let stalled = in_the_way().find(|it| it.stalled);
     let reconciling = if stalled.is_some() {
         Finding { type_: "Reconciling", status: false, reason: "Stalled", message: "see the condition Stalled".into() }
     } else if let Some(trouble) = trouble {
@@ -188,21 +187,20 @@ fn findings(
         Finding { type_: "Reconciling", status: false, reason: "Settled", message: "nothing is left to do".into() }
     };
     let stalled = match stalled {
-        Some((reason, message)) => Finding { type_: "Stalled", status: true, reason, message: message.clone() },
+        Some(obstacle) => Finding { type_: "Stalled", status: true, reason: obstacle.reason, message: obstacle.message.clone() },
         None => Finding { type_: "Stalled", status: false, reason: "Progressing", message: "nothing stands in the way".into() },
     };
     vec![ready, available, reconciling, stalled]
 }
 
 /// Why no ready pod leads: what is being done about it, or what keeps each pod from leading.
-fn not_ready(observation: &Observation, trouble: Option<&Trouble>) -> Finding {
+fn not_ready(observation: &Observation, trouble: Option<&Obstacle>) -> Finding {
     let (choice, _) = leader::choose(observation);
     let label = observation.group.as_ref().map(|group| &group.spec.leader_label);
     let unlabelled = |pod: &Pod| label.is_some_and(|label| pod.labels.get(&label.key) != Some(&label.value));
-    let (reason, message) = match choice {
-        Choice::Promote { pod, .. } => ("ElectionInProgress", format!("pod {} is being made the leader", pod.name)),
-        // The Lease names it already.
-        Choice::Keep(pod) if unlabelled(&pod) => ("ElectionInProgress", format!("pod {} is being made the leader", pod.name)),
+    let (reason, message) = match choice.leader() {
+        // The Lease may name it already.
+        Some(pod) if unlabelled(pod) => ("ElectionInProgress", format!("pod {} is being made the leader", pod.name)),
         _ if observation.candidates.is_empty() => ("NoPods", format!("the Deployment has no pods{}", missing(observation))),
         _ => ("NoReadyCandidates", format!("none of {} pods may lead now: {}{}", observation.candidates.len(), causes(observation), missing(observation))),
     };

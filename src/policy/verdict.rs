@@ -1,26 +1,15 @@
-//! What stands in the way of a group: each obstacle has one cause, one reason and one message that says what to do.
+//! What stands in the way of a group by what was observed: each obstacle has one cause, one reason and one message that says what
+//! to do.
 
 use std::time::Duration;
 
 use super::holder::{self, Holder};
 use super::objects;
 use super::observation::{Controller, Lease, Observation, Operator};
+use super::obstacle::Obstacle;
 use super::term::{self, Terms};
 use crate::api::LeaderGroup;
 use crate::api::v1alpha1::Renewal;
-
-/// An obstacle, as the user reads it.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Obstacle {
-    pub reason: &'static str,
-    pub message: String,
-    /// Only a person can remove it.
-    pub stalled: bool,
-    /// The group is not Ready while it lasts, whoever leads.
-    pub unready: bool,
-    /// No pod is elected and none is written to while it lasts.
-    pub blocks: bool,
-}
 
 /// No Lease is taken for a sign of life for longer, whatever it says of itself.
 const LONGEST_SIGN: Duration = Duration::from_secs(60);

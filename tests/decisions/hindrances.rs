@@ -1,5 +1,6 @@
 //! What gets nowhere: how long it is held back, what goes on beside it, and what the status says of it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use leadergroup::api::LeaderGroupStatus;
@@ -59,6 +60,8 @@ fn conditions(observation: &Observation, memory: &Memory) -> Vec<String> {
 fn what_is_changed_back_each_time_is_done_four_times_and_then_every_twenty_seconds_and_is_told() {
     let (mut memory, mut observed) = (holding(), relabelled());
     assert_eq!(tries(&mut memory, &mut observed, 60, &Ok(())), 4 + 2);
+    let target = memory.progress.unexplained(observed.moment).next().expect("nobody knows yet who does it").0.clone();
+    memory.progress.explain(&target, "a policy");
     assert_eq!(
         conditions(&observed, &memory),
         ["Ready=True LeaderElected", "Available=True LeaderReady", "Reconciling=False Stalled", "Stalled=True ChangedBack"]
@@ -127,12 +130,12 @@ fn a_progress_keeps_no_more_than_what_is_wanted_or_holds_something_back() {
     let observed = relabelled();
     let [write] = &pods(&policy::plan(&observed, &holding()).writes)[..] else { panic!("one write") };
     progress.sending(write, (1, 7), Instant::default(), now());
-    progress.settle(&[], Instant::default());
+    progress.settle(&BTreeSet::new(), Instant::default());
     assert_ne!(progress, Progress::default(), "it is under way");
     progress.answered(write, Ok(()), Instant::default());
-    progress.settle(&[Target::Pod("uid-of-b".into(), PodPurpose::Follow)], Instant(Duration::from_secs(60)));
+    progress.settle(&BTreeSet::from([Target::Pod("uid-of-b".into(), PodPurpose::Follow)]), Instant(Duration::from_secs(60)));
     assert_ne!(progress, Progress::default(), "it is wanted");
-    progress.settle(&[], Instant(Duration::from_secs(60)));
+    progress.settle(&BTreeSet::new(), Instant(Duration::from_secs(60)));
     assert_eq!(progress, Progress::default());
 }
 

@@ -17,10 +17,8 @@ pub trait Stored: Clone {
     fn resource_version(&self) -> u64;
     /// Whether a decision could differ between the two.
     fn differs(&self, other: &Self) -> bool;
-    /// What is kept of it where it concerns no group.
-    fn of_nobody(object: Arc<Self>) -> Arc<Self> {
-        object
-    }
+    /// What is kept of it where it concerns no group, if that is less than all.
+    const OF_NOBODY: Option<fn(Arc<Self>) -> Arc<Self>> = None;
     /// Takes over what is known of the version that it replaces.
     fn replacing(_object: &mut Arc<Self>, _former: &Self) {}
 }
@@ -67,7 +65,7 @@ impl Stored for Lease {
         self.resource_version
     }
     /// Anybody may make any number of Leases, of any size.
-    fn of_nobody(lease: Arc<Self>) -> Arc<Self> {
+    const OF_NOBODY: Option<fn(Arc<Self>) -> Arc<Self>> = Some(|lease| {
         let Lease { resource_version, changed, seen_to_change, is_operators_lock, duration_seconds, renew_time, times, .. } = *lease;
         let holder = if is_operators_lock { names::shortened(&lease.holder, LONGEST_HOLDER).into() } else { "".into() };
         let uid = lease.uid.clone();
@@ -84,7 +82,7 @@ impl Stored for Lease {
             times,
             ..Lease::default()
         })
-    }
+    });
     /// A renewal changes nothing; the next one is due by the clock.
     fn differs(&self, other: &Self) -> bool {
         let Lease { changed, seen_to_change, renew_time, times, .. } = *other;

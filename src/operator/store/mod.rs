@@ -114,7 +114,10 @@ macro_rules! table {
             }
             fn apply(store: &Store, key: Key, object: Arc<Self>, source: Source) -> Concerned {
                 let tables = &mut *store.lock();
-                let object = if tables.$concerns(&key, &object).is_empty() { Self::of_nobody(object) } else { object };
+                let object = match Self::OF_NOBODY {
+                    Some(stub) if tables.$concerns(&key, &object).is_empty() => stub(object),
+                    _ => object,
+                };
                 let Insertion::Changed(former) = tables.$cache.insert(key.clone(), object.clone(), source) else { return Concerned::new() };
                 let mut concerned = Concerned::new();
                 if let Some(former) = former {
