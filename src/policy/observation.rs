@@ -12,7 +12,7 @@ use crate::elector::clock::Instant;
 use crate::names;
 
 /// Everything that a plan for one group depends on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Observation {
     /// The wall clock at the time of the observation.
     pub now: Timestamp,

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use leadergroup::api::LeaderGroup;
 use leadergroup::elector::clock::Instant;
 use leadergroup::policy::memory::Held;
-use leadergroup::policy::observation::{Candidate, Controller, Deployment, Labels, Lease, Lock, LockRecord, Node, NodeState, Observation, Operator, Pod};
+use leadergroup::policy::observation::{Candidate, Controller, Deployment, Labels, Lease, Lock, LockRecord, Node, NodeState, Observation, Pod};
 use leadergroup::policy::write::Write;
 use leadergroup::policy::{self, Memory};
 use serde_json::{Value, json};
@@ -75,19 +75,11 @@ pub(super) fn observation(spec: &Value, candidates: Vec<Candidate>, holder: Opti
         namespace: "test".into(),
         name: "web".into(),
         group: Some(Arc::new(group)),
-        rival: None,
         deployment: Some(Arc::new(Deployment { name: "web".into(), uid: "deployment".into(), ..Deployment::default() })),
         fence_key: "leadergroup.io/fence.web".into(),
         candidates,
-        strays: Vec::new(),
         lease: lease.map(Arc::new),
-        lease_unread: false,
-        blind: None,
-        proven: None,
-        operator: Operator::default(),
-        other_lock: None,
-        moment: Instant::default(),
-        lock: Lock::NotFollowed,
+        ..Observation::default()
     }
 }
 

@@ -241,23 +241,5 @@ impl Process {
 
 /// What a memory looks at of the observation that a write was decided on: that the operator elects.
 fn decided_on() -> Observation {
-    Observation {
-        now: *NOW,
-        namespace: "test".into(),
-        name: "web".into(),
-        group: None,
-        rival: None,
-        deployment: None,
-        fence_key: objects::FENCE_KEY.into(),
-        candidates: Vec::new(),
-        strays: Vec::new(),
-        lease: None,
-        lease_unread: false,
-        blind: None,
-        proven: None,
-        operator: Operator::default(),
-        other_lock: None,
-        moment: Instant::default(),
-        lock: seen::Lock::NotFollowed,
-    }
+    Observation { now: *NOW, namespace: "test".into(), name: "web".into(), fence_key: objects::FENCE_KEY.into(), ..Observation::default() }
 }

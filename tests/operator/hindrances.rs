@@ -261,21 +261,27 @@ async fn the_label_moves_within_two_writes_through_a_webhook_that_never_answers(
     arena.finish().await;
 }
 
+/// Has a policy give every pod without a role this one from now on, at each write; its name.
+async fn relabels(arena: &Arena, leader: &Pod, role: &str) -> String {
+    let name = format!("relabels-{}", arena.namespace);
+    arena.plane.kubectl_with_input(&["apply", "-f", "-"], &relabelling(&name, &arena.namespace, role)).await.unwrap().succeeded().unwrap();
+    let follower = super::looks::follower(arena, leader).await;
+    let annotate = || async {
+        let patch = json!({ "metadata": { "annotations": { "touched": "yes" } } });
+        let pod = arena.api::<Pod>().patch(&follower.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+        if pod.labels().get("role").map(String::as_str) == Some(role) { Ok(()) } else { Err("the policy is not in force yet".to_owned()) }
+    };
+    arena.until("the policy relabels", annotate).await;
+    name
+}
+
 #[tokio::test]
 async fn a_policy_that_makes_every_pod_a_leader_is_told_and_fought_a_few_times_a_minute() {
     let (arena, leader) = settled("all-leaders", 3).await;
     for pod in arena.api::<Pod>().list(&ListParams::default()).await.unwrap() {
         arena.witness.tampered(&pod.name_any());
     }
-    let name = format!("relabels-{}", arena.namespace);
-    arena.plane.kubectl_with_input(&["apply", "-f", "-"], &relabelling(&name, &arena.namespace, "leader")).await.unwrap().succeeded().unwrap();
-    let follower = super::looks::follower(&arena, &leader).await;
-    let annotate = || async {
-        let patch = json!({ "metadata": { "annotations": { "touched": "yes" } } });
-        let pod = arena.api::<Pod>().patch(&follower.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
-        if pod.labels().get("role").map(String::as_str) == Some("leader") { Ok(()) } else { Err("the policy is not in force yet".to_owned()) }
-    };
-    arena.until("the policy relabels", annotate).await;
+    let name = relabels(&arena, &leader, "leader").await;
     let before = writes(&arena, "pods").len();
     let message = arena.condition("web", "Stalled", "True", "ChangedBack").await;
     assert!(message.contains("taking the leader's label from pod") && message.contains("by a webhook or a policy"), "{message}");
@@ -289,15 +295,7 @@ async fn a_policy_that_makes_every_pod_a_leader_is_told_and_fought_a_few_times_a
 #[tokio::test]
 async fn what_a_policy_changes_back_each_time_is_told_and_done_a_few_times_a_minute_while_the_leader_leads() {
     let (arena, leader) = settled("relabels", 3).await;
-    let name = format!("relabels-{}", arena.namespace);
-    arena.plane.kubectl_with_input(&["apply", "-f", "-"], &relabelling(&name, &arena.namespace, "backend")).await.unwrap().succeeded().unwrap();
-    let follower = super::looks::follower(&arena, &leader).await;
-    let annotate = || async {
-        let patch = json!({ "metadata": { "annotations": { "touched": "yes" } } });
-        let pod = arena.api::<Pod>().patch(&follower.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
-        if pod.labels().get("role").map(String::as_str) == Some("backend") { Ok(()) } else { Err("the policy is not in force yet".to_owned()) }
-    };
-    arena.until("the policy relabels", annotate).await;
+    let name = relabels(&arena, &leader, "backend").await;
     let before = writes(&arena, "pods").len();
     let message = arena.condition("web", "Stalled", "True", "ChangedBack").await;
     assert!(message.contains("by a webhook or a policy"), "{message}");
