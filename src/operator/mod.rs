@@ -9,10 +9,12 @@ mod flights;
 mod follow;
 mod group;
 mod groups;
+mod health;
 mod kept;
 mod kinds;
 mod lenient;
 mod managers;
+mod pod_patch;
 #[cfg(test)]
 mod reading;
 mod reconcile;
@@ -45,11 +47,11 @@ use crate::policy::observation::{Deployment, Lease, Operator, Pod, ReplicaSet};
 use events::EventRecorder;
 use execute::Executor;
 use groups::Groups;
+pub use health::{SILENCE, WatchHealth};
 use restores::Restores;
 use shares::Shares;
 use store::Store;
 use watch::Watches;
-pub use watch::{SILENCE, WatchHealth};
 
 /// What writes that are under way get to finish after a signal.
 const GRACE: Duration = Duration::from_secs(8);

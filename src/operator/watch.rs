@@ -5,7 +5,6 @@
 //! life for longer hangs, and liveness fails. A refused or unreachable API server is a sign of life.
 
 use std::fmt::Debug;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::groups::Groups;
+use super::health::WatchHealth;
 use super::restores::Restores;
 use super::slim::{Kind, Slim};
 use super::store::{Concerned, Key, Source, Store, Table};
@@ -35,98 +35,8 @@ const MOST_LINES: u32 = 20;
 const LINES_PERIOD: Duration = Duration::from_secs(60);
 /// What is repeated of the API server's words.
 const LONGEST_MESSAGE: usize = 1024;
-/// A watch without a sign of life for this long hangs.
-pub const SILENCE: Duration = Duration::from_secs(35);
-/// A watch that fails for so long is told of, and makes a replica unready: it takes a restart of the API server for less.
-const BLIND: u64 = 15_000;
-/// Milliseconds, as is that.
-const FORGIVEN: u64 = 7_000;
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
-
-/// What one watch shows of itself to health, readiness and metrics.
-#[derive(Debug)]
-pub struct WatchHealth {
-    pub kind: &'static str,
-    pub namespace: Option<String>,
-    /// Whether the operator can work without it.
-    pub optional: bool,
-    started: Stopwatch,
-    /// Milliseconds from `started` to the last sign of life.
-    last: AtomicU64,
-    synced: AtomicBool,
-    refused: AtomicBool,
-    /// Milliseconds from `started` to when it began to fail, and to its last failure.
-    failing: [AtomicU64; 2],
-    error: std::sync::Mutex<Option<String>>,
-}
-
-impl WatchHealth {
-    fn new(kind: &'static str, namespace: Option<String>, optional: bool) -> Self {
-        Self {
-            kind,
-            namespace,
-            optional,
-            started: Stopwatch::start(),
-            last: AtomicU64::new(0),
-            synced: AtomicBool::new(false),
-            refused: AtomicBool::new(false),
-            failing: Default::default(),
-            error: std::sync::Mutex::new(None),
-        }
-    }
-
-    fn sign_of_life(&self) {
-        let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last.store(elapsed, Ordering::Relaxed);
-    }
-
-    /// The time since the last sign of life.
-    pub fn silence(&self) -> Duration {
-        self.started.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
-    }
-
-    /// Whether the first list is complete, or the operator works without it.
-    pub fn ready(&self) -> bool {
-        self.synced.load(Ordering::Acquire) || (self.optional && self.refused.load(Ordering::Acquire))
-    }
-
-    fn milliseconds(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn fails(&self) {
-        let now = self.milliseconds();
-        let [first, last] = &self.failing;
-        // A watch that works again tells nothing until something happens; one that fails does so every few seconds.
-        if now.saturating_sub(last.swap(now, Ordering::Relaxed)) > FORGIVEN {
-            first.store(now, Ordering::Relaxed);
-        }
-    }
-
-    /// It has told something. Whether it was blind.
-    fn works(&self) -> bool {
-        let blind = self.blind().is_some();
-        self.failing[1].store(0, Ordering::Relaxed);
-        blind
-    }
-
-    /// What it told last may be old: it was listed once, and fails for so long that something may have been missed. Its last error.
-    pub fn blind(&self) -> Option<String> {
-        let (now, [first, last]) = (self.milliseconds(), self.failing.each_ref().map(|it| it.load(Ordering::Relaxed)));
-        let fails = last > 0 && now.saturating_sub(last) <= FORGIVEN && now.saturating_sub(first) > BLIND;
-        (fails && self.synced.load(Ordering::Acquire)).then(|| self.error().unwrap_or_else(|| format!("watching {} fails", self.kind)))
-    }
-
-    /// The last error, while it lasts.
-    pub fn error(&self) -> Option<String> {
-        self.error.lock().expect("nothing panics while it holds the lock").clone()
-    }
-
-    fn set_error(&self, error: Option<String>) {
-        *self.error.lock().expect("nothing panics while it holds the lock") = error;
-    }
-}
 
 /// What all watches share.
 #[derive(Clone)]
@@ -266,11 +176,8 @@ impl Watches {
     fn take<K>(&self, health: &WatchHealth, event: Event<K>, take: &impl Fn(Event<K>) -> Concerned) {
         let listed = matches!(event, Event::InitDone);
         let concerned = take(event);
-        if listed {
-            health.refused.store(false, Ordering::Release);
-            if !health.synced.swap(true, Ordering::AcqRel) {
-                self.synced.notify_waiters();
-            }
+        if listed && health.listed() {
+            self.synced.notify_waiters();
         }
         self.groups.wake(concerned);
     }
@@ -281,7 +188,7 @@ impl Watches {
             warn!(kind = health.kind, namespace = health.namespace, failures, "{message}");
         }
         if is_refusal(error) {
-            health.refused.store(true, Ordering::Release);
+            health.refused();
             self.synced.notify_waiters();
         }
         health.fails();
@@ -434,16 +341,6 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_watch_that_shows_no_sign_of_life_is_found_out() {
-        let health = WatchHealth::new("Pod", None, false);
-        tokio::time::advance(Duration::from_secs(34)).await;
-        assert!(health.silence() < SILENCE);
-        health.sign_of_life();
-        tokio::time::advance(Duration::from_secs(36)).await;
-        assert!(health.silence() > SILENCE);
-    }
-
-    #[tokio::test(start_paused = true)]
     async fn an_object_that_is_rewritten_again_and_again_fills_no_log() {
         let told = Told::default();
         let lines = |times: u32| (0..times).filter_map(|_| told.may_tell()).collect::<Vec<_>>();
@@ -472,25 +369,6 @@ mod tests {
         assert!(told.contains("no JSON") && !told.contains("secret"), "{told}");
         let long = kube::Error::Api(kube::core::Status::failure(&"x".repeat(100_000), "").with_code(500).boxed());
         assert!(explain("Pod", &watcher::Error::WatchFailed(long)).len() < 1200);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_watch_that_fails_again_and_again_is_blind_until_it_stops_failing() {
-        let health = WatchHealth::new("Pod", None, false);
-        let fail_for = async |seconds: u64| {
-            for _ in 0..seconds / 5 {
-                tokio::time::advance(Duration::from_secs(5)).await;
-                health.fails();
-            }
-        };
-        fail_for(30).await;
-        assert_eq!(health.blind(), None, "it was never listed");
-        health.synced.store(true, Ordering::Release);
-        assert!(health.blind().is_some());
-        tokio::time::advance(Duration::from_secs(13)).await;
-        assert_eq!(health.blind(), None);
-        fail_for(15).await;
-        assert_eq!(health.blind(), None, "a restart of the API server takes as long");
     }
 
     #[test]

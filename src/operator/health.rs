@@ -1,0 +1,144 @@
+//! What one watch shows of itself: signs of life, whether it has listed everything, and whether it fails. It judges no watch but its
+//! own.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::elector::clock::Stopwatch;
+
+/// A watch without a sign of life for this long hangs.
+pub const SILENCE: Duration = Duration::from_secs(35);
+/// A watch that fails for so long, in milliseconds, is told of and makes a replica unready: a restart of the API server takes less.
+const BLIND: u64 = 15_000;
+/// One that has not failed for so long works again, also in milliseconds: it fails every few seconds while it does.
+const FORGIVEN: u64 = 7_000;
+
+/// What one watch shows of itself to health, readiness and metrics.
+#[derive(Debug)]
+pub struct WatchHealth {
+    pub kind: &'static str,
+    pub namespace: Option<String>,
+    /// Whether the operator can work without it.
+    pub optional: bool,
+    started: Stopwatch,
+    /// Milliseconds from `started` to the last sign of life.
+    last: AtomicU64,
+    synced: AtomicBool,
+    refused: AtomicBool,
+    /// Milliseconds from `started` to when it began to fail, and to its last failure.
+    failing: [AtomicU64; 2],
+    error: Mutex<Option<String>>,
+}
+
+impl WatchHealth {
+    pub(super) fn new(kind: &'static str, namespace: Option<String>, optional: bool) -> Self {
+        Self {
+            kind,
+            namespace,
+            optional,
+            started: Stopwatch::start(),
+            last: AtomicU64::new(0),
+            synced: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
+            failing: Default::default(),
+            error: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn sign_of_life(&self) {
+        let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last.store(elapsed, Ordering::Relaxed);
+    }
+
+    /// The time since the last sign of life.
+    pub fn silence(&self) -> Duration {
+        self.started.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
+    }
+
+    /// A list is complete. Whether it was the first.
+    pub(super) fn listed(&self) -> bool {
+        self.refused.store(false, Ordering::Release);
+        !self.synced.swap(true, Ordering::AcqRel)
+    }
+
+    /// It may not be read.
+    pub(super) fn refused(&self) {
+        self.refused.store(true, Ordering::Release);
+    }
+
+    /// Whether the first list is complete, or the operator works without it.
+    pub fn ready(&self) -> bool {
+        self.synced.load(Ordering::Acquire) || (self.optional && self.refused.load(Ordering::Acquire))
+    }
+
+    fn milliseconds(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn fails(&self) {
+        let now = self.milliseconds();
+        let [first, last] = &self.failing;
+        // A watch that works again tells nothing until something happens; one that fails does so every few seconds.
+        if now.saturating_sub(last.swap(now, Ordering::Relaxed)) > FORGIVEN {
+            first.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// It has told something. Whether it was blind.
+    pub(super) fn works(&self) -> bool {
+        let blind = self.blind().is_some();
+        self.failing[1].store(0, Ordering::Relaxed);
+        blind
+    }
+
+    /// What it told last may be old: it was listed once, and fails for so long that something may have been missed. Its last error.
+    pub fn blind(&self) -> Option<String> {
+        let (now, [first, last]) = (self.milliseconds(), self.failing.each_ref().map(|it| it.load(Ordering::Relaxed)));
+        let fails = last > 0 && now.saturating_sub(last) <= FORGIVEN && now.saturating_sub(first) > BLIND;
+        (fails && self.synced.load(Ordering::Acquire)).then(|| self.error().unwrap_or_else(|| format!("watching {} fails", self.kind)))
+    }
+
+    /// The last error, while it lasts.
+    pub fn error(&self) -> Option<String> {
+        self.error.lock().expect("nothing panics while it holds the lock").clone()
+    }
+
+    pub(super) fn set_error(&self, error: Option<String>) {
+        *self.error.lock().expect("nothing panics while it holds the lock") = error;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_shows_no_sign_of_life_is_found_out() {
+        let health = WatchHealth::new("Pod", None, false);
+        tokio::time::advance(Duration::from_secs(34)).await;
+        assert!(health.silence() < SILENCE);
+        health.sign_of_life();
+        tokio::time::advance(Duration::from_secs(36)).await;
+        assert!(health.silence() > SILENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_fails_again_and_again_is_blind_until_it_stops_failing() {
+        let health = WatchHealth::new("Pod", None, false);
+        let fail_for = async |seconds: u64| {
+            for _ in 0..seconds / 5 {
+                tokio::time::advance(Duration::from_secs(5)).await;
+                health.fails();
+            }
+        };
+        fail_for(30).await;
+        assert_eq!(health.blind(), None, "it was never listed");
+        health.listed();
+        assert!(health.blind().is_some());
+        tokio::time::advance(Duration::from_secs(13)).await;
+        assert_eq!(health.blind(), None);
+        fail_for(15).await;
+        assert_eq!(health.blind(), None, "a restart of the API server takes as long");
+    }
+}

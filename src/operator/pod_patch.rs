@@ -1,0 +1,118 @@
+//! The JSON Patch that one write of a pod is: tests of what was observed, then what shall be. No I/O.
+
+use serde_json::{Value, json};
+
+use crate::names;
+use crate::policy::observation::Pod;
+use crate::policy::write::{PodMarks, PodWrite};
+
+/// Whether the pod still is what a write was decided on.
+pub(super) fn is_as_observed(pod: &Pod, write: &PodWrite) -> bool {
+    let PodMarks { label, term, fence, member_of, cost } = &write.observed;
+    pod.uid == write.uid
+        && pod.labels.get(&write.key) == label.as_deref()
+        && pod.term == *term
+        && pod.fence(&write.fence_key) == fence.as_deref()
+        && pod.member_of.as_deref() == member_of.as_deref()
+        && pod.cost == *cost
+        && pod.has_annotations == write.has_annotations
+}
+
+/// The JSON Patch of a pod: tests of what was observed, then what shall be.
+pub(super) fn of(write: &PodWrite) -> Value {
+    let PodWrite { name: _, uid, purpose: _, key, fence_key, observed, desired, has_labels, has_annotations } = write;
+    let mut operations = vec![json!({ "op": "test", "path": "/metadata/uid", "value": uid })];
+    let label_path = format!("/metadata/labels/{}", escape(key));
+    let fence_path = format!("/metadata/labels/{}", escape(fence_key));
+    // A test of a key of a map that does not exist is an error, not a failed test.
+    if *has_labels {
+        operations.push(json!({ "op": "test", "path": fence_path, "value": observed.fence }));
+        operations.push(json!({ "op": "test", "path": label_path, "value": observed.label }));
+    } else {
+        operations.push(json!({ "op": "test", "path": "/metadata/labels", "value": null }));
+        operations.push(json!({ "op": "add", "path": "/metadata/labels", "value": {} }));
+    }
+    let text = |value: &Option<Box<str>>| value.as_deref().map(str::to_owned);
+    let annotations = [
+        (names::ANNOTATION_TERM, observed.term.map(|it| it.to_string()), desired.term.map(|it| it.to_string())),
+        (names::ANNOTATION_MEMBER_OF, observed.member_of.clone(), desired.member_of.clone()),
+        (names::ANNOTATION_DELETION_COST, text(&observed.cost.now), text(&desired.cost.now)),
+        (names::ANNOTATION_FORMER_DELETION_COST, text(&observed.cost.former), text(&desired.cost.former)),
+    ];
+    if !*has_annotations && annotations.iter().any(|(_, _, desired)| desired.is_some()) {
+        operations.push(json!({ "op": "test", "path": "/metadata/annotations", "value": null }));
+        operations.push(json!({ "op": "add", "path": "/metadata/annotations", "value": {} }));
+    }
+    operations.extend(change(&fence_path, observed.fence.as_deref(), desired.fence.as_deref()));
+    operations.extend(change(&label_path, observed.label.as_deref(), desired.label.as_deref()));
+    for (annotation, observed, desired) in &annotations {
+        let path = format!("/metadata/annotations/{}", escape(annotation));
+        operations.extend(change(&path, observed.as_deref(), desired.as_deref()));
+    }
+    Value::Array(operations)
+}
+
+fn change(path: &str, observed: Option<&str>, desired: Option<&str>) -> Option<Value> {
+    match (observed, desired) {
+        (observed, desired) if observed == desired => None,
+        (Some(_), None) => Some(json!({ "op": "remove", "path": path })),
+        (_, desired) => Some(json!({ "op": "add", "path": path, "value": desired })),
+    }
+}
+
+/// A key as one token of a JSON Pointer (RFC 6901).
+fn escape(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::observation::DeletionCost;
+    use crate::policy::write::PodPurpose;
+
+    #[test]
+    fn a_pod_without_labels_or_annotations_gets_the_maps_that_its_marks_need() {
+        let marks = |fence: Option<&str>| PodMarks {
+            label: None,
+            term: None,
+            fence: fence.map(Into::into),
+            member_of: fence.map(|_| "web/role".into()),
+            cost: DeletionCost::default(),
+        };
+        let mut write = PodWrite {
+            name: "web-1".into(),
+            uid: "u".into(),
+            purpose: PodPurpose::Arm,
+            key: "role".into(),
+            fence_key: "leadergroup.io/fence.web".into(),
+            observed: marks(None),
+            desired: marks(Some("f.1")),
+            has_labels: false,
+            has_annotations: false,
+        };
+        let paths = |write: &PodWrite| -> Vec<String> {
+            let patch = of(write);
+            patch.as_array().unwrap().iter().map(|it| format!("{} {}", it["op"].as_str().unwrap(), it["path"].as_str().unwrap())).collect()
+        };
+        let fence = "/metadata/labels/leadergroup.io~1fence.web";
+        let member = "/metadata/annotations/leadergroup.io~1member-of";
+        assert_eq!(
+            paths(&write),
+            [
+                "test /metadata/uid",
+                "test /metadata/labels",
+                "add /metadata/labels",
+                "test /metadata/annotations",
+                "add /metadata/annotations",
+                &format!("add {fence}"),
+                &format!("add {member}"),
+            ]
+        );
+        (write.has_labels, write.has_annotations) = (true, true);
+        assert_eq!(
+            paths(&write),
+            ["test /metadata/uid", &format!("test {fence}"), "test /metadata/labels/role", &format!("add {fence}"), &format!("add {member}")]
+        );
+    }
+}
