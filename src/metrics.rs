@@ -67,6 +67,7 @@ pub struct Metrics {
     pub election_seconds: Histogram,
     pub writes: Family<WriteLabels, Counter>,
     pub label_repairs: Counter,
+    pub deployment_repairs: Counter,
     pub groups_left: Gauge,
     pub events_dropped: Counter,
     pub watch_silence_seconds: Family<KindLabels, Gauge<f64, AtomicU64>>,
@@ -90,6 +91,7 @@ impl Metrics {
             election_seconds: Histogram::new(election),
             writes: Family::default(),
             label_repairs: Counter::default(),
+            deployment_repairs: Counter::default(),
             groups_left: Gauge::default(),
             events_dropped: Counter::default(),
             watch_silence_seconds: Family::default(),
@@ -120,6 +122,7 @@ impl Metrics {
         );
         registry.register("leadergroup_writes", "Writes to the API server, by kind and outcome", metrics.writes.clone());
         registry.register("leadergroup_label_repairs", "Leader labels that others had set or removed", metrics.label_repairs.clone());
+        registry.register("leadergroup_deployment_repairs", "Owned Deployments that others had changed", metrics.deployment_repairs.clone());
         registry.register("leadergroup_groups_left", "Groups that are left to another operator", metrics.groups_left.clone());
         registry.register("leadergroup_events_dropped", "Events that were not published, because too many waited", metrics.events_dropped.clone());
         registry.register("leadergroup_watch_silence_seconds", "Time since a watch's last sign of life", metrics.watch_silence_seconds.clone());

@@ -77,6 +77,10 @@ const OBJECT_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*
     {
         "rule": "self.election.mode == 'Holder' || !has(self.lease.renewDeadlineSeconds) && !has(self.lease.retryPeriodSeconds) && self.lease.resourceLock == 'Leases'",
         "message": "`lease.renewDeadlineSeconds`, `lease.retryPeriodSeconds` and a `lease.resourceLock` other than Leases describe the pods' own elector: they need `election.mode: Holder`"
+    },
+    {
+        "rule": "self.election.mode == 'Operator' || self.lease.renewal == 'Periodic'",
+        "message": "`lease.renewal` must be Periodic or unset where `election.mode` is Holder: the pods' own electors renew the lock, as often as they are told to"
     }
 ]))]
 pub struct LeaderGroupSpec {
@@ -278,8 +282,16 @@ pub struct LeaderLabel {
             "pattern" = "^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
             "x-kubernetes-validations" = [
                 {
-                    "rule": "!self.startsWith('leadergroup.io/') && self != 'pod-template-hash'",
-                    "message": "`leaderLabel.key` must not start with 'leadergroup.io/' nor be 'pod-template-hash': those are set by controllers"
+                    "rule": "!self.startsWith('leadergroup.io/') || self == 'leadergroup.io/role'",
+                    "message": "`leaderLabel.key` must not start with 'leadergroup.io/', but may be 'leadergroup.io/role': the others are the operator's own"
+                },
+                {
+                    "rule": "!self.matches('^([^/]*[.])?(kubernetes|k8s|istio|linkerd|cilium|openshift|knative|argoproj|kyverno|cert-manager)[.]io/|^([^/]*[.])?(helm[.]sh|gatekeeper[.]sh|projectcalico[.]org|amazonaws[.]com|cloud[.]google[.]com|gke[.]io|azure[.]com|workload[.]identity)/')",
+                    "message": "`leaderLabel.key` must not have the prefix of Kubernetes, of a mesh, a network, a cloud or a policy engine: they act on it; a key without prefix, one of your own domain or 'leadergroup.io/role' will do"
+                },
+                {
+                    "rule": "!(self in ['app', 'k8s-app', 'name', 'component', 'tier', 'version', 'release', 'service', 'run', 'job-name', 'controller-uid', 'pod-template-hash', 'controller-revision-hash', 'pod-template-generation', 'istio-injection'])",
+                    "message": "`leaderLabel.key` must not be a label that controllers set or that Services commonly select by: 'role', one of your own or 'leadergroup.io/role' will do"
                 },
                 {
                     "rule": "self.indexOf('/') <= 253",

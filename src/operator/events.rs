@@ -1,5 +1,7 @@
-//! Events: what happened to a group and why, for people. Best effort and off the path of an election: a full queue drops
-//! them and says so in a metric.
+//! Events: what happened to a group and why, for people, on the group and on the pod concerned. Best effort and off the path of
+//! an election: a full queue drops them and says so in a metric.
+
+use std::collections::HashMap;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -14,6 +16,8 @@ use crate::names;
 const QUEUE: usize = 1024;
 /// What the API server takes of a note, in bytes.
 const LONGEST_NOTE: usize = 1024;
+/// So many different happenings are remembered, to count one that repeats itself as one event.
+const REMEMBERED: usize = 512;
 
 /// Where events are handed in.
 #[derive(Clone, Debug)]
@@ -28,7 +32,7 @@ pub(super) struct GroupEvent<'a> {
     pub(super) reason: &'a str,
     pub(super) action: &'a str,
     pub(super) note: String,
-    /// Without it two events of one reason would count as one, under the first one's note.
+    /// Name and uid of the pod that it is about, which gets the event, too.
     pub(super) pod: Option<(&'a str, &'a str)>,
 }
 
@@ -38,8 +42,9 @@ impl EventRecorder {
         let (queue, mut waiting) = mpsc::channel::<(Event, ObjectReference)>(QUEUE);
         let reporter = Reporter { controller: names::REPORTING_CONTROLLER.into(), instance: crate::settings::host_name() };
         let task = tokio::spawn(async move {
-            let recorder = Recorder::new(client, reporter);
+            let mut recorders = Recorders::default();
             while let Some((event, regarding)) = waiting.recv().await {
+                let recorder = recorders.of(&event, &regarding, || Recorder::new(client.clone(), reporter.clone()));
                 if let Err(error) = recorder.publish(&event, &regarding).await {
                     debug!(reason = event.reason, %error, "Event was not published");
                 }
@@ -65,8 +70,42 @@ impl EventRecorder {
             action: event.action.to_owned(),
             secondary: pod,
         };
-        if self.queue.try_send((event, group.object_ref(&()))).is_err() {
-            self.metrics.events_dropped.inc();
+        let group = group.object_ref(&());
+        let on_pod = event.secondary.clone().map(|pod| (Event { secondary: Some(group.clone()), ..copy(&event) }, pod));
+        for told in [Some((event, group)), on_pod].into_iter().flatten() {
+            if self.queue.try_send(told).is_err() {
+                self.metrics.events_dropped.inc();
+            }
         }
+    }
+}
+
+fn copy(event: &Event) -> Event {
+    let Event { type_, reason, note, action, secondary } = event;
+    let type_ = if *type_ == EventType::Warning { EventType::Warning } else { EventType::Normal };
+    Event { type_, reason: reason.clone(), note: note.clone(), action: action.clone(), secondary: secondary.clone() }
+}
+
+/// Of which object, the reason and the note.
+type Text = (Option<String>, String, Option<String>);
+
+/// A recorder for each text: one alone counts all events of one reason as one, under the text of the first.
+#[derive(Default)]
+struct Recorders {
+    by_text: HashMap<Text, (Recorder, u64)>,
+    uses: u64,
+}
+
+impl Recorders {
+    fn of(&mut self, event: &Event, regarding: &ObjectReference, new: impl FnOnce() -> Recorder) -> &Recorder {
+        let key = (regarding.uid.clone(), event.reason.clone(), event.note.clone());
+        self.uses += 1;
+        if self.by_text.len() >= REMEMBERED && !self.by_text.contains_key(&key) {
+            let oldest = self.by_text.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| key.clone());
+            oldest.and_then(|oldest| self.by_text.remove(&oldest));
+        }
+        let (recorder, used) = self.by_text.entry(key).or_insert_with(|| (new(), 0));
+        *used = self.uses;
+        recorder
     }
 }

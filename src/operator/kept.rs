@@ -85,8 +85,11 @@ const ANNOTATIONS: Keep = Fields(
     UNBOUNDED,
 );
 
-/// Who owns a Deployment's replicas.
-const OWNED: Keep = Fields(&[("f:spec", Fields(&[("f:replicas", SHORT)], UNBOUNDED))], UNBOUNDED);
+/// Who owns a Deployment's replicas; who has set a pod's labels and annotations.
+const OWNED: Keep = Fields(
+    &[("f:spec", Fields(&[("f:replicas", SHORT)], UNBOUNDED)), ("f:metadata", Fields(&[("f:labels", LABELS), ("f:annotations", LABELS)], UNBOUNDED))],
+    UNBOUNDED,
+);
 
 const SPEC: Keep = Fields(
     &[

@@ -45,6 +45,7 @@ impl Kind for Pod {
             status.field("conditions").items().any(|it| is(&it))
         };
         let phase = status.field("phase").text().unwrap_or_default();
+        let (set, is_marked) = set_here(metadata.managers());
         let (labels, labels_unread) = labels(metadata.labels());
         Some(Pod {
             resource_version: metadata.version(),
@@ -63,9 +64,11 @@ impl Kind for Pod {
             unschedulable: unschedulable(),
             running: phase == "Running",
             excluded: metadata.excluded(),
+            odd_candidate: metadata.short(names::ANNOTATION_CANDIDATE, LONGEST_REASON).filter(|it| !matches!(&**it, "true" | "false")),
             term: metadata.number(names::ANNOTATION_TERM),
             // A longer one is none that the operator ever wrote.
-            member_of: metadata.annotation(names::ANNOTATION_MEMBER_OF).filter(|it| it.len() <= LONGEST_MEMBERSHIP).map(Into::into),
+            member_of: metadata.annotation(names::ANNOTATION_MEMBER_OF).filter(|it| is_marked && it.len() <= LONGEST_MEMBERSHIP).map(Into::into),
+            set,
             cost: DeletionCost {
                 now: metadata.short(names::ANNOTATION_DELETION_COST, LONGEST_COST),
                 former: metadata.short(names::ANNOTATION_FORMER_DELETION_COST, LONGEST_COST),
@@ -74,6 +77,20 @@ impl Kind for Pod {
             uid: metadata.uid(),
         })
     }
+}
+
+/// The labels that the operator has set by the API server's record, and whether it has set a mark of its own.
+fn set_here(managers: Part<'_>) -> (Box<[Box<str>]>, bool) {
+    let ours = |manager: &Part<'_>| manager.field("manager").text() == Some(names::FIELD_MANAGER);
+    let (mut labels, mut is_marked) = (Vec::new(), false);
+    for manager in managers.items().filter(ours) {
+        let set = manager.field("fieldsV1").field("f:metadata");
+        let keys = |field| set.field(field).keys().filter_map(|key| key.strip_prefix("f:")).collect::<Vec<_>>();
+        let (fences, others): (Vec<_>, Vec<_>) = keys("f:labels").into_iter().partition(|key| key.starts_with(names::FENCE_PREFIX));
+        is_marked |= !fences.is_empty() || keys("f:annotations").iter().any(|key| key.starts_with(names::PREFIX));
+        labels.extend(others.into_iter().map(Into::into));
+    }
+    (labels.into(), is_marked)
 }
 
 /// The labels, and whether there are others that are not kept.
@@ -153,8 +170,10 @@ impl Kind for Deployment {
             resource_version: metadata.version(),
             generation: metadata.generation(),
             controller: metadata.controller(),
+            group: metadata.labels().field(names::LABEL_GROUP).short(names::LONGEST_NAME),
             terminating: metadata.terminating(),
             selector_keys: keys,
+            match_labels: spec.field("selector").field("matchLabels").texts().0.into_iter().collect(),
             template_label_keys: template_labels.into_iter().map(|(key, _)| key.into()).collect(),
             labels_unread: !all_labels || selector.is_none(),
             min_ready_seconds: spec.field("minReadySeconds").number().unwrap_or_default(),

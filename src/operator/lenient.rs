@@ -139,6 +139,11 @@ impl<'a> Part<'a> {
         })
     }
 
+    /// The names of an object's fields.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &'a str> {
+        self.read(Value::as_object).into_iter().flat_map(|map| map.keys().map(String::as_str))
+    }
+
     /// The members of a map of texts, and whether these are all.
     pub(super) fn texts(&self) -> (Vec<(&'a str, &'a str)>, bool) {
         let Some(map) = self.read(Value::as_object) else { return (Vec::new(), !self.is_there()) };

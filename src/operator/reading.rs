@@ -32,7 +32,12 @@ fn metadata() -> Value {
             "leadergroup.io/previous-holder": "web-0", "controller.kubernetes.io/pod-deletion-cost": "2147483647", "deployment.kubernetes.io/revision": "2",
         },
         "ownerReferences": [{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "r", "controller": true }],
-        "managedFields": [{ "manager": "leadergroup-operator", "operation": "Apply", "time": "2026-01-02T03:04:05Z", "fieldsV1": { "f:spec": { "f:replicas": {} } } }],
+        "managedFields": [
+            { "manager": "leadergroup-operator", "operation": "Apply", "time": "2026-01-02T03:04:05Z", "fieldsV1": { "f:spec": { "f:replicas": {} } } },
+            { "manager": "leadergroup-operator", "operation": "Update", "fieldsV1": { "f:metadata": {
+                "f:labels": { ".": {}, "f:role": {}, "f:leadergroup.io/fence.web": {} }, "f:annotations": { "f:leadergroup.io/member-of": {} },
+            } } },
+        ],
     })
 }
 
@@ -243,6 +248,16 @@ fn a_pod_with_more_labels_than_can_be_kept_keeps_what_the_operator_has_set() {
     let pod = slim.data.unwrap();
     assert!(pod.labels_unread && pod.labels.keys().all(|key| key.starts_with("leadergroup.io/")));
     assert_eq!((pod.fence("leadergroup.io/fence.web"), slim.unread), (Some("f.1"), vec!["metadata.labels".to_owned()]));
+}
+
+#[test]
+fn whose_member_a_pod_is_and_what_is_taken_from_it_is_the_operators_own_record() {
+    let ours = through_a_sieve::<Pod>(&pod()).data.unwrap();
+    assert_eq!((ours.member_of.as_deref(), &*ours.set), (Some("web/role"), &["role".into()][..]));
+    let mut born_with = pod();
+    born_with["metadata"]["managedFields"][1]["manager"] = json!("kube-controller-manager");
+    let born_with = through_a_sieve::<Pod>(&born_with).data.unwrap();
+    assert_eq!((born_with.member_of.as_deref(), &*born_with.set), (None, &[][..]));
 }
 
 #[test]

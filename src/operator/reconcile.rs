@@ -23,7 +23,7 @@ use crate::policy::objects;
 use crate::policy::observation::{Lock, Observation};
 use crate::policy::standing::{self, Standing};
 use crate::policy::write::{Done, PodPurpose, Undone, Write};
-use crate::policy::{self, Plan};
+use crate::policy::{self, Plan, verdict};
 
 /// A group that is still moving after so many stages is left for a moment, for others' sake.
 const STAGES: usize = 24;
@@ -221,11 +221,21 @@ impl GroupState {
         }
     }
 
-    /// Finds out who changes back what is done again and again. Whether there was something to find out.
+    /// Finds out who has set a label that the operator has not, or changes back what is done again and again. Whether there was
+    /// something to find out.
     async fn explain(&mut self, context: &Context, observation: &Observation) -> bool {
+        let group = observation.group.as_ref();
+        let foreign = verdict::with_foreign_value(observation).zip(group);
+        if let Some((pod, group)) = foreign
+            && self.memory.foreign_by.as_ref().is_none_or(|(uid, _)| *uid != pod.uid)
+        {
+            let by = managers::of_label(&context.executor.whole, &observation.namespace, &pod.name, &group.spec.leader_label.key).await;
+            self.memory.foreign_by = Some((pod.uid.clone(), by));
+            return true;
+        }
         let unexplained = self.memory.progress.unexplained(observation.moment).next().map(|(target, uid)| (target.clone(), uid.to_owned()));
         let Some((target, uid)) = unexplained else { return false };
-        let pod = observation.pods().find(|pod| *pod.uid == *uid).zip(observation.group.as_ref());
+        let pod = observation.pods().find(|pod| *pod.uid == *uid).zip(group);
         let by = match pod {
             Some((pod, group)) => managers::of_label(&context.executor.whole, &observation.namespace, &pod.name, &group.spec.leader_label.key).await,
             None => String::new(),
@@ -282,11 +292,11 @@ impl GroupState {
 
     /// Tells of a write that was done.
     fn done(&mut self, context: &Context, observation: &Observation, write: &Write, done: &Done, began: Stopwatch) {
+        report::of_write(context, observation, write, self, began);
         if let Done::Applied { uid, generation } = done {
             let group_generation = observation.group_generation();
             self.memory.applied = Some(Applied { deployment_uid: uid.clone(), deployment_generation: *generation, group_generation, at: clock::wall() });
         }
-        report::of_write(context, observation, write, self, began);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use tracing::{debug, info, warn};
 
 use super::Context;
@@ -11,9 +12,9 @@ use crate::api::{LeaderGroup, LeaderGroupStatus};
 use crate::elector::clock::Stopwatch;
 use crate::metrics::ReasonLabels;
 use crate::policy::leader;
-use crate::policy::observation::Observation;
+use crate::policy::observation::{Lease, Observation};
 use crate::policy::verdict::OtherOperator;
-use crate::policy::write::{LeasePurpose, PodMarks, PodPurpose, PodWrite, Write};
+use crate::policy::write::{LeasePurpose, PodMarks, PodPurpose, PodWrite, Record, Write};
 
 /// That another operator keeps a group is told no oftener.
 const BETWEEN_TELLS: Duration = Duration::from_secs(60);
@@ -27,6 +28,12 @@ pub(super) fn of_write(context: &Context, observation: &Observation, write: &Wri
         Write::ApplyDeployment { name, uid: None, .. } => {
             record_event(context, group, false, "DeploymentCreated", "Apply", format!("Deployment {name} was created"), None);
         }
+        Write::ApplyDeployment { name, .. } if drifted(observation, state) => {
+            context.metrics.deployment_repairs.inc();
+            let note = format!("Deployment {name} was changed by others, and put back to what the group says; change the group instead");
+            info!(namespace = %observation.namespace, name = %observation.name, deployment = name, "Deployment was put back");
+            record_event(context, group, true, "DeploymentRepaired", "Repair", note, None);
+        }
         Write::ApplyDeployment { name, .. } => {
             debug!(namespace = %observation.namespace, name = %observation.name, deployment = name, "Deployment was applied");
         }
@@ -35,6 +42,9 @@ pub(super) fn of_write(context: &Context, observation: &Observation, write: &Wri
                 let former = record.previous_holder.as_deref().unwrap_or_default();
                 info!(namespace = %observation.namespace, name = %observation.name, pod = former, term = record.term, "Leader was lost and nobody can follow");
                 record_event(context, group, true, "LeaderLost", "Elect", format!("pod {former} no longer leads, and no pod may follow"), None);
+            }
+            LeasePurpose::Repair if answers_spec(group, observation.lease.as_deref(), record) => {
+                debug!(namespace = %observation.namespace, name = %observation.name, lease = name, seconds = record.duration_seconds, "Lease has the duration that the group asks for");
             }
             LeasePurpose::Repair => record_event(context, group, true, "LeaseRepaired", "Repair", format!("Lease {name} was put right"), None),
             LeasePurpose::Transition | LeasePurpose::Renewal => {}
@@ -50,15 +60,52 @@ pub(super) fn of_write(context: &Context, observation: &Observation, write: &Wri
                 warn!(namespace = %observation.namespace, name = %observation.name, "{note}");
                 record_event(context, group, true, "TermsJump", "Elect", note, None);
             }
-            let stalled = |status: &LeaderGroupStatus| status.conditions.iter().find(|it| it.type_ == "Stalled").cloned();
-            let (before, after) = (group.status.as_ref().and_then(stalled), stalled(status));
-            if let Some(after) = after.filter(|after| after.status == "True" && before.is_none_or(|before| before.reason != after.reason)) {
-                warn!(namespace = %observation.namespace, name = %observation.name, reason = after.reason, "{}", after.message);
-                record_event(context, group, true, &after.reason, "Reconcile", after.message.clone(), None);
+            if let Some(news) = news(group.status.as_ref(), status) {
+                warn!(namespace = %observation.namespace, name = %observation.name, reason = news.reason, "{}", news.message);
+                record_event(context, group, true, &news.reason, "Reconcile", news.message.clone(), None);
             }
         }
         Write::ListFenced | Write::Prove { .. } | Write::HoldReplicas { .. } | Write::CreateLease { .. } => {}
     }
+}
+
+/// What a status says that is worth an event: what only a person can mend, or why a group that was ready is not. Who is lost, and that
+/// nobody follows, has an event of its own.
+fn news<'a>(before: Option<&LeaderGroupStatus>, after: &'a LeaderGroupStatus) -> Option<&'a Condition> {
+    const OWN_EVENT: [&str; 4] = ["ElectionInProgress", "NoPods", "NoReadyCandidates", "LeaderNotReady"];
+    let is = |condition: &Condition, type_: &str, status: &str| condition.type_ == type_ && condition.status == status;
+    let known = |news: &Condition| {
+        let conditions = before.map(|before| &*before.conditions).unwrap_or_default();
+        // Another refusal is another happening; what merely counts on is not.
+        conditions.iter().any(|it| it.reason == news.reason && it.status == news.status && same_words(&it.message, &news.message))
+    };
+    let stalled = after.conditions.iter().find(|it| is(it, "Stalled", "True"));
+    let unready = || after.conditions.iter().find(|it| is(it, "Ready", "False") && !OWN_EVENT.contains(&&*it.reason));
+    stalled.or_else(unready).filter(|news| !known(news))
+}
+
+/// Whether two messages differ in numbers only.
+fn same_words(one: &str, other: &str) -> bool {
+    let words = |text: &str| text.chars().filter(|letter| !letter.is_ascii_digit()).collect::<String>();
+    one == other || words(one) == words(other)
+}
+
+/// Whether all that a Lease lacks is what its group was changed to.
+fn answers_spec(group: &LeaderGroup, lease: Option<&Lease>, record: &Record) -> bool {
+    let observed = group.status.as_ref().and_then(|status| status.observed_generation);
+    observed != group.metadata.generation
+        && lease
+            .is_some_and(|lease| lease.holder == record.holder && lease.term == Some(record.term) && lease.duration_seconds != Some(record.duration_seconds))
+}
+
+/// Whether a Deployment that is applied is no longer what the last apply left behind, though the group asks for the same.
+fn drifted(observation: &Observation, state: &GroupState) -> bool {
+    let deployment = observation.deployment.as_ref();
+    state.memory.applied.as_ref().zip(deployment).is_some_and(|(applied, deployment)| {
+        applied.deployment_uid == deployment.uid
+            && applied.group_generation == observation.group_generation()
+            && applied.deployment_generation != deployment.generation
+    })
 }
 
 /// Tells, once, that a group is left to another operator, or is not any more.

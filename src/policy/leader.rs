@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 pub use super::choice::Choice;
 use super::holder;
-use super::observation::{Candidate, Observation, Pod};
+use super::observation::{Candidate, Lease, Observation, Pod};
 use super::standing::{self, Standing};
 use crate::api::LeaderGroup;
 
@@ -59,7 +59,8 @@ pub fn choose(observation: &Observation) -> (Choice, Option<Timestamp>) {
 pub fn incumbent(observation: &Observation) -> Option<&Candidate> {
     let group = observation.group.as_ref()?;
     let label = &group.spec.leader_label;
-    let recorded = observation.lease.as_ref().filter(|lease| !lease.holder.is_empty()).and_then(|lease| {
+    let ours = |lease: &&Arc<Lease>| observation.sent.as_ref().is_none_or(|(uid, term)| lease.holder_uid == *uid && lease.term == Some(*term));
+    let recorded = observation.lease.as_ref().filter(|lease| !lease.holder.is_empty()).filter(ours).and_then(|lease| {
         observation.candidates.iter().find(|candidate| {
             // A Lease written by others has no uid; a holder that its uid contradicts was changed by others.
             candidate.pod.name == lease.holder && lease.holder_uid.as_ref().is_none_or(|uid| *uid == candidate.pod.uid)

@@ -31,10 +31,14 @@ pub struct Memory {
     pub named: Option<Named>,
     /// The highest term that this process has sent: the Lease may be deleted before anything else bears witness to it.
     pub term: i64,
+    /// Whom this process' last write of the Lease has named, and in which term.
+    pub sent: Option<(Option<Box<str>>, i64)>,
     /// The last apply of the owned Deployment.
     pub applied: Option<Applied>,
     /// What became of the writes of late.
     pub progress: Progress,
+    /// Who has set the label of the pod with this uid that the operator has not, in words, where that was asked.
+    pub foreign_by: Option<(Box<str>, String)>,
     /// Since when the status calls somebody the leader who does not lead.
     pub untrue_since: Option<Instant>,
     /// How long the group was without a leader before a term, where all of it was seen.
@@ -118,6 +122,7 @@ impl Memory {
             self.store_went_back();
             self.group = group.map(Into::into);
         }
+        observation.sent.clone_from(&self.sent);
         let untrue = observation.group.as_ref().is_some_and(|group| leader::is_misreported(observation, group));
         self.untrue_since = untrue.then(|| self.untrue_since.unwrap_or(observation.moment));
         // Where another group leads the pods, what this process knew of them is not enough any more.
@@ -140,7 +145,10 @@ impl Memory {
     /// A write is about to be sent; whether it arrives is not known from here on.
     pub fn sending(&mut self, write: &Write) {
         match write {
-            Write::CreateLease { record, .. } | Write::UpdateLease { record, .. } => self.term = self.term.max(record.term),
+            Write::CreateLease { record, .. } | Write::UpdateLease { record, .. } => {
+                self.term = self.term.max(record.term);
+                self.sent = Some((record.holder_uid.clone(), record.term));
+            }
             Write::Pod(write) => {
                 // Of a stage some may be held back: none of their values is used by another.
                 let number = write.desired.fence.as_deref().map(|fence| fence.rsplit_once('.').and_then(|(_, number)| number.parse::<u64>().ok()));
@@ -244,11 +252,7 @@ impl Memory {
             },
             // Of a version that this process has replaced by another write it can change nothing any more.
             Write::UpdateLease { resource_version, .. } if self.held.as_ref().is_some_and(|held| held.version > *resource_version) => {}
-            // What this process has named for it others have gone on from, perhaps: a term for a Lease is named anew.
-            Write::CreateLease { .. } | Write::UpdateLease { .. } if lost => {
-                self.held = None;
-                self.named = self.named.take().filter(|named| named.pod.is_some());
-            }
+            Write::CreateLease { .. } | Write::UpdateLease { .. } if lost => self.held = None,
             Write::Prove { .. } if matches!(undone, Undone::Changed | Undone::Gone) => self.held = None,
             Write::Status { names, .. } if lost => {
                 if names.is_some() {
@@ -280,6 +284,7 @@ impl Memory {
     pub fn store_went_back(&mut self) {
         self.held = None;
         self.named = None;
+        self.sent = None;
         self.applied = None;
     }
 }

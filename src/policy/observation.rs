@@ -29,7 +29,11 @@ pub struct Observation {
     pub candidates: Vec<Candidate>,
     /// Pods that say they are members of this group, or bear a fence of its Deployment, and do not belong to it.
     pub strays: Vec<Arc<Pod>>,
+    /// Pods that the Deployment's selector matches and does not own, with the leader's label, which the operator has not given them.
+    pub impostors: Vec<Arc<Pod>>,
     pub lease: Option<Arc<Lease>>,
+    /// Whom the Lease names by this process' last write of it, by uid, and in which term. Whom others name there is not elected by that.
+    pub sent: Option<(Option<Box<str>>, i64)>,
     /// Why what is observed may be old.
     pub blind: Option<String>,
     /// The Lease is there, and has to be read before anything is planned.
@@ -182,9 +186,14 @@ pub struct Pod {
     pub running: bool,
     /// Annotated not to be a candidate.
     pub excluded: bool,
+    /// What the annotation `leadergroup.io/candidate` says, where that is neither true nor false.
+    pub odd_candidate: Option<Box<str>>,
     pub term: Option<i64>,
-    /// The annotation `leadergroup.io/member-of`.
+    /// The annotation `leadergroup.io/member-of`, where the API server's record says that the operator has set a mark on this pod:
+    /// one that a template brings along is nobody's order.
     pub member_of: Option<Box<str>>,
+    /// The keys of the labels that the API server's record (`metadata.managedFields`) says the operator has set, but its fences.
+    pub set: Box<[Box<str>]>,
     pub cost: DeletionCost,
 }
 
@@ -230,6 +239,11 @@ impl Pod {
         self.ready_since.is_some()
     }
 
+    /// Whether this label has the value that the operator gave it. Any other is not the operator's to take away.
+    pub fn is_set(&self, key: &str) -> bool {
+        self.set.iter().any(|set| **set == *key)
+    }
+
     /// Whether nothing runs in it.
     pub fn is_dead(&self) -> bool {
         self.finished || self.stopped
@@ -258,6 +272,11 @@ impl Labels {
 
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.0.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name)
+    }
+
+    /// Each as `key=value`.
+    pub fn lines(&self) -> impl Iterator<Item = &str> {
+        self.0.lines()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -303,11 +322,15 @@ pub struct Deployment {
     pub resource_version: u64,
     pub generation: i64,
     pub controller: Option<Controller>,
+    /// The group that the Deployment's own label leadergroup.io/group names: then nobody else's counts.
+    pub group: Option<Box<str>>,
     pub terminating: bool,
     /// The selector as text, as `kubectl get -l` takes it.
     pub selector: Box<str>,
     /// The label keys that the selector mentions.
     pub selector_keys: Vec<Box<str>>,
+    /// What the selector requires of labels one by one.
+    pub match_labels: Labels,
     /// The label keys of the pod template.
     pub template_label_keys: Vec<Box<str>>,
     /// The selector, or the template's labels, are not known as a whole.
@@ -323,6 +346,13 @@ pub struct Deployment {
     pub replica_failure: Option<Box<str>>,
     /// The rollout has exceeded its progress deadline.
     pub progress_deadline_exceeded: bool,
+}
+
+impl Deployment {
+    /// Whether a pod has the labels that are required one by one: a Service that selects by them reaches it.
+    pub fn selects(&self, pod: &Pod) -> bool {
+        self.match_labels.lines().all(|label| pod.labels.lines().any(|other| other == label))
+    }
 }
 
 /// A ReplicaSet: which Deployment's, and which revision of it.

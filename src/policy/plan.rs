@@ -50,7 +50,7 @@ pub fn plan(observation: &Observation, memory: &Memory) -> Plan {
         return left(observation, memory, group, other);
     }
     let terms = Terms::of(observation, memory, group);
-    let obstacle = verdict::obstacle(observation, &terms);
+    let obstacle = verdict::obstacle(observation, memory, &terms);
     let mut plan = Planner::new(observation, memory, group, terms);
     if !obstacle.as_ref().is_some_and(|obstacle| obstacle.blocks) {
         plan.deployment();
@@ -99,11 +99,12 @@ fn forget(observation: &Observation) -> Vec<Write> {
         .collect()
 }
 
-/// Takes one fence away, and with the last of them everything else.
+/// Takes one fence away, and with the last of them everything else that the operator has set.
 fn forget_pod(pod: &Pod, key: &str, fence_key: &str) -> PodWrite {
     let more = pod.fence_keys().any(|other| other != fence_key);
     let member_of = pod.member_of.as_deref().filter(|_| more).map(str::to_owned);
-    pod_write(pod, key, fence_key, PodPurpose::Forget, PodMarks { label: None, term: None, fence: None, member_of, cost: pod.cost.given_back() })
+    let label = pod.labels.get(key).filter(|_| !pod.is_set(key)).map(str::to_owned);
+    pod_write(pod, key, fence_key, PodPurpose::Forget, PodMarks { label, term: None, fence: None, member_of, cost: pod.cost.given_back() })
 }
 
 fn marks(pod: &Pod, key: &str, fence_key: &str) -> PodMarks {
@@ -167,6 +168,12 @@ impl<'a> Planner<'a> {
             self.look_again(next);
         }
         next.is_some()
+    }
+
+    /// The status is to name this term: for this pod, or for the Lease as it is.
+    fn name(&mut self, term: i64, pod: Option<&str>) {
+        let lease = self.observation.lease.as_ref().map(|lease| lease.resource_version);
+        self.term_to_report = Some(TermToReport::Name(Named { term, pod: pod.map(Into::into), lease }));
     }
 
     /// The status, once the election is settled; while something keeps it from settling the user is told why. A term that the

@@ -201,6 +201,17 @@ fn not_ready(observation: &Observation, trouble: Option<&Obstacle>) -> Finding {
     let (reason, message) = match choice.leader() {
         // The Lease may name it already.
         Some(pod) if unlabelled(pod) => ("ElectionInProgress", format!("pod {} is being made the leader", pod.name)),
+        Some(pod) if observation.group.as_ref().is_some_and(|group| holder::is_followed(group)) => {
+            let standing = observation.candidates.iter().find(|it| it.pod.uid == pod.uid).map_or(Standing::Eligible, standing::of_leader);
+            (
+                "HolderNotReady",
+                format!(
+                    "pod {} holds the lock and carries the label, and is {}: it stays the leader until its pods elect another",
+                    pod.name,
+                    why_not(standing)
+                ),
+            )
+        }
         _ if observation.candidates.is_empty() => ("NoPods", format!("the Deployment has no pods{}", missing(observation))),
         _ => ("NoReadyCandidates", format!("none of {} pods may lead now: {}{}", observation.candidates.len(), causes(observation), missing(observation))),
     };

@@ -184,9 +184,12 @@ impl<'a> Terms<'a> {
         term.max(self.led.saturating_add(1)).max(self.memory.term.saturating_add(1))
     }
 
-    /// The term that this process has named for this pod, while the status says so.
+    /// The term that this process has named for this pod, or for the Lease, while the status says so and nobody has written the Lease
+    /// since.
     fn named(&self, pod: Option<&str>) -> Option<i64> {
-        let named = self.memory.named.as_ref().filter(|named| named.pod.as_deref() == pod && Some(named.term) == self.confirmed);
+        let lease = self.observation.lease.as_ref().map(|lease| lease.resource_version);
+        let ours = |named: &&crate::policy::write::Named| named.pod.as_deref() == pod && Some(named.term) == self.confirmed && named.lease == lease;
+        let named = self.memory.named.as_ref().filter(ours);
         named.map(|named| named.term).filter(|term| *term >= floor(self.group))
     }
 

@@ -1,11 +1,13 @@
 //! What stands in the way of a group by what was observed: each obstacle has one cause, one reason and one message that says what
 //! to do.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::holder::{self, Holder};
+use super::memory::Memory;
 use super::objects;
-use super::observation::{Controller, Lease, Observation, Operator};
+use super::observation::{Controller, Lease, Observation, Operator, Pod};
 use super::obstacle::Obstacle;
 use super::term::{self, Terms};
 use crate::api::LeaderGroup;
@@ -64,7 +66,7 @@ pub(super) fn left_alone(other: &OtherOperator) -> Obstacle {
 }
 
 /// The gravest obstacle, if any.
-pub(super) fn obstacle(observation: &Observation, terms: &Terms<'_>) -> Option<Obstacle> {
+pub(super) fn obstacle(observation: &Observation, memory: &Memory, terms: &Terms<'_>) -> Option<Obstacle> {
     let group = observation.group.as_ref()?;
     let key = &group.spec.leader_label.key;
     let deployment_name = objects::deployment_name(group);
@@ -80,10 +82,7 @@ pub(super) fn obstacle(observation: &Observation, terms: &Terms<'_>) -> Option<O
         });
     }
     if let Some(rival) = &observation.rival {
-        return blocked(
-            "OverlappingGroups",
-            format!("LeaderGroup {rival} names Deployment {deployment_name}, too, and was there first; delete one of the two"),
-        );
+        return blocked("OverlappingGroups", of_rival(observation, deployment_name, rival));
     }
     if let Some(deployment) = &observation.deployment {
         if group.spec.deployment.is_some() && !may_own_deployment(group, observation) {
@@ -149,23 +148,108 @@ pub(super) fn obstacle(observation: &Observation, terms: &Terms<'_>) -> Option<O
         }),
         Some(deployment) if deployment.template_label_keys.iter().any(|carried| **carried == **key) => Some(Obstacle {
             reason: "TemplateCarriesLabel",
-            message: format!(
-                "the pod template of Deployment {deployment_name} carries the label {key}, so every new pod has it until the operator takes it away; remove it from the template"
-            ),
+            message: format!("the pod template of Deployment {deployment_name} carries the label {key}, so every new pod has it; {}", remove("the template")),
             stalled: true,
             unready: true,
-            blocks: false,
+            blocks: has_never_led(observation, group),
         }),
-        Some(deployment) if deployment.progress_deadline_exceeded => Some(Obstacle {
-            reason: "ProgressDeadlineExceeded",
-            message: format!("the rollout of Deployment {deployment_name} has exceeded its progress deadline"),
-            stalled: true,
-            // The leader serves, and another can follow it.
-            unready: false,
-            blocks: false,
-        }),
-        _ => of_holder(observation, group),
+        _ => foreign(observation, memory, group)
+            .filter(|it| it.unready)
+            .or_else(|| of_holder(observation, group))
+            .or_else(|| beside_the_leader(observation, memory, group)),
     }
+}
+
+/// Whose the Deployment is, if not this group's.
+fn of_rival(observation: &Observation, deployment: &str, rival: &str) -> String {
+    let label = crate::names::LABEL_GROUP;
+    match observation.deployment.as_ref().and_then(|deployment| deployment.group.as_deref()) {
+        Some(named) => {
+            format!("Deployment {deployment} has the label {label}={named}, so it is that LeaderGroup's alone; change the label, or delete this group")
+        }
+        None => format!(
+            "LeaderGroup {rival} names Deployment {deployment}, too, and was there first; delete one of the two, or say whose it is (kubectl label deployment {deployment} {label}={})",
+            observation.name
+        ),
+    }
+}
+
+/// The advice about a label that is somebody else's.
+fn remove(from: &str) -> String {
+    format!("remove it from {from} if nothing needs it, or delete this group and create one with another leaderLabel.key, such as leadergroup.io/role")
+}
+
+/// Whether nothing was written for this group yet that could be looked after: it has no term, no Lease and no pod with a mark.
+fn has_never_led(observation: &Observation, group: &LeaderGroup) -> bool {
+    let no_term = group.status.as_ref().is_none_or(|status| status.term == 0);
+    no_term && observation.lease.is_none() && observation.pods().all(|pod| pod.member_of.is_none() && pod.term.is_none())
+}
+
+/// The first of the group's pods whose value of the leader's label somebody else has set.
+pub fn with_foreign_value(observation: &Observation) -> Option<&Pod> {
+    let group = observation.group.as_ref()?;
+    let label = &group.spec.leader_label;
+    if !label.follower_value.is_empty() && !has_never_led(observation, group) {
+        // Whoever gives followers a value of their own wants no other.
+        return None;
+    }
+    let foreign = |pod: &&Pod| {
+        let ours = |value: &str| value == label.value || value == label.follower_value;
+        !pod.terminating && !pod.finished && !pod.is_set(&label.key) && pod.labels.get(&label.key).is_some_and(|value| !ours(value))
+    };
+    observation.candidates.iter().map(|candidate| &*candidate.pod).filter(foreign).min_by_key(|pod| &pod.name)
+}
+
+/// A value of the leader's label that somebody else has set. Before the first write it keeps the group from beginning: Services may
+/// select by it. A group that leads already leaves it alone on followers.
+fn foreign(observation: &Observation, memory: &Memory, group: &LeaderGroup) -> Option<Obstacle> {
+    let pod = with_foreign_value(observation)?;
+    let key = &group.spec.leader_label.key;
+    let value = pod.labels.get(key).unwrap_or_default();
+    let by = memory.foreign_by.as_ref().filter(|(uid, by)| *uid == pod.uid && !by.is_empty()).map_or_else(|| "others".to_owned(), |(_, by)| by.clone());
+    let new = has_never_led(observation, group);
+    let meanwhile = if new { "nothing is written to any pod" } else { "it is left alone while the pod does not lead" };
+    Some(Obstacle {
+        reason: "ForeignLabelValue",
+        message: format!("pod {} carries {key}={value}, which was set by {by}: {meanwhile}; {}", pod.name, remove("the pods")),
+        stalled: true,
+        unready: new,
+        blocks: new,
+    })
+}
+
+/// What is wrong while the leader serves, and another can follow it.
+fn beside_the_leader(observation: &Observation, memory: &Memory, group: &LeaderGroup) -> Option<Obstacle> {
+    let told = |reason, message| Some(Obstacle { reason, message, stalled: true, unready: false, blocks: false });
+    let name = objects::deployment_name(group);
+    let label = &group.spec.leader_label;
+    if let Some(pod) = observation.impostors.iter().map(|pod| &pod.name).min() {
+        let more = observation.impostors.len() - 1;
+        let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
+        return told(
+            "ForeignPodCarriesLabel",
+            format!(
+                "pod {pod}{more} is not of Deployment {name}, and has its selector's labels and the leader's, {}={}, which the operator has not given it: Services reach it like the leader; find out who made it, and delete it or take the label away (kubectl label pod {pod} {}-)",
+                label.key, label.value, label.key
+            ),
+        );
+    }
+    let odd = |pod: &&Arc<Pod>| !pod.terminating && pod.odd_candidate.is_some();
+    if let Some(pod) = observation.candidates.iter().map(|candidate| &candidate.pod).filter(odd).min_by_key(|pod| &pod.name) {
+        return told(
+            "CandidateUnclear",
+            format!(
+                "pod {} has the annotation {}: {:?}, and counts as a candidate: only \"false\" excludes it; write \"true\", \"false\" or nothing",
+                pod.name,
+                crate::names::ANNOTATION_CANDIDATE,
+                pod.odd_candidate.as_deref().unwrap_or_default()
+            ),
+        );
+    }
+    if observation.deployment.as_ref().is_some_and(|deployment| deployment.progress_deadline_exceeded) {
+        return told("ProgressDeadlineExceeded", format!("the rollout of Deployment {name} has exceeded its progress deadline"));
+    }
+    foreign(observation, memory, group)
 }
 
 /// An object whose labels, or whose selector, are not known as a whole: a label that nobody sees could be the leader's.
@@ -187,6 +271,11 @@ fn of_holder(observation: &Observation, group: &LeaderGroup) -> Option<Obstacle>
         Holder::NoLock => ("LockNotFound", format!("the {lock} does not exist: no pod's elector has made it yet"), false),
         Holder::Unreadable(why) => ("LockUnreadable", format!("the {lock} cannot be followed: {why}"), true),
         Holder::Nobody => ("NoHolder", format!("nobody holds the {lock}"), false),
+        Holder::Expired(record) if record.duration_seconds <= 0 => (
+            "HolderExpired",
+            format!("{:?} is named by the {lock}, whose leaseDurationSeconds is missing or not above 0: nobody can tell how long that holds", record.holder),
+            true,
+        ),
         Holder::Expired(record) => ("HolderExpired", format!("{:?} holds the {lock} and has not renewed it in time", record.holder), false),
         Holder::Stranger(record) => (
             "HolderUnknown",
@@ -209,14 +298,14 @@ pub(super) fn may_own_deployment(group: &LeaderGroup, observation: &Observation)
     })
 }
 
-/// A Lease is the group's if the group controls it, if a former group of the name left it behind, or if nobody holds it. One that a
-/// pod holds, be it of the group, is an application's own.
+/// A Lease is the group's if the group controls it, or if a group left it behind with its terms. Any other is somebody's own, though
+/// nobody holds it now.
 pub(super) fn may_own_lease(group: &LeaderGroup, observation: &Observation) -> bool {
     observation.lease.as_ref().is_none_or(|lease| {
         if let Some(controller) = &lease.controller {
             return is_or_was(group, controller);
         }
-        lease.holder.is_empty() || lease.term.is_some()
+        lease.term.is_some() || lease.reserved_term.is_some()
     })
 }
 

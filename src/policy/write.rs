@@ -59,6 +59,8 @@ pub enum Write {
 pub struct Named {
     pub term: i64,
     pub pod: Option<Box<str>>,
+    /// The version of the Lease that it was named over: others that have written that since may have gone on to higher ones.
+    pub lease: Option<u64>,
 }
 
 /// What a write that was done tells.

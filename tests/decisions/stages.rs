@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leadergroup::elector::clock::Instant;
+use leadergroup::policy::leader::{Choice, choose};
 use leadergroup::policy::observation::{Candidate, Lease, Observation, Operator};
 use leadergroup::policy::write::{Done, Write};
 use leadergroup::policy::{self, Memory};
@@ -98,6 +99,41 @@ fn what_a_group_of_the_same_name_has_left_goes_before_anybody_is_labelled() {
     let forgets = |write: &Write| matches!(write, Write::Pod(write) if write.key == "tier" && write.desired.label.is_none());
     assert!(writes.iter().any(forgets), "{writes:?}");
     assert!(!stage(&gone, &holding()).iter().any(|write| write.starts_with("label")));
+}
+
+#[test]
+fn a_label_that_the_operator_has_not_set_is_not_taken_from_a_pod_that_leaves_the_group() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let leader = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(7));
+    let mut led = observation(&spec, vec![leader], Some("a"));
+    let stray = with(fenced(pod("q")), |pod| {
+        add_label(pod, "role", "leader");
+        pod.member_of = Some("web/role".into());
+    });
+    let kept = |led: &Observation| {
+        let writes = policy::plan(led, &holding()).writes;
+        writes.into_iter().find_map(|write| if let Write::Pod(write) = write { (&*write.name == "q").then_some(write.desired.label) } else { None })
+    };
+    led.strays = vec![stray.pod.clone()];
+    assert_eq!(kept(&led), Some(None), "it was the operator's");
+    led.strays = vec![with(stray, |pod| pod.set = [].into()).pod];
+    assert_eq!(kept(&led), Some(Some("leader".into())), "its fence goes, the label stays");
+    led.group = None;
+    assert_eq!(kept(&led), Some(Some("leader".into())), "nor when the group is gone");
+}
+
+#[test]
+fn a_lease_that_others_gave_to_a_follower_moves_nobody_whatever_it_says_of_terms() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let leader = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(7));
+    let mut forged = observation(&spec, vec![leader, fenced(pod("b"))], Some("b"));
+    let lease = Arc::make_mut(forged.lease.as_mut().unwrap());
+    (lease.term, lease.holder_uid) = (Some(9), Some("uid-of-b".into()));
+    forged.sent = Some((Some("uid-of-a".into()), 7));
+    assert_eq!(choose(&forged).0, Choice::Keep(forged.candidates[0].pod.clone()));
+    // A process that has written nothing yet goes on with what its predecessor may have begun.
+    forged.sent = None;
+    assert_eq!(choose(&forged).0, Choice::Keep(forged.candidates[1].pod.clone()));
 }
 
 #[test]

@@ -47,13 +47,20 @@ fn a_new_term_is_above_the_leases_mark_and_never_far_above_what_the_status_confi
     assert_eq!(term_after(|_, lease, _| lease.as_mut().unwrap().uid = "another".into()), "name 25");
     assert_eq!(term_after(|_, lease, _| lease.as_mut().unwrap().reserved_term = Some(6)), "name 25");
     assert_eq!(term_after(|_, lease, _| lease.as_mut().unwrap().reserved_term = Some(i64::MAX)), "name 25");
-    let named = |memory: &mut Memory, term| memory.named = Some(Named { term, pod: None });
+    let named = |memory: &mut Memory, term| memory.named = Some(Named { term, pod: None, lease: None });
     let renamed = term_after(|group, lease, memory| {
         *lease = None;
         status(group, 25);
         named(memory, 25);
     });
     assert_eq!(renamed, "record 25 of 26");
+    // Others have made a Lease since, and may have gone on.
+    let overtaken = term_after(|group, lease, memory| {
+        lease.as_mut().unwrap().uid = "another".into();
+        status(group, 25);
+        named(memory, 25);
+    });
+    assert_eq!(overtaken, "name 43");
     let of_another = term_after(|group, lease, _| {
         *lease = None;
         status(group, 25);

@@ -92,7 +92,8 @@ pub(super) enum Write {
         uid: u32,
         version: u32,
         status: Status,
-        names: Option<(i64, Option<u32>)>,
+        /// The term, the pod, and the Lease's version.
+        names: Option<(i64, Option<u32>, Option<u32>)>,
     },
 }
 
@@ -132,6 +133,7 @@ pub(super) fn pod(slot: usize, pod: &Pod, read: seen_at) -> seen::Pod {
         running: true,
         term: pod.marks.term,
         member_of: pod.marks.ours.then(|| MEMBER_OF.into()),
+        set: pod.marks.leads.then(|| "role".into()).into_iter().collect(),
         ..seen::Pod::default()
     }
 }
@@ -209,7 +211,8 @@ pub(super) fn shorten(planned: &write::Write, group: Option<&Group>, mut fresh: 
             if before.status == Some(status) && names.is_none() {
                 return None;
             }
-            let names = names.as_ref().map(|named| (named.term, named.pod.as_deref().map(parse)));
+            let version = |version: u64| u32::try_from(version).unwrap();
+            let names = names.as_ref().map(|named| (named.term, named.pod.as_deref().map(parse), named.lease.map(version)));
             Write::Status { uid: before.uid, version: before.version, status, names }
         }
         write::Write::ApplyDeployment { .. } | write::Write::HoldReplicas { .. } => unreachable!("the Deployment is referred to"),
@@ -262,7 +265,7 @@ pub(super) fn lengthen(short: &Write) -> write::Write {
             })
         }
         Write::Status { status, names, .. } => {
-            let names = names.map(|(term, pod)| Named { term, pod: pod.map(uid) });
+            let names = names.map(|(term, pod, lease)| Named { term, pod: pod.map(uid), lease: lease.map(Into::into) });
             write::Write::Status { status: Box::new(LeaderGroupStatus { term: status.term, ..LeaderGroupStatus::default() }), names }
         }
     }

@@ -164,9 +164,9 @@ impl Process {
                 if let leadergroup::policy::write::Write::Pod(pod) = write { pod.observed.fence.as_ref().map(|it| it[1..].parse().unwrap()) } else { None };
             let short = objects::shorten(write, self.view.group.as_ref(), || fresh(before));
             let naming_low = |write| match write {
-                Write::Status { uid, version, status, names: Some((_, pod)) } if rule_off == Some(Rule::AboveWhatWasAhead) => {
+                Write::Status { uid, version, status, names: Some((_, pod, lease)) } if rule_off == Some(Rule::AboveWhatWasAhead) => {
                     let term = self.view.group.and_then(|group| group.status).map_or(1, |status| status.term + 1);
-                    Write::Status { uid, version, status: objects::Status { term, ..status }, names: Some((term, pod)) }
+                    Write::Status { uid, version, status: objects::Status { term, ..status }, names: Some((term, pod, lease)) }
                 }
                 write => write,
             };

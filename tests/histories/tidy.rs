@@ -97,7 +97,13 @@ impl World {
     fn each_version(&mut self, each: &mut impl FnMut(&mut u32)) {
         fn of_write(write: &mut Write, each: &mut impl FnMut(&mut u32)) {
             match write {
-                Write::Prove { version } | Write::Update { version, .. } | Write::Status { version, .. } => each(version),
+                Write::Prove { version } | Write::Update { version, .. } => each(version),
+                Write::Status { version, names, .. } => {
+                    each(version);
+                    if let Some((_, _, Some(lease))) = names {
+                        each(lease);
+                    }
+                }
                 Write::List | Write::Create { .. } | Write::Pod { .. } => {}
             }
         }
@@ -114,6 +120,11 @@ impl World {
                     Some(Outcome::Status(version)) => each(version),
                     _ => {}
                 }
+            }
+            if let Some(lease) = process.memory.named.as_mut().and_then(|named| named.lease.as_mut()) {
+                let mut version = u32::try_from(*lease).unwrap();
+                each(&mut version);
+                *lease = version.into();
             }
             if let Some(held) = &mut process.memory.held {
                 let mut version = held.version.try_into().unwrap();

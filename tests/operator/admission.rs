@@ -47,7 +47,9 @@ async fn what_is_not_allowed_is_refused_with_what_is() {
     let reference = ("/spec/deploymentRef", json!({ "name": "app" }));
     let qualified = r"should match '^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'";
     let word = r"should match '^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$'";
-    let reserved = "`leaderLabel.key` must not start with 'leadergroup.io/' nor be 'pod-template-hash': those are set by controllers";
+    let reserved = "`leaderLabel.key` must not start with 'leadergroup.io/', but may be 'leadergroup.io/role': the others are the operator's own";
+    let system = "`leaderLabel.key` must not have the prefix of Kubernetes, of a mesh, a network, a cloud or a policy engine: they act on it";
+    let common = "`leaderLabel.key` must not be a label that controllers set or that Services commonly select by: 'role', one of your own";
     let exactly_one = "exactly one of `deployment` and `deploymentRef` must be set";
     let dns = r"should match '^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$'";
     let cases: Vec<(Vec<(&str, Value)>, &str)> = vec![
@@ -70,6 +72,7 @@ async fn what_is_not_allowed_is_refused_with_what_is() {
         (vec![("/spec/lease/resourceLock", json!("ConfigMaps"))], "they need `election.mode: Holder`"),
         (vec![("/spec/lease/renewDeadlineSeconds", json!(10)), ("/spec/lease/retryPeriodSeconds", json!(2))], "they need `election.mode: Holder`"),
         (vec![holder.clone(), ("/spec/lease/retryPeriodSeconds", json!(2))], "set both of"),
+        (vec![holder.clone(), ("/spec/lease/renewal", json!("OnTransition"))], "`lease.renewal` must be Periodic or unset where `election.mode` is Holder"),
         (
             vec![holder.clone(), ("/spec/lease/renewDeadlineSeconds", json!(13)), ("/spec/lease/retryPeriodSeconds", json!(2))],
             "`lease.leaseDurationSeconds` must be greater than `lease.renewDeadlineSeconds` + `lease.retryPeriodSeconds`",
@@ -89,7 +92,16 @@ async fn what_is_not_allowed_is_refused_with_what_is() {
         (vec![(key, json!("k".repeat(64)))], qualified),
         (vec![(key, json!(format!("{}/role", "p".repeat(254))))], "a prefix of no more than 253 characters"),
         (vec![(key, json!("leadergroup.io/x"))], reserved),
-        (vec![(key, json!("pod-template-hash"))], reserved),
+        (vec![(key, json!("leadergroup.io/role-of-mine"))], reserved),
+        (vec![(key, json!("pod-template-hash"))], common),
+        (vec![(key, json!("app"))], common),
+        (vec![(key, json!("k8s-app"))], common),
+        (vec![(key, json!("istio-injection"))], common),
+        (vec![(key, json!("app.kubernetes.io/name"))], system),
+        (vec![(key, json!("k8s.io/x"))], system),
+        (vec![(key, json!("topology.kubernetes.io/zone"))], system),
+        (vec![(key, json!("sidecar.istio.io/inject"))], system),
+        (vec![(key, json!("azure.workload.identity/use"))], system),
         (vec![(value, json!(""))], "spec.leaderLabel.value"),
         (vec![(value, json!("the leader"))], word),
         (vec![(value, json!("-leader"))], word),
@@ -144,6 +156,8 @@ async fn values_at_the_edge_of_what_is_allowed_are_accepted() {
         vec![(key, json!("k".repeat(63)))],
         vec![(key, json!(format!("{longest_prefix}/{}", "k".repeat(63))))],
         vec![(key, json!("k8s.example.com/Is_The.Leader"))],
+        vec![(key, json!("notkubernetes.io/app"))],
+        vec![(key, json!("leadergroup.io/role"))],
         vec![(key, json!("pod-template-hash-of-mine")), (value, json!("0"))],
         vec![(value, json!("v".repeat(63))), (follower, json!("f".repeat(63)))],
         vec![(follower, json!(""))],

@@ -68,6 +68,7 @@ async fn an_image_that_somebody_changed_is_changed_back() {
     let after = owned(&arena, "the image is the group's", |deployment| container(deployment).image.as_deref() == Some(IMAGE)).await;
     assert_eq!(after.uid(), before.uid());
     assert!(after.metadata.generation > before.metadata.generation, "it was another image for a while");
+    super::looks::told(&arena, "DeploymentRepaired", "Deployment web was changed by others").await;
     arena.leader("web").await;
     arena.finish().await;
 }

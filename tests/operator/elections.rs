@@ -258,3 +258,26 @@ async fn while_elections_are_suspended_the_leader_stays_whatever_happens_to_it()
     assert_eq!((term(&second), arena.last_transition().await.reason.as_str()), (2, "LeaderNotReady"));
     arena.finish().await;
 }
+
+#[tokio::test]
+async fn each_leadership_has_an_event_of_its_own_on_the_group_and_on_the_pod() {
+    let (arena, first) = settled("events", 2).await;
+    let mut led = vec![first.name_any()];
+    for _ in 0..3 {
+        let leader = arena.leader("web").await;
+        arena.set_ready(&leader, false).await;
+        led.push(arena.leader_other_than("web", &leader).await.name_any());
+        arena.set_ready(&leader, true).await;
+    }
+    for (term, pod) in (1..).zip(&led) {
+        super::looks::told(&arena, "LeaderElected", &format!("pod {pod} leads in term {term}: ")).await;
+    }
+    let on_pods = async || {
+        let events = super::looks::events(&arena, "Pod", "LeaderElected").await;
+        let pods: Vec<_> = events.iter().filter_map(|event| event.regarding.as_ref()?.name.clone()).collect();
+        let one_each = pods.len() == 4 && led.iter().all(|pod| pods.iter().filter(|it| *it == pod).count() == 2);
+        if one_each { Ok(()) } else { Err(format!("{pods:?}")) }
+    };
+    arena.until("each pod has the events of its leaderships", on_pods).await;
+    arena.finish().await;
+}

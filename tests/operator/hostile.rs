@@ -191,3 +191,59 @@ async fn an_api_server_that_does_not_stream_lists_is_asked_page_by_page() {
     arena.leader_other_than("web", &first).await;
     arena.finish().await;
 }
+
+/// A Deployment whose template brings along a label and an order to take it away, by somebody who may not touch pods.
+fn ghost(name: &str, member_of: &str, labels: &str) -> String {
+    arena::deployment(name, 1).replace(
+        &format!("labels: {{ app: {name} }} }}"),
+        &format!("labels: {{ app: {name}{labels} }}, annotations: {{ leadergroup.io/member-of: {member_of}, leadergroup.io/former-deletion-cost: '7' }} }}"),
+    )
+}
+
+#[tokio::test]
+async fn a_template_that_says_whose_member_its_pods_are_orders_nothing() {
+    let (arena, first) = settled("ghost", 2).await;
+    arena.apply(&ghost("stripped", "ghost/network-zone", ", network-zone: quarantined")).await;
+    arena.apply(&ghost("bomb", "ghost/pod-template-hash", "")).await;
+    arena.apply(&ghost("living", "web/pod-template-hash", "")).await;
+    for app in ["stripped", "bomb", "living"] {
+        super::looks::ready(&arena, &format!("app={app}"), 1).await;
+    }
+    // The operator has read them by the time that it has led another.
+    arena.set_ready(&first, false).await;
+    arena.leader_other_than("web", &first).await;
+    for app in ["stripped", "bomb", "living"] {
+        let pods = super::looks::ready(&arena, &format!("app={app}"), 1).await;
+        let pod = &pods[0];
+        assert!(pod.labels().contains_key("pod-template-hash") && pod.owner_references().len() == 1, "{app}: {:?}", pod.metadata);
+        assert!(pod.annotations().contains_key("leadergroup.io/member-of"), "{app}: {:?}", pod.metadata);
+        assert_eq!(pod.labels().get("network-zone").map(String::as_str), (app == "stripped").then_some("quarantined"));
+        let writes = super::looks::writes(&arena, "pods").iter().filter(|event| event.name == pod.name_any()).count();
+        assert_eq!(writes, 0, "{app} was written to");
+    }
+    arena.finish().await;
+}
+
+#[tokio::test]
+async fn a_pod_that_is_born_as_the_leader_is_told_of_and_left_alone() {
+    let (arena, first) = settled("impostor", 2).await;
+    arena.witness.tampered("impostor");
+    arena
+        .apply(
+            "{apiVersion: v1, kind: Pod, metadata: {name: impostor, labels: {leadergroup.io/group: web, role: leader}, annotations: {leadergroup.io/term: '99'}}, \
+             spec: {containers: [{name: p, image: p}]}}",
+        )
+        .await;
+    let message = arena.condition("web", "Stalled", "True", "ForeignPodCarriesLabel").await;
+    assert!(message.contains("pod impostor is not of Deployment web") && message.contains("kubectl label pod impostor role-"), "{message}");
+    arena.condition("web", "Ready", "True", "LeaderElected").await;
+    super::looks::told(&arena, "ForeignPodCarriesLabel", "pod impostor").await;
+    assert_eq!(arena.leader("web").await.uid(), first.uid());
+    let impostor = arena.api::<Pod>().get("impostor").await.unwrap();
+    assert_eq!(impostor.labels().get("role").map(String::as_str), Some("leader"));
+    // What is advised works.
+    arena.kubectl(&["label", "pod", "impostor", "role-"]).await;
+    arena.condition("web", "Stalled", "False", "Progressing").await;
+    assert_eq!(arena.group("web").await.status.unwrap().term, 1);
+    arena.finish().await;
+}

@@ -69,10 +69,16 @@ pub(super) async fn told(arena: &Arena, reason: &str, words: &str) {
         .await;
 }
 
-/// The notes of the events of this reason.
+/// The notes of a group's events of this reason.
 pub(super) async fn notes(arena: &Arena, reason: &str) -> Vec<String> {
+    events(arena, "LeaderGroup", reason).await.into_iter().filter_map(|event| event.note).collect()
+}
+
+/// The events of this reason about objects of this kind.
+pub(super) async fn events(arena: &Arena, kind: &str, reason: &str) -> Vec<Event> {
     let events = arena.api::<Event>().list(&ListParams::default()).await.unwrap();
-    events.items.into_iter().filter(|event| event.reason.as_deref() == Some(reason)).filter_map(|event| event.note).collect()
+    let is = |event: &Event| event.reason.as_deref() == Some(reason) && event.regarding.as_ref().and_then(|it| it.kind.as_deref()) == Some(kind);
+    events.items.into_iter().filter(is).collect()
 }
 
 /// The Deployment, once it is as wanted.

@@ -1,7 +1,9 @@
 //! However many pods a group has, exactly one leads; with none nobody does, and the terms go on afterwards.
 
+use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
+use kube::api::ListParams;
 use serde_json::json;
 
 use super::arena::{self, Arena};
@@ -120,6 +122,18 @@ async fn sizes_that_change_faster_than_pods_come_and_go_end_with_one_leader() {
             })
             .await;
     }
+    arena
+        .until("the ReplicaSet has come to rest", async || {
+            let sets = arena.api::<ReplicaSet>().list(&ListParams::default()).await.unwrap().items;
+            let [set] = &sets[..] else { return Err(format!("{} ReplicaSets", sets.len())) };
+            let status = set.status.clone().unwrap_or_default();
+            let at_rest = set.spec.replicas == Some(2)
+                && status.observed_generation == set.metadata.generation
+                && status.replicas == 2
+                && status.ready_replicas == Some(2);
+            if at_rest { Ok(()) } else { Err(json!(set.status).to_string()) }
+        })
+        .await;
     arena.ready_pods("web", 2).await;
     let leader = arena.leader("web").await;
     assert_eq!(arena.labelled_names().await, [leader.name_any()]);

@@ -4,6 +4,7 @@
 //! many status writes of a busy cluster end here.
 
 mod cache;
+mod impostors;
 mod key;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -19,6 +20,8 @@ use crate::elector::clock::{self, Clock, Instant, SystemClock};
 use crate::names;
 use crate::policy::objects;
 use crate::policy::observation::{Candidate, Deployment, Lease, Lock, LockRecord, Node, NodeState, Observation, Operator, Pod, ReplicaSet};
+
+use impostors::Impostors;
 
 pub use cache::{Source, Stored};
 pub use key::Key;
@@ -52,6 +55,7 @@ struct Tables {
     members: Index<Key>,
     /// By namespace and key of a fence: the pods that bear one.
     fenced: Index<Key>,
+    impostors: Impostors,
 }
 
 /// Several keys under one.
@@ -176,7 +180,9 @@ impl Tables {
         if present {
             self.groups_by_deployment.add(deployment, key);
             self.groups_by_lease.add(lease, key);
+            self.impostors.add_group(key, group, self.pods.objects.iter().map(|(key, pod)| (key, &**pod)));
         } else {
+            self.impostors.remove_group(key, group);
             self.groups_by_deployment.remove(&deployment, key);
             self.groups_by_lease.remove(&lease, key);
         }
@@ -243,11 +249,16 @@ impl Tables {
                 self.fenced.remove(&fence, key);
             }
         }
+        if present {
+            self.impostors.add_pod(key, pod);
+        } else {
+            self.impostors.remove_pod(key, pod);
+        }
     }
 
     fn concerns_of_pod(&self, key: &Key, pod: &Pod) -> Concerned {
         let owners = self.replica_set_of(key, pod).map(|replica_set| self.concerns_of_replica_set(key, replica_set)).unwrap_or_default();
-        owners.into_iter().chain(member_of(key, pod)).collect()
+        owners.into_iter().chain(member_of(key, pod)).chain(self.impostors.groups_of(key, pod).cloned()).collect()
     }
 
     fn replica_set_of(&self, key: &Key, pod: &Pod) -> Option<&Arc<ReplicaSet>> {
@@ -284,9 +295,12 @@ impl Tables {
         pod.node.as_ref().and_then(|node| self.nodes.get(node)).cloned().unwrap_or(NodeState::Unknown)
     }
 
-    /// The group that was there first, if it isn't this one.
+    /// The group that the Deployment names, else the one that was there first, if it isn't this one.
     fn rival(&self, key: &Key, group: &LeaderGroup) -> Option<String> {
         let deployment = key.sibling(objects::deployment_name(group));
+        if let Some(named) = self.deployments.get(&deployment).and_then(|deployment| deployment.group.as_deref()) {
+            return (*named != *key.name).then(|| named.to_owned());
+        }
         let seniority = |key: &Key, group: &LeaderGroup| (group.metadata.creation_timestamp.as_ref().map(|time| time.0), key.name.clone());
         let elder = self
             .groups_by_deployment
@@ -351,6 +365,10 @@ impl Store {
         let fenced = tables.fenced.get(&fence).filter(|_| group.is_some());
         let marked: BTreeSet<&Key> = tables.members.get(key).chain(fenced).collect();
         let strays: Vec<_> = marked.into_iter().filter_map(|key| tables.pods.get(key)).filter(|pod| !belongs(pod)).cloned().collect();
+        let impostors = group.as_ref().zip(deployment.as_ref()).map_or_else(Vec::new, |(group, deployment)| {
+            let pods = tables.impostors.of(key, group).filter_map(|key| tables.pods.get(key));
+            pods.filter(|pod| !belongs(pod) && !pod.finished && deployment.selects(pod)).cloned().collect()
+        });
         if group.is_none() && strays.is_empty() {
             return None;
         }
@@ -369,9 +387,11 @@ impl Store {
             fence_key,
             candidates,
             strays,
+            impostors,
             other_lock: lease.as_ref().and_then(|lease| tables.lock_of_operator(lease)),
             lease,
             lease_unread,
+            sent: None,
             blind: None,
             proven,
             operator: operator.clone(),

@@ -146,3 +146,34 @@ fn an_owner_is_of_the_same_namespace_whatever_a_reference_says() {
     let observed = store.observe(&key, None, &Operator::default()).unwrap();
     assert_eq!(observed.candidates.iter().map(|it| &*it.pod.name).collect::<Vec<_>>(), ["own"]);
 }
+
+#[test]
+fn a_pod_with_the_leaders_label_that_the_operator_has_not_given_it_is_known_to_the_group() {
+    let store = Store::default();
+    let key = Key::new("a", "web");
+    let group = serde_json::json!({
+        "apiVersion": "leadergroup.io/v1alpha1", "kind": "LeaderGroup",
+        "metadata": { "name": "web", "namespace": "a", "uid": "g" }, "spec": { "deploymentRef": { "name": "web" } },
+    });
+    let group: Arc<LeaderGroup> = Arc::new(serde_json::from_value(group).unwrap());
+    let labelled = |version: u64, app: &str, set: &[&str]| {
+        let set = set.iter().map(|key| (*key).into()).collect();
+        Arc::new(Pod { uid: "u".into(), resource_version: version, set, labels: [("app", app), ("role", "leader")].into_iter().collect(), ..Pod::default() })
+    };
+    // Whichever comes first.
+    Pod::apply(&store, Key::new("a", "before"), labelled(1, "web", &[]), Source::Watch);
+    LeaderGroup::apply(&store, key.clone(), group, Source::Watch);
+    let deployment = Deployment { uid: "d".into(), match_labels: [("app", "web")].into_iter().collect(), ..Deployment::default() };
+    Deployment::apply(&store, key.clone(), Arc::new(deployment), Source::Watch);
+    let concerned = Pod::apply(&store, Key::new("a", "after"), labelled(2, "web", &[]), Source::Watch);
+    assert_eq!(concerned, [key.clone()].into());
+    Pod::apply(&store, Key::new("a", "ours"), labelled(3, "web", &["role"]), Source::Watch);
+    Pod::apply(&store, Key::new("a", "of-another"), labelled(4, "db", &[]), Source::Watch);
+    Pod::apply(&store, Key::new("b", "elsewhere"), labelled(5, "web", &[]), Source::Watch);
+    let impostors = || store.observe(&key, None, &Operator::default()).unwrap().impostors.len();
+    assert_eq!(impostors(), 2);
+    Pod::apply(&store, Key::new("a", "before"), labelled(6, "web", &["role"]), Source::Watch);
+    assert_eq!(impostors(), 1);
+    Pod::delete(&store, &Key::new("a", "after"));
+    assert_eq!(impostors(), 0);
+}

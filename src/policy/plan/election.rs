@@ -10,7 +10,7 @@ use crate::policy::memory::Held;
 use crate::policy::observation::{Lock, Pod};
 use crate::policy::standing::{self, Standing};
 use crate::policy::term::Term;
-use crate::policy::write::{Named, PodMarks, PodPurpose, Write};
+use crate::policy::write::{PodMarks, PodPurpose, Write};
 use crate::policy::{holder, objects};
 
 /// What the other pods leave to be done before one is given the label.
@@ -104,7 +104,7 @@ impl Planner<'_> {
                 None
             }
             Term::ToName(term) => {
-                self.term_to_report = Some(TermToReport::Name(Named { term, pod: followed.then(|| leader.uid.clone()) }));
+                self.name(term, followed.then_some(&*leader.uid));
                 None
             }
         };
@@ -212,7 +212,8 @@ impl Planner<'_> {
                 continue;
             }
             let value = pod.labels.get(&label.key);
-            let leads = value == Some(&label.value);
+            // On a pod that is not of the group its label may be somebody else's, and stays.
+            let leads = value == Some(&label.value) && (standing.is_some() || pod.is_set(&label.key));
             others.in_the_way |= leads || exposed;
             let Some(standing) = standing else {
                 // No longer of the group. One that is on its way out takes its marks with it.
@@ -233,8 +234,8 @@ impl Planner<'_> {
             } else if !label.follower_value.is_empty() {
                 Some(label.follower_value.clone())
             } else {
-                // A value that others set is theirs, unless followers of this group had one before.
-                value.filter(|_| !leads && pod.member_of.as_deref() != Some(&*member_of)).map(str::to_owned)
+                // A value that others set is theirs.
+                value.filter(|_| !leads && !pod.is_set(&label.key)).map(str::to_owned)
             };
             let armed = is(successor, pod);
             let purpose = match () {

@@ -3,11 +3,11 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Planner, TermToReport};
+use super::Planner;
 use crate::api::v1alpha1::Renewal;
 use crate::policy::observation::Lease;
 use crate::policy::term::Term;
-use crate::policy::write::{LeasePurpose, Named, Record, Write};
+use crate::policy::write::{LeasePurpose, Record, Write};
 use crate::policy::{holder, objects};
 
 impl Planner<'_> {
@@ -22,7 +22,7 @@ impl Planner<'_> {
             // Made, or no longer to be trusted: it gets a mark that the status has named.
             None => match self.terms.of_lease() {
                 Term::ToRecord(named) => (named.max(record.reserved_term), true),
-                Term::ToName(term) => return self.term_to_report = Some(TermToReport::Name(Named { term, pod: None })),
+                Term::ToName(term) => return self.name(term, None),
                 _ => return,
             },
         };
