@@ -22,6 +22,8 @@ pub const ANNOTATION_MEMBER_OF: &str = "leadergroup.io/member-of";
 /// On a pod, by whoever wants to say which pod a smaller ReplicaSet should delete last (KEP-2255).
 pub const ANNOTATION_DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// On the leader's pod: its deletion cost before it was raised; empty where it had none.
+/// What others had given a pod under the label's key, while the operator has given it another value.
+pub const ANNOTATION_FORMER_LABEL: &str = "leadergroup.io/former-label";
 pub const ANNOTATION_FORMER_DELETION_COST: &str = "leadergroup.io/former-deletion-cost";
 
 /// On the Lease: the uid of the pod that its holder names.

@@ -69,6 +69,7 @@ const ANNOTATIONS: Keep = Fields(
         ("leadergroup.io/candidate", SHORT),
         ("leadergroup.io/term", SHORT),
         ("leadergroup.io/member-of", TEXT),
+        ("leadergroup.io/former-label", SHORT),
         ("leadergroup.io/former-deletion-cost", SHORT),
         ("leadergroup.io/holder-uid", SHORT),
         ("leadergroup.io/reserved-term", SHORT),

@@ -20,6 +20,8 @@ const LONGEST_IDENTITY: usize = 512;
 /// An operator's identity and its lock.
 const LONGEST_OPERATOR: usize = 1024;
 const LONGEST_REASON: usize = 64;
+/// A label's value.
+const LONGEST_VALUE: usize = 63;
 /// A quota's complaint, say.
 const LONGEST_MESSAGE: usize = 512;
 /// A group's name, a slash and a label's key.
@@ -68,6 +70,7 @@ impl Kind for Pod {
             term: metadata.number(names::ANNOTATION_TERM),
             // A longer one is none that the operator ever wrote.
             member_of: metadata.annotation(names::ANNOTATION_MEMBER_OF).filter(|it| is_marked && it.len() <= LONGEST_MEMBERSHIP).map(Into::into),
+            former_label: metadata.short(names::ANNOTATION_FORMER_LABEL, LONGEST_VALUE).filter(|_| is_marked),
             set,
             cost: DeletionCost {
                 now: metadata.short(names::ANNOTATION_DELETION_COST, LONGEST_COST),

@@ -8,12 +8,13 @@ use crate::policy::write::{PodMarks, PodWrite};
 
 /// Whether the pod still is what a write was decided on.
 pub(super) fn is_as_observed(pod: &Pod, write: &PodWrite) -> bool {
-    let PodMarks { label, term, fence, member_of, cost } = &write.observed;
+    let PodMarks { label, term, fence, member_of, former_label, cost } = &write.observed;
     pod.uid == write.uid
         && pod.labels.get(&write.key) == label.as_deref()
         && pod.term == *term
         && pod.fence(&write.fence_key) == fence.as_deref()
         && pod.member_of.as_deref() == member_of.as_deref()
+        && pod.former_label.as_deref() == former_label.as_deref()
         && pod.cost == *cost
         && pod.has_annotations == write.has_annotations
 }
@@ -36,6 +37,7 @@ pub(super) fn of(write: &PodWrite) -> Value {
     let annotations = [
         (names::ANNOTATION_TERM, observed.term.map(|it| it.to_string()), desired.term.map(|it| it.to_string())),
         (names::ANNOTATION_MEMBER_OF, observed.member_of.clone(), desired.member_of.clone()),
+        (names::ANNOTATION_FORMER_LABEL, observed.former_label.clone(), desired.former_label.clone()),
         (names::ANNOTATION_DELETION_COST, text(&observed.cost.now), text(&desired.cost.now)),
         (names::ANNOTATION_FORMER_DELETION_COST, text(&observed.cost.former), text(&desired.cost.former)),
     ];
@@ -78,6 +80,7 @@ mod tests {
             term: None,
             fence: fence.map(Into::into),
             member_of: fence.map(|_| "web/role".into()),
+            former_label: None,
             cost: DeletionCost::default(),
         };
         let mut write = PodWrite {

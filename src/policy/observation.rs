@@ -194,6 +194,8 @@ pub struct Pod {
     pub member_of: Option<Box<str>>,
     /// The keys of the labels that the API server's record (`metadata.managedFields`) says the operator has set, but its fences.
     pub set: Box<[Box<str>]>,
+    /// The annotation `leadergroup.io/former-label`.
+    pub former_label: Option<Box<str>>,
     pub cost: DeletionCost,
 }
 
@@ -242,6 +244,13 @@ impl Pod {
     /// Whether this label has the value that the operator gave it. Any other is not the operator's to take away.
     pub fn is_set(&self, key: &str) -> bool {
         self.set.iter().any(|set| **set == *key)
+    }
+
+    /// What others have given the pod under this key, before the operator gave it another value or now. The leader's value is the
+    /// operator's to give.
+    pub fn value_of_others(&self, key: &str, leaders: &str) -> Option<&str> {
+        let value = if self.is_set(key) { self.former_label.as_deref() } else { self.labels.get(key) };
+        value.filter(|value| *value != leaders)
     }
 
     /// Whether nothing runs in it.

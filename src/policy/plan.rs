@@ -94,17 +94,17 @@ fn forget(observation: &Observation) -> Vec<Write> {
         .filter_map(|pod| {
             let (group, key) = names::parse_member_of(pod.member_of.as_deref()?)?;
             let fence_key = pod.fence_keys().next().unwrap_or(&observation.fence_key);
-            (*group == *observation.name).then(|| Write::Pod(forget_pod(pod, key, fence_key)))
+            (*group == *observation.name).then(|| Write::Pod(forget_pod(pod, key, "", fence_key)))
         })
         .collect()
 }
 
 /// Takes one fence away, and with the last of them everything else that the operator has set.
-fn forget_pod(pod: &Pod, key: &str, fence_key: &str) -> PodWrite {
+fn forget_pod(pod: &Pod, key: &str, leaders: &str, fence_key: &str) -> Box<PodWrite> {
     let more = pod.fence_keys().any(|other| other != fence_key);
     let member_of = pod.member_of.as_deref().filter(|_| more).map(str::to_owned);
-    let label = pod.labels.get(key).filter(|_| !pod.is_set(key)).map(str::to_owned);
-    pod_write(pod, key, fence_key, PodPurpose::Forget, PodMarks { label, term: None, fence: None, member_of, cost: pod.cost.given_back() })
+    let label = if pod.is_set(key) { pod.value_of_others(key, leaders) } else { pod.labels.get(key) }.map(str::to_owned);
+    pod_write(pod, key, fence_key, PodPurpose::Forget, PodMarks { label, term: None, fence: None, member_of, former_label: None, cost: pod.cost.given_back() })
 }
 
 fn marks(pod: &Pod, key: &str, fence_key: &str) -> PodMarks {
@@ -113,12 +113,13 @@ fn marks(pod: &Pod, key: &str, fence_key: &str) -> PodMarks {
         term: pod.term,
         fence: pod.fence(fence_key).map(str::to_owned),
         member_of: pod.member_of.as_deref().map(str::to_owned),
+        former_label: pod.former_label.as_deref().map(str::to_owned),
         cost: pod.cost.clone(),
     }
 }
 
-fn pod_write(pod: &Pod, key: &str, fence_key: &str, purpose: PodPurpose, desired: PodMarks) -> PodWrite {
-    PodWrite {
+fn pod_write(pod: &Pod, key: &str, fence_key: &str, purpose: PodPurpose, desired: PodMarks) -> Box<PodWrite> {
+    Box::new(PodWrite {
         name: pod.name.clone(),
         uid: pod.uid.clone(),
         purpose,
@@ -128,7 +129,7 @@ fn pod_write(pod: &Pod, key: &str, fence_key: &str, purpose: PodPurpose, desired
         desired,
         has_labels: !pod.labels.is_empty(),
         has_annotations: pod.has_annotations,
-    }
+    })
 }
 
 /// What the status is written for beside itself.

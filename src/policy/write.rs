@@ -45,7 +45,7 @@ pub enum Write {
         purpose: LeasePurpose,
         reserves: bool,
     },
-    Pod(PodWrite),
+    Pod(Box<PodWrite>),
     /// Writes the status if the group's version is still the one observed. `names`: a term that nobody else may give out once
     /// this is done.
     Status {
@@ -163,6 +163,8 @@ pub struct PodMarks {
     pub term: Option<i64>,
     pub fence: Option<String>,
     pub member_of: Option<String>,
+    /// The label's value before the operator gave the pod another.
+    pub former_label: Option<String>,
     pub cost: DeletionCost,
 }
 

@@ -246,13 +246,14 @@ pub(super) fn lengthen(short: &Write) -> write::Write {
         },
         Write::Pod { slot, uid: it, purpose, before, after, .. } => {
             let marks = |marks: &Marks| PodMarks {
+                former_label: None,
                 label: None,
                 term: marks.term,
                 fence: marks.fence.map(|it| format!("f{it}")),
                 member_of: None,
                 cost: seen::DeletionCost::default(),
             };
-            write::Write::Pod(PodWrite {
+            write::Write::Pod(Box::new(PodWrite {
                 name: name(*slot),
                 uid: uid(*it),
                 purpose: *purpose,
@@ -262,7 +263,7 @@ pub(super) fn lengthen(short: &Write) -> write::Write {
                 desired: marks(after),
                 has_labels: true,
                 has_annotations: true,
-            })
+            }))
         }
         Write::Status { status, names, .. } => {
             let names = names.map(|(term, pod, lease)| Named { term, pod: pod.map(uid), lease: lease.map(Into::into) });

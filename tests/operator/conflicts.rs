@@ -161,14 +161,21 @@ async fn a_deployment_that_names_its_group_is_that_groups_alone() {
     arena.apply(&arena::deployment("app", 2)).await;
     arena.apply(&arena::reference("elder", "app")).await;
     arena.leader("elder").await;
-    arena.apply(&arena::reference("younger", "app")).await;
+    arena.apply(&(arena::reference("younger", "app") + "  leaderLabel: { key: leadergroup.io/role }\n")).await;
     let message = stalled(&arena, "younger", "OverlappingGroups").await;
     assert!(message.contains("kubectl label deployment app leadergroup.io/group=younger"), "{message}");
     arena.kubectl(&["label", "deployment", "app", "leadergroup.io/group=younger"]).await;
     let leader = arena.leader("younger").await;
     let message = stalled(&arena, "elder", "OverlappingGroups").await;
     assert!(message.contains("Deployment app has the label leadergroup.io/group=younger"), "{message}");
-    assert_eq!(arena.labelled_names().await, [leader.name_any()]);
+    assert_eq!(leader.labels().get("leadergroup.io/role").map(String::as_str), Some("leader"));
+    arena.kubectl(&["delete", "lg", "elder"]).await;
+    let none = async || match arena.labelled_names().await {
+        names if names.is_empty() => Ok(()),
+        names => Err(format!("{names:?} carry the elder's label")),
+    };
+    arena.until("nothing of the elder is left", none).await;
+    assert_eq!(arena.leader("younger").await.uid(), leader.uid());
     arena.finish().await;
 }
 

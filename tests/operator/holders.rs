@@ -146,8 +146,13 @@ async fn a_holder_that_renews_no_more_loses_the_label_and_gets_it_back_when_it_d
     drop(holder);
     arena.carried_by(&[]).await;
     assert!(arena.condition("app", "Ready", "False", "HolderExpired").await.contains(&name));
+    super::looks::told(&arena, "HolderExpired", &name).await;
     let _again = electors.elect(&name);
     arena.carried_by(&[&name]).await;
+    // It holds the lock, whatever its readiness.
+    arena.set_ready(&pods[2], false).await;
+    let message = arena.condition("app", "Ready", "False", "HolderNotReady").await;
+    assert!(message.contains(&format!("pod {name} holds the lock and carries the label, and is not ready")), "{message}");
     arena.finish().await;
 }
 

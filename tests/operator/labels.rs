@@ -105,3 +105,30 @@ async fn what_all_followers_carry_does_not_become_the_leaders_value() {
     until_values(&arena, KEY, &[("other", 2), ("standby", 1)]).await;
     arena.finish().await;
 }
+
+#[tokio::test]
+async fn a_value_that_somebody_gave_a_follower_is_kept_while_it_leads_and_given_back() {
+    let (arena, first) = settled("given-back", 2).await;
+    let follower = super::looks::follower(&arena, &first).await;
+    let name = follower.name_any();
+    arena.kubectl(&["label", "pod", &name, "role=backend"]).await;
+    arena.condition("web", "Stalled", "True", "ForeignLabelValue").await;
+    arena.set_ready(&first, false).await;
+    arena.leader_other_than("web", &first).await;
+    arena.set_ready(&first, true).await;
+    arena.set_ready(&follower, false).await;
+    arena.leader_other_than("web", &follower).await;
+    let has = async |value: Option<&str>| {
+        let pod = arena.api::<Pod>().get(&name).await.unwrap();
+        if pod.labels().get("role").map(String::as_str) == value { Ok(()) } else { Err(format!("{:?}", pod.metadata)) }
+    };
+    arena.until("it has its own value back", async || has(Some("backend")).await).await;
+    arena.kubectl(&["delete", "lg", "web", "--cascade=orphan"]).await;
+    let forgotten = async || {
+        let pod = arena.api::<Pod>().get(&name).await.unwrap();
+        if pod.annotations().keys().any(|key| key.starts_with("leadergroup.io/")) { Err(format!("{:?}", pod.metadata)) } else { Ok(()) }
+    };
+    arena.until("the group is forgotten", forgotten).await;
+    has(Some("backend")).await.unwrap();
+    arena.finish().await;
+}

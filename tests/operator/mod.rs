@@ -2,6 +2,7 @@
 //! own, waits on conditions, and ends by asking its witness whether two pods ever carried the label at once.
 
 mod admission;
+mod adoption;
 pub(crate) mod arena;
 mod at_rest;
 mod conflicts;

@@ -114,6 +114,7 @@ impl Planner<'_> {
             let desired = PodMarks {
                 cost: leader.cost.raised(),
                 label: Some(label.value.clone()),
+                former_label: leader.value_of_others(&label.key, &label.value).map(str::to_owned),
                 term: Some(term),
                 fence: Some(self.next_fence()),
                 member_of: Some(names::member_of(&self.observation.name, &label.key)),
@@ -199,13 +200,15 @@ impl Planner<'_> {
                 known.push(&pod.uid);
             }
             let member = pod.member_of.as_deref().and_then(names::parse_member_of);
-            // What a group of this name has left under another key, or with the fence of another Deployment, goes first.
-            let former_key = member.filter(|(group, key)| **group == *self.observation.name && **key != *label.key).map(|(_, key)| key);
+            // What a group of this name has left under another key, or with the fence of another Deployment, goes first; so does what
+            // another group has left on a pod that is not its own any more.
+            let is_former = |(group, key): &(&str, &str)| **key != *label.key && (**group == *self.observation.name || standing.is_some());
+            let former_key = member.filter(is_former).map(|(_, key)| key);
             let former_fence = pod.fence_keys().find(|key| **key != **fence_key).filter(|_| member.is_some_and(|(group, _)| *group == *self.observation.name));
             if former_key.is_some() || former_fence.is_some() {
                 others.in_the_way = true;
                 let fence = former_fence.or_else(|| pod.fence_keys().next()).unwrap_or(fence_key);
-                self.writes.push(Write::Pod(forget_pod(pod, former_key.unwrap_or(&label.key), fence)));
+                self.writes.push(Write::Pod(forget_pod(pod, former_key.unwrap_or(&label.key), &label.value, fence)));
                 continue;
             }
             if is(leader, pod) {
@@ -219,7 +222,7 @@ impl Planner<'_> {
                 // No longer of the group. One that is on its way out takes its marks with it.
                 let ours = member.is_none_or(|(group, _)| *group == *self.observation.name);
                 if ours && (leads || exposed || !pod.terminating) {
-                    self.writes.push(Write::Pod(forget_pod(pod, &label.key, fence_key)));
+                    self.writes.push(Write::Pod(forget_pod(pod, &label.key, &label.value, fence_key)));
                 } else if exposed && fenced {
                     let desired = PodMarks { fence: None, ..marks(pod, &label.key, fence_key) };
                     self.writes.push(Write::Pod(pod_write(pod, &label.key, fence_key, PodPurpose::Seal, desired)));
@@ -231,11 +234,11 @@ impl Planner<'_> {
             }
             let desired = if pod.terminating || pod.finished {
                 value.filter(|_| !leads).map(str::to_owned)
-            } else if !label.follower_value.is_empty() {
-                Some(label.follower_value.clone())
+            } else if label.follower_value.is_empty() {
+                // A value that others have set is theirs.
+                pod.value_of_others(&label.key, &label.value).map(str::to_owned)
             } else {
-                // A value that others set is theirs.
-                value.filter(|_| !leads && !pod.is_set(&label.key)).map(str::to_owned)
+                Some(label.follower_value.clone())
             };
             let armed = is(successor, pod);
             let purpose = match () {
@@ -249,7 +252,15 @@ impl Planner<'_> {
             };
             // Who stays armed gets another fence with it.
             let fence = armed.then(|| self.next_fence());
-            let desired = PodMarks { label: desired, term: None, fence, member_of: Some(member_of.clone()), cost: pod.cost.given_back() };
+            let former_label = if desired.as_deref() == value { pod.former_label.as_deref() } else { pod.value_of_others(&label.key, &label.value) };
+            let desired = PodMarks {
+                label: desired,
+                term: None,
+                fence,
+                member_of: Some(member_of.clone()),
+                former_label: former_label.map(str::to_owned),
+                cost: pod.cost.given_back(),
+            };
             self.writes.push(Write::Pod(pod_write(pod, &label.key, fence_key, purpose, desired)));
         }
         others.unknown = held.is_some_and(|held| held.all_exposed().any(|uid| !known.contains(&uid)));
