@@ -23,12 +23,12 @@ pub struct Contender {
 }
 
 impl Contender {
-    /// Finds the cluster and serves the endpoints; asks nothing of the API server yet.
+    /// Finds the cluster and serves the endpoints; asks nothing of the API server yet. The election and the name in it are those
+    /// that the settings resolve to.
     ///
     /// # Errors
-    /// Says which setting is wrong, and what it should be.
-    pub async fn new(settings: &CandidateSettings, release_on_cancel: bool) -> Result<Self, String> {
-        let (election, identity) = settings.resolve()?;
+    /// Says what is not there or cannot be had.
+    pub async fn new(settings: &CandidateSettings, (election, identity): (Election, String), release_on_cancel: bool) -> Result<Self, String> {
         let cluster = Cluster::find(&settings.cluster).await?;
         info!(
             version = env!("CARGO_PKG_VERSION"), cluster = cluster.url(), identity,
@@ -66,8 +66,8 @@ impl Contender {
 ///
 /// # Errors
 /// As [`Contender::new`]; and where the API server was away for too long.
-pub async fn serve(settings: &ServeSettings, terminated: impl Future<Output = ()>) -> Result<(), String> {
-    let mut contender = Contender::new(&settings.candidate, settings.leader_elect_release_on_cancel).await?;
+pub async fn serve(settings: &ServeSettings, resolved: (Election, String), terminated: impl Future<Output = ()>) -> Result<(), String> {
+    let mut contender = Contender::new(&settings.candidate, resolved, settings.leader_elect_release_on_cancel).await?;
     let mut callbacks = Callbacks::new(|tenure| async move { tenure.stop_requested().await }).on_new_leader(|leader| info!(leader, "The leader changed"));
     let (out_of_contact, why) = (contender.out_of_contact(), Arc::new(OnceLock::new()));
     let told = why.clone();

@@ -28,7 +28,8 @@ fn subscriber(
 ) -> impl Subscriber + Send + Sync + 'static {
     let silent: Vec<&str> = WITH_BODIES.into_iter().filter(|module| !filter.names(module)).collect();
     let harmless = filter_fn(move |metadata| !silent.contains(&metadata.target()));
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    // Where nobody reads them any more the work goes on: a complaint to standard error would end a thread.
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).log_internal_errors(false);
     let lines = match format {
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
         LogFormat::Text => lines.with_ansi(colours).boxed(),

@@ -6,12 +6,25 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::cluster::Cluster;
 use crate::elector::{self, Elector, LockOptions};
 use crate::server::{self, Tls};
 use crate::settings::{BindAddress, Election};
+
+/// The exit code where flags or environment make no sense, as for what the parser of flags refuses.
+pub const USAGE: u8 = 2;
+
+/// Says that a namespace does not exist, once it is known.
+pub async fn tell_if_missing(cluster: Cluster, namespace: String) {
+    if cluster.lacks_namespace(&namespace).await {
+        warn!(
+            namespace,
+            "This namespace does not exist (--namespace); it is watched, in case that it is made. If it is misspelt, correct the flag and start anew"
+        );
+    }
+}
 
 /// A candidate of this election under this identity, with a client of its own; `labels` go onto the lock's object.
 ///

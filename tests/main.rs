@@ -1,5 +1,6 @@
 //! All tests of the project but those beside the code, in one binary.
 
+mod command_line;
 #[allow(dead_code, reason = "the example uses the rest")]
 mod control_plane;
 mod decisions;

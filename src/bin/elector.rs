@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use leadergroup::settings::{ElectorCommand, ElectorSettings};
+use leadergroup::settings::{Election, ElectorCommand, ElectorSettings, RunSettings};
 use leadergroup::{contender, logs, program};
 use tracing::{error, info};
 
@@ -15,20 +15,27 @@ use tracing::{error, info};
 async fn main() -> ExitCode {
     let settings = ElectorSettings::parse();
     let ended = match settings.command.unwrap_or(ElectorCommand::Serve(settings.serve)) {
-        ElectorCommand::Guard(guard) => return self::guard(&guard.command).await,
+        ElectorCommand::Guard(guard) => {
+            logs::start(&guard.logs);
+            return self::guard(&guard.command).await;
+        }
         ElectorCommand::Install(install) => return self::install(&install.target),
         ElectorCommand::Serve(serve) => {
             logs::start(&serve.candidate.logs);
-            contender::serve(&serve, program::terminated()).await.map(|()| 0)
+            match serve.candidate.resolve() {
+                Ok(resolved) => contender::serve(&serve, resolved, program::terminated()).await.map(|()| 0),
+                Err(problem) => return refuse(&problem),
+            }
         }
         ElectorCommand::Run(run) => {
             logs::start(&run.candidate.logs);
-            match run.missing_command() {
-                Some((code, why)) => {
+            match (run.candidate.resolve(), run.missing_command()) {
+                (Err(problem), _) => return refuse(&problem),
+                (Ok(_), Some((code, why))) => {
                     error!("{why}");
                     Ok(code)
                 }
-                None => self::run(run).await,
+                (Ok(resolved), None) => self::run(run, resolved).await,
             }
         }
     };
@@ -42,6 +49,12 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Settings that make no sense.
+fn refuse(problem: &str) -> ExitCode {
+    error!("{problem}");
+    ExitCode::from(program::USAGE)
 }
 
 /// Beside its place and then into it: whoever runs the former one goes on undisturbed.
@@ -58,8 +71,8 @@ fn install(target: &Path) -> ExitCode {
 }
 
 #[cfg(target_os = "linux")]
-async fn run(settings: leadergroup::settings::RunSettings) -> Result<u8, String> {
-    leadergroup::wrapper::run(settings).await
+async fn run(settings: RunSettings, resolved: (Election, String)) -> Result<u8, String> {
+    leadergroup::wrapper::run(settings, resolved).await
 }
 
 #[cfg(target_os = "linux")]
@@ -67,14 +80,14 @@ async fn guard(command: &[std::ffi::OsString]) -> ExitCode {
     match leadergroup::wrapper::guard(command).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
-            eprintln!("error: {problem}");
+            error!("{problem}");
             ExitCode::FAILURE
         }
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-async fn run(_: leadergroup::settings::RunSettings) -> Result<u8, String> {
+async fn run(_: RunSettings, _: (Election, String)) -> Result<u8, String> {
     Err("commands are run on Linux only: elsewhere nothing sees to their end".to_owned())
 }
 

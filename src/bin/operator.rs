@@ -28,8 +28,8 @@ async fn main() -> ExitCode {
     let (election, certificate) = match resolved {
         Ok(resolved) => resolved,
         Err(problem) => {
-            eprintln!("error: {problem}");
-            return ExitCode::from(2);
+            error!("{problem}");
+            return ExitCode::from(program::USAGE);
         }
     };
     match run(settings, election, certificate).await {
@@ -47,6 +47,9 @@ async fn main() -> ExitCode {
 async fn run(settings: OperatorSettings, election: Option<Election>, certificate: Option<Certificate>) -> Result<(), String> {
     let cluster = Cluster::find(&settings.cluster).await?;
     info!(version = env!("CARGO_PKG_VERSION"), cluster = cluster.url(), "Starting");
+    for namespace in settings.namespaces.clone() {
+        tokio::spawn(program::tell_if_missing(cluster.clone(), namespace));
+    }
     let (metrics, registry) = Metrics::new();
     let vitals = Vitals::default();
     let (stop, stopped) = watch::channel(());

@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use http::header::USER_AGENT;
 use http::{HeaderValue, Request, Response, StatusCode};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::{Api, Client, Config};
 use tokio::sync::{Mutex, watch};
 use tracing::{info, warn};
 
@@ -30,6 +31,10 @@ pub use contact::Contact;
 const PAUSE: Duration = Duration::from_secs(5);
 /// How long a request waits for credentials that are being read.
 const WAIT: Duration = Duration::from_secs(2);
+
+/// How long an answer about a namespace is waited for, and the longest pause before it is asked about again.
+const QUESTION: Duration = Duration::from_secs(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// One cluster, and all that this process has to do with it.
 #[derive(Clone)]
@@ -111,6 +116,24 @@ impl Cluster {
             async move { passing.pass(request).await }
         });
         Ok(Client::new(service, namespace))
+    }
+
+    /// Whether there is no such namespace. Asks until the API server answers; who may not know it is told that there is.
+    pub async fn lacks_namespace(&self, name: &str) -> bool {
+        let Ok(client) = self.client() else { return false };
+        let namespaces: Api<Namespace> = Api::all(client);
+        let mut pause = Duration::from_secs(1);
+        loop {
+            match tokio::time::timeout(QUESTION, namespaces.get_metadata(name)).await {
+                Ok(Ok(_)) => return false,
+                // In the API server's own words: what is on the way to it may answer 404, too.
+                Ok(Err(kube::Error::Api(status))) if status.reason == "NotFound" => return true,
+                Ok(Err(kube::Error::Api(status))) if status.reason == "Forbidden" => return false,
+                _ => {}
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
     }
 
     /// Credentials of this edition were refused, or the certificate was that they are to verify.

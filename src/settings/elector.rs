@@ -77,7 +77,8 @@ pub struct RunSettings {
 /// What a candidate needs, whatever it does with its leadership.
 #[derive(Args, Clone, Debug)]
 pub struct CandidateSettings {
-    /// The name under which this process leads, unique among all that contend. Default: POD_NAME, or the host's name.
+    /// The name under which this process leads, unique among all that contend. Default: POD_NAME, or HOSTNAME, which is the pod's
+    /// name in a container, unless that shares its node's network.
     #[arg(long, env = "ELECTOR_ID", value_name = "NAME")]
     pub id: Option<String>,
 
@@ -105,6 +106,9 @@ pub struct InstallSettings {
 /// What the elector starts itself with: not for people.
 #[derive(Args, Clone, Debug)]
 pub struct GuardSettings {
+    #[command(flatten)]
+    pub logs: LogSettings,
+
     #[arg(last = true, required = true)]
     pub command: Vec<OsString>,
 }

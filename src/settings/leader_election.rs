@@ -34,7 +34,8 @@ pub struct LeaderElection {
     #[arg(long, env = "LEADER_ELECT_RESOURCE_LOCK", value_name = "KIND", default_value = "leases")]
     pub leader_elect_resource_lock: String,
 
-    /// The name of the object that is locked. All that elect one leader among them give the same.
+    /// The name of the object that is locked. All that elect one leader among them give the same. Default of the operator:
+    /// leadergroup-operator; the elector has none.
     #[arg(long, env = "LEADER_ELECT_RESOURCE_NAME", value_name = "NAME")]
     pub leader_elect_resource_name: Option<String>,
 
@@ -54,7 +55,8 @@ pub struct Election {
 }
 
 impl LeaderElection {
-    /// What is to be run: `None` where leader election is off, and then nothing is checked. `default_name` is the program's.
+    /// What is to be run: `None` where leader election is off, and then nothing is checked. `default_name` is the program's; one
+    /// that has none does nothing without an election.
     ///
     /// # Errors
     /// Says which flag breaks which rule.
@@ -85,10 +87,10 @@ impl LeaderElection {
         }
         let namespace = self.leader_elect_resource_namespace.clone().or_else(pod_namespace).unwrap_or_default();
         if namespace.is_empty() {
-            return Err(
-                "the namespace of the lock is not known outside of a cluster: set --leader-elect-resource-namespace or POD_NAMESPACE, or --leader-elect=false"
-                    .to_owned(),
-            );
+            let or_none = if default_name.is_some() { ", or --leader-elect=false" } else { "" };
+            return Err(format!(
+                "the namespace of the lock is not known outside of a cluster: set --leader-elect-resource-namespace or POD_NAMESPACE{or_none}"
+            ));
         }
         let config = Config {
             lease_duration: lease_duration.to_std(),
@@ -222,6 +224,9 @@ mod tests {
     fn the_namespace_is_the_pods_unless_it_is_given() {
         let flags = parse(&[]);
         assert!(flags.resolve_in(Some("program"), || None).unwrap_err().contains("POD_NAMESPACE"));
+        assert!(flags.resolve_in(Some("program"), || None).unwrap_err().contains("or --leader-elect=false"));
+        let without_it_nothing = parse(&["--leader-elect-resource-name=web"]).resolve_in(None, || None).unwrap_err();
+        assert!(without_it_nothing.contains("POD_NAMESPACE") && !without_it_nothing.contains("--leader-elect=false"), "{without_it_nothing}");
         let given = parse(&["--leader-elect-resource-namespace=there"]).resolve_in(Some("program"), || None);
         assert_eq!(given.unwrap().unwrap().namespace, "there");
     }

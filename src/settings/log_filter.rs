@@ -1,6 +1,8 @@
 //! What `--log-level` takes. A filter that would silence this program by mistake is refused, or put right where it is plain
 //! what was meant.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::str::FromStr;
 
 use tracing_subscriber::EnvFilter;
@@ -25,12 +27,26 @@ impl LogFilter {
     }
 }
 
+/// As the flag takes it.
+impl fmt::Display for LogFilter {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// A directive by tracing's name of the level that others call a warning.
+fn without_alias(directive: &str) -> Cow<'_, str> {
+    let (before, level) = directive.rsplit_once('=').map_or(("", directive), |(module, level)| (&directive[..=module.len()], level));
+    if level.eq_ignore_ascii_case("warning") { format!("{before}warn").into() } else { directive.into() }
+}
+
 impl FromStr for LogFilter {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         const ALLOWED: &str =
             "must be off, error, warn, info, debug or trace, or a list with those of modules, as in \"info\" or \"info,leadergroup=debug,hyper_util=warn\"";
+        let text = text.split(',').map(without_alias).collect::<Vec<_>>().join(",");
         let mut for_all = false;
         for directive in text.split(',') {
             if directive.contains(['=', '[']) && !directive.ends_with('=') {
@@ -42,7 +58,7 @@ impl FromStr for LogFilter {
             }
             for_all = true;
         }
-        let full = if for_all { text.to_owned() } else { format!("{DEFAULT},{text}") };
+        let full = if for_all { text } else { format!("{DEFAULT},{text}") };
         EnvFilter::builder().parse(&full).map_err(|problem| format!("{problem}: {ALLOWED}"))?;
         Ok(Self(full))
     }
@@ -54,11 +70,18 @@ mod tests {
 
     #[test]
     fn what_would_silence_the_program_by_mistake_is_refused_with_what_is_allowed() {
-        for mistake in ["", ",", "warning", "verbose", "information", "leadergroup", "info,", "info,verbose", "leadergroup=verbose", "leadergroup=", "info,=,"]
-        {
+        for mistake in ["", ",", "verbose", "information", "leadergroup", "info,", "info,verbose", "leadergroup=verbose", "leadergroup=", "info,=,"] {
             let refused = mistake.parse::<LogFilter>().unwrap_err();
             assert!(refused.contains("off, error, warn, info, debug or trace"), "{mistake:?}: {refused}");
         }
+    }
+
+    #[test]
+    fn what_others_call_a_warning_is_one() {
+        for (text, full) in [("warning", "warn"), ("WARNING", "warn"), ("error,hyper=warning", "error,hyper=warn"), ("hyper=Warning", "info,hyper=warn")] {
+            assert_eq!(text.parse(), Ok(LogFilter(full.to_owned())));
+        }
+        assert!("warnings".parse::<LogFilter>().is_err() && "hyper=warnings".parse::<LogFilter>().is_err());
     }
 
     #[test]

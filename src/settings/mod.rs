@@ -67,6 +67,14 @@ pub struct LogSettings {
     pub log_level: LogFilter,
 }
 
+impl LogSettings {
+    /// The flags that say the same.
+    pub fn flags(&self) -> [String; 2] {
+        let format = self.log_format.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+        [format!("--log-format={format}"), format!("--log-level={}", self.log_level)]
+    }
+}
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum LogFormat {
@@ -98,7 +106,7 @@ fn namespace(text: &str) -> Result<String, String> {
     }
 }
 
-/// The name of the host, which is the pod's name inside a cluster.
+/// The name of the pod, or of the host as the environment has it.
 pub fn host_name() -> Option<String> {
     variable("POD_NAME").or_else(|| variable("HOSTNAME"))
 }

@@ -15,7 +15,8 @@ pub const LOCK_NAME: &str = "leadergroup-operator";
 #[derive(Clone, Debug, Parser)]
 #[command(name = "leadergroup-operator", version, max_term_width = 110)]
 pub struct OperatorSettings {
-    /// Keep the groups of these namespaces only; may be given several times or as a list. Default: all namespaces.
+    /// Keep the groups of these namespaces only; may be given several times or as a list. Default: all namespaces. One that does
+    /// not exist yet is told at the start, and watched.
     #[arg(short, long = "namespace", env = "WATCH_NAMESPACE", value_delimiter = ',', value_name = "NAMESPACE", value_parser = namespace)]
     pub namespaces: Vec<String>,
 
@@ -33,8 +34,9 @@ pub struct OperatorSettings {
     #[command(flatten)]
     pub metrics: MetricsSettings,
 
-    /// How many writes may be under way at the same time, slow ones not counted; of one kind in one namespace no more than eight.
-    #[arg(long, env = "CONCURRENT_GROUPS", value_name = "NUMBER", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    /// How many writes may be under way at the same time, slow ones not counted: 1 to 1024. Of one kind in one namespace no more
+    /// than eight.
+    #[arg(long, env = "CONCURRENT_GROUPS", value_name = "NUMBER", default_value_t = 32, value_parser = number_of_groups)]
     pub concurrent_groups: u16,
 
     /// Start with --leader-elect=false though another operator runs, as far as its Lease shows. Each then leaves alone the
@@ -47,6 +49,11 @@ pub struct OperatorSettings {
 
     #[command(flatten)]
     pub logs: LogSettings,
+}
+
+fn number_of_groups(text: &str) -> Result<u16, String> {
+    let number = text.parse().ok().filter(|number| (1..=1024).contains(number));
+    number.ok_or_else(|| format!("must be a whole number from 1 to 1024; it is {text:?}"))
 }
 
 #[cfg(test)]
@@ -63,6 +70,18 @@ mod tests {
     fn namespaces_may_be_a_list_or_repeated() {
         let settings = OperatorSettings::parse_from(["leadergroup-operator", "--namespace", "a,b", "-n", "c"]);
         assert_eq!(settings.namespaces, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_number_that_is_none_or_out_of_range_is_refused_with_the_range() {
+        for number in ["0", "1025", "70000", "-1", "many", "", "1.5", "99999999999999999999"] {
+            let refused = OperatorSettings::try_parse_from(["leadergroup-operator", &format!("--concurrent-groups={number}")]).unwrap_err().to_string();
+            assert!(refused.contains("must be a whole number from 1 to 1024"), "{number:?}: {refused}");
+        }
+        for number in [1, 1024] {
+            let settings = OperatorSettings::parse_from(["leadergroup-operator", &format!("--concurrent-groups={number}")]);
+            assert_eq!(settings.concurrent_groups, number);
+        }
     }
 
     #[test]

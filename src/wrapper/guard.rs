@@ -30,7 +30,16 @@ pub async fn guard(command: &[OsString]) -> Result<(), String> {
     let ignored = ignore_signals();
     let ended = Guard::run(command, orders, reports).await;
     drop(ignored);
-    ended.map_err(|problem| format!("the guard of the command failed: {problem}"))
+    match ended {
+        // There is nobody left to be told, and nothing left to be done.
+        Err(problem) if is_about_the_elector(&problem) => Ok(()),
+        ended => ended.map_err(|problem| format!("the guard of the command failed: {problem}")),
+    }
+}
+
+/// Whether the other end of the channel is gone.
+fn is_about_the_elector(problem: &io::Error) -> bool {
+    matches!(problem.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 fn channel() -> io::Result<(Lines<BufReader<OwnedReadHalf>>, OwnedWriteHalf)> {

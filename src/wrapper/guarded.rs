@@ -1,7 +1,6 @@
 //! The elector's end of a guard: starts it, tells it how long its command may run, hears how it ended. Dropping it ends the
 //! command at once.
 
-use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
@@ -15,6 +14,7 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::net::UnixStream;
 
 use super::message::{Hold, Order, Report};
+use crate::settings::RunSettings;
 
 pub(super) struct Guarded {
     orders: StdStream,
@@ -29,7 +29,7 @@ pub(super) struct Guarded {
 
 impl Guarded {
     /// Starts the command under a guard.
-    pub(super) fn start(command: &[OsString], environment: &[(&str, String)], hold: Hold, remnants: Arc<AtomicBool>) -> io::Result<Self> {
+    pub(super) fn start(settings: &RunSettings, environment: &[(&str, String)], hold: Hold, remnants: Arc<AtomicBool>) -> io::Result<Self> {
         let (ours, theirs) = StdStream::pair()?;
         // Both halves share the mode: nothing here ever waits for a guard that does not read.
         ours.set_nonblocking(true)?;
@@ -38,7 +38,13 @@ impl Guarded {
         guarded.send(Order::Hold(hold))?;
         // This very program, also where it was replaced on disk meanwhile.
         let mut guard = Command::new("/proc/self/exe");
-        guard.arg0("leadergroup-elector").args(["guard", "--"]).args(command).envs(environment.iter().map(|(name, value)| (name, value)));
+        guard
+            .arg0("leadergroup-elector")
+            .arg("guard")
+            .args(settings.candidate.logs.flags())
+            .arg("--")
+            .args(&settings.command)
+            .envs(environment.iter().map(|(name, value)| (name, value)));
         guard.stdin(OwnedFd::from(theirs)).process_group(0).spawn()?;
         guarded.ended = false;
         Ok(guarded)

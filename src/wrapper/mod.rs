@@ -21,7 +21,7 @@ use tracing::{error, info, warn};
 use crate::contender::Contender;
 use crate::elector::clock::{Clock, Instant, Stopwatch, SystemClock};
 use crate::elector::{Callbacks, Ended, Leadership, Tenure};
-use crate::settings::{Restart, RunSettings};
+use crate::settings::{Election, Restart, RunSettings};
 
 pub use guard::guard;
 
@@ -71,11 +71,12 @@ struct Wrapper {
     remnants: Arc<AtomicBool>,
 }
 
-/// Contends, and runs the command while leading. Gives the exit code.
+/// Contends, and runs the command while leading. Gives the exit code. The election and the name in it are those that the settings
+/// resolve to.
 ///
 /// # Errors
-/// Says which setting is wrong, and what it should be.
-pub async fn run(settings: RunSettings) -> Result<u8, String> {
+/// Says what is not there or cannot be had.
+pub async fn run(settings: RunSettings, resolved: (Election, String)) -> Result<u8, String> {
     tree::adopt_orphans().map_err(|problem| format!("orphans cannot be adopted: {problem}"))?;
     let mut children = signal(SignalKind::child()).map_err(|problem| format!("signals cannot be received: {problem}"))?;
     // As the first process of a container it inherits every orphan.
@@ -84,7 +85,7 @@ pub async fn run(settings: RunSettings) -> Result<u8, String> {
             while tree::reap().is_some() {}
         }
     });
-    let mut contender = Contender::new(&settings.candidate, true).await?;
+    let mut contender = Contender::new(&settings.candidate, resolved, true).await?;
     let wrapper = Arc::new(Wrapper {
         settings,
         leadership: contender.leadership.clone(),
@@ -190,7 +191,7 @@ impl Wrapper {
             return Outcome::Stopped(None);
         }
         let environment = [(TERM, tenure.term().to_string()), (IDENTITY, tenure.identity().to_owned())];
-        let mut guarded = match Guarded::start(&self.settings.command, &environment, times.hold, self.remnants.clone()) {
+        let mut guarded = match Guarded::start(&self.settings, &environment, times.hold, self.remnants.clone()) {
             Ok(guarded) => guarded,
             Err(problem) => {
                 error!(%problem, "The guard of the command cannot be started");

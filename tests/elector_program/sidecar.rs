@@ -122,9 +122,9 @@ fn what_is_missing_is_told_with_what_to_set() {
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
     for (arguments, code, words) in [
-        (&["--id=a"][..], 1, "--leader-elect-resource-name is required"),
-        (&["--leader-elect-resource-name=a", "--id=a"], 1, "set --leader-elect-resource-namespace or POD_NAMESPACE"),
-        (&["--leader-elect-resource-name=a", "--leader-elect-resource-namespace=a"], 1, "set --id or POD_NAME"),
+        (&["--id=a"][..], 2, "--leader-elect-resource-name is required"),
+        (&["--leader-elect-resource-name=a", "--id=a"], 2, "set --leader-elect-resource-namespace or POD_NAMESPACE"),
+        (&["--leader-elect-resource-name=a", "--leader-elect-resource-namespace=a"], 2, "set --id or POD_NAME"),
         (&["--leader-elect-retry-period=2"], 2, "as in 15s, 1m30s"),
         (&["run", "--id=a"], 2, "COMMAND"),
         (&["run", "--log-level=,=", "--", "a"], 2, "as in \"info\""),

@@ -18,6 +18,7 @@ mod installations;
 mod kubectl;
 mod labels;
 mod looks;
+mod namespaces;
 mod nodes;
 mod outages;
 mod repairs;
