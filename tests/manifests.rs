@@ -29,6 +29,31 @@ fn the_crd_fits_into_the_annotation_that_plain_kubectl_apply_needs() {
 }
 
 #[test]
+fn what_a_field_takes_and_is_by_default_stands_in_its_description() {
+    let crd = api::crd();
+    let spec = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
+    for (field, words) in [
+        ("/lease/properties/leaseDurationSeconds", "From 3 to 86400. Default: 15."),
+        ("/lease/properties/renewDeadlineSeconds", "From 1 to 86400."),
+        ("/lease/properties/renewal", "Default: Periodic."),
+        ("/lease/properties/resourceLock", "Default: Leases. May not be changed."),
+        ("/lease/properties/name", "Default: the group's name. At most 253 characters. May not be changed."),
+        ("/leaderLabel/properties/key", "At most 317 characters. Default: role. May not be changed."),
+        ("/leaderLabel/properties/value", "Default: leader."),
+        ("/leaderLabel/properties/followerValue", "At most 63 characters."),
+        ("/election/properties/mode", "Default: Operator. May not be changed."),
+        ("/election/properties/minTerm", "From 1 to 4503599627370496."),
+        ("/deployment/properties/replicas", "At least 0."),
+        ("/deploymentRef/properties/name", "At most 253 characters. May not be changed."),
+        ("/suspend", "Default: false."),
+    ] {
+        let path = format!("{spec}{field}/description");
+        let description = crd.pointer(&path).and_then(serde_json::Value::as_str).unwrap_or_else(|| panic!("{field} is not described"));
+        assert!(description.ends_with(words), "{field}: {description}");
+    }
+}
+
+#[test]
 fn the_embedded_template_merges_its_lists_by_key() {
     let crd = api::crd();
     let pod = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/deployment/properties/template/properties/spec/properties";

@@ -1,5 +1,7 @@
 //! The `CustomResourceDefinition`, with what cannot be said of a single field.
 
+use std::collections::BTreeSet;
+
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
@@ -45,5 +47,49 @@ pub fn crd() -> Value {
     for (field, default) in defaults {
         schema["properties"]["spec"]["properties"][field]["default"] = default;
     }
+    describe_bounds(&mut schema["properties"]["spec"]);
     crd
+}
+
+/// Adds to the description of each field of the spec what it takes, what it is by default, and whether it may be changed: kubectl
+/// explain prints no more of a field than its description and type.
+fn describe_bounds(spec: &mut Value) {
+    // Rules that are told so are those of fields that keep their first value.
+    let mut kept = BTreeSet::new();
+    visit(spec, &mut |node| {
+        let rules = node.get("x-kubernetes-validations").and_then(Value::as_array).into_iter().flatten();
+        let messages = rules.filter_map(|rule| rule["message"].as_str());
+        kept.extend(messages.filter_map(|message| message.strip_prefix('`')?.split_once("` may not be changed")).map(|(path, _)| path.to_owned()));
+    });
+    for field in ["deployment", "deploymentRef", "lease", "election", "leaderLabel"] {
+        let Some(Value::Object(properties)) = spec["properties"][field].get_mut("properties") else { continue };
+        for (name, schema) in properties {
+            describe(schema, kept.contains(&format!("{field}.{name}")));
+        }
+    }
+    describe(&mut spec["properties"]["suspend"], false);
+}
+
+fn describe(schema: &mut Value, is_kept: bool) {
+    let mut sentences = vec![];
+    match (schema["minimum"].as_i64(), schema["maximum"].as_i64()) {
+        (Some(least), Some(most)) => sentences.push(format!("From {least} to {most}.")),
+        // What is every number of the type says nothing.
+        (Some(least), None) => sentences.push(format!("At least {least}.")),
+        _ => {}
+    }
+    if let Some(most) = schema["maxLength"].as_i64() {
+        sentences.push(format!("At most {most} characters."));
+    }
+    match &schema["default"] {
+        Value::String(text) if !text.is_empty() => sentences.push(format!("Default: {text}.")),
+        Value::Bool(_) | Value::Number(_) => sentences.push(format!("Default: {}.", schema["default"])),
+        _ => {}
+    }
+    if is_kept {
+        sentences.push("May not be changed.".to_owned());
+    }
+    if let Some(description) = schema["description"].as_str().filter(|_| !sentences.is_empty()) {
+        schema["description"] = json!(format!("{description} {}", sentences.join(" ")));
+    }
 }

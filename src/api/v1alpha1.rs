@@ -85,7 +85,7 @@ const OBJECT_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*
 ]))]
 pub struct LeaderGroupSpec {
     /// A Deployment that the group owns: the operator creates it under the group's name and corrects its drift.
-    /// Exactly one of deployment and deploymentRef must be set.
+    /// Exactly one of deployment and deploymentRef must be set, and neither may be replaced by the other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment: Option<DeploymentTemplate>,
     /// An existing Deployment of the same namespace, which is never written to.

@@ -116,6 +116,8 @@ async fn every_field_is_explained() {
         ("leadergroup", "Exactly one pod of the Deployment leads"),
         ("leadergroup.spec", "An existing Deployment of the same namespace, which is never written to."),
         ("leadergroup.spec.lease", "leaseDurationSeconds\t<integer>"),
+        ("leadergroup.spec.lease", "takes the leader for lost. From 3 to 86400. Default: 15."),
+        ("leadergroup.spec.leaderLabel.key", "Default: role. May not be changed."),
         ("leadergroup.spec.lease.renewal", "Periodic renews the Lease every third of its duration"),
         ("leadergroup.spec.leaderLabel", "The label's value on every other pod of the group"),
         ("leadergroup.spec.deployment.template", "The pods, as in a Deployment."),
@@ -123,7 +125,8 @@ async fn every_field_is_explained() {
         ("leadergroup.status.leader", "a fencing token"),
     ];
     for (field, words) in explained {
-        let text = arena.kubectl(&["explain", field]).await;
+        // The API server describes a new kind a moment after it serves it.
+        let text = arena.until("the kind is described", async || arena.try_kubectl(&["explain", field]).await.map_err(|error| error.to_string())).await;
         // kubectl breaks lines where it likes.
         let text = text.lines().map(str::trim).collect::<Vec<_>>().join(" ");
         assert!(text.contains(words), "{field} should say {words:?}:\n{text}");
