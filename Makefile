@@ -11,7 +11,7 @@ SECONDS ?= 40
 ALL ?= 300
 PROFILE ?= release
 # The tests that need no control plane.
-PURE = decisions elector::fuzz elector::handover elector::hostile elector::losing elector::proving elector::simulation elector::upstream histories interop::account interop::verdict layering manifests
+PURE = command_line decisions docs elector::fuzz elector::handover elector::hostile elector::losing elector::proving elector::simulation elector::upstream histories interop::account interop::verdict layering manifests
 # Tests wait for a control plane more than they compute.
 TEST_THREADS ?= 6
 
@@ -63,8 +63,8 @@ check: ## Formatting, lints, dependencies and the tests that need no control pla
 fmt: ## Format the code
 	$(CARGO) fmt
 
-manifests: ## Generate crds/ from src/api
-	UPDATE=1 $(CARGO) test --locked --test tests --quiet -- manifests
+manifests: ## Generate crds/ from src/api, and the tables of docs/ from the code
+	UPDATE=1 $(CARGO) test --locked --test tests --quiet -- manifests docs
 
 bench: programs ## Measure failovers and memory on this machine, beside the bare two writes
 	$(CARGO) build --locked --release --bin leadergroup-operator --example local

@@ -4,6 +4,7 @@ mod command_line;
 #[allow(dead_code, reason = "the example uses the rest")]
 mod control_plane;
 mod decisions;
+mod docs;
 mod elector;
 mod elector_program;
 mod examples;

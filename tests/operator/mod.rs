@@ -4,6 +4,7 @@
 mod admission;
 mod adoption;
 pub(crate) mod arena;
+mod argocd;
 mod at_rest;
 mod conflicts;
 mod credentials;
@@ -27,6 +28,7 @@ mod restarts;
 mod restores;
 mod rollouts;
 mod runtime;
+mod samples;
 mod scaling;
 mod soak;
 mod steps;
