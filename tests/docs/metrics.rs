@@ -22,6 +22,7 @@ fn touch(metrics: Metrics) {
         election_seconds: _,
         writes,
         label_repairs: _,
+        deployment_repairs: _,
         groups_left: _,
         events_dropped: _,
         watch_silence_seconds,
