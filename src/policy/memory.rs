@@ -58,7 +58,7 @@ pub struct Held {
     pub exposed: Option<BTreeSet<Box<str>>>,
     /// Pods to which this process' last write had no answer.
     pub unanswered: BTreeSet<Box<str>>,
-    /// The term that this process has recorded on the Lease for a pod, and its uid.
+    /// The term that this process has recorded on the Lease for a pod that had it from nobody else, and its uid.
     pub recorded: Option<(i64, Box<str>)>,
     /// The Lease's mark, if this process has named it and not sent it to any pod.
     pub reserved: Option<i64>,
@@ -189,9 +189,12 @@ impl Memory {
                 self.held = Some(held);
             }
             (Write::UpdateLease { resource_version, record, purpose, reserves, .. }, Done::Lease(lease)) => {
+                let named = record.holder_uid.clone().map(|uid| (record.term, uid));
+                // A term that its pod has from another process is not this one's to give again: that one may have gone on since.
+                let borne = observation.pods().any(|pod| Some(&pod.uid) == record.holder_uid.as_ref() && pod.term == Some(record.term));
                 let held = self.hold(*resource_version, lease.resource_version, began);
-                if *purpose == LeasePurpose::Transition {
-                    held.recorded = record.holder_uid.clone().map(|uid| (record.term, uid));
+                if *purpose == LeasePurpose::Transition && held.recorded != named {
+                    held.recorded = named.filter(|_| !borne);
                 }
                 if *reserves {
                     held.reserved = Some(record.reserved_term);

@@ -1,10 +1,12 @@
 //! Which term a leadership gets, whatever was lost, lowered or forged.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use leadergroup::api::LeaderGroup;
+use leadergroup::elector::clock::Instant;
 use leadergroup::policy::observation::{Candidate, Deployment, Lease};
-use leadergroup::policy::write::{Named, Write};
+use leadergroup::policy::write::{Done, LeasePurpose, Named, Record, Write};
 use leadergroup::policy::{self, Memory};
 use serde_json::json;
 
@@ -164,4 +166,39 @@ fn a_term_that_was_recorded_is_not_given_out_once_a_higher_one_was_sent() {
     // The Lease's write was refused, or is under way, that says so of another pod.
     memory.term = 9;
     assert_eq!(stage(&gone, &memory), ["lease b 10"]);
+}
+
+#[test]
+fn a_term_that_a_leader_had_from_another_process_is_not_given_again_once_it_was_lost() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let leader = with(fenced(labelled(pod("b"))), |pod| pod.term = Some(7));
+    let mut taken = observation(&spec, vec![leader], Some("b"));
+    let mut memory = Memory::default();
+    let record = Record {
+        holder: "b".into(),
+        holder_uid: Some("uid-of-b".into()),
+        term: 7,
+        reserved_term: 9,
+        transitions: 7,
+        duration_seconds: 15,
+        acquire_time: None,
+        renew_time: None,
+        reason: None,
+        previous_holder: None,
+    };
+    let write = &Write::UpdateLease { name: "web".into(), resource_version: 70, record: record.clone(), purpose: LeasePurpose::Transition, reserves: true };
+    memory.sending(write);
+    let mut lease = (**taken.lease.as_ref().unwrap()).clone();
+    (lease.resource_version, lease.reserved_term, lease.holder_uid) = (71, Some(record.reserved_term), record.holder_uid.clone());
+    taken.lease = Some(Arc::new(lease));
+    let done = Done::Lease(taken.lease.clone().unwrap());
+    memory.done(&taken, write, &done, Instant(Duration::from_secs(1)));
+    // The process before may have gone on to the Lease's mark: it took the label away, and gave it to one that is gone.
+    taken.candidates = vec![with(fenced(pod("b")), |pod| pod.read = Instant::default())];
+    let named = policy::plan(&taken, &memory).writes.into_iter().find_map(|write| match write {
+        Write::UpdateLease { record, .. } => Some(record.term),
+        Write::Pod(write) => write.desired.term,
+        _ => None,
+    });
+    assert!(named.is_some_and(|term| term > 8), "{named:?}");
 }
