@@ -22,6 +22,7 @@ mod looks;
 mod namespaces;
 mod nodes;
 mod outages;
+mod owners;
 mod repairs;
 mod replicas;
 mod restarts;
