@@ -103,6 +103,17 @@ fn each_network_policy_is_of_the_pods_beside_it_and_lets_in_by_ports_that_they_h
 }
 
 #[test]
+fn the_rights_in_one_namespace_are_those_in_all_but_nodes() {
+    let rules = |file: &str, kind: &str| {
+        let object = objects(file).into_iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == "leadergroup-operator");
+        object.unwrap_or_else(|| panic!("no {kind} in {file}"))["rules"].as_array().unwrap().clone()
+    };
+    let mut wanted = rules("rbac.yaml", "ClusterRole");
+    wanted.retain(|rule| rule["resources"] != serde_json::json!(["nodes"]));
+    assert_eq!(rules("namespaced/kept/rbac.yaml", "Role"), wanted);
+}
+
+#[test]
 fn every_image_of_the_dockerfile_is_named_by_its_digest() {
     let file = std::fs::read_to_string(root().join("Dockerfile")).unwrap();
     let images: Vec<_> = file.lines().filter_map(|line| line.strip_prefix("FROM ")).map(|rest| rest.split(' ').next().unwrap()).collect();

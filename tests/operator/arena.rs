@@ -74,10 +74,26 @@ pub(crate) async fn installed() -> (&'static ControlPlane, PathBuf) {
     (plane, kubeconfig.clone())
 }
 
+/// The shipped Role allows the one Lease on which an installation's replicas elect themselves. Tests that share a control plane
+/// have a Lease each.
+const LOCKS: &str = r"
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: { name: locks-of-tests, namespace: leadergroup-system }
+rules: [{ apiGroups: [coordination.k8s.io], resources: [leases], verbs: [get, watch, update] }]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: { name: locks-of-tests, namespace: leadergroup-system }
+roleRef: { apiGroup: rbac.authorization.k8s.io, kind: Role, name: locks-of-tests }
+subjects: [{ kind: ServiceAccount, name: leadergroup-operator, namespace: leadergroup-system }]
+";
+
 /// Installs what `config/` ships, and gives the kubeconfig of the operator's account.
 pub(crate) async fn install(plane: &ControlPlane) -> PathBuf {
     let config = concat!(env!("CARGO_MANIFEST_DIR"), "/config");
     plane.kubectl(&["apply", "-k", config]).await.unwrap().succeeded().unwrap();
+    plane.apply(LOCKS).await.unwrap();
     let established = ["wait", "--for=condition=Established", "crd/leadergroups.leadergroup.io", "--timeout=30s"];
     plane.kubectl(&established).await.unwrap().succeeded().unwrap();
     plane.kubeconfig_for("leadergroup-system", "leadergroup-operator").await.unwrap()
@@ -118,12 +134,17 @@ impl Arena {
 
     /// The same, with another flag of the API server.
     pub(crate) async fn alone_with(prefix: &str, flag: &str) -> Self {
+        let mut arena = Self::alone_without_operator(prefix, flag).await;
+        arena.start_operator();
+        arena
+    }
+
+    /// The same, without an operator.
+    pub(crate) async fn alone_without_operator(prefix: &str, flag: &str) -> Self {
         let flags = vec![(Component::ApiServer, flag.to_owned())];
         let plane = ControlPlane::start(Options { flags, ..Options::default() }).await.unwrap();
         let kubeconfig = install(&plane).await;
-        let mut arena = Self::on(Plane::Own(Box::new(plane)), kubeconfig, prefix).await;
-        arena.start_operator();
-        arena
+        Self::on(Plane::Own(Box::new(plane)), kubeconfig, prefix).await
     }
 
     async fn on(plane: Plane, kubeconfig: PathBuf, prefix: &str) -> Self {

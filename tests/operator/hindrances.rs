@@ -262,7 +262,7 @@ async fn the_label_moves_within_two_writes_through_a_webhook_that_never_answers(
 }
 
 /// Has a policy give every pod without a role this one from now on, at each write; its name.
-async fn relabels(arena: &Arena, leader: &Pod, role: &str) -> String {
+pub(super) async fn relabels(arena: &Arena, leader: &Pod, role: &str) -> String {
     let name = format!("relabels-{}", arena.namespace);
     arena.plane.kubectl_with_input(&["apply", "-f", "-"], &relabelling(&name, &arena.namespace, role)).await.unwrap().succeeded().unwrap();
     let follower = super::looks::follower(arena, leader).await;

@@ -23,6 +23,7 @@ mod namespaces;
 mod nodes;
 mod outages;
 mod owners;
+mod profiles;
 mod repairs;
 mod replicas;
 mod restarts;
