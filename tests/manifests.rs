@@ -114,6 +114,17 @@ fn the_rights_in_one_namespace_are_those_in_all_but_nodes() {
 }
 
 #[test]
+fn an_uninstall_takes_every_manifest_that_is_no_part_of_an_installation() {
+    let script = std::fs::read_to_string(root().join("config/uninstall.sh")).unwrap();
+    let (_, list) = script.split_once("for file in ").unwrap();
+    let listed: Vec<_> = list.split(';').next().unwrap().split(' ').collect();
+    assert_eq!(listed, ["legacy-locks.yaml", "metrics-secure/rbac.yaml", "namespaced/nodes.yaml"]);
+    for file in listed {
+        assert!(!objects(file).is_empty(), "{file}");
+    }
+}
+
+#[test]
 fn every_image_of_the_dockerfile_is_named_by_its_digest() {
     let file = std::fs::read_to_string(root().join("Dockerfile")).unwrap();
     let images: Vec<_> = file.lines().filter_map(|line| line.strip_prefix("FROM ")).map(|rest| rest.split(' ').next().unwrap()).collect();

@@ -42,7 +42,7 @@ async fn start() -> anyhow::Result<ControlPlane> {
     let plane = ControlPlane::start(Options { nodes: 2, kubelets: Kubelets::Real { settings }, flags, ..Options::default() }).await?;
     product::build(&plane, env!("CARGO_PKG_VERSION")).await?;
     product::build_app(&plane).await?;
-    product::make(&plane, "install").await?;
+    product::make(&plane, &["install"]).await?;
     product::operators_ready(&plane, product::REPLICAS).await?;
     table::note(
         2,

@@ -17,7 +17,7 @@ async fn an_installation_runs_restricted_is_upgraded_without_moving_a_leader_and
     product::build_app(&plane).await.unwrap();
     let before = cluster_wide(&plane).await;
 
-    product::make(&plane, "install").await.unwrap();
+    product::make(&plane, &["install"]).await.unwrap();
     product::operators_ready(&plane, REPLICAS).await.unwrap();
     pods_with_rights_are_refused(&plane).await;
     one_leads_and_the_others_stand_by(&plane).await;
@@ -25,7 +25,7 @@ async fn an_installation_runs_restricted_is_upgraded_without_moving_a_leader_and
 
     an_upgrade_moves_no_leader(&plane).await;
 
-    product::make(&plane, "uninstall").await.unwrap();
+    product::make(&plane, &["uninstall", "YES=1"]).await.unwrap();
     // What serves a definition goes a moment after it.
     let left = async || match cluster_wide(&plane).await {
         left if left == before => Ok(()),

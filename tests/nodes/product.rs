@@ -52,16 +52,16 @@ pub(super) async fn build_app(plane: &ControlPlane) -> anyhow::Result<()> {
     plane.build_image_of(APP, &[(&programs().await?.join("app"), "/app")]).await
 }
 
-/// Runs `make` with this target against the control plane.
-pub(super) async fn make(plane: &ControlPlane, target: &str) -> anyhow::Result<String> {
+/// Runs `make` with this target and what else it is given, against the control plane.
+pub(super) async fn make(plane: &ControlPlane, arguments: &[&str]) -> anyhow::Result<String> {
     let mut command = Command::new("make");
-    command.arg(target).arg(format!("KUBECTL={}", plane.kubectl_path().display())).current_dir(clone());
+    command.args(arguments).arg(format!("KUBECTL={}", plane.kubectl_path().display())).current_dir(clone());
     command.env("KUBECONFIG", plane.kubeconfig()).env("HOME", plane.folder()).kill_on_drop(true);
     // This may itself be run by a make, whose flags are not meant for this one.
     command.env_remove("MAKEFLAGS").env_remove("MAKELEVEL");
     let output = command.output().await?;
     let (said, complaint) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    ensure!(output.status.success(), "make {target} ended with {}: {complaint}", output.status);
+    ensure!(output.status.success(), "make {} ended with {}: {complaint}", arguments.join(" "), output.status);
     Ok(format!("{said}{complaint}"))
 }
 

@@ -36,5 +36,6 @@ mod soak;
 mod steps;
 mod template_label;
 mod terms;
+mod uninstall;
 mod witness;
 mod writes;

@@ -1,0 +1,209 @@
+#!/bin/sh
+# Takes the operator out of the cluster of the current kubeconfig, in order: it says what goes, asks, deletes the groups while
+# the operator still runs, waits until no pod bears anything of it any more, and only then deletes what was installed.
+# docs/uninstall.md says the same by hand.
+set -eu
+
+usage() {
+	cat <<'END'
+Usage: config/uninstall.sh [--yes | --keep-deployments] [-k DIRECTORY] [-n NAMESPACE]...
+
+  --yes               ask nothing: groups go, and with them the Deployments that they own and their pods
+  --keep-deployments  ask nothing: groups go; the Deployments that they own run on, without a leader
+  -k DIRECTORY        the kustomization that was installed; default: this file's own folder
+  -n NAMESPACE        one of the namespaces whose groups go, where only those were kept; default: all
+  --no-check          do not look whether the operator runs: for one that runs with --leader-elect=false
+  --patience SECONDS  how long to wait for what is to go; default: 120
+
+KUBECTL names another kubectl.
+END
+}
+
+fail() {
+	echo "uninstall: $1" >&2
+	exit "${2:-1}"
+}
+
+here=$(cd "$(dirname "$0")" && pwd)
+kubectl=${KUBECTL:-kubectl}
+directory=$here
+namespaces=
+answer=
+check=true
+patience=120
+while [ $# -gt 0 ]; do
+	case $1 in
+	--yes) answer=yes ;;
+	--keep-deployments) answer=keep ;;
+	--no-check) check=false ;;
+	-h | --help) usage && exit ;;
+	-k | -n | --patience)
+		[ $# -gt 1 ] || fail "$1 needs a value" 2
+		case $1 in
+		-k) directory=$2 ;;
+		-n) namespaces="$namespaces $2" ;;
+		*) patience=$2 ;;
+		esac
+		shift
+		;;
+	*) usage >&2 && fail "$1 is unknown" 2 ;;
+	esac
+	shift
+done
+
+# kubectl get in all namespaces, or in those that were given.
+get() {
+	if [ -z "$namespaces" ]; then
+		$kubectl get "$@" --all-namespaces
+		return
+	fi
+	for namespace in $namespaces; do
+		$kubectl get "$@" --namespace "$namespace" || return
+	done
+}
+
+# The groups: NAMESPACE NAME owns|refers DEPLOYMENT
+groups() {
+	served=$($kubectl api-resources --api-group=leadergroup.io --output=name) || return
+	[ -n "$served" ] || return 0
+	get leadergroups.leadergroup.io --output=go-template='{{range .items}}{{.metadata.namespace}} {{.metadata.name}} {{if .spec.deploymentRef}}refers {{.spec.deploymentRef.name}}{{else}}owns {{.metadata.name}}{{end}}
+{{end}}'
+}
+
+# What the operator has left on pods. The group's label is the template's and its selector, and whether a pod is a candidate is
+# the user's to say. Label, fence, term and deletion cost go by one write, with the annotations by which they are known.
+marks() {
+	keys=$(get pods --output=go-template='{{range .items}}{{$pod := printf "pod %s/%s" .metadata.namespace .metadata.name}}{{range $key, $_ := .metadata.labels}}{{$pod}} {{$key}}
+{{end}}{{range $key, $_ := .metadata.annotations}}{{$pod}} {{$key}}
+{{end}}{{end}}') || return
+	printf '%s\n' "$keys" | sed -n '/ leadergroup\.io\/group$/d; / leadergroup\.io\/candidate$/d; / leadergroup\.io\//p'
+}
+
+# Deployments and Leases that have a group for their owner: nobody collects them once the kind of their owner is gone.
+owned() {
+	get deployments,leases --selector=app.kubernetes.io/managed-by=leadergroup-operator --output=go-template='{{range .items}}{{$object := printf "%s %s/%s" .kind .metadata.namespace .metadata.name}}{{range .metadata.ownerReferences}}{{if eq .kind "LeaderGroup"}}{{$object}} of group {{.name}}
+{{end}}{{end}}{{end}}'
+}
+
+left() {
+	objects=$(owned) || return
+	keys=$(marks) || return
+	printf '%s\n%s\n' "$objects" "$keys" | sed '/^$/d'
+}
+
+# Whether it runs is not told by pods that are Ready, but by the Lease that the replicas' leader renews every two seconds.
+operator_runs() {
+	renewal='{.spec.holderIdentity} {.spec.renewTime}'
+	first=$($kubectl --namespace "$system" get lease leadergroup-operator --ignore-not-found --output=jsonpath="$renewal") || return
+	for _ in 1 2 3 4 5 6 7 8 9 10; do
+		sleep 2
+		now=$($kubectl --namespace "$system" get lease leadergroup-operator --ignore-not-found --output=jsonpath="$renewal") || return
+		case $now in
+		"$first" | " "*) ;;
+		*) return 0 ;;
+		esac
+	done
+	return 1
+}
+
+built=$($kubectl kustomize "$directory")
+cluster_wide=false
+case $built in
+*"kind: CustomResourceDefinition"*) cluster_wide=true ;;
+esac
+if $cluster_wide; then
+	[ -z "$namespaces" ] || fail "-n: $directory holds the CustomResourceDefinition, with which the groups of all namespaces go; leave -n out" 2
+else
+	[ -n "$namespaces" ] || fail "$directory does not hold the CustomResourceDefinition: name the namespaces that its operator keeps, each by -n" 2
+fi
+system=$(printf '%s\n' "$built" | $kubectl get --filename=- --ignore-not-found --output=go-template='{{range .items}}{{if eq .kind "Deployment"}}{{.metadata.namespace}}{{end}}{{end}}')
+: "${system:=leadergroup-system}"
+
+# 1. What goes.
+echo "Cluster: $($kubectl config view --minify --output='jsonpath={.clusters[0].cluster.server}')"
+groups=$(groups)
+left=$(left)
+applications=0
+while read -r namespace name owns deployment; do
+	case $owns in
+	owns)
+		pods=$($kubectl --namespace "$namespace" get pods --selector="leadergroup.io/group=$name" --output=name | wc -l)
+		echo "Group $namespace/$name goes, and with it the Deployment $deployment that it owns and its $((pods)) pods"
+		applications=$((applications + 1))
+		;;
+	refers) echo "Group $namespace/$name goes; Deployment $deployment stays, its leader's label does not" ;;
+	esac
+done <<END
+$groups
+END
+if $cluster_wide; then
+	echo "The CustomResourceDefinition leadergroups.leadergroup.io, the operator in namespace $system and its rights go"
+else
+	echo "The operator in namespace $system and its rights go; the CustomResourceDefinition stays"
+fi
+
+# 2. Only the operator takes its marks away.
+if [ -n "$groups$left" ] && $check && ! operator_runs; then
+	fail "no operator runs: nobody has renewed Lease $system/leadergroup-operator for 20 s, and without it pods would keep labels, annotations and deletion costs. Nothing was changed.
+Start it (kubectl --namespace $system get pods says what is missing) and run this again; or give --no-check if one runs without that Lease.
+Where it cannot run any more, docs/uninstall.md tells how to go on by hand."
+fi
+
+# 3. Nobody loses an application unasked.
+if [ -n "$groups" ] && [ -z "$answer" ]; then
+	[ -t 0 ] || fail "there is no terminal to ask on: give --yes, or --keep-deployments. Nothing was changed." 2
+	if [ "$applications" -gt 0 ]; then
+		printf 'Delete the groups, with %s Deployments and their pods? (yes; keep: the Deployments run on, without a leader; no) ' "$applications"
+	else
+		printf 'Delete the groups? (yes; no) '
+	fi
+	read -r answer || answer=no
+	case $answer in
+	yes | keep) ;;
+	*) fail "not confirmed. Nothing was changed." ;;
+	esac
+fi
+
+# 4. The groups, while the operator runs.
+while read -r namespace name owns _; do
+	[ -n "$name" ] || continue
+	cascade=background
+	[ "$answer $owns" != "keep owns" ] || cascade=orphan
+	$kubectl --namespace "$namespace" delete leadergroups.leadergroup.io "$name" --cascade="$cascade" --ignore-not-found --timeout="${patience}s" </dev/null ||
+		fail "group $namespace/$name could not be deleted; kubectl says why above. The operator and its rights are still there: run this again to go on."
+done <<END
+$groups
+END
+
+# 5. Nothing of it is left.
+waited=0
+while :; do
+	left=$(left)
+	[ -n "$left" ] || break
+	[ "$waited" -lt "$patience" ] || fail "this is left after $waited s:
+$(printf '%s\n' "$left" | sed -n '1,20p')
+The operator takes its marks away while it runs (kubectl --namespace $system logs deployment/leadergroup-operator), and the API server's garbage collector what groups owned.
+The operator and its rights are still there: run this again to go on."
+	sleep 2
+	waited=$((waited + 2))
+done
+
+# 6. What was installed. Nobody acts on a group that is made from here on, so the definition can go.
+$kubectl --namespace "$system" delete deployment leadergroup-operator --cascade=foreground --ignore-not-found --timeout="${patience}s"
+left=$(groups && left)
+[ -z "$left" ] || fail "while this ran somebody has made:
+$left
+Install the operator again (kubectl apply -k $directory) and run this again."
+if $cluster_wide; then
+	if [ -e "$here/policies" ]; then
+		$kubectl delete --ignore-not-found -k "$here/policies"
+	fi
+	for file in legacy-locks.yaml metrics-secure/rbac.yaml namespaced/nodes.yaml; do
+		$kubectl delete --ignore-not-found --filename="$here/$file"
+	done
+fi
+$kubectl delete --ignore-not-found -k "$directory"
+if [ "$answer" = keep ] && [ "$applications" -gt 0 ]; then
+	echo "The Deployments and Leases of the groups are kept, with the label leadergroup.io/group that selects their pods"
+fi
+echo "Done: nothing of it is left"
