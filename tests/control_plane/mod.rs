@@ -183,6 +183,12 @@ impl ControlPlane {
         credentials::write_kubeconfig(self.folder(), &credentials::server(self.layout.ports.api_server), &user, namespace, &token)
     }
 
+    /// A new client of this service account, for the caller's runtime.
+    pub(crate) async fn client_of(&self, namespace: &str, service_account: &str) -> anyhow::Result<kube::Client> {
+        let kubeconfig = self.kubeconfig_for(namespace, service_account).await?;
+        Ok(kube::Client::try_from(credentials::config(&kubeconfig).await?)?)
+    }
+
     /// Waits until the account of this kubeconfig may read this Lease of its namespace, because the API server takes a moment to
     /// know new rights. Gives what the kubeconfig says.
     pub(crate) async fn may_read_lease(&self, kubeconfig: &Path, name: &str) -> anyhow::Result<kube::Config> {

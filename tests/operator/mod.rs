@@ -24,6 +24,7 @@ mod nodes;
 mod outages;
 mod owners;
 mod profiles;
+mod policies;
 mod repairs;
 mod replicas;
 mod restarts;
