@@ -21,9 +21,9 @@ pub const ANNOTATION_MEMBER_OF: &str = "leadergroup.io/member-of";
 
 /// On a pod, by whoever wants to say which pod a smaller ReplicaSet should delete last (KEP-2255).
 pub const ANNOTATION_DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
-/// On the leader's pod: its deletion cost before it was raised; empty where it had none.
-/// What others had given a pod under the label's key, while the operator has given it another value.
+/// On a pod of a group: what others had given it under the label's key, where the operator has given it another value since.
 pub const ANNOTATION_FORMER_LABEL: &str = "leadergroup.io/former-label";
+/// On the leader's pod: its deletion cost before it was raised; empty where it had none.
 pub const ANNOTATION_FORMER_DELETION_COST: &str = "leadergroup.io/former-deletion-cost";
 
 /// On the Lease: the uid of the pod that its holder names.

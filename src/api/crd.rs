@@ -47,8 +47,24 @@ pub fn crd() -> Value {
     for (field, default) in defaults {
         schema["properties"]["spec"]["properties"][field]["default"] = default;
     }
+    require_template(&mut schema["properties"]["spec"]["properties"]["deployment"]);
     describe_bounds(&mut schema["properties"]["spec"]);
     crd
+}
+
+/// The template is required by a rule, which can say more than that: kubectl scale makes a `deployment` of nothing but `replicas` where
+/// the group has none.
+fn require_template(deployment: &mut Value) {
+    let required = deployment["required"].as_array_mut().expect("fields are required");
+    required.retain(|field| field != "template");
+    if required.is_empty() {
+        deployment.as_object_mut().expect("a schema is an object").remove("required");
+    }
+    deployment["x-kubernetes-validations"] = json!([{
+        "rule": "has(self.template)",
+        "message": "`deployment.template` is required; where the group has a `deploymentRef`, scale that Deployment instead: kubectl scale deployment NAME",
+        "reason": "FieldValueRequired"
+    }]);
 }
 
 /// Adds to the description of each field of the spec what it takes, what it is by default, and whether it may be changed: kubectl

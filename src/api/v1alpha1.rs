@@ -69,7 +69,7 @@ const OBJECT_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*
         "reason": "FieldValueForbidden"
     },
     {
-        "rule": "!has(self.deployment) || !has(self.deployment.template.metadata) || !has(self.deployment.template.metadata.labels) || !(self.leaderLabel.key in self.deployment.template.metadata.labels)",
+        "rule": "!has(self.deployment) || !has(self.deployment.template) || !has(self.deployment.template.metadata) || !has(self.deployment.template.metadata.labels) || !(self.leaderLabel.key in self.deployment.template.metadata.labels)",
         "messageExpression": "\"`deployment.template.metadata.labels` must not carry the leader label's key '\" + self.leaderLabel.key + \"': only the leader may, and the operator sets it\"",
         "message": "`deployment.template.metadata.labels` must not carry the leader label's key",
         "fieldPath": ".deployment.template"

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use http::header::ACCEPT;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{GetParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::Request;
@@ -17,7 +18,7 @@ use super::pod_patch;
 use super::slim::{Kind, Slim};
 use super::store::{Key, Source, Store, Table};
 use super::template::{self, Templates};
-use super::wire;
+use super::wire::{self, LONGEST_METADATA};
 use crate::api::v1alpha1::Mode;
 use crate::api::{LeaderGroup, LeaderGroupStatus};
 use crate::elector::Tenure;
@@ -243,7 +244,9 @@ impl Executor {
         let mut patch = lease_body(observation, record, adopt);
         patch["metadata"]["resourceVersion"] = json!(resource_version.to_string());
         if adopt {
-            patch["metadata"]["ownerReferences"] = json!([objects::owner_reference(group)]);
+            let mut owners = self.owners_beside(&observation.namespace, name).await?;
+            owners.push(json!(objects::owner_reference(group)));
+            patch["metadata"]["ownerReferences"] = json!(owners);
         }
         let api: Api<Slim<Lease>> = Api::namespaced(self.client.clone(), &observation.namespace);
         let key = Key::new(&observation.namespace, name);
@@ -255,6 +258,18 @@ impl Executor {
             }
             Err(failure) => Err(self.look_again::<Lease>(&api, key, failure).await),
         }
+    }
+
+    /// Who owns a Lease beside groups, whole: a merge patch replaces the list.
+    async fn owners_beside(&self, namespace: &str, name: &str) -> Result<Vec<Value>, Failure> {
+        let path = Slim::<Lease>::url_path(&(), Some(namespace));
+        let mut request = Request::new(path).get(name, &GetParams::default()).map_err(Failure::impossible)?;
+        request.headers_mut().insert(ACCEPT, METADATA_ONLY);
+        let answer = ask(Subject::of::<Lease>(name), wire::whole(&self.whole, request, LONGEST_METADATA)).await?;
+        let answer = answer.ok_or_else(|| Failure::impossible("the metadata of the Lease is larger than 256 KiB"))?;
+        let object: Value = serde_json::from_slice(&answer).map_err(Failure::impossible)?;
+        let owners = object["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
+        Ok(owners.into_iter().filter(|owner| owner["kind"] != "LeaderGroup").collect())
     }
 
     /// Reads the group's Lease, of which little was kept while no group named it.

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::Selector;
 
 use super::lenient::Part;
-use super::slim::{Kind, Object};
+use super::slim::{Kind, Metadata, Object};
 use crate::elector::clock::{Clock, SystemClock};
 use crate::names::{self, LONGEST_NAME, LONGEST_UID};
 use crate::policy::observation::{DeletionCost, Deployment, Labels, Lease, Node, Pod, ReplicaSet};
@@ -47,7 +47,7 @@ impl Kind for Pod {
             status.field("conditions").items().any(|it| is(&it))
         };
         let phase = status.field("phase").text().unwrap_or_default();
-        let (set, is_marked) = set_here(metadata.managers());
+        let (set, is_marked) = set_here(metadata);
         let (labels, labels_unread) = labels(metadata.labels());
         Some(Pod {
             resource_version: metadata.version(),
@@ -83,7 +83,8 @@ impl Kind for Pod {
 }
 
 /// The labels that the operator has set by the API server's record, and whether it has set a mark of its own.
-fn set_here(managers: Part<'_>) -> (Box<[Box<str>]>, bool) {
+fn set_here(metadata: &Metadata<'_>) -> (Box<[Box<str>]>, bool) {
+    let managers = metadata.managers();
     let ours = |manager: &Part<'_>| manager.field("manager").text() == Some(names::FIELD_MANAGER);
     let (mut labels, mut is_marked) = (Vec::new(), false);
     for manager in managers.items().filter(ours) {
@@ -93,7 +94,27 @@ fn set_here(managers: Part<'_>) -> (Box<[Box<str>]>, bool) {
         is_marked |= !fences.is_empty() || keys("f:annotations").iter().any(|key| key.starts_with(names::PREFIX));
         labels.extend(others.into_iter().map(Into::into));
     }
+    if !is_marked && let Some(key) = unrecorded(metadata) {
+        return ([key.into()].into(), true);
+    }
     (labels.into(), is_marked)
+}
+
+/// The label of a pod that bears marks which nobody has set, by a record that was read as a whole: clients may empty it, and the API
+/// server puts the oldest of many managers together under one name.
+fn unrecorded<'a>(metadata: &Metadata<'a>) -> Option<&'a str> {
+    const TOGETHER: &str = "ancient-changes";
+    let (_, key) = names::parse_member_of(metadata.annotation(names::ANNOTATION_MEMBER_OF)?)?;
+    let managers = metadata.managers();
+    let is_fenced = metadata.labels().keys().any(|key| key.starts_with(names::FENCE_PREFIX));
+    let others_set = |field: &'static str, key: &str| {
+        managers.items().filter(|manager| manager.field("manager").text() != Some(TOGETHER)).any(|manager| {
+            let mut keys = manager.field("fieldsV1").field("f:metadata").field(field).keys();
+            keys.any(|owned| owned.strip_prefix("f:") == Some(key))
+        })
+    };
+    let is_whole = managers.is_whole();
+    (is_fenced && is_whole && !others_set("f:annotations", names::ANNOTATION_MEMBER_OF) && !others_set("f:labels", key)).then_some(key)
 }
 
 /// The labels, and whether there are others that are not kept.

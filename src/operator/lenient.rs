@@ -139,8 +139,20 @@ impl<'a> Part<'a> {
         })
     }
 
+    /// Whether nothing in it was left out because it was full (`sieve`).
+    pub(super) fn is_whole(&self) -> bool {
+        fn whole(value: &Value) -> bool {
+            match value {
+                Value::Array(items) => items.iter().all(|item| !item.is_null() && whole(item)),
+                Value::Object(map) => !map.contains_key("") && map.values().all(whole),
+                _ => true,
+            }
+        }
+        whole(self.value)
+    }
+
     /// The names of an object's fields.
-    pub(super) fn keys(&self) -> impl Iterator<Item = &'a str> {
+    pub(super) fn keys(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         self.read(Value::as_object).into_iter().flat_map(|map| map.keys().map(String::as_str))
     }
 

@@ -10,12 +10,9 @@ use serde_json::Value;
 use super::answer::{Subject, ask};
 use super::execute::METADATA_ONLY;
 use super::slim::Slim;
-use super::wire;
+use super::wire::{self, LONGEST_METADATA};
 use crate::names;
 use crate::policy::observation::Pod;
-
-/// More is not read.
-const LONGEST_METADATA: usize = 256 << 10;
 
 #[derive(Deserialize)]
 struct Owned {

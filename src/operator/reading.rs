@@ -258,6 +258,18 @@ fn whose_member_a_pod_is_and_what_is_taken_from_it_is_the_operators_own_record()
     born_with["metadata"]["managedFields"][1]["manager"] = json!("kube-controller-manager");
     let born_with = through_a_sieve::<Pod>(&born_with).data.unwrap();
     assert_eq!((born_with.member_of.as_deref(), &*born_with.set), (None, &[][..]));
+    // A record that a client has emptied, or whose oldest managers the API server has put together, says nothing against it.
+    for record in [json!([{}]), json!([]), json!([{ "manager": "ancient-changes", "fieldsV1": pod()["metadata"]["managedFields"][1]["fieldsV1"] }])] {
+        let mut emptied = pod();
+        emptied["metadata"]["managedFields"] = record;
+        let emptied = through_a_sieve::<Pod>(&emptied).data.unwrap();
+        assert_eq!((emptied.member_of.as_deref(), &*emptied.set), (Some("web/role"), &["role".into()][..]));
+    }
+    // One that is too large to be read may say that others have set it.
+    let mut large = pod();
+    let keys: serde_json::Map<String, Value> = (0..4000).map(|number| (format!("f:example.com/{number:020}"), json!({}))).collect();
+    large["metadata"]["managedFields"] = json!([{ "manager": "kube-controller-manager", "fieldsV1": { "f:metadata": { "f:annotations": keys } } }]);
+    assert_eq!(through_a_sieve::<Pod>(&large).data.unwrap().member_of, None);
 }
 
 #[test]

@@ -302,8 +302,9 @@ impl GroupState {
 
 /// The ready pod that carries the leader's label.
 fn serving(observation: &Observation) -> Option<String> {
-    let label = &observation.group.as_ref()?.spec.leader_label;
-    let leads = |candidate: &&policy::observation::Candidate| candidate.pod.labels.get(&label.key) == Some(&label.value);
+    let label = &observation.group.as_ref().filter(|_| observation.rival.is_none())?.spec.leader_label;
+    // Whom others have labelled leads when it has a term.
+    let leads = |candidate: &&policy::observation::Candidate| candidate.pod.labels.get(&label.key) == Some(&label.value) && candidate.pod.term.is_some();
     let fit = |candidate: &&policy::observation::Candidate| candidate.pod.ready() && !matches!(standing::of_leader(candidate), Standing::Barred(_));
     observation.candidates.iter().find(|candidate| leads(candidate) && fit(candidate)).map(|candidate| candidate.pod.name.to_string())
 }

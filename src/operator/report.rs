@@ -84,9 +84,9 @@ fn news<'a>(before: Option<&LeaderGroupStatus>, after: &'a LeaderGroupStatus) ->
     stalled.or_else(unready).filter(|news| !known(news))
 }
 
-/// Whether two messages differ in numbers only.
+/// Whether two messages differ in numbers only, or in names that have some.
 fn same_words(one: &str, other: &str) -> bool {
-    let words = |text: &str| text.chars().filter(|letter| !letter.is_ascii_digit()).collect::<String>();
+    let words = |text: &str| text.split_whitespace().filter(|word| !word.contains(|letter: char| letter.is_ascii_digit())).collect::<String>();
     one == other || words(one) == words(other)
 }
 

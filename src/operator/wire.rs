@@ -40,6 +40,9 @@ fn of_now(uri: &Uri) -> Option<Uri> {
     format!("{}?{}", uri.path(), left.join("&")).parse().ok()
 }
 
+/// More of an object's metadata is not read as a whole.
+pub(super) const LONGEST_METADATA: usize = 256 << 10;
+
 /// An answer as a whole, if it has no more bytes than that; `None`: it has more.
 pub(super) async fn whole(client: &Client, request: Request<Vec<u8>>, longest: usize) -> Result<Option<Vec<u8>>, kube::Error> {
     let (parts, mut body) = client.send(request.map(Body::from)).await?.into_parts();

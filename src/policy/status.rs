@@ -212,6 +212,10 @@ fn not_ready(observation: &Observation, trouble: Option<&Obstacle>) -> Finding {
                 ),
             )
         }
+        None if let Some(pod) = holder_that_cannot_lead(observation) => (
+            "HolderNotReady",
+            format!("pod {} holds the lock, and is {}: nobody carries the label until the pods elect another", pod.pod.name, why_not(standing::of_leader(pod))),
+        ),
         _ if observation.candidates.is_empty() => ("NoPods", format!("the Deployment has no pods{}", missing(observation))),
         _ => ("NoReadyCandidates", format!("none of {} pods may lead now: {}{}", observation.candidates.len(), causes(observation), missing(observation))),
     };
@@ -220,6 +224,12 @@ fn not_ready(observation: &Observation, trouble: Option<&Obstacle>) -> Finding {
         None => (reason, message),
     };
     Finding { type_: "Ready", status: false, reason, message }
+}
+
+/// The pod that holds the lock, where the label follows that.
+fn holder_that_cannot_lead(observation: &Observation) -> Option<&Candidate> {
+    let group = observation.group.as_ref().filter(|group| holder::is_followed(group))?;
+    if let holder::Holder::Pod(candidate, _) = holder::holder(observation, group) { Some(candidate) } else { None }
 }
 
 /// Why there are fewer pods than there should be.

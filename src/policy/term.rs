@@ -64,10 +64,11 @@ impl<'a> Terms<'a> {
         let held = memory.held.is_some();
         let lease = observation.lease.as_deref();
         // Another object under the Lease's name has not seen what the status' Lease had. Where nobody can tell which that was, it
-        // is the one that this very group owns.
+        // is the one that this very group owns, or that one of its name has left to it.
+        let new = status.is_none_or(|status| status.term == 0 && status.leader.is_none());
         let same = lease.filter(|lease| {
             let known = status.and_then(|status| status.lease_uid.as_deref());
-            held || known.map_or_else(|| status.is_none() && objects::controls(group, lease.controller.as_ref()), |uid| uid == &*lease.uid)
+            held || known.map_or_else(|| new && (lease.controller.is_none() || objects::controls(group, lease.controller.as_ref())), |uid| uid == &*lease.uid)
         });
         let mark = same.and_then(|lease| lease.reserved_term).filter(|mark| usable(*mark));
         let label = &group.spec.leader_label;

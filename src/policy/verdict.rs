@@ -163,9 +163,13 @@ pub(super) fn obstacle(observation: &Observation, memory: &Memory, terms: &Terms
 /// Whose the Deployment is, if not this group's.
 fn of_rival(observation: &Observation, deployment: &str, rival: &str) -> String {
     let label = crate::names::LABEL_GROUP;
-    match observation.deployment.as_ref().and_then(|deployment| deployment.group.as_deref()) {
+    let named = observation.deployment.as_ref().is_some_and(|deployment| deployment.group.is_some() || deployment.controller.is_some());
+    match Some(rival).filter(|_| named) {
         Some(named) => {
-            format!("Deployment {deployment} has the label {label}={named}, so it is that LeaderGroup's alone; change the label, or delete this group")
+            format!(
+                "Deployment {deployment} is owned by LeaderGroup {named} or has the label {label}={named}, so it is that one's alone, whether it exists or not; delete this group, or change the label (kubectl label --overwrite deployment {deployment} {label}={})",
+                observation.name
+            )
         }
         None => format!(
             "LeaderGroup {rival} names Deployment {deployment}, too, and was there first; delete one of the two, or say whose it is (kubectl label deployment {deployment} {label}={})",

@@ -58,7 +58,7 @@ async fn what_is_not_allowed_is_refused_with_what_is() {
         (vec![("/spec/deployment", Value::Null), ("/spec/deploymentRef", json!({}))], "spec.deploymentRef.name: Required value"),
         (vec![("/spec/deployment", Value::Null), ("/spec/deploymentRef", json!({ "name": "" }))], "spec.deploymentRef.name"),
         (vec![("/spec/deployment", Value::Null), ("/spec/deploymentRef", json!({ "name": "My_App" }))], dns),
-        (vec![(template, Value::Null)], "spec.deployment.template: Required value"),
+        (vec![(template, Value::Null)], "`deployment.template` is required; where the group has a `deploymentRef`, scale that Deployment instead"),
         (vec![("/spec/deployment/template/spec", Value::Null)], "spec.deployment.template.spec: Required value"),
         (vec![("/spec/deployment/replicas", json!(-1))], "spec.deployment.replicas in body should be greater than or equal to 0"),
         (vec![("/spec/deployment/minReadySeconds", json!(-1))], "should be greater than or equal to 0"),

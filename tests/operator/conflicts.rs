@@ -51,6 +51,9 @@ async fn of_two_groups_over_one_deployment_the_elder_leads_until_it_is_deleted()
     assert_eq!((status.leader, status.transitions, status.term), (None, 0, 0), "the elder's leader is not the younger's");
     assert_eq!(arena.api::<Lease>().get_opt("younger").await.unwrap(), None);
     assert_eq!(arena.leader("elder").await.uid(), leader.uid());
+    let metrics = arena.probe("metrics").await.1;
+    let named = |group: &str| metrics.lines().any(|line| line.starts_with("leadergroup_leader_info{") && line.contains(&format!("name=\"{group}\"")));
+    assert!(named("elder") && !named("younger"), "{metrics}");
 
     arena.kubectl(&["delete", "lg", "elder"]).await;
     // The elder's own marks may go after the younger's leader is told.
@@ -167,7 +170,7 @@ async fn a_deployment_that_names_its_group_is_that_groups_alone() {
     arena.kubectl(&["label", "deployment", "app", "leadergroup.io/group=younger"]).await;
     let leader = arena.leader("younger").await;
     let message = stalled(&arena, "elder", "OverlappingGroups").await;
-    assert!(message.contains("Deployment app has the label leadergroup.io/group=younger"), "{message}");
+    assert!(message.contains("Deployment app is owned by LeaderGroup younger or has the label leadergroup.io/group=younger"), "{message}");
     assert_eq!(leader.labels().get("leadergroup.io/role").map(String::as_str), Some("leader"));
     arena.kubectl(&["delete", "lg", "elder"]).await;
     let none = async || match arena.labelled_names().await {

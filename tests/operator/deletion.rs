@@ -8,6 +8,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
+use serde_json::json;
 
 use super::arena::{self, Arena};
 use super::looks::{clean, deployed, deployment_where, garbage_is_collected, lease_gone, ready, writes};
@@ -84,8 +85,11 @@ async fn a_group_that_is_deleted_while_the_operator_is_down_is_cleaned_when_it_r
 
 #[tokio::test]
 async fn an_orphaned_deployment_runs_on_and_is_adopted_by_the_next_group_of_the_name() {
-    let (arena, first) = settled("orphan", 3).await;
+    let (arena, before) = settled("orphan", 3).await;
     garbage_is_collected(&arena).await;
+    arena.set_ready(&before, false).await;
+    let first = arena.leader_other_than("web", &before).await;
+    arena.set_ready(&before, true).await;
     let pods = ready(&arena, "leadergroup.io/group=web", 3).await;
     let deployment = arena.api::<Deployment>().get("web").await.unwrap();
     let lease = arena.lease("web").await;
@@ -94,10 +98,12 @@ async fn an_orphaned_deployment_runs_on_and_is_adopted_by_the_next_group_of_the_
     let orphan = arena.api::<Deployment>().get("web").await.unwrap();
     assert_eq!((orphan.uid(), orphan.owner_references()), (deployment.uid(), &[][..]));
     assert_eq!(arena.lease("web").await.uid(), lease.uid());
+    let beside = json!({ "metadata": { "ownerReferences": [{ "apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": deployment.uid() }] } });
+    arena.kubectl(&["patch", "lease", "web", "--type=merge", "-p", &beside.to_string()]).await;
 
     arena.apply(&arena::web(3)).await;
     let next = arena.leader("web").await;
-    assert!(term(&next) >= term(&first), "term {} follows {}", term(&next), term(&first));
+    assert!(term(&next) > term(&first), "term {} follows {}", term(&next), term(&first));
     arena.ready_pods("web", 3).await;
     assert_eq!(uids(&ready(&arena, "leadergroup.io/group=web", 3).await), uids(&pods), "no pod was replaced");
     let adopted = arena.api::<Deployment>().get("web").await.unwrap();
@@ -106,7 +112,8 @@ async fn an_orphaned_deployment_runs_on_and_is_adopted_by_the_next_group_of_the_
     arena
         .until("the Lease is the group's", async || {
             let adopted = arena.lease("web").await;
-            let owner = adopted.owner_references().first().map(|owner| owner.uid.clone());
+            let owner = adopted.owner_references().iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.clone());
+            assert!(adopted.owner_references().iter().any(|owner| owner.kind == "Deployment"), "another's reference stays");
             if adopted.uid() == lease.uid() && owner == group.uid() { Ok(()) } else { Err(format!("{:?}", adopted.metadata)) }
         })
         .await;

@@ -247,3 +247,31 @@ async fn a_pod_that_is_born_as_the_leader_is_told_of_and_left_alone() {
     assert_eq!(arena.group("web").await.status.unwrap().term, 1);
     arena.finish().await;
 }
+
+#[tokio::test]
+async fn what_is_forged_where_no_policy_denies_it_is_told_on_the_group_and_moves_nobody() {
+    let (arena, leader) = settled("forged", 3).await;
+    let follower = super::looks::follower(&arena, &leader).await;
+    let (leads, follows) = (leader.name_any(), follower.name_any());
+    arena.witness.tampered(&follows);
+    let lease = |spec: Value| json!({ "spec": spec }).to_string();
+    let (holder, stamp) = (lease(json!({ "holderIdentity": follows })), lease(json!({ "leaseTransitions": 40 })));
+    let forgeries: [(&[&str], &str, &str); 8] = [
+        (&["label", "--overwrite", "pod", &follows, "role=leader"], "LabelRepaired", "does not lead, and carried the leader's label"),
+        (&["annotate", "--overwrite", "pod", &follows, "leadergroup.io/term=99"], "LabelRepaired", "bore a term that no election gave it"),
+        (&["annotate", "--overwrite", "pod", &leads, "leadergroup.io/term=98"], "LabelRepaired", "had lost its annotation leadergroup.io/term"),
+        (&["label", "--overwrite", "pod", &leads, "role=none"], "LabelRepaired", "had lost its label role"),
+        (&["patch", "lease", "web", "--type=merge", "-p", &holder], "LeaseRepaired", "Lease web was put right"),
+        (&["patch", "lease", "web", "--type=merge", "-p", &stamp], "LeaseRepaired", "Lease web was put right"),
+        (&["annotate", "--overwrite", "pod", &follows, "leadergroup.io/candidate=no"], "CandidateUnclear", "only \"false\" excludes it"),
+        (&["set", "image", "deployment/web", "web=registry.k8s.io/pause:3.9"], "DeploymentRepaired", "was changed by others"),
+    ];
+    for (forgery, reason, words) in forgeries {
+        arena.kubectl(forgery).await;
+        super::looks::told(&arena, reason, words).await;
+        if reason != "DeploymentRepaired" {
+            assert_eq!(arena.leader("web").await.uid(), leader.uid(), "{forgery:?}");
+        }
+    }
+    arena.finish().await;
+}

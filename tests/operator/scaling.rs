@@ -139,3 +139,12 @@ async fn sizes_that_change_faster_than_pods_come_and_go_end_with_one_leader() {
     assert_eq!(arena.labelled_names().await, [leader.name_any()]);
     arena.finish().await;
 }
+
+#[tokio::test]
+async fn scaling_a_group_that_refers_to_a_deployment_is_refused_with_what_to_scale() {
+    let arena = Arena::without_operator("scale-reference").await;
+    arena.apply(&arena::reference("web", "backend")).await;
+    let complaint = arena.try_kubectl(&["scale", "leadergroup", "web", "--replicas=3"]).await.unwrap_err().to_string();
+    assert!(complaint.contains("scale that Deployment instead: kubectl scale deployment NAME"), "{complaint}");
+    arena.finish().await;
+}

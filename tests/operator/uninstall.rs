@@ -136,6 +136,13 @@ async fn an_uninstall_says_what_goes_asks_and_leaves_every_pod_as_it_was() {
     assert_eq!(standing(&plane).await, standing_before);
     assert_eq!(json!(pods(&plane, "shop").await), json!(marked));
 
+    // What somebody else has put on a pod holds nothing up.
+    apply(
+        &plane,
+        "default",
+        "{apiVersion: v1, kind: Pod, metadata: {name: stray, annotations: {leadergroup.io/term: '1'}}, spec: {containers: [{name: p, image: p}]}}",
+    )
+    .await;
     let running = operator(&plane, "leadergroup-system").await;
     let done = uninstall(&plane, &[], Some("yes")).await;
     assert_eq!(done.code, Some(0), "{}\n{}", done.text, running.log_end(40));

@@ -21,9 +21,10 @@ fn label_of(group: &LeaderGroup) -> String {
     format!("{}={}", label.key, label.value)
 }
 
-/// The labels of this pod that the operator has not set.
+/// The labels of this pod that the operator has not set. It never sets one without its marks; the name by which the record calls it is
+/// anybody's to choose.
 fn foreign(pod: &Pod) -> impl Iterator<Item = &str> {
-    pod.labels.lines().filter(|label| !label.split_once('=').is_some_and(|(key, _)| pod.is_set(key)))
+    pod.labels.lines().filter(|label| pod.member_of.is_none() || !label.split_once('=').is_some_and(|(key, _)| pod.is_set(key)))
 }
 
 impl Impostors {

@@ -298,7 +298,10 @@ impl Tables {
     /// The group that the Deployment names, else the one that was there first, if it isn't this one.
     fn rival(&self, key: &Key, group: &LeaderGroup) -> Option<String> {
         let deployment = key.sibling(objects::deployment_name(group));
-        if let Some(named) = self.deployments.get(&deployment).and_then(|deployment| deployment.group.as_deref()) {
+        let existing = self.deployments.get(&deployment);
+        // What a group owns is its own, whatever is written on it.
+        let owner = existing.and_then(|deployment| deployment.controller.as_ref()?.group.as_deref());
+        if let Some(named) = owner.or_else(|| existing?.group.as_deref()) {
             return (*named != *key.name).then(|| named.to_owned());
         }
         let seniority = |key: &Key, group: &LeaderGroup| (group.metadata.creation_timestamp.as_ref().map(|time| time.0), key.name.clone());

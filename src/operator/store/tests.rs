@@ -157,8 +157,16 @@ fn a_pod_with_the_leaders_label_that_the_operator_has_not_given_it_is_known_to_t
     });
     let group: Arc<LeaderGroup> = Arc::new(serde_json::from_value(group).unwrap());
     let labelled = |version: u64, app: &str, set: &[&str]| {
-        let set = set.iter().map(|key| (*key).into()).collect();
-        Arc::new(Pod { uid: "u".into(), resource_version: version, set, labels: [("app", app), ("role", "leader")].into_iter().collect(), ..Pod::default() })
+        let set: Box<[Box<str>]> = set.iter().map(|key| (*key).into()).collect();
+        let member_of = set.first().map(|_| "web/role".into());
+        Arc::new(Pod {
+            uid: "u".into(),
+            resource_version: version,
+            set,
+            member_of,
+            labels: [("app", app), ("role", "leader")].into_iter().collect(),
+            ..Pod::default()
+        })
     };
     // Whichever comes first.
     Pod::apply(&store, Key::new("a", "before"), labelled(1, "web", &[]), Source::Watch);
@@ -168,10 +176,14 @@ fn a_pod_with_the_leaders_label_that_the_operator_has_not_given_it_is_known_to_t
     let concerned = Pod::apply(&store, Key::new("a", "after"), labelled(2, "web", &[]), Source::Watch);
     assert_eq!(concerned, [key.clone()].into());
     Pod::apply(&store, Key::new("a", "ours"), labelled(3, "web", &["role"]), Source::Watch);
+    // It claims the operator's name without its marks.
+    let claims = Pod { member_of: None, ..(*labelled(3, "web", &["role"])).clone() };
+    Pod::apply(&store, Key::new("a", "claims"), Arc::new(claims), Source::Watch);
     Pod::apply(&store, Key::new("a", "of-another"), labelled(4, "db", &[]), Source::Watch);
     Pod::apply(&store, Key::new("b", "elsewhere"), labelled(5, "web", &[]), Source::Watch);
     let impostors = || store.observe(&key, None, &Operator::default()).unwrap().impostors.len();
-    assert_eq!(impostors(), 2);
+    assert_eq!(impostors(), 3);
+    Pod::delete(&store, &Key::new("a", "claims"));
     Pod::apply(&store, Key::new("a", "before"), labelled(6, "web", &["role"]), Source::Watch);
     assert_eq!(impostors(), 1);
     Pod::delete(&store, &Key::new("a", "after"));
