@@ -138,7 +138,10 @@ done <<END
 $groups
 END
 if $cluster_wide; then
-	echo "The CustomResourceDefinition leadergroups.leadergroup.io, the operator in namespace $system and its rights go"
+	echo "The CustomResourceDefinition leadergroups.leadergroup.io, the operator in namespace $system, its rights and config/policies go"
+	case $built in
+	*"kind: Namespace"*) echo "Namespace $system goes, with all that is in it" ;;
+	esac
 else
 	echo "The operator in namespace $system and its rights go; the CustomResourceDefinition stays"
 fi

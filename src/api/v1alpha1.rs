@@ -84,8 +84,8 @@ const OBJECT_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*
     }
 ]))]
 pub struct LeaderGroupSpec {
-    /// A Deployment that the group owns: the operator creates it under the group's name and corrects its drift.
-    /// Exactly one of deployment and deploymentRef must be set, and neither may be replaced by the other.
+    /// A Deployment that the group owns: the operator creates it under the group's name and corrects drift of its
+    /// spec. Exactly one of deployment and deploymentRef must be set, and neither may be replaced by the other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment: Option<DeploymentTemplate>,
     /// An existing Deployment of the same namespace, which is never written to.
@@ -274,7 +274,9 @@ pub enum Renewal {
     { "rule": "!has(self.followerValue) || self.followerValue != self.value", "message": "`leaderLabel.followerValue` must differ from `leaderLabel.value`" }
 ]))]
 pub struct LeaderLabel {
-    /// The label's key.
+    /// The label's key. Refused are labels that controllers set or Services commonly select by (app, name, version and the
+    /// like), and prefixes of Kubernetes, meshes, networks, clouds and policy engines; of those that begin with leadergroup.io/
+    /// only leadergroup.io/role is allowed.
     #[serde(default = "default_label_key")]
     #[schemars(
         length(min = 1, max = 317),
@@ -301,11 +303,14 @@ pub struct LeaderLabel {
         )
     )]
     pub key: String,
-    /// The label's value on the leader.
+    /// The label's value on the leader. It may not become what followers carry: followerValue as it is, or one of
+    /// status.followerValues.
     #[serde(default = "default_label_value")]
     #[schemars(length(min = 1, max = 63), extend("pattern" = "^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"))]
     pub value: String,
-    /// The label's value on every other pod of the group. Unset or empty: the others do not carry the label.
+    /// The label's value on every other pod of the group. A value that others have given such a pod is overwritten, kept in its
+    /// annotation leadergroup.io/former-label, and given back when the group goes. Unset or empty: the others do not carry the
+    /// label, and a value that others have given them stays.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 63), extend("pattern" = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"))]
     pub follower_value: String,
@@ -329,8 +334,9 @@ fn default_label_value() -> String {
     "leader".to_owned()
 }
 
-/// What the operator saw and did. Everything in it but term and leaseUID can be rebuilt from the pods and the Lease, and
-/// nothing in it changes while nothing happens: the time of the last renewal is in the Lease.
+/// What the operator saw and did. Everything in it but term, leaseUID, history and the leaderlessMilliseconds of lastTransition
+/// can be rebuilt from the pods and the Lease, and nothing in it changes while nothing happens: the time of the last renewal is
+/// in the Lease.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LeaderGroupStatus {

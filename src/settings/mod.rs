@@ -102,7 +102,7 @@ fn namespace(text: &str) -> Result<String, String> {
     if fits && !text.starts_with('-') && !text.ends_with('-') {
         Ok(text.to_owned())
     } else {
-        Err("must be the name of a namespace: at most 63 lower-case letters, digits and '-', not first nor last".to_owned())
+        Err("must be the name of a namespace: at most 63 lower-case letters, digits and '-', the first and the last of them no '-'".to_owned())
     }
 }
 
