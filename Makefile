@@ -64,7 +64,8 @@ fmt: ## Format the code
 	$(CARGO) fmt
 
 manifests: ## Generate crds/ from src/api, and the tables of docs/ from the code
-	UPDATE=1 $(CARGO) test --locked --test tests --quiet -- manifests docs
+	@# One after another: two tables are in one file.
+	UPDATE=1 $(CARGO) test --locked --test tests --quiet -- manifests docs --test-threads=1
 
 bench: programs ## Measure failovers and memory on this machine, beside the bare two writes
 	$(CARGO) build --locked --release --bin leadergroup-operator --example local
