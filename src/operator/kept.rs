@@ -58,7 +58,7 @@ const METADATA: Keep = Fields(
         ("labels", LABELS),
         ("annotations", ANNOTATIONS),
         ("ownerReferences", Fields(&[("apiVersion", SHORT), ("kind", SHORT), ("name", SHORT), ("uid", SHORT), ("controller", SHORT)], 16 << 10)),
-        ("managedFields", Fields(&[("manager", SHORT), ("operation", SHORT), ("fieldsV1", OWNED)], 64 << 10)),
+        ("managedFields", Fields(&[("manager", SHORT), ("operation", SHORT), ("fieldsV1", OWNED)], 16 << 10)),
     ],
     UNBOUNDED,
 );
@@ -88,7 +88,21 @@ const ANNOTATIONS: Keep = Fields(
 
 /// Who owns a Deployment's replicas; who has set a pod's labels and annotations.
 const OWNED: Keep = Fields(
-    &[("f:spec", Fields(&[("f:replicas", SHORT)], UNBOUNDED)), ("f:metadata", Fields(&[("f:labels", LABELS), ("f:annotations", LABELS)], UNBOUNDED))],
+    &[
+        ("f:spec", Fields(&[("f:replicas", SHORT)], UNBOUNDED)),
+        ("f:metadata", Fields(&[("f:labels", Whole(4 << 10)), ("f:annotations", OWNED_ANNOTATIONS)], UNBOUNDED)),
+    ],
+    UNBOUNDED,
+);
+
+/// Those that tell whose a pod is.
+const OWNED_ANNOTATIONS: Keep = Fields(
+    &[
+        ("f:leadergroup.io/term", SHORT),
+        ("f:leadergroup.io/member-of", SHORT),
+        ("f:leadergroup.io/former-label", SHORT),
+        ("f:leadergroup.io/former-deletion-cost", SHORT),
+    ],
     UNBOUNDED,
 );
 

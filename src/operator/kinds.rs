@@ -1,6 +1,8 @@
 //! What is read of pods, nodes, Deployments, ReplicaSets and Leases. Texts are cut here, so that whatever is made of them fits: a
 //! status, a condition, an event, another object.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::Selector;
@@ -47,7 +49,7 @@ impl Kind for Pod {
             status.field("conditions").items().any(|it| is(&it))
         };
         let phase = status.field("phase").text().unwrap_or_default();
-        let (set, is_marked) = set_here(metadata);
+        let Record { set, is_marked, keeps_former, unowned } = Record::of(metadata);
         let (labels, labels_unread) = labels(metadata.labels());
         Some(Pod {
             resource_version: metadata.version(),
@@ -69,9 +71,10 @@ impl Kind for Pod {
             odd_candidate: metadata.short(names::ANNOTATION_CANDIDATE, LONGEST_REASON).filter(|it| !matches!(&**it, "true" | "false")),
             term: metadata.number(names::ANNOTATION_TERM),
             // A longer one is none that the operator ever wrote.
-            member_of: metadata.annotation(names::ANNOTATION_MEMBER_OF).filter(|it| is_marked && it.len() <= LONGEST_MEMBERSHIP).map(Into::into),
-            former_label: metadata.short(names::ANNOTATION_FORMER_LABEL, LONGEST_VALUE).filter(|_| is_marked),
+            member_of: metadata.annotation(names::ANNOTATION_MEMBER_OF).filter(|it| is_marked && is_membership(it)).map(Into::into),
+            former_label: metadata.short(names::ANNOTATION_FORMER_LABEL, LONGEST_VALUE).filter(|_| keeps_former),
             set,
+            unowned,
             cost: DeletionCost {
                 now: metadata.short(names::ANNOTATION_DELETION_COST, LONGEST_COST),
                 former: metadata.short(names::ANNOTATION_FORMER_DELETION_COST, LONGEST_COST),
@@ -82,39 +85,63 @@ impl Kind for Pod {
     }
 }
 
-/// The labels that the operator has set by the API server's record, and whether it has set a mark of its own.
-fn set_here(metadata: &Metadata<'_>) -> (Box<[Box<str>]>, bool) {
-    let managers = metadata.managers();
-    let ours = |manager: &Part<'_>| manager.field("manager").text() == Some(names::FIELD_MANAGER);
-    let (mut labels, mut is_marked) = (Vec::new(), false);
-    for manager in managers.items().filter(ours) {
-        let set = manager.field("fieldsV1").field("f:metadata");
-        let keys = |field| set.field(field).keys().filter_map(|key| key.strip_prefix("f:")).collect::<Vec<_>>();
-        let (fences, others): (Vec<_>, Vec<_>) = keys("f:labels").into_iter().partition(|key| key.starts_with(names::FENCE_PREFIX));
-        is_marked |= !fences.is_empty() || keys("f:annotations").iter().any(|key| key.starts_with(names::PREFIX));
-        labels.extend(others.into_iter().map(Into::into));
-    }
-    if !is_marked && let Some(key) = unrecorded(metadata) {
-        return ([key.into()].into(), true);
-    }
-    (labels.into(), is_marked)
+/// Under these names the API server puts together what several managers have set: the oldest of many, or all before a first apply of
+/// an object without a record.
+const TOGETHER: [&str; 2] = ["ancient-changes", "before-first-apply"];
+
+/// So many labels of one pod are taken for set by the operator.
+const MOST_SET: usize = 8;
+
+/// What the API server's record (`metadata.managedFields`) says of who has set a pod's marks.
+struct Record {
+    /// The labels that the operator has set, but fences.
+    set: Box<[Box<str>]>,
+    /// The operator has set a mark of its own; or nobody has, and the record was read as a whole: clients may empty it.
+    is_marked: bool,
+    /// The operator has set the annotation that keeps a former label.
+    keeps_former: bool,
+    /// Nobody who is named has set the label that `member-of` names.
+    unowned: bool,
 }
 
-/// The label of a pod that bears marks which nobody has set, by a record that was read as a whole: clients may empty it, and the API
-/// server puts the oldest of many managers together under one name.
-fn unrecorded<'a>(metadata: &Metadata<'a>) -> Option<&'a str> {
-    const TOGETHER: &str = "ancient-changes";
-    let (_, key) = names::parse_member_of(metadata.annotation(names::ANNOTATION_MEMBER_OF)?)?;
-    let managers = metadata.managers();
-    let is_fenced = metadata.labels().keys().any(|key| key.starts_with(names::FENCE_PREFIX));
-    let others_set = |field: &'static str, key: &str| {
-        managers.items().filter(|manager| manager.field("manager").text() != Some(TOGETHER)).any(|manager| {
-            let mut keys = manager.field("fieldsV1").field("f:metadata").field(field).keys();
-            keys.any(|owned| owned.strip_prefix("f:") == Some(key))
-        })
-    };
-    let is_whole = managers.is_whole();
-    (is_fenced && is_whole && !others_set("f:annotations", names::ANNOTATION_MEMBER_OF) && !others_set("f:labels", key)).then_some(key)
+impl Record {
+    fn of(metadata: &Metadata<'_>) -> Self {
+        let managers = metadata.managers();
+        let name = |manager: &Part<'_>| manager.field("manager").text().unwrap_or_default().to_owned();
+        let keys = |manager: &Part<'_>, field: &'static str| -> Vec<String> {
+            let set = manager.field("fieldsV1").field("f:metadata").field(field);
+            set.keys().filter_map(|key| key.strip_prefix("f:")).map(str::to_owned).collect()
+        };
+        let (mut set, mut is_marked, mut keeps_former) = (Vec::new(), false, false);
+        for manager in managers.items().filter(|manager| name(manager) == names::FIELD_MANAGER) {
+            let (fences, others): (Vec<_>, Vec<_>) = keys(&manager, "f:labels").into_iter().partition(|key| key.starts_with(names::FENCE_PREFIX));
+            let annotations = keys(&manager, "f:annotations");
+            is_marked |= !fences.is_empty() || annotations.iter().any(|key| key.starts_with(names::PREFIX));
+            keeps_former |= annotations.iter().any(|key| key == names::ANNOTATION_FORMER_LABEL);
+            set.extend(others);
+        }
+        let mut unowned = false;
+        if let Some((_, key)) = metadata.annotation(names::ANNOTATION_MEMBER_OF).and_then(names::parse_member_of)
+            && managers.is_whole()
+        {
+            let others = |manager: &Part<'_>| name(manager) != names::FIELD_MANAGER && !TOGETHER.contains(&&*name(manager));
+            let others_set = |field, key: &str| managers.items().filter(others).any(|manager| keys(&manager, field).iter().any(|set| *set == *key));
+            unowned = !others_set("f:labels", key);
+            if !is_marked && unowned && !others_set("f:annotations", names::ANNOTATION_MEMBER_OF) {
+                is_marked = true;
+                set.push(key.to_owned());
+            }
+        }
+        // What the pod does not carry is nothing to take away; nor has the operator ever set many.
+        let carried: Vec<_> = metadata.labels().keys().collect();
+        let set: BTreeSet<&str> = set.iter().map(String::as_str).filter(|key| carried.contains(key)).collect();
+        Self { set: set.into_iter().take(MOST_SET).map(Into::into).collect(), is_marked, keeps_former, unowned }
+    }
+}
+
+/// Whether the operator may have written this.
+fn is_membership(text: &str) -> bool {
+    text.len() <= LONGEST_MEMBERSHIP && names::parse_member_of(text).is_some()
 }
 
 /// The labels, and whether there are others that are not kept.

@@ -25,7 +25,7 @@ fn metadata() -> Value {
     json!({
         "name": "web-1", "namespace": "team-a", "uid": "0b0e", "resourceVersion": "17", "generation": 3,
         "creationTimestamp": "2026-01-02T03:04:05Z", "deletionTimestamp": "2026-01-02T03:04:05Z",
-        "labels": { "app": "web", "leadergroup.io/fence.web": "f.1" },
+        "labels": { "app": "web", "role": "leader", "leadergroup.io/fence.web": "f.1" },
         "annotations": {
             "leadergroup.io/term": "7", "leadergroup.io/member-of": "web/role", "leadergroup.io/former-deletion-cost": "3", "leadergroup.io/holder-uid": "u",
             "leadergroup.io/reserved-term": "8", "leadergroup.io/operator": "a@b/c", "leadergroup.io/reason": "FirstElection",
@@ -268,7 +268,7 @@ fn whose_member_a_pod_is_and_what_is_taken_from_it_is_the_operators_own_record()
     // One that is too large to be read may say that others have set it.
     let mut large = pod();
     let keys: serde_json::Map<String, Value> = (0..4000).map(|number| (format!("f:example.com/{number:020}"), json!({}))).collect();
-    large["metadata"]["managedFields"] = json!([{ "manager": "kube-controller-manager", "fieldsV1": { "f:metadata": { "f:annotations": keys } } }]);
+    large["metadata"]["managedFields"] = json!([{ "manager": "kube-controller-manager", "fieldsV1": { "f:metadata": { "f:labels": keys } } }]);
     assert_eq!(through_a_sieve::<Pod>(&large).data.unwrap().member_of, None);
 }
 

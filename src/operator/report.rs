@@ -30,8 +30,10 @@ pub(super) fn of_write(context: &Context, observation: &Observation, write: &Wri
         }
         Write::ApplyDeployment { name, .. } if drifted(observation, state) => {
             context.metrics.deployment_repairs.inc();
-            let note = format!("Deployment {name} was changed by others, and put back to what the group says; change the group instead");
-            info!(namespace = %observation.namespace, name = %observation.name, deployment = name, "Deployment was put back");
+            let note = format!(
+                "Deployment {name} was changed by others, and has what the group says of it again; what the group does not mention stays, a restart's time among it"
+            );
+            info!(namespace = %observation.namespace, name = %observation.name, deployment = name, "Deployment was applied again after a change by others");
             record_event(context, group, true, "DeploymentRepaired", "Repair", note, None);
         }
         Write::ApplyDeployment { name, .. } => {
@@ -39,7 +41,7 @@ pub(super) fn of_write(context: &Context, observation: &Observation, write: &Wri
         }
         Write::UpdateLease { name, record, purpose, .. } => match purpose {
             LeasePurpose::Transition if record.holder.is_empty() => {
-                let former = record.previous_holder.as_deref().unwrap_or_default();
+                let Some(former) = record.previous_holder.as_deref().filter(|former| !former.is_empty()) else { return };
                 info!(namespace = %observation.namespace, name = %observation.name, pod = former, term = record.term, "Leader was lost and nobody can follow");
                 record_event(context, group, true, "LeaderLost", "Elect", format!("pod {former} no longer leads, and no pod may follow"), None);
             }

@@ -194,7 +194,9 @@ pub struct Pod {
     pub member_of: Option<Box<str>>,
     /// The keys of the labels that the API server's record (`metadata.managedFields`) says the operator has set, but its fences.
     pub set: Box<[Box<str>]>,
-    /// The annotation `leadergroup.io/former-label`.
+    /// Nobody whom the record names has set the label that `member_of` names.
+    pub unowned: bool,
+    /// The annotation `leadergroup.io/former-label`, where the record says that the operator has set it.
     pub former_label: Option<Box<str>>,
     pub cost: DeletionCost,
 }
@@ -251,6 +253,12 @@ impl Pod {
     pub fn value_of_others(&self, key: &str, leaders: &str) -> Option<&str> {
         let value = if self.is_set(key) { self.former_label.as_deref() } else { self.labels.get(key) };
         value.filter(|value| *value != leaders)
+    }
+
+    /// Whether the leader's value of this label is the operator's to take from a pod that is of no group: it has set it, or the record of
+    /// who did is lost.
+    pub fn may_be_set(&self, key: &str) -> bool {
+        self.is_set(key) || self.unowned
     }
 
     /// Whether nothing runs in it.

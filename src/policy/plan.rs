@@ -103,7 +103,11 @@ fn forget(observation: &Observation) -> Vec<Write> {
 fn forget_pod(pod: &Pod, key: &str, leaders: &str, fence_key: &str) -> Box<PodWrite> {
     let more = pod.fence_keys().any(|other| other != fence_key);
     let member_of = pod.member_of.as_deref().filter(|_| more).map(str::to_owned);
-    let label = if pod.is_set(key) { pod.value_of_others(key, leaders) } else { pod.labels.get(key) }.map(str::to_owned);
+    let value = pod.labels.get(key);
+    // Of a group that is gone its leader's term tells which value was the leader's.
+    let leads = value == Some(leaders) || pod.term.is_some();
+    let ours = pod.is_set(key) || leads && pod.unowned;
+    let label = if ours { pod.value_of_others(key, leaders).filter(|_| pod.is_set(key)) } else { value }.map(str::to_owned);
     pod_write(pod, key, fence_key, PodPurpose::Forget, PodMarks { label, term: None, fence: None, member_of, former_label: None, cost: pod.cost.given_back() })
 }
 

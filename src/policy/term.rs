@@ -106,6 +106,16 @@ impl<'a> Terms<'a> {
         (0..=self.bound()).contains(&term) && (self.mark.is_none() || term >= self.recorded.min(self.bound()))
     }
 
+    /// Whether the term that this pod bears is this group's, and no other pod's: its marks are the group's, and the Lease does not record
+    /// it for another.
+    fn is_of(&self, pod: &Pod, term: i64) -> bool {
+        let lease = self.observation.lease.as_deref().filter(|lease| self.mark.is_some() && lease.term == Some(term));
+        let recorded = lease.and_then(|lease| lease.holder_uid.as_ref());
+        let member = pod.member_of.as_deref().and_then(crate::names::parse_member_of);
+        let foreign = member.is_some_and(|(group, _)| *group != *self.observation.name);
+        recorded.map_or(!foreign, |uid| *uid == pod.uid)
+    }
+
     /// Whether the pod, which carries the label, leads in the term that it bears.
     pub(super) fn is_kept(&self, pod: &Pod) -> bool {
         let term = if holder::is_followed(self.group) { self.of_holder(pod, true, 0) } else { self.of_elected(pod, true) };
@@ -114,7 +124,7 @@ impl<'a> Terms<'a> {
 
     /// The term of `leader` where the operator elects. `labelled`: it carries the label.
     pub(super) fn of_elected(&self, leader: &Pod, labelled: bool) -> Term {
-        if let Some(term) = leader.term.filter(|term| self.keeps(*term)) {
+        if let Some(term) = leader.term.filter(|term| self.keeps(*term) && self.is_of(leader, *term)) {
             if labelled {
                 return Term::Kept(term);
             }

@@ -8,7 +8,7 @@ use kube::api::ListParams;
 use serde_json::json;
 
 use super::arena::{self, Arena};
-use super::looks::{deployed, garbage_is_collected, only_labelled, ready, told, writes};
+use super::looks::{deployed, garbage_is_collected, only_labelled, ready, told, two_renewals, writes};
 use super::steps::term;
 
 /// Waits until the group is Stalled for this reason, with an event; gives the message.
@@ -304,5 +304,37 @@ async fn a_lease_on_which_the_pods_elect_themselves_is_left_alone_with_a_hint_at
     assert!(message.contains("election.mode: Holder"), "{message}");
     assert_eq!(arena.lease("web").await.metadata.resource_version, before, "it is not touched");
     assert!(arena.labelled().await.is_empty());
+    arena.finish().await;
+}
+
+#[tokio::test]
+async fn terms_of_a_group_go_on_though_another_led_its_deployment_meanwhile() {
+    let mut arena = deployed("handed", "app", 2).await;
+    arena.kubectl(&["label", "deployment", "app", "leadergroup.io/group=one"]).await;
+    arena.start_operator();
+    for name in ["one", "other"] {
+        arena.apply(&arena::reference(name, "app")).await;
+    }
+    let mut last = super::steps::term(&arena.leader("one").await);
+    for _ in 0..2 {
+        arena.kubectl(&["label", "--overwrite", "deployment", "app", "leadergroup.io/group=other"]).await;
+        let between = arena
+            .leader_where("other", "a leader of its own", |pod| pod.annotations().get("leadergroup.io/member-of").is_some_and(|it| it == "other/role"))
+            .await;
+        arena.set_ready(&between, false).await;
+        arena.leader_other_than("other", &between).await;
+        arena.set_ready(&between, true).await;
+        arena.kubectl(&["label", "--overwrite", "deployment", "app", "leadergroup.io/group=one"]).await;
+        let again =
+            arena.leader_where("one", "a leader of its own", |pod| pod.annotations().get("leadergroup.io/member-of").is_some_and(|it| it == "one/role")).await;
+        let term = super::steps::term(&again);
+        assert!(term > last, "term {term} follows {last}");
+        last = term;
+    }
+    // What the other has left is nobody's trace any more.
+    let leader = arena.leader("one").await;
+    arena.kubectl(&["delete", "lg", "other"]).await;
+    two_renewals(&arena, "one").await;
+    assert_eq!((arena.leader("one").await.uid(), super::steps::term(&arena.leader("one").await)), (leader.uid(), last));
     arena.finish().await;
 }

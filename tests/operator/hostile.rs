@@ -275,3 +275,50 @@ async fn what_is_forged_where_no_policy_denies_it_is_told_on_the_group_and_moves
     }
     arena.finish().await;
 }
+
+#[tokio::test]
+async fn a_former_label_that_the_operator_has_not_kept_is_not_given_back() {
+    let mut arena = super::looks::deployed("former", "app", 3).await;
+    arena.start_operator();
+    arena.apply(&(arena::reference("web", "app") + "  leaderLabel: { followerValue: follower }\n")).await;
+    arena.leader("web").await;
+    arena.ready_pods("web", 3).await;
+    arena.kubectl(&["annotate", "--overwrite", "pods", "-l", "app=app", "leadergroup.io/former-label=leader"]).await;
+    arena.kubectl(&["delete", "lg", "web"]).await;
+    let none = async || {
+        let pods = arena.api::<Pod>().list(&kube::api::ListParams::default().labels("role")).await.unwrap().items;
+        if pods.is_empty() { Ok(()) } else { Err(format!("{:?}", pods.iter().map(|pod| pod.labels().clone()).collect::<Vec<_>>())) }
+    };
+    arena.until("no pod has the label", none).await;
+    arena.finish().await;
+}
+
+#[tokio::test]
+async fn a_leader_whose_record_was_lost_loses_its_label_before_another_gets_it_when_it_leaves() {
+    let leave = r#"{"metadata":{"ownerReferences":null,"labels":{"pod-template-hash":null}}}"#;
+    let bare = r#"{"metadata":{"ownerReferences":null,"labels":{"pod-template-hash":null,"leadergroup.io/fence.web":null},"annotations":{"leadergroup.io/member-of":null}}}"#;
+    let emptied = r#"{"metadata":{"managedFields":[{}]}}"#;
+    let (arena, mut leader) = settled("unrecorded", 3).await;
+    for (what, last) in [("nothing", bare), ("emptied", leave), ("many", leave), ("applied", leave)] {
+        let name = leader.name_any();
+        if matches!(what, "emptied" | "applied") {
+            arena.kubectl(&["patch", "pod", &name, "--type=merge", "-p", emptied]).await;
+        }
+        if what == "applied" {
+            let apply = format!("{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, annotations: {{a: b}}}}}}");
+            let arguments = ["-n", &*arena.namespace, "apply", "--server-side", "--field-manager=gitops", "-f", "-"];
+            arena.plane.kubectl_with_input(&arguments, &apply).await.unwrap().succeeded().unwrap();
+        }
+        if what == "many" {
+            for number in 0..13 {
+                arena.kubectl(&["label", "pod", &name, &format!("--field-manager=m{number}"), &format!("l{number}=v")]).await;
+            }
+        }
+        arena.kubectl(&["patch", "pod", &name, "--type=merge", "-p", last]).await;
+        let next = arena.leader_other_than("web", &leader).await;
+        only_labelled(&arena, &next).await;
+        arena.kubectl(&["delete", "pod", &name, "--wait=false"]).await;
+        leader = next;
+    }
+    arena.finish().await;
+}

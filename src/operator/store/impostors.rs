@@ -1,18 +1,21 @@
 //! Pods that carry the leader's label of a group in their namespace and were not given it by the operator, by the API server's
 //! own record. Kept as they change: few, however many pods and groups there are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{Index, Key};
 use crate::api::LeaderGroup;
 use crate::policy::observation::Pod;
+
+/// A group looks through so many, however many a tenant makes.
+const MOST: usize = 256;
 
 #[derive(Debug, Default)]
 pub(super) struct Impostors {
     /// The leader's labels that are in use, as `key=value`, and by how many groups.
     labels: HashMap<Box<str>, usize>,
     /// By namespace and leader's label.
-    groups: Index<Key>,
+    deployments: Index<Key>,
     pods: Index<Key>,
 }
 
@@ -28,27 +31,31 @@ fn foreign(pod: &Pod) -> impl Iterator<Item = &str> {
 }
 
 impl Impostors {
-    /// `pods`: all that are known.
-    pub(super) fn add_group<'a>(&mut self, key: &Key, group: &LeaderGroup, pods: impl Iterator<Item = (&'a Key, &'a Pod)>) {
+    /// `pods`: all that are known, looked through for a label that no group has had yet.
+    pub(super) fn add_group<'a>(&mut self, deployment: &Key, group: &LeaderGroup, pods: impl Iterator<Item = (&'a Key, &'a Pod)>) {
         let label = label_of(group);
-        self.groups.add(key.sibling(&label), key);
-        let count = self.labels.entry(label.clone().into()).or_default();
-        *count += 1;
-        if *count == 1 {
-            for (key, _) in pods.filter(|(_, pod)| foreign(pod).any(|foreign| *foreign == *label)) {
-                self.pods.add(key.sibling(&label), key);
-            }
+        self.deployments.add(deployment.sibling(&label), deployment);
+        if let Some(count) = self.labels.get_mut(&*label) {
+            *count += 1;
+            return;
+        }
+        let unused: HashSet<_> = self.labels.extract_if(|_, count| *count == 0).map(|(label, _)| label).collect();
+        self.pods.0.retain(|under, _| !unused.contains(&*under.name));
+        self.labels.insert(label.clone().into(), 1);
+        for (key, _) in pods.filter(|(_, pod)| foreign(pod).any(|foreign| *foreign == *label)) {
+            self.pods.add(key.sibling(&label), key);
         }
     }
 
-    pub(super) fn remove_group(&mut self, key: &Key, group: &LeaderGroup) {
+    /// What is known of the label's pods is kept until another label comes: a group that changes is removed and added.
+    /// `last`: no other group of the Deployment has this label.
+    pub(super) fn remove_group(&mut self, deployment: &Key, group: &LeaderGroup, last: bool) {
         let label = label_of(group);
-        self.groups.remove(&key.sibling(&label), key);
-        let Some(count) = self.labels.get_mut(&*label) else { return };
-        *count -= 1;
-        if *count == 0 {
-            self.labels.remove(&*label);
-            self.pods.0.retain(|under, _| *under.name != *label);
+        if last {
+            self.deployments.remove(&deployment.sibling(&label), deployment);
+        }
+        if let Some(count) = self.labels.get_mut(&*label) {
+            *count = count.saturating_sub(1);
         }
     }
 
@@ -64,13 +71,13 @@ impl Impostors {
         }
     }
 
-    /// The groups whose leader's label this pod carries.
-    pub(super) fn groups_of(&self, key: &Key, pod: &Pod) -> impl Iterator<Item = &Key> {
-        foreign(pod).filter(|label| self.labels.contains_key(*label)).flat_map(|label| self.groups.get(&key.sibling(label)))
+    /// The Deployments whose leader's label this pod carries.
+    pub(super) fn deployments_of(&self, key: &Key, pod: &Pod) -> impl Iterator<Item = &Key> {
+        foreign(pod).filter(|label| self.labels.contains_key(*label)).flat_map(|label| self.deployments.get(&key.sibling(label)))
     }
 
-    /// The pods that carry this group's leader's label.
+    /// Pods that carry this group's leader's label: not more than are looked through.
     pub(super) fn of(&self, key: &Key, group: &LeaderGroup) -> impl Iterator<Item = &Key> {
-        self.pods.get(&key.sibling(&label_of(group)))
+        self.pods.get(&key.sibling(&label_of(group))).take(MOST)
     }
 }

@@ -178,12 +178,16 @@ impl Tables {
         let deployment = key.sibling(objects::deployment_name(group));
         let lease = key.sibling(objects::lease_name(group));
         if present {
+            self.impostors.add_group(&deployment, group, self.pods.objects.iter().map(|(key, pod)| (key, &**pod)));
             self.groups_by_deployment.add(deployment, key);
             self.groups_by_lease.add(lease, key);
-            self.impostors.add_group(key, group, self.pods.objects.iter().map(|(key, pod)| (key, &**pod)));
         } else {
-            self.impostors.remove_group(key, group);
             self.groups_by_deployment.remove(&deployment, key);
+            let same = |other: &LeaderGroup| {
+                other.spec.leader_label.key == group.spec.leader_label.key && other.spec.leader_label.value == group.spec.leader_label.value
+            };
+            let last = !self.groups_by_deployment.get(&deployment).filter_map(|key| self.groups.get(key)).any(|other| same(other));
+            self.impostors.remove_group(&deployment, group, last);
             self.groups_by_lease.remove(&lease, key);
         }
     }
@@ -258,7 +262,10 @@ impl Tables {
 
     fn concerns_of_pod(&self, key: &Key, pod: &Pod) -> Concerned {
         let owners = self.replica_set_of(key, pod).map(|replica_set| self.concerns_of_replica_set(key, replica_set)).unwrap_or_default();
-        owners.into_iter().chain(member_of(key, pod)).chain(self.impostors.groups_of(key, pod).cloned()).collect()
+        // Of the groups of a Deployment the one that leads its pods tells of it.
+        let selects = |deployment: &&Key| self.deployments.get(deployment).is_some_and(|deployment| deployment.selects(pod));
+        let told = self.impostors.deployments_of(key, pod).filter(selects).filter_map(|deployment| self.elder(deployment));
+        owners.into_iter().chain(member_of(key, pod)).chain(told.cloned()).collect()
     }
 
     fn replica_set_of(&self, key: &Key, pod: &Pod) -> Option<&Arc<ReplicaSet>> {
@@ -304,14 +311,17 @@ impl Tables {
         if let Some(named) = owner.or_else(|| existing?.group.as_deref()) {
             return (*named != *key.name).then(|| named.to_owned());
         }
+        let elder = self.elder(&deployment)?;
+        (elder != key).then(|| elder.name.to_string())
+    }
+
+    /// The group that was there first of those that name this Deployment, or that it names.
+    fn elder(&self, deployment: &Key) -> Option<&Key> {
         let seniority = |key: &Key, group: &LeaderGroup| (group.metadata.creation_timestamp.as_ref().map(|time| time.0), key.name.clone());
-        let elder = self
-            .groups_by_deployment
-            .get(&deployment)
-            .filter_map(|key| self.groups.get(key).map(|group| (key, group)))
-            .filter(|(_, group)| group.metadata.deletion_timestamp.is_none())
-            .min_by_key(|(key, group)| seniority(key, group))?;
-        (elder.0 != key).then(|| elder.0.name.to_string())
+        let groups = self.groups_by_deployment.get(deployment).filter_map(|key| self.groups.get(key).map(|group| (key, group)));
+        let named = self.deployments.get(deployment).and_then(|deployment| deployment.group.as_deref());
+        let there = groups.filter(|(key, group)| group.metadata.deletion_timestamp.is_none() && named.is_none_or(|named| *named == *key.name));
+        there.min_by_key(|(key, group)| seniority(key, group)).map(|(key, _)| key)
     }
 }
 
@@ -368,10 +378,17 @@ impl Store {
         let fenced = tables.fenced.get(&fence).filter(|_| group.is_some());
         let marked: BTreeSet<&Key> = tables.members.get(key).chain(fenced).collect();
         let strays: Vec<_> = marked.into_iter().filter_map(|key| tables.pods.get(key)).filter(|pod| !belongs(pod)).cloned().collect();
-        let impostors = group.as_ref().zip(deployment.as_ref()).map_or_else(Vec::new, |(group, deployment)| {
-            let pods = tables.impostors.of(key, group).filter_map(|key| tables.pods.get(key));
-            pods.filter(|pod| !belongs(pod) && !pod.finished && deployment.selects(pod)).cloned().collect()
-        });
+        let (set, impostors): (Vec<_>, Vec<_>) = group
+            .as_ref()
+            .zip(deployment.as_ref())
+            .map_or_else(Vec::new, |(group, deployment)| {
+                let pods = tables.impostors.of(key, group).filter_map(|key| tables.pods.get(key));
+                pods.filter(|pod| !belongs(pod) && !pod.finished && deployment.selects(pod)).cloned().collect()
+            })
+            .into_iter()
+            .partition(|pod: &Arc<Pod>| group.as_ref().is_some_and(|group| pod.is_set(&group.spec.leader_label.key)));
+        // What the operator has set on a pod that lost all its other marks is still the operator's to take away.
+        let strays: Vec<_> = strays.into_iter().chain(set.into_iter().filter(|pod| pod.member_of.is_none() && pod.fence(&fence_key).is_none())).collect();
         if group.is_none() && strays.is_empty() {
             return None;
         }

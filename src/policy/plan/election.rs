@@ -216,7 +216,7 @@ impl Planner<'_> {
             }
             let value = pod.labels.get(&label.key);
             // On a pod that is not of the group its label may be somebody else's, and stays.
-            let leads = value == Some(&label.value) && (standing.is_some() || pod.is_set(&label.key));
+            let leads = value == Some(&label.value) && (standing.is_some() || pod.may_be_set(&label.key));
             others.in_the_way |= leads || exposed;
             let Some(standing) = standing else {
                 // No longer of the group. One that is on its way out takes its marks with it.
