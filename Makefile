@@ -108,8 +108,8 @@ image: ## Build the container image with docker, podman or buildah (IMAGE=...)
 install: ## Install the CRD and the operator into the cluster of the current kubeconfig
 	$(KUBECTL) apply -k config/
 
-uninstall: ## Remove them again, in order: says what goes, asks, gives everything back (YES=1: asks nothing; KEEP=1: nor that, and keeps owned Deployments)
-	@KUBECTL="$(KUBECTL)" config/uninstall.sh $(if $(KEEP),--keep-deployments,$(if $(YES),--yes))
+uninstall: ## Remove them again, in order: says what goes, asks, gives everything back (YES=1: asks nothing; KEEP=1: nor that, and keeps owned Deployments; FLAGS=--no-check: and others of config/uninstall.sh)
+	@KUBECTL="$(KUBECTL)" config/uninstall.sh $(if $(KEEP),--keep-deployments,$(if $(YES),--yes)) $(FLAGS)
 
 # The control plane's programs, built once per version outside the clone.
 .PHONY: programs

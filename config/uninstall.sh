@@ -210,4 +210,6 @@ $kubectl delete --ignore-not-found -k "$directory"
 if [ "$answer" = keep ] && [ "$applications" -gt 0 ]; then
 	echo "The Deployments and Leases of the groups are kept, with the label leadergroup.io/group that selects their pods"
 fi
-echo "Done: nothing of it is left"
+if [ "$answer" != keep ] || [ "$applications" -eq 0 ]; then
+	echo "Done: nothing of it is left"
+fi

@@ -107,6 +107,9 @@ pub(super) fn obstacle(observation: &Observation, memory: &Memory, terms: &Terms
         && !may_own_lease(group, observation)
     {
         let holder = if lease.holder.is_empty() { "nobody".into() } else { format!("{:?}", lease.holder) };
+        if let Some(other) = lease.controller.as_ref().and_then(|controller| controller.group.as_deref()) {
+            return blocked("LeaseConflict", format!("Lease {} exists and is LeaderGroup {other}'s; create this group with another lease.name", lease.name));
+        }
         return blocked(
             "LeaseConflict",
             format!(

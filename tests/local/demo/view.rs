@@ -129,5 +129,6 @@ pub(super) fn what_to_try(stage: &Stage) {
     if let Some(log) = stage.operator_log_path() {
         terminal.note(format!("The operator's log: {}", log.display()));
     }
+    terminal.note(format!("This operator keeps the namespace {namespace} only: groups of others have no status and no leader."));
     terminal.note("Ctrl-C stops it and removes all of it.");
 }
