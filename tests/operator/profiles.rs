@@ -214,7 +214,11 @@ async fn the_operator_uses_every_right_that_it_has() {
     let leader = arena.leader_other_than("web", &leader).await;
     // Who set a label that is not the operator's is asked for.
     relabels(&arena, &leader, "none").await;
-    arena.condition("web", "Stalled", "True", "ForeignLabelValue").await;
+    let by_whom = async || {
+        let message = arena.condition("web", "Stalled", "True", "ForeignLabelValue").await;
+        if message.contains("set by a webhook or a policy") { Ok(()) } else { Err(message) }
+    };
+    arena.until("it is told by whom", by_whom).await;
     // Watches count when they have ended.
     operator.kill().unwrap();
     let shipped = async |own: bool| {

@@ -50,7 +50,7 @@ fn a_flag_that_makes_no_sense_is_refused_with_what_is_allowed() {
     assert!(refused(&["--namespace", "Team_A"]).contains("lower-case letters, digits and '-'"));
     assert!(refused(&["--metrics-bind-address", "8080"]).contains("ADDRESS:PORT"));
     assert!(refused(&["--log-format", "xml"]).contains("[possible values: json, text]"));
-    assert!(refused(&["--concurrent-groups", "0"]).contains("1..=1024"));
+    assert!(refused(&["--concurrent-groups", "0"]).contains("from 1 to 1024"));
     assert!(refused(&["--log-level", "info,=,"]).contains("as in \"info\""));
     assert!(refused(&[]).contains("set --leader-elect-resource-namespace or POD_NAMESPACE, or --leader-elect=false"));
     assert!(refused(&["--leader-elect-renew-deadline=15s"]).contains("--leader-elect-lease-duration must be greater than"));
