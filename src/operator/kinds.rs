@@ -172,14 +172,17 @@ impl Kind for Node {
     const PLURAL: &'static str = "nodes";
 
     fn read(object: &Object<'_>) -> Option<Self> {
-        let Object { metadata, spec, .. } = object;
+        let Object { metadata, spec, status, .. } = object;
+        // Told before the pods' conditions and the taints are: a pod beside the leader on a lost node is still Ready then.
+        let unready = |it: &Part<'_>| it.field("type").text() == Some("Ready") && it.field("status").text() != Some("True");
         let taints: Vec<_> = spec.field("taints").items().filter_map(|taint| taint.field("key").text()).collect();
         let tainted = |keys: &[&str]| taints.iter().any(|taint| keys.contains(taint));
         Some(Node {
             resource_version: metadata.version(),
             leaving: spec.field("unschedulable").flag()
                 || tainted(&["node.kubernetes.io/unschedulable", "ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted", "karpenter.sh/disruption"]),
-            unreachable: tainted(&["node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"]),
+            unreachable: tainted(&["node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"])
+                || status.field("conditions").items().any(|it| unready(&it)),
             out_of_service: tainted(&["node.kubernetes.io/out-of-service"]),
             excluded: metadata.excluded(),
             name: metadata.name(),

@@ -273,6 +273,13 @@ fn whose_member_a_pod_is_and_what_is_taken_from_it_is_the_operators_own_record()
 }
 
 #[test]
+fn a_node_that_is_not_ready_is_not_reached_before_it_is_tainted() {
+    let with = |status: &str| json!({ "metadata": metadata(), "spec": {}, "status": { "conditions": [{ "type": "Ready", "status": status }] } });
+    let unreachable = ["True", "Unknown", "False"].map(|status| through_a_sieve::<Node>(&with(status)).data.unwrap().unreachable);
+    assert_eq!(unreachable, [false, true, true]);
+}
+
+#[test]
 fn every_annotation_that_is_read_is_kept() {
     let names = include_str!("../names.rs").split("pub const ANNOTATION_").skip(1);
     for name in names.map(|after| after.split('"').nth(1).unwrap()) {

@@ -188,7 +188,7 @@ fn findings(
     };
     let stalled = match stalled {
         Some(obstacle) => Finding { type_: "Stalled", status: true, reason: obstacle.reason, message: obstacle.message.clone() },
-        None => Finding { type_: "Stalled", status: false, reason: "Progressing", message: "nothing stands in the way".into() },
+        None => Finding { type_: "Stalled", status: false, reason: "Progressing", message: "nothing is known that only a person can mend".into() },
     };
     vec![ready, available, reconciling, stalled]
 }
