@@ -191,7 +191,9 @@ impl Memory {
             (Write::UpdateLease { resource_version, record, purpose, reserves, .. }, Done::Lease(lease)) => {
                 let named = record.holder_uid.clone().map(|uid| (record.term, uid));
                 // A term that its pod has from another process is not this one's to give again: that one may have gone on since.
-                let borne = observation.pods().any(|pod| Some(&pod.uid) == record.holder_uid.as_ref() && pod.term == Some(record.term));
+                let borne = record.reserved_term > record.term.saturating_add(1)
+                    || observation.lease.as_ref().is_some_and(|lease| lease.term >= Some(record.term))
+                    || observation.pods().any(|pod| Some(&pod.uid) == record.holder_uid.as_ref() && pod.term == Some(record.term));
                 let held = self.hold(*resource_version, lease.resource_version, began);
                 if *purpose == LeasePurpose::Transition && held.recorded != named {
                     held.recorded = named.filter(|_| !borne);
