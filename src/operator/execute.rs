@@ -93,7 +93,7 @@ impl Executor {
                 });
                 self.apply(namespace, name, &PatchParams::apply(names::FIELD_MANAGER_REPLICAS).force(), &body).await.map(|_| Done::Written)
             }
-            Write::CreateLease { name, record } => self.create_lease(observation, name, record).await,
+            Write::CreateLease { name, record, gives: _ } => self.create_lease(observation, name, record).await,
             Write::UpdateLease { name, resource_version, record, .. } => self.update_lease(observation, name, *resource_version, record).await,
             Write::Pod(write) => self.patch_pod(namespace, write).await,
             Write::Status { status, .. } => self.patch_status(observation, status).await,

@@ -11,7 +11,7 @@ use super::holder;
 use super::leader;
 use super::observation::{Lease, Observation};
 use super::progress::{Progress, Round, Target};
-use super::write::{Done, LeasePurpose, Named, PodPurpose, Undone, Write};
+use super::write::{Done, LeasePurpose, Named, PodPurpose, Record, Undone, Write};
 use crate::elector::clock::Instant;
 
 /// One process' memory of one group.
@@ -91,6 +91,14 @@ impl Held {
     /// Every pod that such a write may still reach.
     pub(super) fn all_exposed(&self) -> impl Iterator<Item = &str> {
         self.exposed.iter().flatten().chain(&self.unanswered).map(|uid| &**uid)
+    }
+
+    /// A term that its pod has from another process is not this one's to give again: that one may have gone on since.
+    fn records(&mut self, record: &Record, gives: bool) {
+        let named = record.holder_uid.clone().map(|uid| (record.term, uid));
+        if self.recorded != named {
+            self.recorded = named.filter(|_| gives);
+        }
     }
 
     fn answered(&mut self, uid: &str) {
@@ -180,23 +188,18 @@ impl Memory {
     /// A write that was decided on `observation` and sent no earlier than `began` was done.
     pub fn done(&mut self, observation: &Observation, write: &Write, done: &Done, began: Instant) {
         match (write, done) {
-            (Write::CreateLease { record, .. }, Done::Lease(lease)) => {
+            (Write::CreateLease { record, gives, .. }, Done::Lease(lease)) => {
                 self.named = None;
                 let mut held = Held::of(lease.resource_version, began);
-                held.recorded = record.holder_uid.clone().map(|uid| (record.term, uid));
+                held.records(record, *gives);
                 held.reserved = Some(record.reserved_term);
                 held.made = Some(lease.clone());
                 self.held = Some(held);
             }
-            (Write::UpdateLease { resource_version, record, purpose, reserves, .. }, Done::Lease(lease)) => {
-                let named = record.holder_uid.clone().map(|uid| (record.term, uid));
-                // A term that its pod has from another process is not this one's to give again: that one may have gone on since.
-                let borne = record.reserved_term > record.term.saturating_add(1)
-                    || observation.lease.as_ref().is_some_and(|lease| lease.term >= Some(record.term))
-                    || observation.pods().any(|pod| Some(&pod.uid) == record.holder_uid.as_ref() && pod.term == Some(record.term));
+            (Write::UpdateLease { resource_version, record, purpose, reserves, gives, .. }, Done::Lease(lease)) => {
                 let held = self.hold(*resource_version, lease.resource_version, began);
-                if *purpose == LeasePurpose::Transition && held.recorded != named {
-                    held.recorded = named.filter(|_| !borne);
+                if *purpose == LeasePurpose::Transition {
+                    held.records(record, *gives);
                 }
                 if *reserves {
                     held.reserved = Some(record.reserved_term);

@@ -32,18 +32,21 @@ pub enum Write {
         resource_version: u64,
         replicas: i32,
     },
+    /// `gives`: its holder has the term from nobody yet.
     CreateLease {
         name: String,
         record: Record,
+        gives: bool,
     },
     /// Writes the Lease if its version is still this one, and takes it into ownership only while the group is alive by a
-    /// fresh read. `reserves`: its mark was named on no version before.
+    /// fresh read. `reserves`: its mark was named on no version before. `gives`: as above.
     UpdateLease {
         name: String,
         resource_version: u64,
         record: Record,
         purpose: LeasePurpose,
         reserves: bool,
+        gives: bool,
     },
     Pod(Box<PodWrite>),
     /// Writes the status if the group's version is still the one observed. `names`: a term that nobody else may give out once

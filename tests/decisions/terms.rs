@@ -186,7 +186,14 @@ fn a_term_that_a_leader_had_from_another_process_is_not_given_again_once_it_was_
         reason: None,
         previous_holder: None,
     };
-    let write = &Write::UpdateLease { name: "web".into(), resource_version: 70, record: record.clone(), purpose: LeasePurpose::Transition, reserves: true };
+    let write = &Write::UpdateLease {
+        name: "web".into(),
+        resource_version: 70,
+        record: record.clone(),
+        purpose: LeasePurpose::Transition,
+        reserves: true,
+        gives: false,
+    };
     memory.sending(write);
     let mut lease = (**taken.lease.as_ref().unwrap()).clone();
     (lease.resource_version, lease.reserved_term, lease.holder_uid) = (71, Some(record.reserved_term), record.holder_uid.clone());

@@ -69,6 +69,7 @@ pub(super) enum Write {
         holder: Option<(usize, u32)>,
         term: i64,
         mark: i64,
+        gives: bool,
     },
     Update {
         owner: u32,
@@ -78,6 +79,7 @@ pub(super) enum Write {
         mark: i64,
         purpose: LeasePurpose,
         reserves: bool,
+        gives: bool,
     },
     /// `group`: the uid of the group that it is of.
     Pod {
@@ -186,8 +188,10 @@ pub(super) fn shorten(planned: &write::Write, group: Option<&Group>, mut fresh: 
     Some(match planned {
         write::Write::ListFenced => Write::List,
         write::Write::Prove { version } => Write::Prove { version: (*version).try_into().unwrap() },
-        write::Write::CreateLease { record, .. } => Write::Create { owner: group?.uid, holder: holder(record), term: record.term, mark: record.reserved_term },
-        write::Write::UpdateLease { resource_version, record, purpose, reserves, .. } => Write::Update {
+        write::Write::CreateLease { record, gives, .. } => {
+            Write::Create { owner: group?.uid, holder: holder(record), term: record.term, mark: record.reserved_term, gives: *gives }
+        }
+        write::Write::UpdateLease { resource_version, record, purpose, reserves, gives, .. } => Write::Update {
             owner: group?.uid,
             version: (*resource_version).try_into().unwrap(),
             holder: holder(record),
@@ -195,6 +199,7 @@ pub(super) fn shorten(planned: &write::Write, group: Option<&Group>, mut fresh: 
             mark: record.reserved_term,
             purpose: *purpose,
             reserves: *reserves,
+            gives: *gives,
         },
         write::Write::Pod(pod) => Write::Pod {
             group: group.map(|group| group.uid),
@@ -236,13 +241,14 @@ pub(super) fn lengthen(short: &Write) -> write::Write {
     match short {
         Write::List => write::Write::ListFenced,
         Write::Prove { version } => write::Write::Prove { version: (*version).into() },
-        Write::Create { holder, term, mark, .. } => write::Write::CreateLease { name: "web".into(), record: record(holder, term, mark) },
-        Write::Update { version, holder, term, mark, purpose, reserves, .. } => write::Write::UpdateLease {
+        Write::Create { holder, term, mark, gives, .. } => write::Write::CreateLease { name: "web".into(), record: record(holder, term, mark), gives: *gives },
+        Write::Update { version, holder, term, mark, purpose, reserves, gives, .. } => write::Write::UpdateLease {
             name: "web".into(),
             resource_version: (*version).into(),
             record: record(holder, term, mark),
             purpose: *purpose,
             reserves: *reserves,
+            gives: *gives,
         },
         Write::Pod { slot, uid: it, purpose, before, after, .. } => {
             let marks = |marks: &Marks| PodMarks {

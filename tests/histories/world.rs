@@ -382,7 +382,7 @@ impl World {
                 }
                 outcome
             }
-            Write::Create { owner, holder, term, mark } => {
+            Write::Create { owner, holder, term, mark, .. } => {
                 if truth.lease.is_some() {
                     return changed;
                 }

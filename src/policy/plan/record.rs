@@ -1,11 +1,13 @@
 //! The Lease: made where it is missing, written where it says something else, renewed when it is time. Whoever writes it
 //! holds the record.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::Planner;
 use crate::api::v1alpha1::Renewal;
-use crate::policy::observation::Lease;
+use crate::policy::observation::{Lease, Pod};
 use crate::policy::term::Term;
 use crate::policy::write::{LeasePurpose, Record, Write};
 use crate::policy::{holder, objects};
@@ -28,8 +30,10 @@ impl Planner<'_> {
         };
         let name = objects::lease_name(self.group).to_owned();
         let record = Record { reserved_term: mark, ..record };
+        let borne = |pod: &Arc<Pod>| Some(&pod.uid) == record.holder_uid.as_ref() && pod.term == Some(record.term);
+        let gives = !self.observation.pods().any(borne);
         let Some(lease) = self.observation.lease.as_deref() else {
-            self.writes.push(Write::CreateLease { name, record });
+            self.writes.push(Write::CreateLease { name, record, gives });
             return;
         };
         let same_holder = lease.holder == record.holder && lease.holder_uid == record.holder_uid;
@@ -55,7 +59,7 @@ impl Planner<'_> {
             }
             LeasePurpose::Renewal
         };
-        self.writes.push(Write::UpdateLease { name, resource_version: lease.resource_version, record, purpose, reserves });
+        self.writes.push(Write::UpdateLease { name, resource_version: lease.resource_version, record, purpose, reserves, gives });
         if let Some(next) = self.renewal_period().and_then(|period| self.observation.now.checked_add(period).ok()) {
             self.look_again(next);
         }
