@@ -63,27 +63,21 @@ impl EventRecorder {
             uid: Some(uid.to_owned()),
             ..ObjectReference::default()
         });
-        let event = Event {
+        let group = group.object_ref(&());
+        let beside = |secondary| Event {
             type_: if event.warning { EventType::Warning } else { EventType::Normal },
             reason: event.reason.to_owned(),
             note: Some(names::beginning(&event.note, LONGEST_NOTE).to_owned()),
             action: event.action.to_owned(),
-            secondary: pod,
+            secondary,
         };
-        let group = group.object_ref(&());
-        let on_pod = event.secondary.clone().map(|pod| (Event { secondary: Some(group.clone()), ..copy(&event) }, pod));
-        for told in [Some((event, group)), on_pod].into_iter().flatten() {
+        let on_pod = pod.clone().map(|pod| (beside(Some(group.clone())), pod));
+        for told in [Some((beside(pod), group)), on_pod].into_iter().flatten() {
             if self.queue.try_send(told).is_err() {
                 self.metrics.events_dropped.inc();
             }
         }
     }
-}
-
-fn copy(event: &Event) -> Event {
-    let Event { type_, reason, note, action, secondary } = event;
-    let type_ = if *type_ == EventType::Warning { EventType::Warning } else { EventType::Normal };
-    Event { type_, reason: reason.clone(), note: note.clone(), action: action.clone(), secondary: secondary.clone() }
 }
 
 /// Of which object, the reason and the note.

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use http::header::ACCEPT;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{GetParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::Request;
@@ -18,7 +17,7 @@ use super::pod_patch;
 use super::slim::{Kind, Slim};
 use super::store::{Key, Source, Store, Table};
 use super::template::{self, Templates};
-use super::wire::{self, LONGEST_METADATA};
+use super::wire;
 use crate::api::v1alpha1::Mode;
 use crate::api::{LeaderGroup, LeaderGroupStatus};
 use crate::elector::Tenure;
@@ -58,8 +57,6 @@ pub(super) fn count(metrics: &Metrics, write: &Write, result: &Result<Done, Fail
 
 /// Pods of one page of a list that has to be read at once.
 const PAGE_SIZE: u32 = 50;
-/// The answer is the object's metadata.
-pub(super) const METADATA_ONLY: http::HeaderValue = http::HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
 
 /// Performs the writes of one group.
 #[derive(Clone)]
@@ -169,7 +166,7 @@ impl Executor {
     /// Asks for no more of a group than its metadata: its template may be large.
     async fn metadata(&self, request: Result<http::Request<Vec<u8>>, kube::core::request::Error>) -> Result<Slim<LeaderGroup>, kube::Error> {
         let mut request = request.map_err(kube::Error::BuildRequest)?;
-        request.headers_mut().insert(http::header::ACCEPT, METADATA_ONLY);
+        request.headers_mut().insert(http::header::ACCEPT, wire::METADATA_ONLY);
         self.client.request(request).await
     }
 
@@ -262,12 +259,7 @@ impl Executor {
 
     /// Who owns a Lease beside groups, whole: a merge patch replaces the list.
     async fn owners_beside(&self, namespace: &str, name: &str) -> Result<Vec<Value>, Failure> {
-        let path = Slim::<Lease>::url_path(&(), Some(namespace));
-        let mut request = Request::new(path).get(name, &GetParams::default()).map_err(Failure::impossible)?;
-        request.headers_mut().insert(ACCEPT, METADATA_ONLY);
-        let answer = ask(Subject::of::<Lease>(name), wire::whole(&self.whole, request, LONGEST_METADATA)).await?;
-        let answer = answer.ok_or_else(|| Failure::impossible("the metadata of the Lease is larger than 256 KiB"))?;
-        let object: Value = serde_json::from_slice(&answer).map_err(Failure::impossible)?;
+        let object: Value = wire::metadata::<Lease, _>(&self.whole, namespace, name).await?;
         let owners = object["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
         Ok(owners.into_iter().filter(|owner| owner["kind"] != "LeaderGroup").collect())
     }

@@ -105,37 +105,42 @@ struct Record {
 }
 
 impl Record {
-    fn of(metadata: &Metadata<'_>) -> Self {
+    fn of<'a>(metadata: &Metadata<'a>) -> Self {
         let managers = metadata.managers();
-        let name = |manager: &Part<'_>| manager.field("manager").text().unwrap_or_default().to_owned();
-        let keys = |manager: &Part<'_>, field: &'static str| -> Vec<String> {
+        let name = |manager: &Part<'a>| manager.field("manager").text().unwrap_or_default();
+        let keys = |manager: &Part<'a>, field| {
             let set = manager.field("fieldsV1").field("f:metadata").field(field);
-            set.keys().filter_map(|key| key.strip_prefix("f:")).map(str::to_owned).collect()
+            set.keys().filter_map(|key| key.strip_prefix("f:"))
         };
-        let (mut set, mut is_marked, mut keeps_former) = (Vec::new(), false, false);
+        let (mut set, mut is_marked, mut keeps_former) = (BTreeSet::new(), false, false);
         for manager in managers.items().filter(|manager| name(manager) == names::FIELD_MANAGER) {
-            let (fences, others): (Vec<_>, Vec<_>) = keys(&manager, "f:labels").into_iter().partition(|key| key.starts_with(names::FENCE_PREFIX));
-            let annotations = keys(&manager, "f:annotations");
-            is_marked |= !fences.is_empty() || annotations.iter().any(|key| key.starts_with(names::PREFIX));
-            keeps_former |= annotations.iter().any(|key| key == names::ANNOTATION_FORMER_LABEL);
-            set.extend(others);
+            for key in keys(&manager, "f:labels") {
+                if key.starts_with(names::FENCE_PREFIX) {
+                    is_marked = true;
+                } else {
+                    set.insert(key);
+                }
+            }
+            for key in keys(&manager, "f:annotations") {
+                is_marked |= key.starts_with(names::PREFIX);
+                keeps_former |= key == names::ANNOTATION_FORMER_LABEL;
+            }
         }
         let mut unowned = false;
         if let Some((_, key)) = metadata.annotation(names::ANNOTATION_MEMBER_OF).and_then(names::parse_member_of)
             && managers.is_whole()
         {
-            let others = |manager: &Part<'_>| name(manager) != names::FIELD_MANAGER && !TOGETHER.contains(&&*name(manager));
-            let others_set = |field, key: &str| managers.items().filter(others).any(|manager| keys(&manager, field).iter().any(|set| *set == *key));
+            let others = |manager: &Part<'a>| name(manager) != names::FIELD_MANAGER && !TOGETHER.contains(&name(manager));
+            let others_set = |field, key: &str| managers.items().filter(others).any(|manager| keys(&manager, field).any(|set| set == key));
             unowned = !others_set("f:labels", key);
             if !is_marked && unowned && !others_set("f:annotations", names::ANNOTATION_MEMBER_OF) {
                 is_marked = true;
-                set.push(key.to_owned());
+                set.insert(key);
             }
         }
         // What the pod does not carry is nothing to take away; nor has the operator ever set many.
-        let carried: Vec<_> = metadata.labels().keys().collect();
-        let set: BTreeSet<&str> = set.iter().map(String::as_str).filter(|key| carried.contains(key)).collect();
-        Self { set: set.into_iter().take(MOST_SET).map(Into::into).collect(), is_marked, keeps_former, unowned }
+        let carried: BTreeSet<&str> = metadata.labels().keys().collect();
+        Self { set: set.intersection(&carried).take(MOST_SET).map(|key| (*key).into()).collect(), is_marked, keeps_former, unowned }
     }
 }
 

@@ -1,16 +1,10 @@
 //! Who has set a label, as far as the API server's own record (`metadata.managedFields`) tells. Reads only.
 
-use http::header::ACCEPT;
-use kube::api::GetParams;
-use kube::core::Request;
-use kube::{Client, Resource};
+use kube::Client;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::answer::{Subject, ask};
-use super::execute::METADATA_ONLY;
-use super::slim::Slim;
-use super::wire::{self, LONGEST_METADATA};
+use super::wire;
 use crate::names;
 use crate::policy::observation::Pod;
 
@@ -37,11 +31,8 @@ struct Manager {
 
 /// Who has set the label `key` of this pod last, in words; empty where that can't be asked.
 pub(super) async fn of_label(client: &Client, namespace: &str, pod: &str, key: &str) -> String {
-    let path = Slim::<Pod>::url_path(&(), Some(namespace));
-    let Ok(mut request) = Request::new(path).get(pod, &GetParams::default()) else { return String::new() };
-    request.headers_mut().insert(ACCEPT, METADATA_ONLY);
-    let Ok(Some(text)) = ask(Subject::of::<Pod>(pod), wire::whole(client, request, LONGEST_METADATA)).await else { return String::new() };
-    serde_json::from_slice::<Owned>(&text).map_or_else(|_| String::new(), |object| tell(&object.metadata.managed_fields, key))
+    let object: Result<Owned, _> = wire::metadata::<Pod, _>(client, namespace, pod).await;
+    object.map_or_else(|_| String::new(), |object| tell(&object.metadata.managed_fields, key))
 }
 
 fn tell(managers: &[Manager], key: &str) -> String {

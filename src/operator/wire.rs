@@ -5,14 +5,21 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Request, Response, Uri, header};
+use http::header::{self, ACCEPT, HeaderValue};
+use http::{Request, Response, Uri};
 use http_body::{Body as _, Frame};
-use kube::Client;
+use kube::api::GetParams;
 use kube::client::Body;
 use kube::core::Status;
+use kube::{Client, Resource};
+use serde::de::DeserializeOwned;
 
+use super::answer::{Failure, Subject, ask};
 use super::sieve::Sieve;
+use super::slim::{Kind, Slim};
 
+/// The answer is the object's metadata.
+pub(super) const METADATA_ONLY: HeaderValue = HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
 /// What is kept of an answer that is no JSON: a proxy's page, say.
 const LONGEST_TEXT: usize = 16 << 10;
 
@@ -41,7 +48,17 @@ fn of_now(uri: &Uri) -> Option<Uri> {
 }
 
 /// More of an object's metadata is not read as a whole.
-pub(super) const LONGEST_METADATA: usize = 256 << 10;
+const LONGEST_METADATA: usize = 256 << 10;
+
+/// An object's metadata as a whole, if it is not larger than what is read; `client`: one that thins no answers.
+pub(super) async fn metadata<T: Kind, M: DeserializeOwned>(client: &Client, namespace: &str, name: &str) -> Result<M, Failure> {
+    let path = Slim::<T>::url_path(&(), Some(namespace));
+    let mut request = kube::core::Request::new(path).get(name, &GetParams::default()).map_err(Failure::impossible)?;
+    request.headers_mut().insert(ACCEPT, METADATA_ONLY);
+    let answer = ask(Subject::of::<T>(name), whole(client, request, LONGEST_METADATA)).await?;
+    let answer = answer.ok_or_else(|| Failure::impossible(format!("its metadata is larger than {} KiB", LONGEST_METADATA >> 10)))?;
+    serde_json::from_slice(&answer).map_err(Failure::impossible)
+}
 
 /// An answer as a whole, if it has no more bytes than that; `None`: it has more.
 pub(super) async fn whole(client: &Client, request: Request<Vec<u8>>, longest: usize) -> Result<Option<Vec<u8>>, kube::Error> {

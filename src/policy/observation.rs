@@ -366,6 +366,12 @@ pub struct Deployment {
 }
 
 impl Deployment {
+    /// The group whose it is alone: its owner, else the one that its label names.
+    pub fn claimed_by(&self) -> Option<&str> {
+        let owner = self.controller.as_ref().and_then(|controller| controller.group.as_deref());
+        owner.or(self.group.as_deref())
+    }
+
     /// Whether a pod has the labels that are required one by one: a Service that selects by them reaches it.
     pub fn selects(&self, pod: &Pod) -> bool {
         self.match_labels.lines().all(|label| pod.labels.lines().any(|other| other == label))

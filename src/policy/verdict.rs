@@ -156,29 +156,25 @@ pub(super) fn obstacle(observation: &Observation, memory: &Memory, terms: &Terms
             unready: true,
             blocks: has_never_led(observation, group),
         }),
-        _ => foreign(observation, memory, group)
-            .filter(|it| it.unready)
-            .or_else(|| of_holder(observation, group))
-            .or_else(|| beside_the_leader(observation, memory, group)),
+        _ => match foreign(observation, memory, group) {
+            Some(foreign) if foreign.unready => Some(foreign),
+            foreign => of_holder(observation, group).or_else(|| beside_the_leader(observation, group)).or(foreign),
+        },
     }
 }
 
 /// Whose the Deployment is, if not this group's.
 fn of_rival(observation: &Observation, deployment: &str, rival: &str) -> String {
     let label = crate::names::LABEL_GROUP;
-    let named = observation.deployment.as_ref().is_some_and(|deployment| deployment.group.is_some() || deployment.controller.is_some());
-    match Some(rival).filter(|_| named) {
-        Some(named) => {
-            format!(
-                "Deployment {deployment} is owned by LeaderGroup {named} or has the label {label}={named}, so it is that one's alone, whether it exists or not; delete this group, or change the label (kubectl label --overwrite deployment {deployment} {label}={})",
-                observation.name
-            )
-        }
-        None => format!(
-            "LeaderGroup {rival} names Deployment {deployment}, too, and was there first; delete one of the two, or say whose it is (kubectl label deployment {deployment} {label}={})",
-            observation.name
-        ),
+    let name = &observation.name;
+    if observation.deployment.as_ref().is_some_and(|deployment| deployment.claimed_by().is_some()) {
+        return format!(
+            "Deployment {deployment} is owned by LeaderGroup {rival} or has the label {label}={rival}, so it is that one's alone, whether it exists or not; delete this group, or change the label (kubectl label --overwrite deployment {deployment} {label}={name})"
+        );
     }
+    format!(
+        "LeaderGroup {rival} names Deployment {deployment}, too, and was there first; delete one of the two, or say whose it is (kubectl label deployment {deployment} {label}={name})"
+    )
 }
 
 /// The advice about a label that is somebody else's.
@@ -226,7 +222,7 @@ fn foreign(observation: &Observation, memory: &Memory, group: &LeaderGroup) -> O
 }
 
 /// What is wrong while the leader serves, and another can follow it.
-fn beside_the_leader(observation: &Observation, memory: &Memory, group: &LeaderGroup) -> Option<Obstacle> {
+fn beside_the_leader(observation: &Observation, group: &LeaderGroup) -> Option<Obstacle> {
     let told = |reason, message| Some(Obstacle { reason, message, stalled: true, unready: false, blocks: false });
     let name = objects::deployment_name(group);
     let label = &group.spec.leader_label;
@@ -253,10 +249,8 @@ fn beside_the_leader(observation: &Observation, memory: &Memory, group: &LeaderG
             ),
         );
     }
-    if observation.deployment.as_ref().is_some_and(|deployment| deployment.progress_deadline_exceeded) {
-        return told("ProgressDeadlineExceeded", format!("the rollout of Deployment {name} has exceeded its progress deadline"));
-    }
-    foreign(observation, memory, group)
+    let exceeded = observation.deployment.as_ref().is_some_and(|deployment| deployment.progress_deadline_exceeded);
+    exceeded.then(|| told("ProgressDeadlineExceeded", format!("the rollout of Deployment {name} has exceeded its progress deadline"))).flatten()
 }
 
 /// An object whose labels, or whose selector, are not known as a whole: a label that nobody sees could be the leader's.

@@ -1,7 +1,7 @@
 //! Pods that carry the leader's label of a group in their namespace and were not given it by the operator, by the API server's
 //! own record. Kept as they change: few, however many pods and groups there are.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{Index, Key};
 use crate::api::LeaderGroup;
@@ -14,9 +14,10 @@ const MOST: usize = 256;
 pub(super) struct Impostors {
     /// The leader's labels that are in use, as `key=value`, and by how many groups.
     labels: HashMap<Box<str>, usize>,
+    /// By namespace and leader's label: Deployments, and by how many groups with that label each is named.
+    deployments: HashMap<Key, BTreeMap<Key, usize>>,
     /// By namespace and leader's label.
-    deployments: Index<Key>,
-    pods: Index<Key>,
+    pods: Index,
 }
 
 fn label_of(group: &LeaderGroup) -> String {
@@ -34,7 +35,7 @@ impl Impostors {
     /// `pods`: all that are known, looked through for a label that no group has had yet.
     pub(super) fn add_group<'a>(&mut self, deployment: &Key, group: &LeaderGroup, pods: impl Iterator<Item = (&'a Key, &'a Pod)>) {
         let label = label_of(group);
-        self.deployments.add(deployment.sibling(&label), deployment);
+        *self.deployments.entry(deployment.sibling(&label)).or_default().entry(deployment.clone()).or_default() += 1;
         if let Some(count) = self.labels.get_mut(&*label) {
             *count += 1;
             return;
@@ -48,11 +49,17 @@ impl Impostors {
     }
 
     /// What is known of the label's pods is kept until another label comes: a group that changes is removed and added.
-    /// `last`: no other group of the Deployment has this label.
-    pub(super) fn remove_group(&mut self, deployment: &Key, group: &LeaderGroup, last: bool) {
+    pub(super) fn remove_group(&mut self, deployment: &Key, group: &LeaderGroup) {
         let label = label_of(group);
-        if last {
-            self.deployments.remove(&deployment.sibling(&label), deployment);
+        let under = deployment.sibling(&label);
+        if let Some(deployments) = self.deployments.get_mut(&under) {
+            if let Some(count) = deployments.get_mut(deployment) {
+                *count -= 1;
+            }
+            deployments.retain(|_, count| *count > 0);
+            if deployments.is_empty() {
+                self.deployments.remove(&under);
+            }
         }
         if let Some(count) = self.labels.get_mut(&*label) {
             *count = count.saturating_sub(1);
@@ -73,7 +80,9 @@ impl Impostors {
 
     /// The Deployments whose leader's label this pod carries.
     pub(super) fn deployments_of(&self, key: &Key, pod: &Pod) -> impl Iterator<Item = &Key> {
-        foreign(pod).filter(|label| self.labels.contains_key(*label)).flat_map(|label| self.deployments.get(&key.sibling(label)))
+        foreign(pod)
+            .filter(|label| self.labels.contains_key(*label))
+            .flat_map(|label| self.deployments.get(&key.sibling(label)).into_iter().flat_map(BTreeMap::keys))
     }
 
     /// Pods that carry this group's leader's label: not more than are looked through.

@@ -5,6 +5,7 @@
 
 mod cache;
 mod impostors;
+mod index;
 mod key;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -22,6 +23,7 @@ use crate::policy::objects;
 use crate::policy::observation::{Candidate, Deployment, Lease, Lock, LockRecord, Node, NodeState, Observation, Operator, Pod, ReplicaSet};
 
 use impostors::Impostors;
+use index::Index;
 
 pub use cache::{Source, Stored};
 pub use key::Key;
@@ -44,47 +46,18 @@ struct Tables {
     nodes_listed: Option<HashSet<Box<str>>>,
     /// By version: nodes that were read in part.
     nodes_unread: HashMap<Box<str>, u64>,
-    groups_by_deployment: Index<Key>,
-    groups_by_lease: Index<Key>,
+    groups_by_deployment: Index,
+    groups_by_lease: Index,
     deployment_by_uid: HashMap<Box<str>, Key>,
     replica_set_by_uid: HashMap<Box<str>, Key>,
     /// By the owner's namespace and uid: an owner is of the same namespace, whatever a reference says.
-    replica_sets_by_deployment: Index<Key>,
-    pods_by_replica_set: Index<Key>,
+    replica_sets_by_deployment: Index,
+    pods_by_replica_set: Index,
     /// By group: the pods that say they are its members.
-    members: Index<Key>,
+    members: Index,
     /// By namespace and key of a fence: the pods that bear one.
-    fenced: Index<Key>,
+    fenced: Index,
     impostors: Impostors,
-}
-
-/// Several keys under one.
-#[derive(Debug)]
-struct Index<K>(HashMap<K, BTreeSet<Key>>);
-
-impl<K> Default for Index<K> {
-    fn default() -> Self {
-        Self(HashMap::new())
-    }
-}
-
-impl<K: Eq + std::hash::Hash> Index<K> {
-    fn add(&mut self, under: K, key: &Key) {
-        self.0.entry(under).or_default().insert(key.clone());
-    }
-
-    fn remove(&mut self, under: &K, key: &Key) {
-        if let Some(keys) = self.0.get_mut(under) {
-            keys.remove(key);
-            if keys.is_empty() {
-                self.0.remove(under);
-            }
-        }
-    }
-
-    fn get<'a>(&'a self, under: &K) -> impl Iterator<Item = &'a Key> + use<'a, K> {
-        self.0.get(under).into_iter().flatten()
-    }
 }
 
 /// A change to one kind's part of the store.
@@ -183,11 +156,7 @@ impl Tables {
             self.groups_by_lease.add(lease, key);
         } else {
             self.groups_by_deployment.remove(&deployment, key);
-            let same = |other: &LeaderGroup| {
-                other.spec.leader_label.key == group.spec.leader_label.key && other.spec.leader_label.value == group.spec.leader_label.value
-            };
-            let last = !self.groups_by_deployment.get(&deployment).filter_map(|key| self.groups.get(key)).any(|other| same(other));
-            self.impostors.remove_group(&deployment, group, last);
+            self.impostors.remove_group(&deployment, group);
             self.groups_by_lease.remove(&lease, key);
         }
     }
@@ -305,21 +274,18 @@ impl Tables {
     /// The group that the Deployment names, else the one that was there first, if it isn't this one.
     fn rival(&self, key: &Key, group: &LeaderGroup) -> Option<String> {
         let deployment = key.sibling(objects::deployment_name(group));
-        let existing = self.deployments.get(&deployment);
-        // What a group owns is its own, whatever is written on it.
-        let owner = existing.and_then(|deployment| deployment.controller.as_ref()?.group.as_deref());
-        if let Some(named) = owner.or_else(|| existing?.group.as_deref()) {
+        if let Some(named) = self.deployments.get(&deployment).and_then(|deployment| deployment.claimed_by()) {
             return (*named != *key.name).then(|| named.to_owned());
         }
         let elder = self.elder(&deployment)?;
         (elder != key).then(|| elder.name.to_string())
     }
 
-    /// The group that was there first of those that name this Deployment, or that it names.
+    /// The group that was there first of those that name this Deployment, or that claims it.
     fn elder(&self, deployment: &Key) -> Option<&Key> {
         let seniority = |key: &Key, group: &LeaderGroup| (group.metadata.creation_timestamp.as_ref().map(|time| time.0), key.name.clone());
         let groups = self.groups_by_deployment.get(deployment).filter_map(|key| self.groups.get(key).map(|group| (key, group)));
-        let named = self.deployments.get(deployment).and_then(|deployment| deployment.group.as_deref());
+        let named = self.deployments.get(deployment).and_then(|deployment| deployment.claimed_by());
         let there = groups.filter(|(key, group)| group.metadata.deletion_timestamp.is_none() && named.is_none_or(|named| *named == *key.name));
         there.min_by_key(|(key, group)| seniority(key, group)).map(|(key, _)| key)
     }
@@ -377,18 +343,19 @@ impl Store {
         let fence = key.sibling(&fence_key);
         let fenced = tables.fenced.get(&fence).filter(|_| group.is_some());
         let marked: BTreeSet<&Key> = tables.members.get(key).chain(fenced).collect();
-        let strays: Vec<_> = marked.into_iter().filter_map(|key| tables.pods.get(key)).filter(|pod| !belongs(pod)).cloned().collect();
-        let (set, impostors): (Vec<_>, Vec<_>) = group
-            .as_ref()
-            .zip(deployment.as_ref())
-            .map_or_else(Vec::new, |(group, deployment)| {
-                let pods = tables.impostors.of(key, group).filter_map(|key| tables.pods.get(key));
-                pods.filter(|pod| !belongs(pod) && !pod.finished && deployment.selects(pod)).cloned().collect()
-            })
-            .into_iter()
-            .partition(|pod: &Arc<Pod>| group.as_ref().is_some_and(|group| pod.is_set(&group.spec.leader_label.key)));
-        // What the operator has set on a pod that lost all its other marks is still the operator's to take away.
-        let strays: Vec<_> = strays.into_iter().chain(set.into_iter().filter(|pod| pod.member_of.is_none() && pod.fence(&fence_key).is_none())).collect();
+        let beside = |key: &Key| tables.pods.get(key).filter(|pod| !belongs(pod)).cloned();
+        let mut strays: Vec<_> = marked.into_iter().filter_map(beside).collect();
+        let mut impostors = Vec::new();
+        if let (Some(group), Some(deployment)) = (&group, &deployment) {
+            for pod in tables.impostors.of(key, group).filter_map(beside).filter(|pod| !pod.finished && deployment.selects(pod)) {
+                if !pod.is_set(&group.spec.leader_label.key) {
+                    impostors.push(pod);
+                } else if pod.fence(&fence_key).is_none() {
+                    // What the operator has set on a pod that lost all its marks is still the operator's to take away.
+                    strays.push(pod);
+                }
+            }
+        }
         if group.is_none() && strays.is_empty() {
             return None;
         }

@@ -10,6 +10,15 @@ fn version(store: &Store, key: &Key) -> Option<u64> {
     store.lock().pods.get(key).map(|pod| pod.resource_version)
 }
 
+/// A group over Deployment `web`.
+fn group(name: &str) -> Arc<LeaderGroup> {
+    let group = serde_json::json!({
+        "apiVersion": "leadergroup.io/v1alpha1", "kind": "LeaderGroup",
+        "metadata": { "name": name, "namespace": "a", "uid": "g" }, "spec": { "deploymentRef": { "name": "web" } },
+    });
+    Arc::new(serde_json::from_value(group).unwrap())
+}
+
 #[test]
 fn a_new_list_of_one_namespace_takes_nothing_from_another() {
     let store = Store::default();
@@ -66,13 +75,8 @@ fn what_a_list_brings_is_so_though_its_version_is_lower() {
 #[test]
 fn a_group_that_is_set_aside_is_neither_elected_nor_forgotten_until_it_is_read_or_gone() {
     let store = Store::default();
-    let group = serde_json::json!({
-        "apiVersion": "leadergroup.io/v1alpha1", "kind": "LeaderGroup",
-        "metadata": { "name": "group", "namespace": "a", "uid": "g" }, "spec": { "deploymentRef": { "name": "web" } },
-    });
-    let group: Arc<LeaderGroup> = Arc::new(serde_json::from_value(group).unwrap());
     let key = Key::new("a", "group");
-    LeaderGroup::apply(&store, key.clone(), group.clone(), Source::Watch);
+    LeaderGroup::apply(&store, key.clone(), group("group"), Source::Watch);
     Pod::apply(&store, Key::new("a", "web-1"), Arc::new(Pod { uid: "u".into(), member_of: Some("group/role".into()), ..Pod::default() }), Source::Watch);
     let observed = |store: &Store| store.observe(&key, None, &Operator::default()).map(|it| it.group.is_some());
     assert_eq!(observed(&store), Some(true));
@@ -83,7 +87,7 @@ fn a_group_that_is_set_aside_is_neither_elected_nor_forgotten_until_it_is_read_o
     LeaderGroup::set_aside(&store, &key);
     assert_eq!(LeaderGroup::end_list(&store, None), Concerned::new());
     assert_eq!(observed(&store), None);
-    LeaderGroup::apply(&store, key.clone(), group, Source::Watch);
+    LeaderGroup::apply(&store, key.clone(), group(&key.name), Source::Watch);
     assert_eq!(observed(&store), Some(true), "it can be read again");
     LeaderGroup::set_aside(&store, &key);
     assert_eq!(LeaderGroup::delete(&store, &key), Concerned::from([key.clone()]));
@@ -111,12 +115,8 @@ fn each_version_that_cannot_be_read_is_news_once_and_counts_until_the_object_is_
 #[test]
 fn a_pod_that_bears_a_fence_is_known_to_the_group_whoever_owns_it() {
     let store = Store::default();
-    let group = serde_json::json!({
-        "apiVersion": "leadergroup.io/v1alpha1", "kind": "LeaderGroup",
-        "metadata": { "name": "group", "namespace": "a", "uid": "g" }, "spec": { "deploymentRef": { "name": "web" } },
-    });
     let key = Key::new("a", "group");
-    LeaderGroup::apply(&store, key.clone(), Arc::new(serde_json::from_value(group).unwrap()), Source::Watch);
+    LeaderGroup::apply(&store, key.clone(), group(&key.name), Source::Watch);
     let fenced = Pod { uid: "u".into(), labels: [("leadergroup.io/fence.web", "f.1")].into_iter().collect(), ..Pod::default() };
     Pod::apply(&store, Key::new("a", "web-1"), Arc::new(fenced), Source::Watch);
     let strays = |store: &Store| store.observe(&key, None, &Operator::default()).unwrap().strays.len();
@@ -129,11 +129,7 @@ fn a_pod_that_bears_a_fence_is_known_to_the_group_whoever_owns_it() {
 fn an_owner_is_of_the_same_namespace_whatever_a_reference_says() {
     let store = Store::default();
     let key = Key::new("a", "web");
-    let group = serde_json::json!({
-        "apiVersion": "leadergroup.io/v1alpha1", "kind": "LeaderGroup",
-        "metadata": { "name": "web", "namespace": "a", "uid": "g" }, "spec": { "deploymentRef": { "name": "web" } },
-    });
-    LeaderGroup::apply(&store, key.clone(), Arc::new(serde_json::from_value(group).unwrap()), Source::Watch);
+    LeaderGroup::apply(&store, key.clone(), group(&key.name), Source::Watch);
     Deployment::apply(&store, key.clone(), Arc::new(Deployment { uid: "d".into(), ..Deployment::default() }), Source::Watch);
     let set = |uid: &str| Arc::new(ReplicaSet { uid: uid.into(), deployment: Some("d".into()), ..ReplicaSet::default() });
     let pod = |uid: &str, set: &str| Arc::new(Pod { uid: uid.into(), name: uid.into(), replica_set: Some(set.into()), ..Pod::default() });
@@ -151,11 +147,6 @@ fn an_owner_is_of_the_same_namespace_whatever_a_reference_says() {
 fn a_pod_with_the_leaders_label_that_the_operator_has_not_given_it_is_known_to_the_group() {
     let store = Store::default();
     let key = Key::new("a", "web");
-    let group = serde_json::json!({
-        "apiVersion": "leadergroup.io/v1alpha1", "kind": "LeaderGroup",
-        "metadata": { "name": "web", "namespace": "a", "uid": "g" }, "spec": { "deploymentRef": { "name": "web" } },
-    });
-    let group: Arc<LeaderGroup> = Arc::new(serde_json::from_value(group).unwrap());
     let labelled = |version: u64, app: &str, set: &[&str]| {
         let set: Box<[Box<str>]> = set.iter().map(|key| (*key).into()).collect();
         let member_of = set.first().map(|_| "web/role".into());
@@ -170,7 +161,7 @@ fn a_pod_with_the_leaders_label_that_the_operator_has_not_given_it_is_known_to_t
     };
     // Whichever comes first.
     Pod::apply(&store, Key::new("a", "before"), labelled(1, "web", &[]), Source::Watch);
-    LeaderGroup::apply(&store, key.clone(), group, Source::Watch);
+    LeaderGroup::apply(&store, key.clone(), group(&key.name), Source::Watch);
     let deployment = Deployment { uid: "d".into(), match_labels: [("app", "web")].into_iter().collect(), ..Deployment::default() };
     Deployment::apply(&store, key.clone(), Arc::new(deployment), Source::Watch);
     let concerned = Pod::apply(&store, Key::new("a", "after"), labelled(2, "web", &[]), Source::Watch);
