@@ -46,6 +46,21 @@ pub struct KindLabels {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct NodeLabels {
+    pub state: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct EvidenceLabels {
+    pub evidence: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct OutcomeLabels {
+    pub outcome: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub struct ElectionLabels {
     pub name: String,
 }
@@ -73,6 +88,9 @@ pub struct Metrics {
     pub watch_silence_seconds: Family<KindLabels, Gauge<f64, AtomicU64>>,
     pub objects: Family<KindLabels, Gauge>,
     pub unreadable_objects: Family<KindLabels, Gauge>,
+    pub nodes: Family<NodeLabels, Gauge>,
+    pub node_silences: Family<OutcomeLabels, Counter>,
+    pub node_suspicions: Family<EvidenceLabels, Counter>,
 }
 
 impl Metrics {
@@ -97,6 +115,9 @@ impl Metrics {
             watch_silence_seconds: Family::default(),
             objects: Family::default(),
             unreadable_objects: Family::default(),
+            nodes: Family::default(),
+            node_silences: Family::default(),
+            node_suspicions: Family::default(),
         };
         // Series that an alert may wait for exist from the start.
         drop(metrics.reconcile_errors.get_or_create(&CONTROLLER));
@@ -128,6 +149,9 @@ impl Metrics {
         registry.register("leadergroup_watch_silence_seconds", "Time since a watch's last sign of life", metrics.watch_silence_seconds.clone());
         registry.register("leadergroup_objects", "Objects that are kept in memory; nodes are not counted", metrics.objects.clone());
         registry.register("leadergroup_unreadable_objects", "Objects that could be read in part only, or not at all", metrics.unreadable_objects.clone());
+        registry.register("leadergroup_nodes", "Nodes that bear leaders or their successors, by what is known of them", metrics.nodes.clone());
+        registry.register("leadergroup_node_silences", "Connections to nodes that fell silent, by what a second one showed", metrics.node_silences.clone());
+        registry.register("leadergroup_node_suspicions", "Nodes that something spoke against, by the evidence", metrics.node_suspicions.clone());
         (metrics, registry)
     }
 }

@@ -230,6 +230,10 @@ pub enum ResourceLock {
 /// How the leader is found.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "self.mode == 'Operator' || self.failoverDelaySeconds == 0",
+    "message": "`election.failoverDelaySeconds` takes `mode: Operator`: in mode Holder the pods elect themselves, and say when"
+}]))]
 pub struct ElectionSpec {
     /// Operator: the operator elects, from the pods' state, and writes the Lease. Holder: the pods elect themselves on the
     /// Lease, with client-go, leadergroup-elector or what else speaks its protocol; the label follows the holder, whose
@@ -242,6 +246,11 @@ pub struct ElectionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 4_503_599_627_370_496_i64))]
     pub min_term: Option<i64>,
+    /// Seconds that a leader which is not ready, or on a node that seems to be lost, may take to recover before it is replaced. One
+    /// that has ended is never waited for, nor one that is being deleted. 0 replaces it at once.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 3600))]
+    pub failover_delay_seconds: i32,
 }
 
 /// Who elects.

@@ -10,7 +10,7 @@ use clap::Parser;
 use leadergroup::cluster::Cluster;
 use leadergroup::elector::{self, Elector};
 use leadergroup::metrics::Metrics;
-use leadergroup::operator::{self, Options, Vitals};
+use leadergroup::operator::{self, NodeLiveness, Options, Vitals};
 use leadergroup::policy::observation::Operator;
 use leadergroup::server::{CertificateFiles, Tls};
 use leadergroup::settings::{self, Certificate, Election, LOCK_NAME, OperatorSettings};
@@ -72,6 +72,11 @@ async fn run(settings: OperatorSettings, election: Option<Election>, certificate
     let options = Options {
         namespaces: settings.namespaces,
         concurrent_groups: settings.concurrent_groups.into(),
+        node_liveness: NodeLiveness {
+            connection: settings.node_liveness.connection,
+            lease: settings.node_liveness.lease,
+            period: settings.node_liveness_period.to_std(),
+        },
         operator,
         beside_another: settings.beside_another_operator,
     };

@@ -156,6 +156,9 @@ const STATUS: Keep = Fields(
         // Of a pod.
         ("phase", SHORT),
         ("containerStatuses", Fields(&[("state", Fields(&[("terminated", Fields(&[], UNBOUNDED))], UNBOUNDED))], 16 << 10)),
+        // Of a node.
+        ("addresses", Fields(&[("type", SHORT), ("address", SHORT)], 16 << 10)),
+        ("daemonEndpoints", Fields(&[("kubeletEndpoint", Fields(&[("Port", SHORT)], UNBOUNDED))], UNBOUNDED)),
         // Of a Deployment.
         ("updatedReplicas", SHORT),
         ("availableReplicas", SHORT),

@@ -2,6 +2,7 @@
 //! status, a condition, an event, another object.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -28,6 +29,8 @@ const LONGEST_VALUE: usize = 63;
 const LONGEST_MESSAGE: usize = 512;
 /// A group's name, a slash and a label's key.
 const LONGEST_MEMBERSHIP: usize = 512;
+/// Seconds: a kubelet's default.
+const NODE_LEASE: i64 = 40;
 /// What a deletion cost may be has 11 characters.
 const LONGEST_COST: usize = 32;
 
@@ -51,6 +54,7 @@ impl Kind for Pod {
         let phase = status.field("phase").text().unwrap_or_default();
         let Record { set, is_marked, keeps_former, unowned } = Record::of(metadata);
         let (labels, labels_unread) = labels(metadata.labels());
+        let ready = condition("Ready");
         Some(Pod {
             resource_version: metadata.version(),
             // Later than the API server read it: never too early.
@@ -60,7 +64,8 @@ impl Kind for Pod {
             has_annotations: metadata.has_annotations(),
             replica_set: metadata.owned_by("ReplicaSet"),
             node: spec.field("nodeName").short(LONGEST_NAME),
-            ready_since: condition("Ready").map(|ready| ready.field("lastTransitionTime").time().unwrap_or(Timestamp::UNIX_EPOCH)),
+            unready_since: (phase == "Running" && ready.is_none()).then(|| SystemClock.now()),
+            ready_since: ready.map(|ready| ready.field("lastTransitionTime").time().unwrap_or(Timestamp::UNIX_EPOCH)),
             terminating: metadata.terminating(),
             disrupted: condition("DisruptionTarget").is_some(),
             finished: matches!(phase, "Failed" | "Succeeded"),
@@ -188,10 +193,41 @@ impl Kind for Node {
                 || tainted(&["node.kubernetes.io/unschedulable", "ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted", "karpenter.sh/disruption"]),
             unreachable: tainted(&["node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"])
                 || status.field("conditions").items().any(|it| unready(&it)),
+            unreachable_since: None,
             out_of_service: tainted(&["node.kubernetes.io/out-of-service"]),
             excluded: metadata.excluded(),
+            kubelet: kubelet(*status),
             name: metadata.name(),
         })
+    }
+}
+
+/// Where a node says that its kubelet listens.
+fn kubelet(status: Part<'_>) -> Option<SocketAddr> {
+    let internal = |it: &Part<'_>| it.field("type").text() == Some("InternalIP");
+    let address = status.field("addresses").items().filter(internal).find_map(|it| it.field("address").text()?.parse::<IpAddr>().ok())?;
+    let port = status.field("daemonEndpoints").field("kubeletEndpoint").field("Port").number().filter(|port| *port > 0)?;
+    Some(SocketAddr::new(address, port))
+}
+
+/// The heartbeat of a node: its stamp as it was written, whatever it is.
+#[derive(Clone, Debug)]
+pub(super) struct Beat {
+    pub(super) stamp: Box<str>,
+    pub(super) duration_seconds: i64,
+}
+
+/// Where kubelets keep them.
+pub(super) const HEARTBEATS: &str = "kube-node-lease";
+
+impl Kind for Beat {
+    const GROUP: &'static str = "coordination.k8s.io";
+    const KIND: &'static str = "Lease";
+    const PLURAL: &'static str = "leases";
+
+    fn read(object: &Object<'_>) -> Option<Self> {
+        let stamp = object.spec.field("renewTime").short(LONGEST_VALUE)?;
+        Some(Self { stamp, duration_seconds: object.spec.field("leaseDurationSeconds").number().unwrap_or(NODE_LEASE) })
     }
 }
 
@@ -278,8 +314,7 @@ impl Kind for Lease {
     const GROUP: &'static str = "coordination.k8s.io";
     const KIND: &'static str = "Lease";
     const PLURAL: &'static str = "leases";
-    /// The heartbeats of nodes.
-    const NEVER: Option<&'static str> = Some("kube-node-lease");
+    const NEVER: Option<&'static str> = Some(HEARTBEATS);
 
     fn read(object: &Object<'_>) -> Option<Self> {
         let Object { metadata, spec, .. } = object;

@@ -13,6 +13,7 @@ mod health;
 mod kept;
 mod kinds;
 mod lenient;
+mod liveness;
 mod managers;
 mod pod_patch;
 #[cfg(test)]
@@ -48,6 +49,8 @@ use events::EventRecorder;
 use execute::Executor;
 use groups::Groups;
 pub use health::{SILENCE, WatchHealth};
+pub use liveness::NodeLiveness;
+use liveness::NodeWatch;
 use restores::Restores;
 use shares::Shares;
 use store::Store;
@@ -143,6 +146,7 @@ pub struct Options {
     /// Empty: every namespace.
     pub namespaces: Vec<String>,
     pub concurrent_groups: usize,
+    pub node_liveness: NodeLiveness,
     /// Under which name this process signs the Leases that it writes, and on which its replicas elect one.
     pub operator: Operator,
     /// Whether a process that has no rivals starts though another operator runs.
@@ -228,6 +232,8 @@ pub async fn run(
     }
     // Set once: this function is the only one that does.
     let _ = vitals.pulses.set(pulses);
+    let node_watch = NodeWatch::new(&client, store.clone(), groups.clone(), metrics.clone(), options.node_liveness);
+    background.spawn(node_watch.run());
     background.spawn(measure(metrics, vitals.clone(), store.clone(), groups.clone()));
     let asked = options.namespaces.first().map_or_else(|| Api::all(wire::thinned(&client)), |namespace| Api::namespaced(wire::thinned(&client), namespace));
     let known = store.clone();

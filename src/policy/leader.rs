@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -42,6 +43,13 @@ pub fn choose(observation: &Observation) -> (Choice, Option<Timestamp>) {
         (Some(incumbent), best) => {
             let standing = standing::of_leader(incumbent);
             match best {
+                Some((_, better))
+                    if better.rank() < standing.rank()
+                        && let Some(wait) = patience(observation, group, incumbent) =>
+                {
+                    recheck = recheck.into_iter().chain(observation.now.checked_add(wait).ok()).min();
+                    Choice::Keep(incumbent.pod.clone())
+                }
                 Some((best, better)) if better.rank() < standing.rank() => Choice::Promote { pod: best.pod.clone(), reason: reason_to_replace(standing) },
                 _ if matches!(standing, Standing::Barred(_)) => Choice::Vacate,
                 _ => Choice::Keep(incumbent.pod.clone()),
@@ -53,6 +61,13 @@ pub fn choose(observation: &Observation) -> (Choice, Option<Timestamp>) {
     // A leader that is as good as any needs no look at the clock.
     let settled = matches!(&choice, Choice::Keep(_)) && incumbent.is_some_and(|it| standing::of_leader(it) == Standing::Eligible);
     (choice, recheck.filter(|_| !settled))
+}
+
+/// How much longer a leader that may recover is waited for (`election.failoverDelaySeconds`).
+pub(super) fn patience(observation: &Observation, group: &LeaderGroup, incumbent: &Candidate) -> Option<Duration> {
+    let delay = Duration::from_secs(u64::try_from(group.spec.election.failover_delay_seconds).ok().filter(|delay| *delay > 0)?);
+    let left = delay.saturating_sub(observation.moment - standing::recovers_since(incumbent)?);
+    (!left.is_zero()).then_some(left)
 }
 
 /// The pod that leads as things stand: the one that the Lease names, else one that carries the label.

@@ -21,6 +21,7 @@
 mod choice;
 mod holder;
 pub mod leader;
+pub mod liveness;
 pub mod memory;
 pub mod objects;
 pub mod observation;

@@ -3,6 +3,7 @@
 //! Pods are many, so [`Pod`] is small: a cluster of 30,000 of them must fit into a few dozen megabytes.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -108,8 +109,41 @@ pub enum NodeState {
     /// Not scheduled, not seen yet, or nodes may not be read.
     Unknown,
     Present(Arc<Node>),
+    /// It is there, as far as the API server says, and something speaks against it.
+    Suspect {
+        node: Arc<Node>,
+        suspicion: Suspicion,
+        since: Instant,
+    },
     /// It was seen to be deleted.
     Gone,
+}
+
+/// What speaks against a node that Kubernetes has not found to be lost.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Suspicion {
+    /// Its kubelet's port has answered, and does not any more, while the API server answers.
+    Silent,
+    /// Its heartbeat was not renewed for two and a half of its periods, while others' were.
+    Overdue,
+    /// It is silent, together with so many others that the disturbance may be nearer to us: nobody is moved because of it.
+    Doubted,
+}
+
+impl Suspicion {
+    /// Whether a pod on such a node is taken to be out of reach.
+    pub fn is_believed(self) -> bool {
+        self != Suspicion::Doubted
+    }
+
+    /// Its name in metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Suspicion::Silent => "Silent",
+            Suspicion::Overdue => "Overdue",
+            Suspicion::Doubted => "Doubted",
+        }
+    }
 }
 
 /// A process of an operator, as it names itself.
@@ -172,6 +206,8 @@ pub struct Pod {
     pub node: Option<Box<str>>,
     /// Since when the condition Ready is true.
     pub ready_since: Option<Timestamp>,
+    /// When it was first seen not to be ready, where it runs and is not.
+    pub unready_since: Option<Instant>,
     /// Has a deletionTimestamp.
     pub terminating: bool,
     /// Has the condition DisruptionTarget.
@@ -324,10 +360,14 @@ pub struct Node {
     pub leaving: bool,
     /// Tainted as unreachable or not ready.
     pub unreachable: bool,
+    /// When that was first seen.
+    pub unreachable_since: Option<Instant>,
     /// Tainted out-of-service: somebody vouches that nothing runs on it (KEP-2268).
     pub out_of_service: bool,
     /// Annotated not to bear a leader.
     pub excluded: bool,
+    /// Where its kubelet listens, as it says itself.
+    pub kubelet: Option<SocketAddr>,
 }
 
 /// A Deployment, as far as the group is concerned.
@@ -461,6 +501,6 @@ mod tests {
 
     #[test]
     fn a_pod_is_small() {
-        assert!(size_of::<Pod>() <= 288, "{} bytes", size_of::<Pod>());
+        assert!(size_of::<Pod>() <= 304, "{} bytes", size_of::<Pod>());
     }
 }

@@ -5,8 +5,9 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::observation::{Candidate, NodeState};
+use super::observation::{Candidate, NodeState, Suspicion};
 use crate::api::LeaderGroup;
+use crate::elector::clock::Instant;
 
 /// Whether a pod may lead, and what speaks against it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -29,6 +30,10 @@ pub enum Cause {
     NotReady,
     Terminating,
     NodeUnreachable,
+    /// The node's kubelet answers no more, as far as this operator sees.
+    NodeSilent,
+    /// The node's heartbeat is overdue.
+    NodeOverdue,
     NodeLeaving,
     Disrupted,
     /// It has lost the leadership again and again of late.
@@ -50,6 +55,8 @@ impl Cause {
             Cause::NotYetReady | Cause::NotReady | Cause::Unschedulable => "LeaderNotReady",
             Cause::Terminating => "LeaderTerminating",
             Cause::NodeUnreachable => "NodeUnreachable",
+            Cause::NodeSilent => "NodeSilent",
+            Cause::NodeOverdue => "NodeOverdue",
             Cause::NodeLeaving => "NodeLeaving",
             Cause::Disrupted => "LeaderDisrupted",
             Cause::Unsteady => "LeaderUnsteady",
@@ -125,6 +132,38 @@ fn steady_from(candidate: &Candidate, group: &LeaderGroup, now: Timestamp) -> Op
     candidate.pod.ready_since?.checked_add(proof).ok()
 }
 
+/// The standing of whatever is on this node.
+fn of_node(node: &NodeState) -> Standing {
+    let (node, suspicion) = match node {
+        NodeState::Unknown => return Standing::Eligible,
+        NodeState::Gone => return Standing::Barred(Cause::NodeGone),
+        NodeState::Present(node) => (node, None),
+        NodeState::Suspect { node, suspicion, .. } => (node, Some(*suspicion)),
+    };
+    match suspicion {
+        _ if node.out_of_service => Standing::Barred(Cause::NodeOutOfService),
+        _ if node.excluded => Standing::Barred(Cause::Excluded),
+        _ if node.unreachable => Standing::Unfit(Cause::NodeUnreachable),
+        Some(Suspicion::Silent) => Standing::Unfit(Cause::NodeSilent),
+        Some(Suspicion::Overdue) => Standing::Unfit(Cause::NodeOverdue),
+        Some(Suspicion::Doubted) | None if node.leaving => Standing::Leaving(Cause::NodeLeaving),
+        Some(Suspicion::Doubted) | None => Standing::Eligible,
+    }
+}
+
+/// Since when a leader is out of reach or not ready, where it may recover: where nothing proves that it has ended, and nobody wants
+/// it gone.
+pub fn recovers_since(candidate: &Candidate) -> Option<Instant> {
+    let Standing::Unfit(cause) = of_leader(candidate) else { return None };
+    match (cause, &candidate.node) {
+        _ if candidate.pod.terminating => None,
+        (Cause::NotReady, _) => candidate.pod.unready_since,
+        (Cause::NodeUnreachable, NodeState::Present(node) | NodeState::Suspect { node, .. }) => node.unreachable_since,
+        (Cause::NodeSilent | Cause::NodeOverdue, NodeState::Suspect { since, .. }) => Some(*since),
+        _ => None,
+    }
+}
+
 /// The standing of a pod that leads already: it need not have been ready for any length of time.
 pub fn of_leader(candidate: &Candidate) -> Standing {
     let pod = &candidate.pod;
@@ -132,23 +171,10 @@ pub fn of_leader(candidate: &Candidate) -> Standing {
         return Standing::Barred(if pod.finished { Cause::Finished } else { Cause::Stopped });
     }
     let mut leaving = None;
-    match &candidate.node {
-        NodeState::Gone => return Standing::Barred(Cause::NodeGone),
-        NodeState::Present(node) => {
-            if node.out_of_service {
-                return Standing::Barred(Cause::NodeOutOfService);
-            }
-            if node.excluded {
-                return Standing::Barred(Cause::Excluded);
-            }
-            if node.unreachable {
-                return Standing::Unfit(Cause::NodeUnreachable);
-            }
-            if node.leaving {
-                leaving = Some(Cause::NodeLeaving);
-            }
-        }
-        NodeState::Unknown => {}
+    match of_node(&candidate.node) {
+        Standing::Eligible => {}
+        Standing::Leaving(cause) => leaving = Some(cause),
+        unfit => return unfit,
     }
     if pod.excluded {
         return Standing::Barred(Cause::Excluded);

@@ -13,7 +13,7 @@ use super::holder;
 use super::leader;
 use super::memory::Memory;
 use super::objects;
-use super::observation::{Candidate, Lease, Lock, LockRecord, Observation, Pod};
+use super::observation::{Candidate, Lease, Lock, LockRecord, NodeState, Observation, Pod, Suspicion};
 use super::obstacle::Obstacle;
 use super::standing::{self, Cause, Standing};
 use super::term::Terms;
@@ -150,7 +150,8 @@ fn findings(
     let serving = labelled.filter(|candidate| candidate.pod.ready() && !matches!(standing, Some(Standing::Barred(_))));
     let available = match serving {
         Some(candidate) => {
-            Finding { type_: "Available", status: true, reason: "LeaderReady", message: format!("pod {} carries the label and is ready", candidate.pod.name) }
+            let message = format!("pod {} carries the label and is ready{}", candidate.pod.name, doubt(candidate));
+            Finding { type_: "Available", status: true, reason: "LeaderReady", message }
         }
         None if let Some(candidate) = labelled => {
             let message = format!("pod {} carries the label, and is {}", candidate.pod.name, why_not(standing.unwrap_or(Standing::Eligible)));
@@ -167,7 +168,9 @@ fn findings(
         (None, Some(candidate)) if group.spec.suspend => {
             Finding { type_: "Ready", status: true, reason: "Suspended", message: format!("pod {} leads; elections are suspended", candidate.pod.name) }
         }
-        (None, Some(candidate)) => Finding { type_: "Ready", status: true, reason: "LeaderElected", message: format!("pod {} leads", candidate.pod.name) },
+        (None, Some(candidate)) => {
+            Finding { type_: "Ready", status: true, reason: "LeaderElected", message: format!("pod {} leads{}", candidate.pod.name, doubt(candidate)) }
+        }
         (None, None) if group.spec.suspend => {
             Finding { type_: "Ready", status: false, reason: "Suspended", message: "elections are suspended, and no ready pod leads".into() }
         }
@@ -193,6 +196,16 @@ fn findings(
     vec![ready, available, reconciling, stalled]
 }
 
+/// What is not known of a pod's node.
+fn doubt(candidate: &Candidate) -> &'static str {
+    match candidate.node {
+        NodeState::Suspect { suspicion: Suspicion::Doubted, .. } => {
+            "; its node does not answer any more, and nor do others, so whether it is lost is not known: its heartbeat or a taint will tell"
+        }
+        _ => "",
+    }
+}
+
 /// Why no ready pod leads: what is being done about it, or what keeps each pod from leading.
 fn not_ready(observation: &Observation, trouble: Option<&Obstacle>) -> Finding {
     let (choice, _) = leader::choose(observation);
@@ -216,6 +229,7 @@ fn not_ready(observation: &Observation, trouble: Option<&Obstacle>) -> Finding {
             "HolderNotReady",
             format!("pod {} holds the lock, and is {}: nobody carries the label until the pods elect another", pod.pod.name, why_not(standing::of_leader(pod))),
         ),
+        Some(pod) if let Some(wait) = waits(observation, pod) => ("LeaderNotReady", wait),
         _ if observation.candidates.is_empty() => ("NoPods", format!("the Deployment has no pods{}", missing(observation))),
         _ => ("NoReadyCandidates", format!("none of {} pods may lead now: {}{}", observation.candidates.len(), causes(observation), missing(observation))),
     };
@@ -224,6 +238,16 @@ fn not_ready(observation: &Observation, trouble: Option<&Obstacle>) -> Finding {
         None => (reason, message),
     };
     Finding { type_: "Ready", status: false, reason, message }
+}
+
+/// That another pod could lead, and this one has time to recover.
+fn waits(observation: &Observation, leader: &Pod) -> Option<String> {
+    let group = observation.group.as_ref()?;
+    let candidate = observation.candidates.iter().find(|candidate| candidate.pod.uid == leader.uid)?;
+    leader::patience(observation, group, candidate)?;
+    let next = leader::successor(observation, leader)?;
+    let (seconds, why) = (group.spec.election.failover_delay_seconds, why_not(standing::of_leader(candidate)));
+    Some(format!("pod {} is {why}; pod {} follows unless that ends within {seconds} s (election.failoverDelaySeconds)", leader.name, next.name))
 }
 
 /// The pod that holds the lock, where the label follows that.
@@ -269,6 +293,8 @@ fn why_not(standing: Standing) -> &'static str {
         Cause::NotReady => "not ready",
         Cause::Terminating => "being deleted",
         Cause::NodeUnreachable => "on a node that is not ready or cannot be reached",
+        Cause::NodeSilent => "on a node that does not answer any more, as the connection to its kubelet shows",
+        Cause::NodeOverdue => "on a node whose heartbeat is overdue while others' are not",
         Cause::NodeLeaving => "on a node that is cordoned or about to be removed",
         Cause::Disrupted => "about to be evicted",
         Cause::Unsteady => "not ready for long enough after it lost the leadership again and again",

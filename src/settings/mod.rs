@@ -20,7 +20,7 @@ pub use elector::{CandidateSettings, ElectorCommand, ElectorSettings, GuardSetti
 pub use leader_election::{Election, LeaderElection};
 pub use log_filter::LogFilter;
 pub use metrics::{Certificate, MetricsSettings};
-pub use operator::{LOCK_NAME, OperatorSettings};
+pub use operator::{LOCK_NAME, OperatorSettings, Witnesses};
 pub use proxy::without_proxy;
 
 /// Which cluster.

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 
-use super::{BindAddress, ClusterSettings, LeaderElection, LogSettings, MetricsSettings, bind_address, namespace};
+use super::{BindAddress, ClusterSettings, GoDuration, LeaderElection, LogSettings, MetricsSettings, bind_address, namespace};
 
 /// The lock's name where none is given.
 pub const LOCK_NAME: &str = "leadergroup-operator";
@@ -44,11 +44,47 @@ pub struct OperatorSettings {
     #[arg(long, env = "BESIDE_ANOTHER_OPERATOR")]
     pub beside_another_operator: bool,
 
+    /// By what nodes that bear leaders are judged before Kubernetes finds them lost: Connection, to their kubelets' ports; Lease,
+    /// their heartbeats; both; or None. A pod on a node that is silent, or whose heartbeat is overdue, does not lead if another can.
+    #[arg(long, env = "NODE_LIVENESS", value_name = "WITNESSES", default_value = "Connection,Lease", value_parser = node_liveness)]
+    pub node_liveness: Witnesses,
+
+    /// How often the kernel asks a node that bears a leader for a sign of life, in whole seconds: 1s to 60s. Three without an answer
+    /// are silence.
+    #[arg(long, env = "NODE_LIVENESS_PERIOD", value_name = "DURATION", default_value_t = GoDuration::from_secs(1), value_parser = probe_period)]
+    pub node_liveness_period: GoDuration,
+
     #[command(flatten)]
     pub election: LeaderElection,
 
     #[command(flatten)]
     pub logs: LogSettings,
+}
+
+/// What nodes are judged by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Witnesses {
+    pub connection: bool,
+    pub lease: bool,
+}
+
+fn node_liveness(text: &str) -> Result<Witnesses, String> {
+    let mut names: Vec<_> = text.split(',').map(str::trim).collect();
+    names.sort_unstable();
+    match &*names {
+        ["Connection", "Lease"] => Ok(Witnesses { connection: true, lease: true }),
+        ["Connection"] => Ok(Witnesses { connection: true, lease: false }),
+        ["Lease"] => Ok(Witnesses { connection: false, lease: true }),
+        ["None"] => Ok(Witnesses { connection: false, lease: false }),
+        _ => Err(format!("must be Connection, Lease, Connection,Lease or None; it is {text:?}")),
+    }
+}
+
+/// The kernel counts in seconds.
+fn probe_period(text: &str) -> Result<GoDuration, String> {
+    let period: GoDuration = text.parse()?;
+    let fits = (1..=60).any(|seconds| period == GoDuration::from_secs(seconds));
+    fits.then_some(period).ok_or_else(|| format!("must be whole seconds from 1s to 60s; it is {period}"))
 }
 
 fn number_of_groups(text: &str) -> Result<u16, String> {
@@ -81,6 +117,22 @@ mod tests {
         for number in [1, 1024] {
             let settings = OperatorSettings::parse_from(["leadergroup-operator", &format!("--concurrent-groups={number}")]);
             assert_eq!(settings.concurrent_groups, number);
+        }
+    }
+
+    #[test]
+    fn what_no_node_can_be_judged_by_is_refused_with_what_can() {
+        for (text, connection, lease) in [("Connection,Lease", true, true), ("Lease, Connection", true, true), ("Lease", false, true), ("None", false, false)] {
+            let settings = OperatorSettings::parse_from(["leadergroup-operator", &format!("--node-liveness={text}")]);
+            assert_eq!(settings.node_liveness, Witnesses { connection, lease }, "{text}");
+        }
+        for text in ["", "none", "Connection,None", "Lease,Lease", "Ping"] {
+            let refused = OperatorSettings::try_parse_from(["leadergroup-operator", &format!("--node-liveness={text}")]).unwrap_err().to_string();
+            assert!(refused.contains("must be Connection, Lease, Connection,Lease or None"), "{refused}");
+        }
+        for text in ["0", "0s", "500ms", "1500ms", "61s", "-1s", "1"] {
+            let refused = OperatorSettings::try_parse_from(["leadergroup-operator", &format!("--node-liveness-period={text}")]).unwrap_err().to_string();
+            assert!(refused.contains("must be"), "{refused}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod choices;
 mod hindrances;
+mod liveness;
 mod scene;
 mod stages;
 mod terms;

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use leadergroup::metrics::{CONTROLLER, ElectionMetrics, KindLabels, LeaderLabels, Metrics, ReasonLabels, ReconcileLabels, WriteLabels};
+use leadergroup::metrics::{
+    CONTROLLER, ElectionMetrics, EvidenceLabels, KindLabels, LeaderLabels, Metrics, NodeLabels, OutcomeLabels, ReasonLabels, ReconcileLabels, WriteLabels,
+};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
@@ -28,6 +30,9 @@ fn touch(metrics: Metrics) {
         watch_silence_seconds,
         objects,
         unreadable_objects,
+        nodes,
+        node_silences,
+        node_suspicions,
     } = metrics;
     let kind = KindLabels { kind: "Pod" };
     drop(reconciles.get_or_create(&ReconcileLabels { controller: "leadergroup", result: "success" }));
@@ -40,6 +45,9 @@ fn touch(metrics: Metrics) {
     drop(watch_silence_seconds.get_or_create(&kind));
     drop(objects.get_or_create(&kind));
     drop(unreadable_objects.get_or_create(&kind));
+    drop(nodes.get_or_create(&NodeLabels { state: "suspect" }));
+    drop(node_silences.get_or_create(&OutcomeLabels { outcome: "confirmed" }));
+    drop(node_suspicions.get_or_create(&EvidenceLabels { evidence: "Silent" }));
 }
 
 /// One row per metric: its name as a query has it, its type, its labels, its help.

@@ -48,9 +48,13 @@ impl Stored for Pod {
         self.resource_version
     }
     fn differs(&self, other: &Self) -> bool {
-        Self { resource_version: other.resource_version, read: other.read, ..self.clone() } != *other
+        let same_readiness = self.unready_since.is_some() == other.unready_since.is_some();
+        !same_readiness || Self { resource_version: other.resource_version, read: other.read, unready_since: other.unready_since, ..self.clone() } != *other
     }
     fn replacing(pod: &mut Arc<Self>, former: &Self) {
+        if pod.unready_since.is_some() && former.unready_since.is_some() && pod.uid == former.uid {
+            Arc::make_mut(pod).unready_since = former.unready_since;
+        }
         if pod.labels == former.labels {
             Arc::make_mut(pod).read = former.read;
         }

@@ -7,8 +7,9 @@ mod cache;
 mod impostors;
 mod index;
 mod key;
+mod nodes;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use jiff::Timestamp;
@@ -20,13 +21,15 @@ use crate::api::v1alpha1::Mode;
 use crate::elector::clock::{self, Clock, Instant, SystemClock};
 use crate::names;
 use crate::policy::objects;
-use crate::policy::observation::{Candidate, Deployment, Lease, Lock, LockRecord, Node, NodeState, Observation, Operator, Pod, ReplicaSet};
+use crate::policy::observation::{Candidate, Deployment, Lease, Lock, LockRecord, Observation, Operator, Pod, ReplicaSet};
 
 use impostors::Impostors;
 use index::Index;
+use nodes::Nodes;
 
 pub use cache::{Source, Stored};
 pub use key::Key;
+pub use nodes::News;
 
 /// The groups that a change concerns.
 pub type Concerned = BTreeSet<Key>;
@@ -42,10 +45,7 @@ struct Tables {
     replica_sets: Cache<ReplicaSet>,
     pods: Cache<Pod>,
     leases: Cache<Lease>,
-    nodes: HashMap<Box<str>, NodeState>,
-    nodes_listed: Option<HashSet<Box<str>>>,
-    /// By version: nodes that were read in part.
-    nodes_unread: HashMap<Box<str>, u64>,
+    nodes: Nodes,
     groups_by_deployment: Index,
     groups_by_lease: Index,
     deployment_by_uid: HashMap<Box<str>, Key>,
@@ -215,6 +215,9 @@ impl Tables {
                 self.members.remove(&group, key);
             }
         }
+        if let Some(node) = pod.node.as_ref().filter(|_| pod.fence_keys().next().is_some()) {
+            self.nodes.bearers.count(node, present);
+        }
         for fence in pod.fence_keys().map(|fence| key.sibling(fence)) {
             if present {
                 self.fenced.add(fence, key);
@@ -255,7 +258,7 @@ impl Tables {
         replica_sets
             .flat_map(|replica_set| {
                 let pods = self.pods_by_replica_set.get(&group.sibling(&replica_set.uid)).filter_map(|key| self.pods.get(key));
-                pods.map(|pod| Candidate { pod: pod.clone(), revision: replica_set.revision, node: self.node_of(pod) })
+                pods.map(|pod| Candidate { pod: pod.clone(), revision: replica_set.revision, node: self.nodes.of(pod) })
             })
             .collect()
     }
@@ -265,10 +268,6 @@ impl Tables {
         let operator = Operator::parse(lease.operator.as_deref()?);
         let (namespace, name) = operator.lock.as_deref()?.split_once('/')?;
         self.leases.get(&Key::new(namespace, name)).filter(|lease| lease.is_operators_lock).cloned()
-    }
-
-    fn node_of(&self, pod: &Pod) -> NodeState {
-        pod.node.as_ref().and_then(|node| self.nodes.get(node)).cloned().unwrap_or(NodeState::Unknown)
     }
 
     /// The group that the Deployment names, else the one that was there first, if it isn't this one.
@@ -430,55 +429,8 @@ impl Store {
             ("ReplicaSet", tables.replica_sets.unread.len()),
             ("Pod", tables.pods.unread.len()),
             ("Lease", tables.leases.unread.len()),
-            ("Node", tables.nodes_unread.len()),
+            ("Node", tables.nodes.unread.len()),
         ]
-    }
-
-    /// As [`Table::note_unread`].
-    pub fn note_unread_node(&self, name: &str, version: Option<u64>) -> bool {
-        let unread = &mut self.lock().nodes_unread;
-        match version {
-            None => {
-                unread.remove(name);
-                false
-            }
-            Some(version) => unread.insert(name.into(), version) != Some(version),
-        }
-    }
-
-    pub fn begin_nodes(&self) {
-        self.lock().nodes_listed = Some(HashSet::new());
-    }
-
-    pub fn end_nodes(&self) -> Concerned {
-        let mut tables = self.lock();
-        let Some(listed) = tables.nodes_listed.take() else { return Concerned::new() };
-        let gone: Vec<_> = tables.nodes.keys().filter(|name| !listed.contains(*name)).cloned().collect();
-        drop(tables);
-        gone.iter().flat_map(|name| self.set_node(name, NodeState::Gone)).collect()
-    }
-
-    /// Takes in a node, or its deletion. A node that was never seen is unknown, not gone: its event may be on its way.
-    pub fn set_node(&self, name: &str, state: NodeState) -> Concerned {
-        let mut tables = self.lock();
-        if let Some(listed) = &mut tables.nodes_listed {
-            listed.insert(name.into());
-        }
-        if matches!(state, NodeState::Gone) {
-            tables.nodes_unread.remove(name);
-        }
-        let same = match (tables.nodes.get(name), &state) {
-            (Some(NodeState::Present(before)), NodeState::Present(after)) => Node { resource_version: after.resource_version, ..(**before).clone() } == **after,
-            (Some(NodeState::Gone), NodeState::Gone) => true,
-            // Pods of a node that is seen for the first time were judged without it.
-            _ => false,
-        };
-        tables.nodes.insert(name.into(), state);
-        if same {
-            return Concerned::new();
-        }
-        let on_node = tables.pods.objects.iter().filter(|(_, pod)| pod.node.as_deref() == Some(name));
-        on_node.flat_map(|(key, pod)| tables.concerns_of_pod(key, pod)).collect()
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the store makes of lists, events and answers.
 
 use super::*;
+use crate::policy::observation::NodeState;
 
 fn pod(uid: &str, resource_version: u64) -> Arc<Pod> {
     Arc::new(Pod { uid: uid.into(), resource_version, ..Pod::default() })

@@ -1,0 +1,268 @@
+//! Which nodes are taken to be lost, by what connections and heartbeats show; and what becomes of leaders on them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use leadergroup::elector::clock::Instant;
+use leadergroup::policy::leader::{Choice, choose};
+use leadergroup::policy::liveness::{Evidence, Heartbeat, Line, Liveness};
+use leadergroup::policy::observation::{Candidate, Node, NodeState, Suspicion};
+use serde_json::json;
+
+use super::scene::{now, observation, on, pod, unready, with};
+
+fn at(seconds: u64) -> Instant {
+    Instant(Duration::from_secs(seconds))
+}
+
+/// Nodes as they are seen, second by second.
+struct Watch {
+    judged: Liveness,
+    evidence: BTreeMap<Box<str>, Evidence>,
+    second: u64,
+    /// When each node has renewed its heartbeat.
+    renewed: BTreeMap<Box<str>, u64>,
+    /// The API server answers.
+    answers: bool,
+}
+
+impl Watch {
+    /// Of these nodes, each of which has answered.
+    fn of<const N: usize>(nodes: [&str; N]) -> Self {
+        let evidence = nodes.map(|node| (node.into(), Evidence { line: Line::default().after(true, at(1000)), heartbeat: None }));
+        Self { judged: Liveness::default(), evidence: evidence.into(), second: 1000, renewed: BTreeMap::new(), answers: true }
+    }
+
+    /// These do not answer for so many seconds, and the others do. What is believed of whom afterwards.
+    fn silent(&mut self, nodes: &[&str], seconds: u64) -> String {
+        for _ in 0..seconds {
+            self.second += 1;
+            for (name, evidence) in &mut self.evidence {
+                evidence.line = evidence.line.after(!nodes.contains(&&**name), at(self.second));
+            }
+            self.judge();
+        }
+        self.told()
+    }
+
+    fn judge(&mut self) {
+        let asked = if self.answers { at(self.second) } else { at(0) };
+        self.judged.judge(&self.evidence, std::iter::empty(), Some(asked), at(self.second));
+    }
+
+    /// The heartbeats of these are renewed every second for so many of them, those of the others are not.
+    fn beats(&mut self, nodes: &[&str], seconds: u64) -> String {
+        for _ in 0..seconds {
+            self.second += 1;
+            for (name, evidence) in &mut self.evidence {
+                if nodes.contains(&&**name) {
+                    self.renewed.insert(name.clone(), self.second);
+                }
+                let stamp = self.renewed.get(name).copied().unwrap_or_default().to_string();
+                evidence.heartbeat = Some(Heartbeat::look(evidence.heartbeat.as_ref(), &stamp, 4, at(self.second)));
+            }
+            self.judge();
+        }
+        self.told()
+    }
+
+    fn told(&self) -> String {
+        let told: Vec<_> = self.judged.suspicions().map(|(name, suspicion)| format!("{name}: {}", suspicion.name())).collect();
+        told.join(", ")
+    }
+}
+
+#[test]
+fn one_node_that_falls_silent_is_suspect_as_soon_as_it_has_not_answered_twice() {
+    let mut watch = Watch::of(["a", "b"]);
+    assert_eq!(watch.silent(&["a"], 1), "", "it is asked once more");
+    assert_eq!(watch.silent(&["a"], 1), "a: Silent");
+    let mut watch = Watch::of(["a"]);
+    assert_eq!(watch.silent(&["a"], 2), "a: Silent", "it is the only one that is watched");
+    let mut watch = Watch::of(["a"]);
+    watch.silent(&["a"], 1);
+    assert_eq!(watch.silent(&[], 30), "", "the second question was answered");
+}
+
+#[test]
+fn a_node_that_has_never_answered_cannot_fall_silent() {
+    let mut watch = Watch::of(["a", "b"]);
+    watch.evidence.get_mut("a").unwrap().line = Line::default();
+    assert_eq!(watch.silent(&["a"], 600), "");
+}
+
+#[test]
+fn nobody_is_judged_while_the_api_server_has_answered_nothing_that_was_asked_since() {
+    let mut watch = Watch::of(["a", "b"]);
+    watch.answers = false;
+    assert_eq!(watch.silent(&["a"], 60), "");
+    watch.answers = true;
+    assert_eq!(watch.silent(&["a"], 1), "a: Silent");
+    watch.answers = false;
+    assert_eq!(watch.silent(&["a"], 60), "a: Silent", "nor is anybody believed again");
+}
+
+#[test]
+fn where_more_than_one_in_three_fall_silent_together_nobody_is_moved() {
+    for (nodes, silent, told) in [
+        (vec!["a", "b"], vec!["a", "b"], "a: Doubted, b: Doubted"),
+        (vec!["a", "b", "c"], vec!["a", "b"], "a: Doubted, b: Doubted"),
+        (vec!["a", "b", "c", "d", "e"], vec!["a", "b"], "a: Doubted, b: Doubted"),
+        (vec!["a", "b", "c", "d", "e", "f"], vec!["a", "b"], "a: Silent, b: Silent"),
+        (vec!["a", "b", "c", "d", "e", "f"], vec!["a", "b", "c"], "a: Doubted, b: Doubted, c: Doubted"),
+    ] {
+        let mut watch = Watch::of([]);
+        watch.evidence = nodes.iter().map(|node| ((*node).into(), Evidence { line: Line::default().after(true, at(1000)), heartbeat: None })).collect();
+        assert_eq!(watch.silent(&silent, 60), told, "{silent:?} of {nodes:?}");
+    }
+}
+
+#[test]
+fn nodes_that_are_doubted_are_believed_or_suspect_once_the_others_are_back() {
+    let mut watch = Watch::of(["a", "b"]);
+    watch.silent(&["a", "b"], 60);
+    assert_eq!(watch.silent(&["a"], 5), "a: Doubted", "it was a disturbance a moment ago");
+    assert_eq!(watch.silent(&["a"], 10), "a: Silent", "and it is over but for one");
+    let mut watch = Watch::of(["a", "b"]);
+    watch.silent(&["a", "b"], 60);
+    assert_eq!(watch.silent(&[], 1), "");
+}
+
+#[test]
+fn one_that_falls_silent_while_another_is_only_asked_once_more_is_one_of_several() {
+    let mut watch = Watch::of(["a", "b"]);
+    watch.silent(&["a"], 1);
+    // The probes of the second come a moment later.
+    assert_eq!(watch.silent(&["a", "b"], 1), "a: Doubted");
+    assert_eq!(watch.silent(&["a", "b"], 1), "a: Doubted, b: Doubted");
+}
+
+#[test]
+fn one_that_was_lost_long_ago_does_not_make_the_next_one_a_disturbance() {
+    let mut watch = Watch::of(["a", "b", "c"]);
+    assert_eq!(watch.silent(&["a"], 60), "a: Silent");
+    assert_eq!(watch.silent(&["a", "b"], 2), "a: Silent, b: Silent");
+}
+
+#[test]
+fn the_heartbeats_decide_where_silence_does_not() {
+    let nodes = ["a", "b", "c"];
+    let mut watch = Watch::of(nodes);
+    watch.silent(&["a", "b"], 3);
+    watch.beats(&nodes, 5);
+    assert_eq!(watch.beats(&["b", "c"], 2), "a: Doubted, b: Doubted", "it may be late");
+    assert_eq!(watch.beats(&["b", "c"], 1), "a: Overdue, b: Doubted");
+    assert_eq!(watch.beats(&["b", "c"], 60), "a: Overdue, b: Silent", "which leaves one alone");
+}
+
+#[test]
+fn where_all_heartbeats_stop_the_api_server_was_away_and_nobody_is_lost() {
+    let nodes = ["a", "b", "c"];
+    let mut watch = Watch::of(nodes);
+    watch.silent(&nodes, 3);
+    watch.beats(&nodes, 5);
+    let doubted = "a: Doubted, b: Doubted, c: Doubted";
+    assert_eq!(watch.beats(&[], 60), doubted);
+    // It is back, and kubelets renew one after the other.
+    assert_eq!(watch.beats(&["c"], 2), doubted);
+    assert_eq!(watch.beats(&["b", "c"], 2), doubted);
+}
+
+#[test]
+fn a_heartbeat_that_stops_tells_nothing_against_a_node_that_answers() {
+    let mut watch = Watch::of(["a", "b"]);
+    watch.beats(&["a", "b"], 5);
+    // A kubelet that is paused.
+    assert_eq!(watch.beats(&["b"], 60), "");
+    // Where no connection was ever made it is all that there is.
+    watch.evidence.get_mut("a").unwrap().line = Line::default();
+    assert_eq!(watch.beats(&["b"], 1), "a: Overdue");
+    assert_eq!(watch.beats(&["a", "b"], 8), "a: Overdue");
+    assert_eq!(watch.beats(&["a", "b"], 6), "", "it was renewed for long enough");
+}
+
+#[test]
+fn a_node_comes_back_when_it_has_answered_for_a_while_and_later_each_time() {
+    let mut watch = Watch::of(["a", "b", "c"]);
+    for probation in [10, 20, 40, 80] {
+        assert_eq!(watch.silent(&["a"], 2), "a: Silent");
+        assert_eq!(watch.silent(&[], probation), "a: Silent", "{probation}");
+        assert_eq!(watch.silent(&[], 1), "", "{probation}");
+    }
+    watch.silent(&[], 1900);
+    watch.silent(&["a"], 2);
+    assert_eq!(watch.silent(&[], 11), "", "what was long ago is forgotten");
+}
+
+#[test]
+fn what_a_storm_over_all_nodes_drops_moves_nobody() {
+    let mut random = fastrand::Rng::with_seed(12);
+    let mut believed = 0;
+    for _ in 0..200 {
+        let mut watch = Watch::of(["a", "b", "c"]);
+        // The first to be hit may be alone for a moment; from then on all are in it.
+        watch.silent(&["a", "b", "c"], 1);
+        for _ in 0..60 {
+            let lost: Vec<_> = ["a", "b", "c"].into_iter().filter(|_| random.f32() < 0.6).collect();
+            watch.silent(&lost, 1);
+            believed += usize::from(watch.judged.suspicions().any(|(_, suspicion)| suspicion.is_believed()));
+        }
+    }
+    assert_eq!(believed, 0, "seconds in which somebody was taken for lost");
+}
+
+/// A pod on a node that something speaks against since this moment.
+fn suspect(candidate: Candidate, suspicion: Suspicion, since: Instant) -> Candidate {
+    let node = Arc::new(Node { name: "node".into(), ..Node::default() });
+    Candidate { node: NodeState::Suspect { node, suspicion, since }, ..candidate }
+}
+
+fn chosen(delay: i32, candidates: Vec<Candidate>, moment: Instant) -> String {
+    let spec = json!({ "deploymentRef": { "name": "web" }, "election": { "failoverDelaySeconds": delay } });
+    let mut observation = observation(&spec, candidates, Some("a"));
+    observation.moment = moment;
+    match choose(&observation) {
+        (Choice::Keep(pod), recheck) => {
+            let wait = recheck.map_or_else(String::new, |at| format!(" for {} s", at.duration_since(now()).as_secs()));
+            format!("KEEP {}{wait}", pod.name)
+        }
+        (Choice::Promote { pod, reason }, _) => format!("PROMOTE {}: {reason}", pod.name),
+        (choice, _) => format!("{choice:?}"),
+    }
+}
+
+#[test]
+fn a_leader_on_a_suspect_node_is_followed_by_a_pod_that_is_on_none() {
+    for (suspicion, expected) in [(Suspicion::Silent, "PROMOTE b: NodeSilent"), (Suspicion::Overdue, "PROMOTE b: NodeOverdue"), (Suspicion::Doubted, "KEEP a")]
+    {
+        assert_eq!(chosen(0, vec![suspect(pod("a"), suspicion, at(1)), pod("b")], at(1)), expected);
+        let both = vec![suspect(pod("a"), suspicion, at(1)), suspect(pod("b"), suspicion, at(1))];
+        assert_eq!(chosen(0, both, at(1)), "KEEP a", "nobody else is better off");
+    }
+    let tainted = on(pod("b"), |node| node.unreachable = true);
+    assert_eq!(chosen(0, vec![suspect(pod("a"), Suspicion::Silent, at(1)), tainted], at(1)), "KEEP a");
+}
+
+#[test]
+fn a_leader_that_may_recover_is_waited_for_and_one_that_has_ended_is_not() {
+    let unready = with(unready("a"), |pod| pod.unready_since = Some(at(100)));
+    assert_eq!(chosen(5, vec![unready.clone(), pod("b")], at(101)), "KEEP a for 4 s");
+    assert_eq!(chosen(5, vec![unready.clone(), pod("b")], at(105)), "PROMOTE b: LeaderNotReady");
+    assert_eq!(chosen(5, vec![suspect(pod("a"), Suspicion::Silent, at(100)), pod("b")], at(102)), "KEEP a for 3 s");
+    assert_eq!(chosen(5, vec![suspect(pod("a"), Suspicion::Silent, at(100)), pod("b")], at(106)), "PROMOTE b: NodeSilent");
+    let tainted = on(pod("a"), |node| (node.unreachable, node.unreachable_since) = (true, Some(at(100))));
+    assert_eq!(chosen(5, vec![tainted, pod("b")], at(103)), "KEEP a for 2 s");
+    let ended: [(Candidate, &str); 5] = [
+        (with(unready.clone(), |pod| pod.finished = true), "LeaderFinished"),
+        (with(unready.clone(), |pod| pod.stopped = true), "LeaderFinished"),
+        (with(unready.clone(), |pod| pod.terminating = true), "LeaderTerminating"),
+        (Candidate { node: NodeState::Gone, ..unready.clone() }, "NodeGone"),
+        (on(unready, |node| node.out_of_service = true), "NodeOutOfService"),
+    ];
+    for (leader, reason) in ended {
+        assert_eq!(chosen(5, vec![leader, pod("b")], at(101)), format!("PROMOTE b: {reason}"));
+    }
+    assert_eq!(chosen(5, vec![with(pod("a"), |pod| pod.ready_since = Some(now() - SignedDuration::from_secs(1))), pod("b")], at(101)), "KEEP a");
+}
