@@ -72,6 +72,7 @@ async fn run(settings: OperatorSettings, election: Option<Election>, certificate
     let options = Options {
         namespaces: settings.namespaces,
         concurrent_groups: settings.concurrent_groups.into(),
+        home: settings::pod_namespace(),
         node_liveness: NodeLiveness {
             connection: settings.node_liveness.connection,
             lease: settings.node_liveness.lease,

@@ -13,6 +13,7 @@ use super::Context;
 use super::reconcile::{Ended, reconcile};
 use super::state::GroupState;
 use super::store::Key;
+use crate::elector::clock::{Clock, SystemClock};
 use crate::metrics::CONTROLLER;
 
 /// Wakes the tasks of groups. Nothing runs before [`Groups::open`].
@@ -107,10 +108,16 @@ impl Groups {
 /// One group's task.
 async fn run(context: Arc<Context>, key: Key, wake: Arc<Notify>) -> Key {
     let mut state = GroupState::new(context.restores.count());
+    if !context.store.has_group(&key) {
+        state.memory.progress = context.leftovers(&key.namespace);
+    }
     loop {
         // Boxed: what a reconciliation needs while it runs is not kept while the group sleeps.
         let wait = match Box::pin(reconcile(&context, &key, &mut state, &wake)).await {
-            Ended::Gone => return key,
+            Ended::Gone => {
+                context.keep_leftovers(&key.namespace, &state.memory.progress, SystemClock.now());
+                return key;
+            }
             Ended::Settled(wait) => wait,
         };
         tokio::select! {

@@ -77,7 +77,7 @@ impl Kind for Pod {
             term: metadata.number(names::ANNOTATION_TERM),
             // A longer one is none that the operator ever wrote.
             member_of: metadata.annotation(names::ANNOTATION_MEMBER_OF).filter(|it| is_marked && is_membership(it)).map(Into::into),
-            former_label: metadata.short(names::ANNOTATION_FORMER_LABEL, LONGEST_VALUE).filter(|_| keeps_former),
+            former_label: metadata.short(names::ANNOTATION_FORMER_LABEL, LONGEST_VALUE).filter(|former| keeps_former && is_value(former)),
             set,
             unowned,
             cost: DeletionCost {
@@ -147,6 +147,13 @@ impl Record {
         let carried: BTreeSet<&str> = metadata.labels().keys().collect();
         Self { set: set.intersection(&carried).take(MOST_SET).map(|key| (*key).into()).collect(), is_marked, keeps_former, unowned }
     }
+}
+
+/// Whether the API server takes it as a label's value: a write that gives back anything else would be refused again and again.
+fn is_value(text: &str) -> bool {
+    let inner = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+    let ends = [text.chars().next(), text.chars().next_back()];
+    text.len() <= LONGEST_VALUE && text.chars().all(inner) && ends.into_iter().flatten().all(|end| end.is_ascii_alphanumeric())
 }
 
 /// Whether the operator may have written this.

@@ -40,8 +40,8 @@ fn tell(managers: &[Manager], key: &str) -> String {
     let owns = |manager: &&Manager| manager.fields_v1.pointer("/f:metadata/f:labels").is_some_and(|labels| labels.get(&field).is_some());
     match managers.iter().find(owns) {
         Some(owner) if owner.manager != names::FIELD_MANAGER => format!("{:?} (as metadata.managedFields of the pod say)", owner.manager),
-        // What admission changes is nobody's there.
-        _ => "a webhook or a policy (metadata.managedFields of the pod name nobody else)".to_owned(),
+        // What admission changes is nobody's there; the name is the client's own choice.
+        _ => "a webhook, a policy, or somebody who writes under this operator's name (metadata.managedFields of the pod name nobody else)".to_owned(),
     }
 }
 
@@ -57,7 +57,7 @@ mod tests {
             |manager: &str, label: &str| Manager { manager: manager.into(), fields_v1: json!({ "f:metadata": { "f:labels": { format!("f:{label}"): {} } } }) };
         let managers = [manager("kubectl-label", "role"), manager(names::FIELD_MANAGER, "own"), Manager { manager: "odd".into(), fields_v1: json!([1]) }];
         assert!(tell(&managers, "role").starts_with("\"kubectl-label\""));
-        assert!(tell(&managers, "own").starts_with("a webhook or a policy"));
-        assert!(tell(&managers, "other").starts_with("a webhook or a policy"));
+        assert!(tell(&managers, "own").starts_with("a webhook, a policy, or"));
+        assert!(tell(&managers, "other").starts_with("a webhook, a policy, or"));
     }
 }

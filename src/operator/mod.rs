@@ -30,8 +30,9 @@ mod template;
 mod watch;
 mod wire;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use kube::{Api, Client};
@@ -41,10 +42,11 @@ use tracing::{info, warn};
 
 use crate::api::LeaderGroup;
 use crate::cluster::{Cluster, Contact};
-use crate::elector::clock::{self, Instant};
+use crate::elector::clock::{self, Instant, Stopwatch};
 use crate::elector::{Callbacks, Elector, Ended, HealthAdaptor, Loss, Tenure};
 use crate::metrics::{KindLabels, Metrics};
 use crate::policy::observation::{Deployment, Lease, Operator, Pod, ReplicaSet};
+use crate::policy::progress::Progress;
 use events::EventRecorder;
 use execute::Executor;
 use groups::Groups;
@@ -62,6 +64,11 @@ const GRACE: Duration = Duration::from_secs(8);
 /// A replica that the API server has not answered for so long is not ready. The store's version is asked for every two seconds.
 const UNREACHABLE: Duration = Duration::from_secs(15);
 
+/// Where the shipped manifests install the operator.
+const DEFAULT_HOME: &str = "leadergroup-system";
+/// Between two looks for pods that pass for a group's.
+const CENSUS: Duration = Duration::from_millis(50);
+
 /// Everything that a reconciliation may touch.
 struct Context {
     store: Arc<Store>,
@@ -72,10 +79,27 @@ struct Context {
     restores: Arc<Restores>,
     shares: Shares,
     vitals: Vitals,
+    /// By namespace: what gets nowhere of what groups that are gone have left behind. Anybody may name any number of them.
+    leftovers: Mutex<BTreeMap<Arc<str>, Progress>>,
     stop: channel::Receiver<bool>,
 }
 
 impl Context {
+    /// What is remembered of the tries in this namespace for groups that are gone.
+    fn leftovers(&self, namespace: &Arc<str>) -> Progress {
+        self.leftovers.lock().expect("nothing panics while it holds the lock").get(namespace).cloned().unwrap_or_default()
+    }
+
+    fn keep_leftovers(&self, namespace: &Arc<str>, progress: &Progress, now: Instant) {
+        let leftovers = &mut *self.leftovers.lock().expect("nothing panics while it holds the lock");
+        let of_namespace = leftovers.entry(namespace.clone()).or_default();
+        of_namespace.merge(progress);
+        leftovers.retain(|_, progress| {
+            progress.settle(&BTreeSet::new(), now);
+            !progress.is_empty()
+        });
+    }
+
     /// Nothing is written from now on: the process ends, or another leads the replicas.
     fn stopping(&self) -> bool {
         *self.stop.borrow() || self.executor.tenure.as_ref().is_some_and(|tenure| !tenure.is_held())
@@ -147,6 +171,8 @@ pub struct Options {
     pub namespaces: Vec<String>,
     pub concurrent_groups: usize,
     pub node_liveness: NodeLiveness,
+    /// The namespace that this process runs in, if it is known.
+    pub home: Option<String>,
     /// Under which name this process signs the Leases that it writes, and on which its replicas elect one.
     pub operator: Operator,
     /// Whether a process that has no rivals starts though another operator runs.
@@ -237,6 +263,7 @@ pub async fn run(
     background.spawn(measure(metrics, vitals.clone(), store.clone(), groups.clone()));
     let asked = options.namespaces.first().map_or_else(|| Api::all(wire::thinned(&client)), |namespace| Api::namespaced(wire::thinned(&client), namespace));
     let known = store.clone();
+    background.spawn(count_impostors(store.clone(), groups.clone()));
     background.spawn(async move { restores.look_out(asked, || groups.wake(known.all())).await });
 
     let mut shutdown = pin!(shutdown);
@@ -252,9 +279,17 @@ pub async fn run(
         () = filled => {}
     }
     info!(namespaces = ?options.namespaces, "Everything is listed");
+    // Who may create Leases anywhere else must not keep an operator from starting.
+    let operators: BTreeSet<&str> = options.home.iter().map(String::as_str).chain([DEFAULT_HOME]).collect();
+    if election.is_none()
+        && let Some((key, lease)) = store.operator_that_runs(clock::wall(), |namespace| !operators.contains(namespace))
+    {
+        let holder = &lease.holder;
+        warn!(%key.namespace, %key.name, %holder, "A Lease says that another operator runs; in this namespace anybody may have written it, so it is not believed");
+    }
     if election.is_none()
         && !options.beside_another
-        && let Some((key, lease)) = store.operator_that_runs(clock::wall())
+        && let Some((key, lease)) = store.operator_that_runs(clock::wall(), |namespace| operators.contains(namespace))
     {
         let (namespace, lease, holder) = (key.namespace.to_string(), format!("{}/{}", key.namespace, key.name), lease.holder.to_string());
         return Err(Error::AnotherOperator { holder, namespace, lease });
@@ -296,6 +331,7 @@ async fn keep_groups(replica: Replica, tenure: Option<Tenure>, stop: impl Future
         restores,
         shares: Shares::new(concurrent_groups),
         vitals,
+        leftovers: Mutex::default(),
         stop: stopped,
     });
     info!("Groups are reconciled from now on");
@@ -311,6 +347,17 @@ async fn keep_groups(replica: Replica, tenure: Option<Tenure>, stop: impl Future
     let _ = say_stop.send(true);
     if tokio::time::timeout(GRACE, work).await.is_err() {
         warn!("Some writes did not finish in time");
+    }
+}
+
+/// Looks for pods that pass for a group's: label by label, and for a tenth of the time at most, however many there are.
+async fn count_impostors(store: Arc<Store>, groups: Arc<Groups>) {
+    loop {
+        let began = Stopwatch::start();
+        if let Some(concerned) = store.census() {
+            groups.wake(concerned);
+        }
+        tokio::time::sleep(CENSUS.max(began.elapsed() * 10)).await;
     }
 }
 

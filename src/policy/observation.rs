@@ -32,6 +32,11 @@ pub struct Observation {
     pub strays: Vec<Arc<Pod>>,
     /// Pods that the Deployment's selector matches and does not own, with the leader's label, which the operator has not given them.
     pub impostors: Vec<Arc<Pod>>,
+    /// How many there are of these: not all are named.
+    pub impostors_in_all: usize,
+    /// The other groups that name the Deployment, blocked because of this one, or blocking it. Of a group that is gone, the groups that
+    /// lead the pods which it has marked.
+    pub siblings: Vec<Arc<LeaderGroup>>,
     pub lease: Option<Arc<Lease>>,
     /// Whom the Lease names by this process' last write of it, by uid, and in which term. Whom others name there is not elected by that.
     pub sent: Option<(Option<Box<str>>, i64)>,
@@ -86,6 +91,13 @@ impl Observation {
     /// The version of the group itself.
     pub fn group_version(&self) -> u64 {
         self.group.as_ref().map_or(0, |group| group.version())
+    }
+
+    /// Whether a pod that is not of the Deployment was marked by a group that names it: by this one, or by one that led its pods before.
+    pub fn was_of_the_deployment(&self, pod: &Pod) -> bool {
+        let Some((group, _)) = pod.member_of.as_deref().and_then(names::parse_member_of) else { return true };
+        let sibling = |it: &Arc<LeaderGroup>| it.metadata.name.as_deref() == Some(group);
+        *group == *self.name || pod.fence(&self.fence_key).is_some() || self.siblings.iter().any(sibling)
     }
 
     /// The pods that are known to the group, its own and others.

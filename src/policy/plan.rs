@@ -94,7 +94,10 @@ fn forget(observation: &Observation) -> Vec<Write> {
         .filter_map(|pod| {
             let (group, key) = names::parse_member_of(pod.member_of.as_deref()?)?;
             let fence_key = pod.fence_keys().next().unwrap_or(&observation.fence_key);
-            (*group == *observation.name).then(|| Write::Pod(forget_pod(pod, key, "", fence_key)))
+            // Whoever leads the pod now has a value of its own.
+            let leaders = observation.siblings.iter().map(|it| &it.spec.leader_label).filter(|label| label.key == key).map(|label| &*label.value);
+            let now = leaders.clone().find(|value| pod.former_label.as_deref() == Some(*value)).or_else(|| leaders.clone().next());
+            (*group == *observation.name).then(|| Write::Pod(forget_pod(pod, key, now.unwrap_or_default(), fence_key)))
         })
         .collect()
 }

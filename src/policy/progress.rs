@@ -218,6 +218,18 @@ impl Progress {
         });
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes over what another knows, but what is under way there. What was held back longer stays so.
+    pub fn merge(&mut self, other: &Self) {
+        for (target, attempt) in other.0.iter().filter(|(_, attempt)| !attempt.under_way) {
+            let known = self.0.entry(target.clone()).or_insert_with(|| attempt.clone());
+            known.drained = known.drained.max(attempt.drained);
+        }
+    }
+
     /// Whether a write of this one's object is under way.
     pub fn is_under_way(&self, target: &Target) -> bool {
         self.under_way().any(|other| other == target || target.object().is_some() && other.object() == target.object())

@@ -26,6 +26,9 @@ const LONGEST_MESSAGE: usize = 4 << 10;
 /// So many changes of the leader are remembered.
 const HISTORY: usize = 10;
 
+/// So many values of followers are remembered.
+const FOLLOWER_VALUES: usize = 16;
+
 /// One condition, without what is the same for all.
 struct Finding {
     type_: &'static str,
@@ -103,12 +106,20 @@ fn next(observation: &Observation, group: &LeaderGroup, labelled: Option<&Candid
     next.map(|pod| Next { pod_name: pod.name.to_string() })
 }
 
-/// What pods that do not lead carry under the label's key, and what they may get.
+/// What pods that do not lead may get under the label's key, have been given, or carry. What was named once stays: a write that gives it
+/// may still be under way.
 fn follower_values(observation: &Observation, group: &LeaderGroup) -> Vec<String> {
     let label = &group.spec.leader_label;
-    let carried = observation.candidates.iter().filter_map(|candidate| candidate.pod.labels.get(&label.key));
-    let values: BTreeSet<&str> = carried.chain([&*label.follower_value]).filter(|value| !value.is_empty() && *value != label.value).collect();
-    values.into_iter().take(8).map(str::to_owned).collect()
+    let former = group.status.iter().flat_map(|status| &status.follower_values).map(String::as_str);
+    let carried: BTreeSet<&str> = observation.candidates.iter().filter_map(|candidate| candidate.pod.labels.get(&label.key)).collect();
+    let mut values: Vec<String> = Vec::new();
+    for value in [&*label.follower_value].into_iter().chain(former).chain(carried).filter(|value| !value.is_empty() && *value != label.value) {
+        if values.len() < FOLLOWER_VALUES && !values.iter().any(|known| known == value) {
+            values.push(value.to_owned());
+        }
+    }
+    values.sort_unstable();
+    values
 }
 
 fn leader_of(candidate: &Candidate, lease: Option<&Lease>, record: Option<&LockRecord>, former: Option<&Leader>, now: Timestamp) -> Option<Leader> {
@@ -157,7 +168,13 @@ fn findings(
             let message = format!("pod {} carries the label, and is {}", candidate.pod.name, why_not(standing.unwrap_or(Standing::Eligible)));
             Finding { type_: "Available", status: false, reason: "LeaderNotReady", message }
         }
-        None => Finding { type_: "Available", status: false, reason: "NoLeader", message: "no pod carries the label".into() },
+        None => {
+            let message = match carriers(observation, group).first() {
+                Some(pod) => format!("pod {pod} carries the label and does not lead: the label is to be taken away from it before another gets it"),
+                None => "no pod carries the label".to_owned(),
+            };
+            Finding { type_: "Available", status: false, reason: "NoLeader", message }
+        }
     };
     let rolling_out = group.spec.deployment.is_some()
         && observation.deployment.as_ref().is_none_or(|deployment| deployment.observed_generation < deployment.generation || !deployment.rolled_out);
@@ -194,6 +211,15 @@ fn findings(
         None => Finding { type_: "Stalled", status: false, reason: "Progressing", message: "nothing is known that only a person can mend".into() },
     };
     vec![ready, available, reconciling, stalled]
+}
+
+/// The pods of the group that carry the label, first by name.
+fn carriers<'a>(observation: &'a Observation, group: &LeaderGroup) -> Vec<&'a str> {
+    let label = &group.spec.leader_label;
+    let carriers = observation.candidates.iter().map(|candidate| &candidate.pod).filter(|pod| pod.labels.get(&label.key) == Some(&label.value));
+    let mut names: Vec<_> = carriers.map(|pod| &*pod.name).collect();
+    names.sort_unstable();
+    names
 }
 
 /// What is not known of a pod's node.

@@ -84,6 +84,22 @@ pub(super) fn obstacle(observation: &Observation, memory: &Memory, terms: &Terms
     if let Some(rival) = &observation.rival {
         return blocked("OverlappingGroups", of_rival(observation, deployment_name, rival));
     }
+    // A write of the other's that is under way may still give it to a follower, and compares no fence.
+    let gives = |it: &&Arc<LeaderGroup>| {
+        let value = &group.spec.leader_label.value;
+        let given = it.status.as_ref().is_some_and(|status| status.follower_values.contains(value));
+        it.spec.leader_label.key == *key && (given || it.spec.leader_label.follower_value == *value)
+    };
+    if let Some(other) = observation.siblings.iter().find(gives) {
+        return blocked(
+            "OverlappingGroups",
+            format!(
+                "LeaderGroup {}, which names Deployment {deployment_name}, too, gives {key}={} to pods that do not lead, so Services that select it would reach them; delete that group, or create this one with another leaderLabel.value",
+                other.metadata.name.as_deref().unwrap_or_default(),
+                group.spec.leader_label.value
+            ),
+        );
+    }
     if let Some(deployment) = &observation.deployment {
         if group.spec.deployment.is_some() && !may_own_deployment(group, observation) {
             return blocked(
@@ -227,7 +243,7 @@ fn beside_the_leader(observation: &Observation, group: &LeaderGroup) -> Option<O
     let name = objects::deployment_name(group);
     let label = &group.spec.leader_label;
     if let Some(pod) = observation.impostors.iter().map(|pod| &pod.name).min() {
-        let more = observation.impostors.len() - 1;
+        let more = observation.impostors_in_all.max(observation.impostors.len()) - 1;
         let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
         return told(
             "ForeignPodCarriesLabel",
@@ -256,7 +272,10 @@ fn beside_the_leader(observation: &Observation, group: &LeaderGroup) -> Option<O
 /// An object whose labels, or whose selector, are not known as a whole: a label that nobody sees could be the leader's.
 fn unread(observation: &Observation) -> Option<String> {
     let deployment = observation.deployment.as_ref().filter(|deployment| deployment.labels_unread);
-    let pod = observation.pods().find(|pod| pod.labels_unread).map(|pod| format!("pod {}", pod.name));
+    // On a pod that is not of the Deployment the operator has set nothing, where it has set no mark.
+    let strays = observation.strays.iter().filter(|pod| pod.member_of.is_some());
+    let mut pods = observation.candidates.iter().map(|candidate| &candidate.pod).chain(strays);
+    let pod = pods.find(|pod| pod.labels_unread).map(|pod| format!("pod {}", pod.name));
     pod.or_else(|| deployment.map(|deployment| format!("Deployment {} (template, or a selector of more than 4 KiB)", deployment.name)))
 }
 

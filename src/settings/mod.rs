@@ -112,7 +112,7 @@ pub fn host_name() -> Option<String> {
 }
 
 /// The namespace of the pod that this process runs in.
-fn pod_namespace() -> Option<String> {
+pub fn pod_namespace() -> Option<String> {
     const FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
     variable("POD_NAMESPACE").or_else(|| std::fs::read_to_string(FILE).ok().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()))
 }

@@ -1,6 +1,7 @@
 //! The policy's decisions, case by case: an observation in, a choice or a plan out.
 
 mod choices;
+mod former_groups;
 mod hindrances;
 mod liveness;
 mod scene;

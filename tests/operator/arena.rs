@@ -109,6 +109,8 @@ fn operator_with(plane: &ControlPlane, kubeconfig: &std::path::Path, namespace: 
     command.args(["--health-probe-bind-address=127.0.0.1:0", "--metrics-bind-address=127.0.0.1:0", "--log-level=info,leadergroup=debug"]);
     command.arg("--kubeconfig").arg(kubeconfig);
     command.args(namespace.map(|namespace| format!("--namespace={namespace}"))).args(flags);
+    // As in a pod of that namespace.
+    command.envs(namespace.map(|namespace| ("POD_NAMESPACE", namespace)));
     Operator(plane.spawn(&format!("operator-{}", namespace.unwrap_or("all")), &mut command).unwrap())
 }
 

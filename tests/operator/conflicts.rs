@@ -338,3 +338,24 @@ async fn terms_of_a_group_go_on_though_another_led_its_deployment_meanwhile() {
     assert_eq!((arena.leader("one").await.uid(), super::steps::term(&arena.leader("one").await)), (leader.uid(), last));
     arena.finish().await;
 }
+
+#[tokio::test]
+async fn a_leader_that_leaves_a_deployment_which_is_handed_over_loses_its_label_before_the_next_gets_one() {
+    let mut arena = deployed("leaves", "app", 3).await;
+    arena.kubectl(&["label", "deployment", "app", "leadergroup.io/group=one"]).await;
+    arena.start_operator();
+    for name in ["one", "other"] {
+        arena.apply(&arena::reference(name, "app")).await;
+    }
+    let former = arena.leader("one").await;
+    arena.kubectl(&["label", "--overwrite", "deployment", "app", "leadergroup.io/group=nobody"]).await;
+    arena.condition("one", "Stalled", "True", "OverlappingGroups").await;
+    // Taken out of its ReplicaSet, and its fence wiped.
+    let leaves = json!({ "metadata": { "ownerReferences": null, "labels": { "pod-template-hash": null, "leadergroup.io/fence.app": null } } });
+    arena.kubectl(&["patch", "pod", &former.name_any(), "--type=merge", "-p", &leaves.to_string()]).await;
+    arena.kubectl(&["label", "--overwrite", "deployment", "app", "leadergroup.io/group=other"]).await;
+    let next = arena.leader_where("other", "another leader", |pod| pod.uid() != former.uid()).await;
+    let left = arena.api::<Pod>().get(&former.name_any()).await.unwrap();
+    assert_eq!(left.labels().get("role"), None, "{:?} while {} leads", left.metadata, next.name_any());
+    arena.finish().await;
+}

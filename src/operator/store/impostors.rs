@@ -1,14 +1,16 @@
 //! Pods that carry the leader's label of a group in their namespace and were not given it by the operator, by the API server's
-//! own record. Kept as they change: few, however many pods and groups there are.
+//! own record. Which of them look like a Deployment's is found out in a census, label by label, and not with every change of a pod:
+//! a tenant can make any number of them, of any number of Deployments.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
-use super::{Index, Key};
+use super::{Concerned, Index, Key, Store, Tables};
 use crate::api::LeaderGroup;
 use crate::policy::observation::Pod;
 
-/// A group looks through so many, however many a tenant makes.
-const MOST: usize = 256;
+/// So many are named to a group; the others are counted.
+const MOST: usize = 16;
 
 #[derive(Debug, Default)]
 pub(super) struct Impostors {
@@ -18,6 +20,22 @@ pub(super) struct Impostors {
     deployments: HashMap<Key, BTreeMap<Key, usize>>,
     /// By namespace and leader's label.
     pods: Index,
+    /// By namespace and leader's label: what has changed since the last census.
+    due: BTreeSet<Key>,
+    /// The namespace of the last census: each has its turn.
+    last: Arc<str>,
+    /// By leader's label and Deployment.
+    found: HashMap<(Box<str>, Key), Found>,
+}
+
+/// What a census has found beside one Deployment's own pods.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Found {
+    /// Not given the label by the operator: the first of them, and how many there are.
+    pub(super) foreign: Vec<Key>,
+    pub(super) count: usize,
+    /// Given it by the operator, and without its marks.
+    pub(super) unmarked: Vec<Key>,
 }
 
 fn label_of(group: &LeaderGroup) -> String {
@@ -35,6 +53,7 @@ impl Impostors {
     /// `pods`: all that are known, looked through for a label that no group has had yet.
     pub(super) fn add_group<'a>(&mut self, deployment: &Key, group: &LeaderGroup, pods: impl Iterator<Item = (&'a Key, &'a Pod)>) {
         let label = label_of(group);
+        self.due.insert(deployment.sibling(&label));
         *self.deployments.entry(deployment.sibling(&label)).or_default().entry(deployment.clone()).or_default() += 1;
         if let Some(count) = self.labels.get_mut(&*label) {
             *count += 1;
@@ -52,6 +71,7 @@ impl Impostors {
     pub(super) fn remove_group(&mut self, deployment: &Key, group: &LeaderGroup) {
         let label = label_of(group);
         let under = deployment.sibling(&label);
+        self.due.insert(under.clone());
         if let Some(deployments) = self.deployments.get_mut(&under) {
             if let Some(count) = deployments.get_mut(deployment) {
                 *count -= 1;
@@ -69,24 +89,80 @@ impl Impostors {
     pub(super) fn add_pod(&mut self, key: &Key, pod: &Pod) {
         for label in foreign(pod).filter(|label| self.labels.contains_key(*label)) {
             self.pods.add(key.sibling(label), key);
+            self.due.insert(key.sibling(label));
         }
     }
 
     pub(super) fn remove_pod(&mut self, key: &Key, pod: &Pod) {
         for label in foreign(pod).filter(|label| self.labels.contains_key(*label)) {
             self.pods.remove(&key.sibling(label), key);
+            self.due.insert(key.sibling(label));
         }
     }
 
-    /// The Deployments whose leader's label this pod carries.
-    pub(super) fn deployments_of(&self, key: &Key, pod: &Pod) -> impl Iterator<Item = &Key> {
-        foreign(pod)
-            .filter(|label| self.labels.contains_key(*label))
-            .flat_map(|label| self.deployments.get(&key.sibling(label)).into_iter().flat_map(BTreeMap::keys))
+    /// A Deployment has come, or changed.
+    pub(super) fn touch(&mut self, deployment: &Key, group: &LeaderGroup) {
+        self.due.insert(deployment.sibling(&label_of(group)));
     }
 
-    /// Pods that carry this group's leader's label: not more than are looked through.
-    pub(super) fn of(&self, key: &Key, group: &LeaderGroup) -> impl Iterator<Item = &Key> {
-        self.pods.get(&key.sibling(&label_of(group))).take(MOST)
+    /// What was found beside this Deployment's pods.
+    pub(super) fn beside(&self, deployment: &Key, group: &LeaderGroup) -> Option<&Found> {
+        self.found.get(&(label_of(group).into(), deployment.clone()))
+    }
+
+    /// The next label that is due, of a namespace after the last one's, and the Deployments to look at.
+    fn next(&mut self) -> Option<(Key, Vec<Key>)> {
+        let last = self.last.clone();
+        let next = self.due.iter().find(|under| under.namespace > last).or_else(|| self.due.first()).cloned()?;
+        self.due.remove(&next);
+        self.last = next.namespace.clone();
+        let deployments: BTreeSet<Key> = self.deployments.get(&next).into_iter().flat_map(BTreeMap::keys).cloned().collect();
+        let former = self.found.keys().filter(|(label, deployment)| **label == *next.name && deployment.namespace == next.namespace);
+        let former: Vec<_> = former.filter(|(_, deployment)| !deployments.contains(deployment)).cloned().collect();
+        for gone in former {
+            self.found.remove(&gone);
+        }
+        Some((next, deployments.into_iter().collect()))
+    }
+}
+
+impl Tables {
+    fn count_beside(&self, under: &Key, deployment: &Key) -> Found {
+        let mut found = Found::default();
+        let Some(object) = self.deployments.get(deployment) else { return found };
+        let key_of_label = under.name.split_once('=').map_or("", |(key, _)| key);
+        for (key, pod) in self.impostors.pods.get(under).filter_map(|key| Some((key, self.pods.get(key)?))) {
+            if pod.finished || !object.selects(pod) || self.is_of(key, pod, object) {
+                continue;
+            }
+            if pod.is_set(key_of_label) {
+                found.unmarked.extend((found.unmarked.len() < MOST).then(|| key.clone()));
+            } else {
+                found.count += 1;
+                found.foreign.extend((found.foreign.len() < MOST).then(|| key.clone()));
+            }
+        }
+        found
+    }
+}
+
+impl Store {
+    /// Looks at one label that is due, and returns the groups that something has changed for; `None` where none is due. The store is
+    /// free between one Deployment and the next.
+    pub fn census(&self) -> Option<Concerned> {
+        let (under, deployments) = self.lock().impostors.next()?;
+        let mut concerned = Concerned::new();
+        for deployment in deployments {
+            let tables = &mut *self.lock();
+            let found = tables.count_beside(&under, &deployment);
+            let place = (Box::from(&*under.name), deployment);
+            let former = tables.impostors.found.get(&place);
+            if former.map_or(found == Found::default(), |former| *former == found) {
+                continue;
+            }
+            concerned.extend(tables.elder(&place.1).cloned());
+            tables.impostors.found.insert(place, found);
+        }
+        Some(concerned)
     }
 }

@@ -48,6 +48,8 @@ struct Tables {
     nodes: Nodes,
     groups_by_deployment: Index,
     groups_by_lease: Index,
+    /// By the key of a fence.
+    groups_by_fence: Index,
     deployment_by_uid: HashMap<Box<str>, Key>,
     replica_set_by_uid: HashMap<Box<str>, Key>,
     /// By the owner's namespace and uid: an owner is of the same namespace, whatever a reference says.
@@ -150,11 +152,14 @@ impl Tables {
     fn link_group(&mut self, key: &Key, group: &LeaderGroup, present: bool) {
         let deployment = key.sibling(objects::deployment_name(group));
         let lease = key.sibling(objects::lease_name(group));
+        let fence = key.sibling(&names::fence_key(objects::deployment_name(group)));
         if present {
+            self.groups_by_fence.add(fence, key);
             self.impostors.add_group(&deployment, group, self.pods.objects.iter().map(|(key, pod)| (key, &**pod)));
             self.groups_by_deployment.add(deployment, key);
             self.groups_by_lease.add(lease, key);
         } else {
+            self.groups_by_fence.remove(&fence, key);
             self.groups_by_deployment.remove(&deployment, key);
             self.impostors.remove_group(&deployment, group);
             self.groups_by_lease.remove(&lease, key);
@@ -170,6 +175,9 @@ impl Tables {
     fn link_deployment(&mut self, key: &Key, deployment: &Deployment, present: bool) {
         if present {
             self.deployment_by_uid.insert(deployment.uid.clone(), key.clone());
+            for group in self.groups_by_deployment.get(key).filter_map(|group| self.groups.get(group)) {
+                self.impostors.touch(key, group);
+            }
         } else {
             self.deployment_by_uid.remove(&deployment.uid);
         }
@@ -234,15 +242,19 @@ impl Tables {
 
     fn concerns_of_pod(&self, key: &Key, pod: &Pod) -> Concerned {
         let owners = self.replica_set_of(key, pod).map(|replica_set| self.concerns_of_replica_set(key, replica_set)).unwrap_or_default();
-        // Of the groups of a Deployment the one that leads its pods tells of it.
-        let selects = |deployment: &&Key| self.deployments.get(deployment).is_some_and(|deployment| deployment.selects(pod));
-        let told = self.impostors.deployments_of(key, pod).filter(selects).filter_map(|deployment| self.elder(deployment));
-        owners.into_iter().chain(member_of(key, pod)).chain(told.cloned()).collect()
+        // Whoever looks after a Deployment's pods hears of every one that bears its fence.
+        let fenced = pod.fence_keys().flat_map(|fence| self.groups_by_fence.get(&key.sibling(fence)));
+        owners.into_iter().chain(member_of(key, pod)).chain(fenced.cloned()).collect()
     }
 
     fn replica_set_of(&self, key: &Key, pod: &Pod) -> Option<&Arc<ReplicaSet>> {
         let owner = self.replica_set_by_uid.get(pod.replica_set.as_ref()?)?;
         self.replica_sets.get(owner).filter(|_| owner.namespace == key.namespace)
+    }
+
+    /// Whether the Deployment owns the pod.
+    fn is_of(&self, key: &Key, pod: &Pod, deployment: &Deployment) -> bool {
+        self.replica_set_of(key, pod).and_then(|it| it.deployment.as_ref()).is_some_and(|uid| *uid == deployment.uid)
     }
 
     #[expect(clippy::unused_self, reason = "every kind has a link; a Lease is found by its name")]
@@ -278,6 +290,20 @@ impl Tables {
         }
         let elder = self.elder(&deployment)?;
         (elder != key).then(|| elder.name.to_string())
+    }
+
+    /// The other groups that name the Deployment of this one; of a group that is gone, those that lead the pods which it has marked.
+    fn siblings(&self, key: &Key, group: Option<&LeaderGroup>) -> Vec<Arc<LeaderGroup>> {
+        let named = |deployment: &Key| self.groups_by_deployment.get(deployment).filter(|other| *other != key).collect::<Vec<_>>();
+        let keys: BTreeSet<&Key> = match group {
+            Some(group) => named(&key.sibling(objects::deployment_name(group))).into_iter().collect(),
+            None => {
+                let owners = self.members.get(key).filter_map(|pod| self.replica_set_of(pod, self.pods.get(pod)?));
+                let deployments: BTreeSet<&Key> = owners.filter_map(|it| self.deployment_by_uid.get(it.deployment.as_ref()?)).collect();
+                deployments.into_iter().flat_map(named).collect()
+            }
+        };
+        keys.into_iter().filter_map(|key| self.groups.get(key).cloned()).collect()
     }
 
     /// The group that was there first of those that name this Deployment, or that claims it.
@@ -333,27 +359,25 @@ impl Store {
         let lease = group.as_ref().and_then(|group| tables.leases.get(&key.sibling(objects::lease_name(group)))).cloned();
         let lease_unread = lease.as_ref().is_some_and(|lease| lease.is_stub);
         let candidates = deployment.as_ref().map(|deployment| tables.candidates(key, deployment)).unwrap_or_default();
-        let belongs = |pod: &Pod| {
-            tables
-                .replica_set_of(key, pod)
-                .and_then(|it| it.deployment.as_ref())
-                .is_some_and(|uid| deployment.as_ref().is_some_and(|deployment| deployment.uid == *uid))
-        };
+        let belongs = |pod: &Pod| deployment.as_ref().is_some_and(|deployment| tables.is_of(key, pod, deployment));
+        let siblings = tables.siblings(key, group.as_deref());
         let fence = key.sibling(&fence_key);
         let fenced = tables.fenced.get(&fence).filter(|_| group.is_some());
-        let marked: BTreeSet<&Key> = tables.members.get(key).chain(fenced).collect();
+        // What another group of the Deployment has marked and cannot look after any more is for whoever leads its pods now.
+        let former = siblings.iter().flat_map(|sibling| tables.members.get(&key.sibling(sibling.metadata.name.as_deref().unwrap_or_default())));
+        let marked: BTreeSet<&Key> = tables.members.get(key).chain(fenced).chain(former.filter(|_| group.is_some())).collect();
         let beside = |key: &Key| tables.pods.get(key).filter(|pod| !belongs(pod)).cloned();
         let mut strays: Vec<_> = marked.into_iter().filter_map(beside).collect();
         let mut impostors = Vec::new();
-        if let (Some(group), Some(deployment)) = (&group, &deployment) {
-            for pod in tables.impostors.of(key, group).filter_map(beside).filter(|pod| !pod.finished && deployment.selects(pod)) {
-                if !pod.is_set(&group.spec.leader_label.key) {
-                    impostors.push(pod);
-                } else if pod.fence(&fence_key).is_none() {
-                    // What the operator has set on a pod that lost all its marks is still the operator's to take away.
-                    strays.push(pod);
-                }
-            }
+        let mut impostors_in_all = 0;
+        if let Some(group) = &group
+            && let Some(found) = tables.impostors.beside(&key.sibling(objects::deployment_name(group)), group)
+        {
+            let carries = |pod: &Arc<Pod>| pod.labels.get(&group.spec.leader_label.key) == Some(&group.spec.leader_label.value);
+            impostors = found.foreign.iter().filter_map(beside).filter(carries).collect();
+            impostors_in_all = found.count;
+            // What the operator has set on a pod that lost all its marks is still the operator's to take away.
+            strays.extend(found.unmarked.iter().filter_map(beside).filter(|pod| carries(pod) && pod.fence(&fence_key).is_none()));
         }
         if group.is_none() && strays.is_empty() {
             return None;
@@ -374,6 +398,8 @@ impl Store {
             candidates,
             strays,
             impostors,
+            impostors_in_all,
+            siblings,
             other_lock: lease.as_ref().and_then(|lease| tables.lock_of_operator(lease)),
             lease,
             lease_unread,
@@ -386,21 +412,31 @@ impl Store {
     }
 
     /// A Lease on which the replicas of another operator elect themselves and which somebody holds, by its own stamps: a hint,
-    /// for whoever is about to start beside it.
-    pub fn operator_that_runs(&self, now: Timestamp) -> Option<(Key, Arc<Lease>)> {
+    /// for whoever is about to start beside it. `where_`: the namespaces that are looked at.
+    pub fn operator_that_runs(&self, now: Timestamp, where_: impl Fn(&str) -> bool) -> Option<(Key, Arc<Lease>)> {
         let fresh = |lease: &Lease| {
             let age = lease.renew_time.map(|renewed| now.duration_since(renewed).as_secs());
             // Clocks differ a little; a Lease that says it is good for longer says nothing.
             !lease.holder.is_empty() && age.is_some_and(|age| (-5..=lease.duration_seconds.unwrap_or_default().clamp(0, 60).into()).contains(&age))
         };
         let tables = self.lock();
-        tables.leases.objects.iter().find(|(_, lease)| lease.is_operators_lock && fresh(lease)).map(|(key, lease)| (key.clone(), lease.clone()))
+        tables
+            .leases
+            .objects
+            .iter()
+            .find(|(key, lease)| where_(&key.namespace) && lease.is_operators_lock && fresh(lease))
+            .map(|(key, lease)| (key.clone(), lease.clone()))
     }
 
     /// Every group, and every group that only pods still speak of.
     pub fn all(&self) -> Concerned {
         let tables = self.lock();
         tables.groups.objects.keys().chain(tables.members.0.keys()).cloned().collect()
+    }
+
+    /// Whether the group itself is there.
+    pub fn has_group(&self, key: &Key) -> bool {
+        self.lock().groups.objects.contains_key(key)
     }
 
     pub fn knows(&self, key: &Key) -> bool {

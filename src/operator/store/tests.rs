@@ -165,15 +165,20 @@ fn a_pod_with_the_leaders_label_that_the_operator_has_not_given_it_is_known_to_t
     LeaderGroup::apply(&store, key.clone(), group(&key.name), Source::Watch);
     let deployment = Deployment { uid: "d".into(), match_labels: [("app", "web")].into_iter().collect(), ..Deployment::default() };
     Deployment::apply(&store, key.clone(), Arc::new(deployment), Source::Watch);
+    assert_eq!(counted(&store), [key.clone()].into());
+    assert_eq!(counted(&store), Concerned::new(), "nothing has changed");
     let concerned = Pod::apply(&store, Key::new("a", "after"), labelled(2, "web", &[]), Source::Watch);
-    assert_eq!(concerned, [key.clone()].into());
+    assert_eq!((concerned, counted(&store)), (Concerned::new(), [key.clone()].into()), "it is counted in its turn");
     Pod::apply(&store, Key::new("a", "ours"), labelled(3, "web", &["role"]), Source::Watch);
     // It claims the operator's name without its marks.
     let claims = Pod { member_of: None, ..(*labelled(3, "web", &["role"])).clone() };
     Pod::apply(&store, Key::new("a", "claims"), Arc::new(claims), Source::Watch);
     Pod::apply(&store, Key::new("a", "of-another"), labelled(4, "db", &[]), Source::Watch);
     Pod::apply(&store, Key::new("b", "elsewhere"), labelled(5, "web", &[]), Source::Watch);
-    let impostors = || store.observe(&key, None, &Operator::default()).unwrap().impostors.len();
+    let impostors = || {
+        counted(&store);
+        store.observe(&key, None, &Operator::default()).unwrap().impostors.len()
+    };
     assert_eq!(impostors(), 2);
     let strays = store.observe(&key, None, &Operator::default()).unwrap().strays;
     assert_eq!(strays.iter().filter(|pod| pod.member_of.is_none()).count(), 1, "by the record that is the operator's to take away");
@@ -182,4 +187,65 @@ fn a_pod_with_the_leaders_label_that_the_operator_has_not_given_it_is_known_to_t
     assert_eq!(impostors(), 1);
     Pod::delete(&store, &Key::new("a", "after"));
     assert_eq!(impostors(), 0);
+}
+
+/// The groups that a census of everything that is due concerns.
+fn counted(store: &Store) -> Concerned {
+    std::iter::from_fn(|| store.census()).flatten().collect()
+}
+
+/// A pod of no Deployment that carries a leader's label, and these.
+fn look_alike(store: &Store, namespace: &str, name: &str, app: &str) {
+    let pod = Pod { uid: name.into(), labels: [("app", app), ("role", "leader")].into_iter().collect(), ..Pod::default() };
+    Pod::apply(store, Key::new(namespace, name), Arc::new(pod), Source::Watch);
+}
+
+fn with_deployment(store: &Store, namespace: &str) -> Key {
+    let key = Key::new(namespace, "web");
+    LeaderGroup::apply(store, key.clone(), group("web"), Source::Watch);
+    let deployment = Deployment { uid: "d".into(), match_labels: [("app", "web")].into_iter().collect(), ..Deployment::default() };
+    Deployment::apply(store, key.clone(), Arc::new(deployment), Source::Watch);
+    key
+}
+
+#[test]
+fn a_pod_that_passes_for_a_groups_is_found_behind_any_number_of_others_and_all_are_counted() {
+    let store = Store::default();
+    let key = with_deployment(&store, "a");
+    for number in 0..500 {
+        look_alike(&store, "a", &format!("a-{number:03}"), "unrelated");
+    }
+    look_alike(&store, "a", "z", "web");
+    counted(&store);
+    let observed = store.observe(&key, None, &Operator::default()).unwrap();
+    assert_eq!(observed.impostors.len(), 1);
+    for number in 0..300 {
+        look_alike(&store, "a", &format!("b-{number:03}"), "web");
+    }
+    counted(&store);
+    let observed = store.observe(&key, None, &Operator::default()).unwrap();
+    assert_eq!((observed.impostors_in_all, observed.impostors.len() < 20), (301, true));
+}
+
+#[test]
+fn the_census_of_one_namespace_waits_for_no_other() {
+    let store = Store::default();
+    for namespace in ["a", "b"] {
+        with_deployment(&store, namespace);
+    }
+    counted(&store);
+    look_alike(&store, "a", "x", "web");
+    look_alike(&store, "b", "x", "web");
+    assert_eq!(store.census(), Some([Key::new("a", "web")].into()));
+    look_alike(&store, "a", "y", "web");
+    assert_eq!(store.census(), Some([Key::new("b", "web")].into()), "its turn, though the other has changed again");
+}
+
+#[test]
+fn a_pod_that_bears_a_fence_concerns_whoever_leads_its_deployment() {
+    let store = Store::default();
+    let key = with_deployment(&store, "a");
+    let fenced = Pod { uid: "u".into(), labels: [("leadergroup.io/fence.web", "f.1")].into_iter().collect(), ..Pod::default() };
+    assert_eq!(Pod::apply(&store, Key::new("a", "x"), Arc::new(fenced), Source::Watch), [key.clone()].into());
+    assert_eq!(Pod::delete(&store, &Key::new("a", "x")), [key].into());
 }

@@ -177,6 +177,11 @@ impl Planner<'_> {
         self.writes.push(Write::Pod(pod_write(pod, key, fence_key, PodPurpose::Arm, desired)));
     }
 
+    /// Whether followers may get this value: not before the status says so, because the leader's value can't become it from then on.
+    fn may_give(&self, value: &str) -> bool {
+        self.group.status.as_ref().is_some_and(|status| status.follower_values.iter().any(|named| named == value))
+    }
+
     fn next_fence(&self) -> String {
         let set = self.writes.iter().filter(|write| matches!(write, Write::Pod(write) if write.desired.fence.is_some())).count();
         self.memory.fence(set)
@@ -202,7 +207,8 @@ impl Planner<'_> {
             let member = pod.member_of.as_deref().and_then(names::parse_member_of);
             // What a group of this name has left under another key, or with the fence of another Deployment, goes first; so does what
             // another group has left on a pod that is not its own any more.
-            let is_former = |(group, key): &(&str, &str)| **key != *label.key && (**group == *self.observation.name || standing.is_some());
+            let was_ours = self.observation.was_of_the_deployment(pod);
+            let is_former = |(_, key): &(&str, &str)| **key != *label.key && (was_ours || standing.is_some());
             let former_key = member.filter(is_former).map(|(_, key)| key);
             let former_fence = pod.fence_keys().find(|key| **key != **fence_key).filter(|_| member.is_some_and(|(group, _)| *group == *self.observation.name));
             if former_key.is_some() || former_fence.is_some() {
@@ -220,8 +226,7 @@ impl Planner<'_> {
             others.in_the_way |= leads || exposed;
             let Some(standing) = standing else {
                 // No longer of the group. One that is on its way out takes its marks with it.
-                let ours = member.is_none_or(|(group, _)| *group == *self.observation.name);
-                if ours && (leads || exposed || !pod.terminating) {
+                if was_ours && (leads || exposed || !pod.terminating) {
                     self.writes.push(Write::Pod(forget_pod(pod, &label.key, &label.value, fence_key)));
                 } else if exposed && fenced {
                     let desired = PodMarks { fence: None, ..marks(pod, &label.key, fence_key) };
@@ -234,7 +239,7 @@ impl Planner<'_> {
             }
             let desired = if pod.terminating || pod.finished {
                 value.filter(|_| !leads).map(str::to_owned)
-            } else if label.follower_value.is_empty() {
+            } else if label.follower_value.is_empty() || !self.may_give(&label.follower_value) {
                 // A value that others have set is theirs.
                 pod.value_of_others(&label.key, &label.value).map(str::to_owned)
             } else {
@@ -243,7 +248,8 @@ impl Planner<'_> {
             let armed = is(successor, pod);
             let purpose = match () {
                 () if leads => PodPurpose::Unlabel,
-                () if desired.as_deref() != value => PodPurpose::Follow,
+                // What was somebody's value before it became the leader's is not given back.
+                () if desired.as_deref() != value || pod.former_label.as_deref() == Some(&label.value) => PodPurpose::Follow,
                 // A term that no election gave it, or what is left of one that was armed.
                 () if exposed && fenced || stage == Stage::Settled && (pod.term.is_some() || fenced && successor.is_some() && !armed && !pod.terminating) => {
                     PodPurpose::Seal
@@ -253,6 +259,7 @@ impl Planner<'_> {
             // Who stays armed gets another fence with it.
             let fence = armed.then(|| self.next_fence());
             let former_label = if desired.as_deref() == value { pod.former_label.as_deref() } else { pod.value_of_others(&label.key, &label.value) };
+            let former_label = former_label.filter(|former| **former != *label.value);
             let desired = PodMarks {
                 label: desired,
                 term: None,
