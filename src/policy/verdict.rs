@@ -84,21 +84,8 @@ pub(super) fn obstacle(observation: &Observation, memory: &Memory, terms: &Terms
     if let Some(rival) = &observation.rival {
         return blocked("OverlappingGroups", of_rival(observation, deployment_name, rival));
     }
-    // A write of the other's that is under way may still give it to a follower, and compares no fence.
-    let gives = |it: &&Arc<LeaderGroup>| {
-        let value = &group.spec.leader_label.value;
-        let given = it.status.as_ref().is_some_and(|status| status.follower_values.contains(value));
-        it.spec.leader_label.key == *key && (given || it.spec.leader_label.follower_value == *value)
-    };
-    if let Some(other) = observation.siblings.iter().find(gives) {
-        return blocked(
-            "OverlappingGroups",
-            format!(
-                "LeaderGroup {}, which names Deployment {deployment_name}, too, gives {key}={} to pods that do not lead, so Services that select it would reach them; delete that group, or create this one with another leaderLabel.value",
-                other.metadata.name.as_deref().unwrap_or_default(),
-                group.spec.leader_label.value
-            ),
-        );
+    if let Some(message) = given_to_followers(observation, group) {
+        return blocked("OverlappingGroups", message);
     }
     if let Some(deployment) = &observation.deployment {
         if group.spec.deployment.is_some() && !may_own_deployment(group, observation) {
@@ -177,6 +164,21 @@ pub(super) fn obstacle(observation: &Observation, memory: &Memory, terms: &Terms
             foreign => of_holder(observation, group).or_else(|| beside_the_leader(observation, group)).or(foreign),
         },
     }
+}
+
+/// That another group of the Deployment gives this one's value to followers: a write of it that is under way compares no fence.
+fn given_to_followers(observation: &Observation, group: &LeaderGroup) -> Option<String> {
+    let label = &group.spec.leader_label;
+    let given = |it: &Arc<LeaderGroup>| it.status.as_ref().is_some_and(|status| status.follower_values.contains(&label.value));
+    let gives = |it: &&Arc<LeaderGroup>| it.spec.leader_label.key == label.key && (given(it) || it.spec.leader_label.follower_value == label.value);
+    let other = observation.siblings.iter().find(gives)?;
+    Some(format!(
+        "LeaderGroup {}, which names Deployment {}, too, gives {}={} to pods that do not lead, so Services that select it would reach them; delete that group, or create this one with another leaderLabel.value",
+        other.metadata.name.as_deref().unwrap_or_default(),
+        objects::deployment_name(group),
+        label.key,
+        label.value
+    ))
 }
 
 /// Whose the Deployment is, if not this group's.

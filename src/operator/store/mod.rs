@@ -295,13 +295,12 @@ impl Tables {
     /// The other groups that name the Deployment of this one; of a group that is gone, those that lead the pods which it has marked.
     fn siblings(&self, key: &Key, group: Option<&LeaderGroup>) -> Vec<Arc<LeaderGroup>> {
         let named = |deployment: &Key| self.groups_by_deployment.get(deployment).filter(|other| *other != key).collect::<Vec<_>>();
-        let keys: BTreeSet<&Key> = match group {
-            Some(group) => named(&key.sibling(objects::deployment_name(group))).into_iter().collect(),
-            None => {
-                let owners = self.members.get(key).filter_map(|pod| self.replica_set_of(pod, self.pods.get(pod)?));
-                let deployments: BTreeSet<&Key> = owners.filter_map(|it| self.deployment_by_uid.get(it.deployment.as_ref()?)).collect();
-                deployments.into_iter().flat_map(named).collect()
-            }
+        let keys: BTreeSet<&Key> = if let Some(group) = group {
+            named(&key.sibling(objects::deployment_name(group))).into_iter().collect()
+        } else {
+            let owners = self.members.get(key).filter_map(|pod| self.replica_set_of(pod, self.pods.get(pod)?));
+            let deployments: BTreeSet<&Key> = owners.filter_map(|it| self.deployment_by_uid.get(it.deployment.as_ref()?)).collect();
+            deployments.into_iter().flat_map(named).collect()
         };
         keys.into_iter().filter_map(|key| self.groups.get(key).cloned()).collect()
     }
