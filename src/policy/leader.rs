@@ -113,7 +113,11 @@ pub fn successor<'a>(observation: &'a Observation, leader: &Pod) -> Option<&'a A
         .filter(|candidate| candidate.pod.uid != leader.uid && candidate.pod.labels.get(&label.key) != Some(&label.value))
         .map(|candidate| (candidate, standing::in_the_light_of_history(candidate, group, min_ready_seconds, observation.now).0))
         .filter(|(_, standing)| standing.electable())
-        .min_by_key(|(candidate, standing)| preference(observation, candidate, *standing))
+        .min_by_key(|(candidate, standing)| {
+            // What takes the leader's node along takes no successor with it.
+            let beside = candidate.pod.node.is_some() && candidate.pod.node == leader.node;
+            (standing.rank(), Reverse(candidate.revision), beside, preference(observation, candidate, *standing))
+        })
         .map(|(candidate, _)| &candidate.pod)
 }
 

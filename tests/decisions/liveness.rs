@@ -11,7 +11,7 @@ use leadergroup::policy::liveness::{Evidence, Heartbeat, Line, Liveness};
 use leadergroup::policy::observation::{Candidate, Node, NodeState, Suspicion};
 use serde_json::json;
 
-use super::scene::{now, observation, on, pod, unready, with};
+use super::scene::{fenced, now, observation, on, pod, unready, with};
 
 fn at(seconds: u64) -> Instant {
     Instant(Duration::from_secs(seconds))
@@ -265,4 +265,17 @@ fn a_leader_that_may_recover_is_waited_for_and_one_that_has_ended_is_not() {
         assert_eq!(chosen(5, vec![leader, pod("b")], at(101)), format!("PROMOTE b: {reason}"));
     }
     assert_eq!(chosen(5, vec![with(pod("a"), |pod| pod.ready_since = Some(now() - SignedDuration::from_secs(1))), pod("b")], at(101)), "KEEP a");
+}
+
+#[test]
+fn the_successor_that_is_prepared_is_on_another_node_than_the_leader() {
+    let on_node = |candidate: Candidate, node: &str| with(candidate, |pod| pod.node = Some(node.into()));
+    let next = |candidates: Vec<Candidate>| {
+        let observation = observation(&json!({ "deploymentRef": { "name": "web" } }), candidates, Some("a"));
+        leadergroup::policy::leader::successor(&observation, &observation.candidates[0].pod).map(|pod| pod.name.to_string())
+    };
+    let leader = on_node(pod("a"), "one");
+    assert_eq!(next(vec![leader.clone(), on_node(pod("b"), "one"), on_node(pod("c"), "two")]).as_deref(), Some("c"));
+    assert_eq!(next(vec![leader.clone(), on_node(fenced(pod("b")), "one"), on_node(pod("c"), "two")]).as_deref(), Some("c"), "though another was prepared");
+    assert_eq!(next(vec![leader, on_node(pod("b"), "one")]).as_deref(), Some("b"), "where there is one");
 }

@@ -95,3 +95,9 @@ pub(super) async fn leading_operator(plane: &ControlPlane) -> anyhow::Result<Pod
     let leads = |pod: &Pod| holder.split('_').next() == Some(&pod.name_any());
     operators(plane).await?.into_iter().find(leads).with_context(|| format!("{holder:?} holds the Lease, and is no pod"))
 }
+
+/// Replaces all of the operator's pods: what they have judged is forgotten.
+pub(super) async fn renew_operators(plane: &ControlPlane) -> anyhow::Result<()> {
+    plane.kubectl(&["--namespace", SYSTEM, "delete", "pods", "--selector=app.kubernetes.io/component=operator", "--wait=true"]).await?.succeeded()?;
+    operators_ready(plane, REPLICAS).await
+}

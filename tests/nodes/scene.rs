@@ -290,6 +290,15 @@ impl<'a> Scene<'a> {
         );
     }
 
+    /// From the cause to this pod's label, and to its first answer to a client of these nodes.
+    pub(super) fn took(&self, cause: &Cause, next: &Pod, nodes: &[&RealNode]) -> (Duration, Duration) {
+        let name = next.name_any();
+        let sight = self.observer.since(cause.position).into_iter().find(|sight| sight.gained() && sight.name == name).expect("it got the label");
+        let answers = nodes.iter().filter_map(|node| account::first_answer(&self.clients.requests(node.name()).unwrap(), &name, cause.at));
+        let answer = answers.min().expect("it has answered");
+        ((self.zero + sight.at).saturating_sub(cause.at), answer.saturating_sub(cause.at))
+    }
+
     /// When the API first showed that the former leader should lead no longer.
     fn visible(&self, story: &Story<'_>) -> Option<Duration> {
         let former = story.former.name_any();
