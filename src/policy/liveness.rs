@@ -18,6 +18,9 @@ const FIRST_RETURN: Duration = Duration::from_secs(10);
 const LONGEST_RETURN: Duration = Duration::from_secs(320);
 /// After so long without suspicion a node's former ones are forgotten.
 const FORGIVEN: Duration = Duration::from_secs(1800);
+/// For so long after a node has answered again the network is not taken to be sound: silence must then last longer to be one.
+const UNSOUND: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(8);
 /// Of three that are watched one may be silent with another, and is believed.
 const MANY: usize = 3;
 
@@ -144,11 +147,12 @@ impl Liveness {
             judged.look(node, now);
         }
         let disturbed = self.disturbed(evidence, now);
+        let unsound = self.unsound(evidence, now);
         for (name, node) in evidence {
             let Some(judged) = self.nodes.get(name).filter(|judged| !judged.is_suspect()) else { continue };
             let confirmed = overdue(name, evidence, &others);
             let suspicion = match node.line {
-                Line::Silent { since } if asked.is_none_or(|asked| asked < since) => judged.suspicion,
+                Line::Silent { since } if asked.is_none_or(|asked| asked < since) || unsound && now - since < LONG => judged.suspicion,
                 Line::Silent { .. } if !disturbed => Some(Suspicion::Silent),
                 Line::Silent { .. } if !confirmed => Some(Suspicion::Doubted),
                 Line::Silent { .. } | Line::Unanswered if confirmed => Some(Suspicion::Overdue),
@@ -164,6 +168,12 @@ impl Liveness {
     /// The nodes that something speaks against, believed or not.
     pub fn suspicions(&self) -> impl Iterator<Item = (&str, Suspicion)> {
         self.nodes.iter().filter_map(|(name, judged)| judged.suspicion.map(|suspicion| (&**name, suspicion)))
+    }
+
+    /// Whether some node did not answer and then did, of late: packets are lost, of whoever's.
+    fn unsound(&self, evidence: &BTreeMap<Box<str>, Evidence>, now: Instant) -> bool {
+        let back = |line: Line| matches!(line, Line::Answers { since } if now - since < UNSOUND);
+        self.nodes.iter().any(|(name, judged)| judged.troubled.is_some() && evidence.get(name).is_some_and(|it| back(it.line)))
     }
 
     /// Whether more have fallen silent together than can be believed.

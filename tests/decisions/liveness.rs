@@ -87,6 +87,19 @@ fn one_node_that_falls_silent_is_suspect_as_soon_as_it_has_not_answered_twice() 
 }
 
 #[test]
+fn after_a_silence_that_was_none_the_next_one_must_last_longer() {
+    let mut watch = Watch::of(["a", "b", "c"]);
+    watch.silent(&["b"], 1);
+    watch.silent(&[], 12);
+    assert_eq!(watch.silent(&["a"], 8), "", "packets are lost, a moment ago those of another");
+    assert_eq!(watch.silent(&["a"], 2), "a: Silent");
+    let mut watch = Watch::of(["a", "b", "c"]);
+    watch.silent(&["b"], 1);
+    watch.silent(&[], 61);
+    assert_eq!(watch.silent(&["a"], 2), "a: Silent", "that was long ago");
+}
+
+#[test]
 fn a_node_that_has_never_answered_cannot_fall_silent() {
     let mut watch = Watch::of(["a", "b"]);
     watch.evidence.get_mut("a").unwrap().line = Line::default();
@@ -187,7 +200,7 @@ fn a_heartbeat_that_stops_tells_nothing_against_a_node_that_answers() {
 fn a_node_comes_back_when_it_has_answered_for_a_while_and_later_each_time() {
     let mut watch = Watch::of(["a", "b", "c"]);
     for probation in [10, 20, 40, 80] {
-        assert_eq!(watch.silent(&["a"], 2), "a: Silent");
+        assert_eq!(watch.silent(&["a"], 10), "a: Silent");
         assert_eq!(watch.silent(&[], probation), "a: Silent", "{probation}");
         assert_eq!(watch.silent(&[], 1), "", "{probation}");
     }
@@ -199,18 +212,21 @@ fn a_node_comes_back_when_it_has_answered_for_a_while_and_later_each_time() {
 #[test]
 fn what_a_storm_over_all_nodes_drops_moves_nobody() {
     let mut random = fastrand::Rng::with_seed(12);
-    let mut believed = 0;
-    for _ in 0..200 {
-        let mut watch = Watch::of(["a", "b", "c"]);
-        // The first to be hit may be alone for a moment; from then on all are in it.
-        watch.silent(&["a", "b", "c"], 1);
+    let mut storms = 0;
+    for _ in 0..1000 {
+        let mut watch = Watch::of(["a", "b"]);
         for _ in 0..60 {
-            let lost: Vec<_> = ["a", "b", "c"].into_iter().filter(|_| random.f32() < 0.6).collect();
-            watch.silent(&lost, 1);
-            believed += usize::from(watch.judged.suspicions().any(|(_, suspicion)| suspicion.is_believed()));
+            // A third of all packets: two probes of a connection are lost together, and the tries of another one seldom.
+            let lost = |line: Line, random: &mut fastrand::Rng| match line {
+                Line::Answers { .. } | Line::Unanswered => random.f32() < 0.33 * 0.33,
+                Line::Doubtful { .. } | Line::Silent { .. } => random.f32() < 0.33_f32.powi(4),
+            };
+            let lost: Vec<String> = watch.evidence.iter().filter(|(_, it)| lost(it.line, &mut random)).map(|(name, _)| name.to_string()).collect();
+            watch.silent(&lost.iter().map(String::as_str).collect::<Vec<_>>(), 1);
         }
+        storms += usize::from(watch.judged.suspicions().any(|(_, suspicion)| suspicion.is_believed()));
     }
-    assert_eq!(believed, 0, "seconds in which somebody was taken for lost");
+    assert!(storms <= 5, "{storms} of 1000 storms of a minute have moved somebody");
 }
 
 /// A pod on a node that something speaks against since this moment.

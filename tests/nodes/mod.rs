@@ -7,6 +7,7 @@ mod failures;
 mod image;
 mod installation;
 mod leaving;
+mod liveness;
 mod pods;
 mod product;
 mod scenarios;

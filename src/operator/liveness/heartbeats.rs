@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kube::api::ListParams;
 use kube::{Api, Client};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::elector::clock::{Clock, Instant, SystemClock};
 use crate::operator::kinds::{Beat, HEARTBEATS};
@@ -56,6 +56,7 @@ impl Heartbeats {
                 let beats = list.items.iter().filter_map(|lease| Some((lease.name(), lease.data.as_deref()?)));
                 let looked = beats.map(|(node, beat)| (node.into(), Heartbeat::look(self.known.get(node), &beat.stamp, beat.duration_seconds, asked)));
                 self.known = looked.collect();
+                debug!(read = list.items.len(), "Heartbeats were looked at");
             }
             Ok(Err(error)) => self.told(Some(&error.to_string())),
             Err(_) => self.told(Some("no answer in time")),

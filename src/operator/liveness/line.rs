@@ -9,6 +9,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use rustix::net::sockopt;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -19,8 +21,11 @@ use super::Lines;
 
 /// So many probes without an answer end a connection.
 const PROBES: u32 = 2;
-/// A new connection may take a probe's time and so much more: what falls silent at the same moment is found out within a period.
+/// A new connection may take a probe's time and so much more: what falls silent at the same moment is found out within a period, and the
+/// kernel's second try of a second is answered.
 const MARGIN: Duration = Duration::from_millis(100);
+/// So many are tried one after the other, in so many parts of that time: a network that loses packets is no silence.
+const TRIES: u32 = 3;
 /// The pause after a trouble of our own.
 const OUR_TROUBLE: Duration = Duration::from_secs(5);
 
@@ -37,13 +42,12 @@ enum End {
 /// Keeps a connection to the kubelet of a node, until it is aborted. `period`: between two probes, in whole seconds.
 pub(super) async fn keep(node: Box<str>, kubelet: SocketAddr, period: Duration, lines: Arc<Lines>) {
     loop {
-        let end = match timeout(period + MARGIN, TcpStream::connect(kubelet)).await {
-            Ok(Ok(connection)) => {
+        let end = match connect(kubelet, period + MARGIN).await {
+            Ok(connection) => {
                 lines.heard(&node, true);
                 hold(connection, period).await
             }
-            Ok(Err(error)) => end_of(&error),
-            Err(_) => End::Silence,
+            Err(end) => end,
         };
         match end {
             End::Answered => {
@@ -63,6 +67,28 @@ pub(super) async fn keep(node: Box<str>, kubelet: SocketAddr, period: Duration, 
             }
         }
     }
+}
+
+/// The first connection that is made within this time, or what the others came to.
+async fn connect(kubelet: SocketAddr, within: Duration) -> Result<TcpStream, End> {
+    let mut tries: FuturesUnordered<_> = (0..TRIES)
+        .map(|number| async move {
+            sleep(within * number / (TRIES + 1)).await;
+            TcpStream::connect(kubelet).await.map_err(|error| end_of(&error))
+        })
+        .collect();
+    let first = async {
+        let mut last = End::Silence;
+        while let Some(made) = tries.next().await {
+            match made {
+                Err(End::Silence) => {}
+                Err(End::Ours) => last = End::Ours,
+                answered => return answered,
+            }
+        }
+        Err(last)
+    };
+    timeout(within, first).await.unwrap_or(Err(End::Silence))
 }
 
 async fn hold(mut connection: TcpStream, period: Duration) -> End {

@@ -90,6 +90,11 @@ impl ControlPlane {
         &self.real_nodes
     }
 
+    /// A command line in the control plane's network, from where the nodes are reached.
+    pub(crate) fn command_in_network(&self, program: &Path) -> anyhow::Result<std::process::Command> {
+        self.real_nodes.first().map(RealNode::site).context("only real nodes have a network of their own")?.network.command(program)
+    }
+
     /// Waits until so many nodes are Ready and take pods.
     pub(crate) async fn nodes_ready(&self, count: usize, within: std::time::Duration) -> anyhow::Result<()> {
         let client = self.client();
