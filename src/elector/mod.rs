@@ -54,9 +54,12 @@ mod callbacks;
 pub mod clock;
 mod config;
 mod contact;
+mod death;
+mod following;
 mod health;
 mod leadership;
 mod lock;
+mod origin;
 mod run;
 mod step;
 mod text;
@@ -71,11 +74,14 @@ use kube::Client;
 
 pub use callbacks::Callbacks;
 pub use config::{Config, ConfigError, JITTER_FACTOR};
+pub use death::{Death, Instance, PodReport, Unproven, judge};
 pub use health::HealthAdaptor;
 pub use leadership::{Leadership, Tenure};
 pub use lock::{
-    AnnotationLock, LEADER_ANNOTATION, LeaseLock, Lock, LockError, LockKind, LockOptions, MultiLock, Record, Sighting, Snapshot, UNKNOWN_LEADER, lock,
+    AnnotationLock, ClusterPods, LEADER_ANNOTATION, LeaseLock, Lock, LockError, LockKind, LockOptions, MultiLock, Pods, Record, Sighting, Snapshot,
+    UNKNOWN_LEADER, lock,
 };
+pub use origin::{Origin, PROCESS_ANNOTATION};
 pub use run::{Elector, Ended};
 pub use step::Loss;
 

@@ -2,6 +2,7 @@
 //! API server.
 
 mod api;
+mod death;
 mod fuzz;
 mod handover;
 mod handover_restored;

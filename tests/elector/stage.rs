@@ -23,7 +23,7 @@ pub(crate) fn config() -> Config {
 /// What another candidate, such as client-go's, would have written just now.
 pub(crate) fn record(holder: &str, lease_duration_seconds: i64, transitions: i64) -> Record {
     let stamp = Some("2026-01-01T00:00:00Z".parse().unwrap());
-    Record { holder: holder.into(), lease_duration_seconds, acquire_time: stamp, renew_time: stamp, transitions }
+    Record { holder: holder.into(), lease_duration_seconds, acquire_time: stamp, renew_time: stamp, transitions, origin: None }
 }
 
 /// What the work of a leader does.
