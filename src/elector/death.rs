@@ -20,7 +20,7 @@ const SECOND: SignedDuration = SignedDuration::from_secs(1);
 const LATE: SignedDuration = SignedDuration::from_secs(2);
 /// A process begins to contend so soon after its container was started: this tells one instance from another that a clock
 /// which was set back would put at the same time.
-const SOON: SignedDuration = SignedDuration::from_secs(30);
+const SOON: SignedDuration = SignedDuration::from_secs(10);
 
 /// What a pod's status says of one container. A time that is missing, or cannot be read, is none.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
