@@ -83,10 +83,8 @@ pub fn judge(origin: &Origin, acquired: Option<Timestamp>, renewed: Option<Times
     let spans: Option<Vec<Span>> = pod.instances.iter().map(|instance| Span::of(*instance)).collect();
     let spans = spans.ok_or(Unproven::NoTime)?;
     let ended = |span: &Span| span.finished.map(|finished| (*span, finished));
-    let mut explaining = spans.iter().filter_map(ended).filter(|(span, finished)| {
-        let is_its_start = within(span.started, origin.started, LATE) && within(origin.started, span.started, SOON);
-        is_its_start && within(span.started, acquired, LATE) && acquired < *finished
-    });
+    let mut explaining =
+        spans.iter().filter_map(ended).filter(|(span, finished)| span.is_begun_by(origin) && within(span.started, acquired, LATE) && acquired < *finished);
     let (Some((dead, finished)), None) = (explaining.next(), explaining.next()) else { return Err(Unproven::NotEnded) };
     if spans.iter().any(|span| span.finished.is_none() && within(span.started, acquired, SECOND)) {
         return Err(Unproven::MayRun);
@@ -103,6 +101,17 @@ pub fn judge(origin: &Origin, acquired: Option<Timestamp>, renewed: Option<Times
     Ok(Death { finished, code: dead.code })
 }
 
+/// Whether the pod's status tells of the instance that this process of `origin` runs in. Only then a leader says where it runs: so
+/// whoever reads the pod after that learns of this instance, too, and cannot take its leadership for a former one's, though the
+/// clock was set back in between.
+pub fn runs(origin: &Origin, pod: &PodReport) -> bool {
+    let spans: Option<Vec<Span>> = pod.instances.iter().map(|instance| Span::of(*instance)).collect();
+    let spans = spans.filter(|_| pod.uid == origin.uid).unwrap_or_default();
+    let mut running = spans.iter().filter(|span| span.finished.is_none());
+    let (Some(own), None) = (running.next(), running.next()) else { return false };
+    own.is_begun_by(origin) && spans.iter().all(|span| span.finished.is_none_or(|finished| finished <= own.started))
+}
+
 /// Whether the first is at most so much later than the second.
 fn within(first: Timestamp, second: Timestamp, most: SignedDuration) -> bool {
     first.duration_since(second) <= most
@@ -117,6 +126,10 @@ struct Span {
 }
 
 impl Span {
+    fn is_begun_by(self, origin: &Origin) -> bool {
+        within(self.started, origin.started, LATE) && within(origin.started, self.started, SOON)
+    }
+
     fn of(instance: Instance) -> Option<Self> {
         match instance {
             Instance::Running { started } => Some(Self { started: started?, finished: None, code: None }),

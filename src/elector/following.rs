@@ -1,5 +1,5 @@
 //! Follows the pod of whoever holds the lock, if its record says where that is, and tells when its status proves that it is
-//! dead: see `death`. One pod at a time; nothing is asked again without a pause.
+//! dead; and a leader's own, until its status shows it: see `death`. One pod at a time; nothing is asked again without a pause.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use futures::stream::BoxStream;
 use tracing::{debug, warn};
 
 use super::clock::{Clock, Instant};
-use super::death::{PodReport, judge};
+use super::death::{PodReport, judge, runs};
 use super::lock::{LockError, Pods, Snapshot};
 use super::origin::Origin;
 use super::step::Proof;
@@ -32,8 +32,7 @@ pub(super) struct Source {
 pub(super) struct Following {
     source: Option<Source>,
     clock: Arc<dyn Clock>,
-    /// The record whose holder is followed.
-    seen: Option<(Snapshot, Arc<Origin>)>,
+    aim: Option<(Arc<Origin>, Why)>,
     stream: Option<BoxStream<'static, Result<PodReport, LockError>>>,
     /// What the pod's status said last.
     report: Option<PodReport>,
@@ -41,6 +40,21 @@ pub(super) struct Following {
     news: bool,
     open_at: Instant,
     pause: Duration,
+}
+
+/// Why a pod is followed.
+enum Why {
+    /// Its process holds the lock by this record.
+    Holds(Snapshot),
+    /// It is this process' own.
+    Own,
+}
+
+/// What was learnt.
+pub(super) enum Word {
+    Died(Box<Proof>),
+    /// This process runs where it thinks.
+    Runs,
 }
 
 impl Source {
@@ -63,34 +77,40 @@ impl Source {
 
 impl Following {
     pub(super) fn new(source: Option<Source>, clock: Arc<dyn Clock>) -> Self {
-        Self { source, open_at: clock.now(), clock, seen: None, stream: None, report: None, news: false, pause: FIRST }
+        Self { source, open_at: clock.now(), clock, aim: None, stream: None, report: None, news: false, pause: FIRST }
     }
 
-    /// The record of another that is waited for, if there is one.
-    pub(super) fn aim(&mut self, seen: Option<&Snapshot>) {
-        let seen = seen.filter(|_| self.source.is_some()).and_then(|seen| Some((seen, seen.record.origin.clone()?)));
-        let Some((seen, origin)) = seen else {
-            (self.seen, self.stream, self.report, self.news) = (None, None, None, false);
+    /// `other`: the record that is waited for, if there is one. `own`: of a leader whose status is still to show it.
+    pub(super) fn aim(&mut self, other: Option<&Snapshot>, own: Option<&Arc<Origin>>) {
+        let of_other = other.and_then(|seen| Some((seen.record.origin.as_ref()?, Some(seen))));
+        let Some((origin, seen)) = of_other.or_else(|| Some((own?, None))).filter(|_| self.source.is_some()) else {
+            (self.aim, self.stream, self.report, self.news) = (None, None, None, false);
             return;
         };
-        let before = self.seen.as_ref();
-        if before.is_some_and(|(before, _)| before.version == seen.version && before.raw == seen.raw && before.uid == seen.uid) {
+        let is_same = |why: &Why| match (why, seen) {
+            (Why::Holds(before), Some(seen)) => before.version == seen.version && before.raw == seen.raw && before.uid == seen.uid,
+            (Why::Own, None) => true,
+            _ => false,
+        };
+        let before = self.aim.as_ref();
+        if before.is_some_and(|(before, why)| before == origin && is_same(why)) {
             return;
         }
-        if before.is_none_or(|(_, before)| *before != origin) {
+        // It is read anew for another process: after the record that names it was written, and so after that one was shown.
+        if before.is_none_or(|(before, _)| before != origin) {
             (self.stream, self.report) = (None, None);
         }
-        self.seen = Some((seen.clone(), origin));
+        self.aim = Some((origin.clone(), seen.map_or(Why::Own, |seen| Why::Holds(seen.clone()))));
         self.news = self.report.is_some();
     }
 
-    /// The next proof. May be dropped while it waits.
-    pub(super) async fn next(&mut self) -> Proof {
+    /// What is learnt next. May be dropped while it waits.
+    pub(super) async fn next(&mut self) -> Word {
         loop {
-            if let Some(proof) = self.judge() {
-                return proof;
+            if let Some(word) = self.judge() {
+                return word;
             }
-            let (Some(source), Some((_, origin))) = (&self.source, &self.seen) else { return pending().await };
+            let (Some(source), Some((origin, _))) = (&self.source, &self.aim) else { return pending().await };
             let Some(stream) = &mut self.stream else {
                 let wait = self.open_at.remaining(&*self.clock);
                 if !wait.is_zero() {
@@ -118,13 +138,16 @@ impl Following {
         }
     }
 
-    fn judge(&mut self) -> Option<Proof> {
+    fn judge(&mut self) -> Option<Word> {
         if !std::mem::take(&mut self.news) {
             return None;
         }
-        let (seen, origin) = self.seen.as_ref()?;
-        match judge(origin, seen.record.acquire_time, seen.record.renew_time, self.report.as_ref()?) {
-            Ok(death) => Some(Proof { version: seen.version, raw: seen.raw.clone(), uid: seen.uid.clone(), origin: origin.clone(), death }),
+        let ((origin, why), report) = (self.aim.as_ref()?, self.report.as_ref()?);
+        let Why::Holds(seen) = why else { return runs(origin, report).then_some(Word::Runs) };
+        match judge(origin, seen.record.acquire_time, seen.record.renew_time, report) {
+            Ok(death) => {
+                Some(Word::Died(Box::new(Proof { version: seen.version, raw: seen.raw.clone(), uid: seen.uid.clone(), origin: origin.clone(), death })))
+            }
             Err(why) => {
                 debug!(pod = origin.pod, container = origin.container, %why, "The leader's pod proves nothing");
                 None

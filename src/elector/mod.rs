@@ -74,7 +74,7 @@ use kube::Client;
 
 pub use callbacks::Callbacks;
 pub use config::{Config, ConfigError, JITTER_FACTOR};
-pub use death::{Death, Instance, PodReport, Unproven, judge};
+pub use death::{Death, Instance, PodReport, Unproven, judge, runs};
 pub use health::HealthAdaptor;
 pub use leadership::{Leadership, Tenure};
 pub use lock::{

@@ -1,6 +1,8 @@
 //! Where a candidate's process runs, and how a leader says so beside its record: an annotation that is bound to one
 //! leadership, so that one which outlives its record counts for nothing. Plain data; what others wrote is never trusted.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde::{Deserialize, Serialize};
@@ -30,8 +32,9 @@ pub struct Origin {
 /// One candidate's own, and when it was stamped on the clock that nobody sets.
 #[derive(Clone, Debug)]
 pub(super) struct Own {
-    origin: std::sync::Arc<Origin>,
+    origin: Arc<Origin>,
     born: Instant,
+    is_known: bool,
 }
 
 /// The origin as it is stored, with the leadership that it is of.
@@ -102,15 +105,25 @@ impl Origin {
 
 impl Own {
     pub(super) fn new(origin: Origin, now: Instant, wall: Timestamp) -> Self {
-        Self { origin: Origin { started: wall, ..origin }.into(), born: now }
+        Self { origin: Origin { started: wall, ..origin }.into(), born: now, is_known: false }
     }
 
-    /// What is written now: nothing while the clock does not tell what it told at the start, for then its stamps and the
+    /// What nobody is told yet: the pod's status has not shown that it is so.
+    pub(super) fn unknown(&self) -> Option<&Arc<Origin>> {
+        Some(&self.origin).filter(|_| !self.is_known)
+    }
+
+    /// The pod's status has shown it.
+    pub(super) fn is_shown(&mut self) {
+        self.is_known = true;
+    }
+
+    /// What is written now: nothing before its pod's status has shown it, and nothing while the clock does not tell what it told at the start, for then its stamps and the
     /// kubelet's cannot be compared.
-    pub(super) fn at(&self, now: Instant, wall: Timestamp) -> Option<std::sync::Arc<Origin>> {
+    pub(super) fn at(&self, now: Instant, wall: Timestamp) -> Option<Arc<Origin>> {
         let passed = SignedDuration::try_from(now - self.born).unwrap_or(SignedDuration::MAX);
         let drift = wall.duration_since(self.origin.started).checked_sub(passed)?;
-        (drift.abs() <= STEP).then(|| self.origin.clone())
+        (self.is_known && drift.abs() <= STEP).then(|| self.origin.clone())
     }
 }
 

@@ -16,7 +16,7 @@ use super::callbacks::Callbacks;
 use super::clock::{Clock, Instant, SystemClock};
 use super::config::{Config, ConfigError, JITTER_FACTOR};
 use super::contact::Contact;
-use super::following::{Following, Source};
+use super::following::{Following, Source, Word};
 use super::leadership::{Leadership, Phase, State, Tenure};
 use super::lock::{Lock, LockError, Pods, Sighting};
 use super::origin::{Origin, Own};
@@ -76,7 +76,7 @@ enum Happening {
     WorkEnded,
     Answered(Box<Request>, Instant, Answer),
     Seen(Result<Sighting, LockError>),
-    Died(Box<Proof>),
+    Told(Word),
     Nudged,
     Timer,
 }
@@ -176,7 +176,8 @@ impl Elector {
         loop {
             let deadline = self.candidate.deadline();
             let idle = flight.is_none();
-            following.aim(self.candidate.waited_for());
+            let own = self.own.as_ref().filter(|_| self.candidate.term().is_some());
+            following.aim(self.candidate.waited_for(), own.and_then(Own::unknown));
             let happening = tokio::select! {
                 biased;
                 () = self.until(deadline) => Happening::Deadline,
@@ -184,7 +185,7 @@ impl Elector {
                 () = end(&mut work) => Happening::WorkEnded,
                 (request, started, answer) = landed(&mut flight) => Happening::Answered(Box::new(request), started, answer),
                 sighting = watching.next() => Happening::Seen(sighting),
-                proof = following.next() => Happening::Died(Box::new(proof)),
+                word = following.next() => Happening::Told(word),
                 () = nudge.notified() => Happening::Nudged,
                 () = self.until(idle.then_some(self.next)) => Happening::Timer,
             };
@@ -216,7 +217,13 @@ impl Elector {
                     self.next = self.next.min(now + self.pause());
                     Step::Nothing
                 }
-                Happening::Died(proof) => self.candidate.died(*proof, flight.is_some(), now, wall),
+                Happening::Told(Word::Died(proof)) => self.candidate.died(*proof, flight.is_some(), now, wall),
+                Happening::Told(Word::Runs) => {
+                    self.own.iter_mut().for_each(Own::is_shown);
+                    // Others are told at once.
+                    self.next = now;
+                    Step::Nothing
+                }
                 Happening::Nudged => {
                     if self.candidate.term().is_some() {
                         self.nudged = true;

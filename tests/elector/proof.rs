@@ -40,8 +40,11 @@ impl Scene {
         pod.starts(ann.clock.wall());
         statuses.tell("web-1", pod.report(SignedDuration::ZERO));
         let leads = ann.start(config(), Work::UntilAsked);
-        let bob = Candidate::new(&time, &object, "bob").in_pod(&Pod::new("web-2", "uid-2"), &statuses);
         pass(2.0).await;
+        let mut other = Pod::new("web-2", "uid-2");
+        let bob = Candidate::new(&time, &object, "bob").in_pod(&other, &statuses);
+        other.starts(bob.clock.wall());
+        statuses.tell("web-2", other.report(SignedDuration::ZERO));
         bob.start(config(), Work::UntilAsked);
         pass(10.0).await;
         assert_eq!((ann.count("started 0"), bob.count("started 1")), (1, 0));
@@ -181,11 +184,38 @@ async fn records_that_name_ever_other_pods_do_not_make_a_candidate_ask_without_a
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_leader_says_where_it_runs_once_its_pod_shows_it_and_not_where_that_shows_another() {
+    let time = Time::start();
+    let (object, statuses) = (Object::new(&time), Statuses::new(&time));
+    let mut pod = Pod::new("web-1", "uid-1");
+    let ann = Candidate::new(&time, &object, "ann").in_pod(&pod, &statuses);
+    // The former instance, by a clock that was set back since: it seems to end in a while.
+    pod.starts(ann.clock.wall() - SignedDuration::from_secs(4));
+    pod.ends(ann.clock.wall() + SignedDuration::from_secs(9));
+    statuses.tell("web-1", pod.report(SignedDuration::ZERO));
+    ann.start(config(), Work::UntilAsked);
+    pass(1.0).await;
+    assert_eq!((ann.count("started 0"), object.record().origin), (1, None));
+    pod.starts(ann.clock.wall());
+    statuses.tell("web-1", pod.report(SignedDuration::ZERO));
+    pass(20.0).await;
+    assert_eq!(object.record().origin, None, "it would have begun before the former one had ended");
+    let mut pod = Pod::new("web-1", "uid-1");
+    pod.starts(ann.clock.wall() - SignedDuration::from_secs(21));
+    statuses.tell("web-1", pod.report(SignedDuration::ZERO));
+    pass(0.1).await;
+    assert!(object.record().origin.is_some(), "at once, and not with the next renewal");
+    assert_eq!(statuses.followed().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_process_whose_clock_was_set_says_nothing_of_where_it_runs() {
     for (by, tells) in [(0, true), (900, true), (1500, false), (-1500, false)] {
         let time = Time::start();
-        let (object, statuses, pod) = (Object::new(&time), Statuses::new(&time), Pod::new("web-1", "uid-1"));
+        let (object, statuses, mut pod) = (Object::new(&time), Statuses::new(&time), Pod::new("web-1", "uid-1"));
         let clock = TestClock::new(&time);
+        pod.starts(clock.wall());
+        statuses.tell("web-1", pod.report(SignedDuration::ZERO));
         let ann = Candidate::with_clock(&time, &object, "ann", clock.clone()).in_pod(&pod, &statuses);
         ann.start(config(), Work::UntilAsked);
         pass(1.0).await;

@@ -5,7 +5,7 @@
 //! any more somebody leads soon.
 //!
 //! Each candidate runs in a container of a pod, which is started anew in it or in another pod, of another name or the same, on a
-//! node whose clock is another's or was set. Kubelets report their ends and starts at once, late, in the wrong order or never.
+//! node whose clock is another's or was set. Kubelets report their ends and starts at once, late or never.
 //!
 //! Two cases are excused, and those exactly. The object was deleted, and one who never saw in it the leadership that it held
 //! made it anew: nobody can wait for what it cannot know of; `handover` tests how long it lasts. And the store was restored: for
@@ -16,6 +16,7 @@
 //!
 //! A failure names its seed: `SEED=123 cargo test simulation`. `HISTORIES=100000` runs more of them.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -126,7 +127,11 @@ struct World {
     proves: bool,
     statuses: Statuses,
     /// What kubelets have to report, and when it arrives.
-    reports: Vec<(Duration, String, PodReport)>,
+    reports: Vec<(Duration, usize, String, PodReport)>,
+    /// How many there were.
+    reported: usize,
+    /// The last that arrived, by pod: of one pod's an older one is dropped.
+    arrived: BTreeMap<String, usize>,
     sabotage: Sabotage,
     trace: Vec<String>,
 }
@@ -167,6 +172,8 @@ impl World {
             proves,
             statuses,
             reports: Vec::new(),
+            reported: 0,
+            arrived: BTreeMap::new(),
             sabotage,
             trace: Vec::new(),
         };
@@ -264,13 +271,18 @@ impl World {
         let arrives = self.time.elapsed() + self.span(0.0, longest);
         let late = if self.sabotage == Sabotage::LateEnds { SignedDuration::from_hours(1) } else { SignedDuration::ZERO };
         let pod = &self.slots[number].pod;
-        self.reports.push((arrives, pod.name.clone(), pod.report(late)));
+        self.reported += 1;
+        self.reports.push((arrives, self.reported, pod.name.clone(), pod.report(late)));
     }
 
     fn deliver(&mut self) {
         let now = self.time.elapsed();
-        for (_, name, report) in self.reports.extract_if(.., |(arrives, _, _)| *arrives <= now) {
-            self.statuses.tell(&name, report);
+        for (_, number, name, report) in self.reports.extract_if(.., |(arrives, ..)| *arrives <= now) {
+            let last = self.arrived.entry(name.clone()).or_default();
+            if number > *last {
+                *last = number;
+                self.statuses.tell(&name, report);
+            }
         }
     }
 
