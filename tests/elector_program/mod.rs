@@ -8,7 +8,7 @@ mod ends;
 mod history;
 mod hostile;
 mod losses;
-mod proof;
+pub(crate) mod proof;
 mod restores;
 mod sample;
 mod sidecar;

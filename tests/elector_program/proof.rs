@@ -30,10 +30,13 @@ impl Played {
     /// One whose container starts now.
     pub(crate) async fn new(client: kube::Client, namespace: &str, name: &str) -> Self {
         let pods: Api<Pod> = Api::namespaced(client, namespace);
+        let restricted = json!({
+            "allowPrivilegeEscalation": false, "runAsNonRoot": true, "capabilities": { "drop": ["ALL"] }, "seccompProfile": { "type": "RuntimeDefault" },
+        });
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name },
             // No node is like this.
-            "spec": { "nodeSelector": { "test.leadergroup.io/none": "none" }, "containers": [{ "name": "web", "image": "web" }] },
+            "spec": { "nodeSelector": { "test.leadergroup.io/none": "none" }, "containers": [{ "name": "web", "image": "web", "securityContext": restricted }] },
         });
         let pod = pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
         let played = Self { pods, pod, started: clock::wall() };
