@@ -86,7 +86,8 @@ pub fn judge(origin: &Origin, acquired: Option<Timestamp>, renewed: Option<Times
     let mut explaining =
         spans.iter().filter_map(ended).filter(|(span, finished)| span.is_begun_by(origin) && within(span.started, acquired, LATE) && acquired < *finished);
     let (Some((dead, finished)), None) = (explaining.next(), explaining.next()) else { return Err(Unproven::NotEnded) };
-    if spans.iter().any(|span| span.finished.is_none() && within(span.started, acquired, SECOND)) {
+    // As late as the start of its own instance may be stamped.
+    if spans.iter().any(|span| span.finished.is_none() && within(span.started, acquired, LATE)) {
         return Err(Unproven::MayRun);
     }
     // One after the other, cut to seconds or not.

@@ -2,7 +2,7 @@
 //! process began at 10:00:00, and the lock was acquired at 10:00:05.5.
 
 use jiff::Timestamp;
-use leadergroup::elector::{Instance, Origin, PodReport, Unproven, judge};
+use leadergroup::elector::{Instance, Origin, PodReport, Unproven, judge, runs};
 
 const NEVER: &str = "";
 
@@ -111,6 +111,26 @@ fn where_the_clock_was_set_back_nothing_is_proven() {
 }
 
 #[test]
+fn a_status_of_before_the_clock_was_set_back_is_not_that_of_the_next_instance() {
+    // It shows the former one running, which began when this one seems to have begun; and one before that ended later, it seems.
+    let next = Origin { started: time("10:01:20.3").unwrap(), ..origin() };
+    let stale = pod(&[running("10:01:22"), ended("10:01:13", "10:01:22")]);
+    assert!(runs(&next, &stale), "as late as a start may be stamped");
+    assert_eq!(judge(&next, time("10:01:20.4"), time("10:01:20.4"), &stale).err(), Some(Unproven::MayRun));
+}
+
+#[test]
+fn a_process_knows_its_instance_by_its_pod_and_the_start_of_the_only_one_that_runs() {
+    let is_shown = |instances: &[Instance]| runs(&origin(), &pod(instances));
+    assert!(is_shown(&[running("10:00:00")]) && is_shown(&[running("10:00:00"), ended("09:00:00", "10:00:00")]));
+    for other in [&[][..], &[dead()], &[running("10:00:03")], &[running("09:59:50")], &[running(NEVER)], &[running("10:00:00"), running("10:00:00")]] {
+        assert!(!is_shown(other), "{other:?}");
+    }
+    assert!(!is_shown(&[running("10:00:00"), ended("09:00:00", "10:00:01")]) && !is_shown(&[running("10:00:00"), ended("09:00:00", NEVER)]));
+    assert!(!runs(&origin(), &PodReport { uid: "uid-2".into(), ..pod(&[running("10:00:00")]) }));
+}
+
+#[test]
 fn two_instances_that_may_both_be_it_prove_nothing() {
     assert_eq!(of(&[dead(), dead()]), Some(Unproven::NotEnded));
     assert_eq!(of(&[ended("10:00:01", "10:08:00"), dead()]), Some(Unproven::NotEnded));
@@ -136,10 +156,10 @@ fn times_that_are_cut_to_seconds_are_judged_to_the_safe_side() {
     // The last renewal: until the end of that second.
     assert_eq!(verdict("10:00:05.5", "10:07:01.999999", &pod(&[dead()])), None);
     assert_eq!(verdict("10:00:05.5", "10:07:02", &pod(&[dead()])), Some(Unproven::Renewed));
-    // Another that runs: begun more than a second later.
+    // Another that runs: begun more than two seconds later.
     let ends_soon = |started: &str| [running(started), ended("10:00:00", "10:00:06")];
-    assert_eq!(verdict("10:00:05.5", "10:00:05.5", &pod(&ends_soon("10:00:07"))), None);
-    assert_eq!(verdict("10:00:05.5", "10:00:05.5", &pod(&ends_soon("10:00:06"))), Some(Unproven::MayRun));
+    assert_eq!(verdict("10:00:05.5", "10:00:05.5", &pod(&ends_soon("10:00:08"))), None);
+    assert_eq!(verdict("10:00:05.5", "10:00:05.5", &pod(&ends_soon("10:00:07"))), Some(Unproven::MayRun));
     // The start, which is stamped up to two seconds late, and after which a process begins within ten seconds.
     for (started, is_its) in [("10:00:02", true), ("10:00:03", false), ("09:59:51", true), ("09:59:50", false)] {
         let expected = (!is_its).then_some(Unproven::NotEnded);

@@ -227,7 +227,7 @@ impl World {
         candidate.client.watches(if slot.has_watch { Watches::Work } else { Watches::None });
         let watchman = self.watchman.clone();
         candidate.on_news(move || watchman.look());
-        self.note(format!("{} starts, {work:?}, rate {:.3}", candidate.client.identity(), slot.rate));
+        self.note(format!("{} starts, {work:?}, rate {:.3}, at {} by its clock", candidate.client.identity(), slot.rate, candidate.clock.wall()));
         lock(&self.watchman.everybody).retain(|other| {
             lock(&other.acts).iter().any(|act| act.is_alive()) || self.slots.iter().any(|slot| slot.candidate.client.identity() == other.client.identity())
         });
@@ -281,6 +281,7 @@ impl World {
             let last = self.arrived.entry(name.clone()).or_default();
             if number > *last {
                 *last = number;
+                self.trace.push(format!("{:>8.3} the kubelet of {name} reports {:?}", now.as_secs_f64(), report.instances));
                 self.statuses.tell(&name, report);
             }
         }
