@@ -42,6 +42,7 @@
 //! - A leader that was paused does not act on: its [`Tenure`] tells at every use whether it still holds.
 //! - Only this candidate's own record is ever emptied.
 //! - A leader whose lock's object was deleted has lost, whether or not there is another; whoever knew the lock waits a lease.
+//! - With [`Elector::with_death_by_proof`] a leader is not waited out whose container has ended, as its pod's status proves.
 //! - No leadership has a number that its candidate knew to be taken, whatever became of the object.
 //!
 //! Like client-go's, it cannot stop a process that is frozen between asking [`Tenure::is_held`] and acting. Pass
