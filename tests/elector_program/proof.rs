@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::stage::{Running, Stage, until};
 use crate::control_plane::wait;
+use crate::interop::candidate::{Candidate, Flags, Program};
 
 /// A minute's lease, as the sample has it.
 const LONG: [&str; 3] = ["--leader-elect-lease-duration=60s", "--leader-elect-renew-deadline=15s", "--leader-elect-retry-period=5s"];
@@ -40,7 +41,7 @@ impl Played {
         });
         let pod = pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
         let played = Self { pods, pod, started: clock::wall() };
-        played.tell(json!({ "running": { "startedAt": played.started.strftime("%FT%TZ").to_string() } })).await;
+        played.tell(json!({ "running": { "startedAt": seconds(played.started) } })).await;
         played
     }
 
@@ -54,8 +55,11 @@ impl Played {
     pub(crate) async fn ended(&self, acquired: Timestamp) {
         let later = async || if clock::wall().as_second() > acquired.as_second() { Ok(()) } else { Err("it is the same second") };
         until("another second has begun", later).await;
-        let time = |time: Timestamp| time.strftime("%FT%TZ").to_string();
-        let (started, finished) = (time(self.started), time(clock::wall()));
+        self.ended_at(clock::wall()).await;
+    }
+
+    async fn ended_at(&self, finished: Timestamp) {
+        let (started, finished) = (seconds(self.started), seconds(finished));
         self.tell(json!({ "running": null, "terminated": { "exitCode": 137, "startedAt": started, "finishedAt": finished } })).await;
     }
 
@@ -66,10 +70,15 @@ impl Played {
     }
 }
 
-async fn start(stage: &Stage, name: &str, kubeconfig: &std::path::Path, more: &[&str]) -> (Played, Running) {
+/// As the API's times are.
+fn seconds(time: Timestamp) -> String {
+    time.strftime("%FT%TZ").to_string()
+}
+
+async fn start(stage: &Stage, name: &str, kubeconfig: &std::path::Path, durations: &[&str]) -> (Played, Running) {
     let pod = Played::new(stage.plane.client(), &stage.namespace, name).await;
     let environment = pod.environment();
-    let flags = [&["run"], &LONG[..], more].concat();
+    let flags = [&["run"], durations].concat();
     let running = stage.start(name, kubeconfig, &flags, &[], |elector| elector.envs(environment).arg("--").args(FOREVER));
     (pod, running)
 }
@@ -84,10 +93,10 @@ async fn is_told(stage: &Stage) -> Result<(), String> {
 #[tokio::test]
 async fn a_wrapper_whose_container_is_reported_to_have_ended_is_followed_within_three_seconds() {
     let stage = Stage::new("proof").await;
-    let (pod, first) = start(&stage, "pod-a", stage.plane.kubeconfig(), &[]).await;
+    let (pod, first) = start(&stage, "pod-a", stage.plane.kubeconfig(), &LONG).await;
     first.until_leads().await;
     until("the Lease says where it runs", async || is_told(&stage).await).await;
-    let (_, second) = start(&stage, "pod-b", stage.plane.kubeconfig(), &[]).await;
+    let (_, second) = start(&stage, "pod-b", stage.plane.kubeconfig(), &LONG).await;
     second.until_leader_is("pod-a").await;
 
     let acquired = stage.lock().await.acquire_time.unwrap().0;
@@ -129,15 +138,10 @@ subjects: [{{ kind: ServiceAccount, name: web }}]
     let kubeconfig = stage.plane.kubeconfig_for(&stage.namespace, "web").await.unwrap();
     stage.plane.may_read_lease(&kubeconfig, "lock").await.unwrap();
     let short = ["--leader-elect-lease-duration=8s", "--leader-elect-renew-deadline=5s", "--leader-elect-retry-period=1s"];
-    let run = async |name: &str| {
-        let pod = Played::new(stage.plane.client(), &stage.namespace, name).await;
-        let environment = pod.environment();
-        (pod, stage.start(name, &kubeconfig, &[&["run"], &short[..]].concat(), &[], |elector| elector.envs(environment).arg("--").args(FOREVER)))
-    };
-    let (pod, first) = run("pod-a").await;
+    let (pod, first) = start(&stage, "pod-a", &kubeconfig, &short).await;
     first.until_leads().await;
     first.until_told("Pods may not be watched here").await;
-    let (_, second) = run("pod-b").await;
+    let (_, second) = start(&stage, "pod-b", &kubeconfig, &short).await;
     second.until_leader_is("pod-a").await;
     assert!(is_told(&stage).await.is_err());
     let acquired = stage.lock().await.acquire_time.unwrap().0;
@@ -149,27 +153,68 @@ subjects: [{{ kind: ServiceAccount, name: web }}]
     assert_eq!(first.process.log().matches("Pods may not be watched here").count(), 1);
 }
 
-#[tokio::test]
-async fn a_record_that_another_program_has_written_since_is_waited_out_though_the_annotation_stayed() {
+/// A wrapper that leads and says where it runs, one that waits, and how client-go's candidates contend for their lock.
+async fn beside_client_go() -> (Stage, (Played, Running), Running, Flags) {
     let stage = Stage::new("proof").await;
-    let (pod, first) = start(&stage, "pod-a", stage.plane.kubeconfig(), &[]).await;
-    first.until_leads().await;
+    let first = start(
+        &stage,
+        "pod-a",
+        stage.plane.kubeconfig(),
+        &["--leader-elect-lease-duration=10s", "--leader-elect-renew-deadline=5s", "--leader-elect-retry-period=1s"],
+    )
+    .await;
+    first.1.until_leads().await;
     until("the Lease says where it runs", async || is_told(&stage).await).await;
-    let (_, second) = start(&stage, "pod-b", stage.plane.kubeconfig(), &[]).await;
+    let (_, second) = start(&stage, "pod-b", stage.plane.kubeconfig(), &LONG).await;
     second.until_leader_is("pod-a").await;
+    let flags = Flags::usual(&stage.namespace, "lock");
+    (stage, first, second, flags)
+}
+
+/// For far longer than a proof takes it is the lock's holder.
+async fn keeps(stage: &Stage, holder: &str) {
+    let lost = wait::until("it is lost", Duration::from_secs(6), async || {
+        let lock = stage.lock().await;
+        if lock.holder_identity.as_deref() == Some(holder) { Err("it is held") } else { Ok(format!("{lock:?}")) }
+    });
+    assert!(lost.await.is_err(), "{holder} has lost it");
+}
+
+#[tokio::test]
+async fn client_go_that_leads_after_a_dead_wrapper_is_not_taken_for_it_though_the_annotation_stays() {
+    let (stage, (pod, first), second, flags) = beside_client_go().await;
     let acquired = stage.lock().await.acquire_time.unwrap().0;
     first.process.kill().unwrap();
-    // As client-go does, which keeps the annotations of the object that it updates.
-    let now = clock::wall().strftime("%FT%T.%6fZ").to_string();
-    let spec = json!({ "holderIdentity": "client-go", "leaseDurationSeconds": 60, "acquireTime": now, "renewTime": now, "leaseTransitions": 1 });
-    stage.leases().patch("lock", &PatchParams::default(), &Patch::Merge(json!({ "spec": spec }))).await.unwrap();
-    second.until_leader_is("client-go").await;
-    pod.ended(acquired).await;
+    // The report is late: client-go has the time to wait the lease out, before the other wrapper, which has a longer one to wait.
+    second.process.pause().unwrap();
+    let theirs = Candidate::start(stage.plane, &Program::ClientGo, &flags, "client-go").await.unwrap();
+    stage.until_held_by("client-go").await;
     is_told(&stage).await.unwrap();
-    // Far longer than it would take.
-    let taken = wait::until("it is taken", Duration::from_secs(5), async || match stage.lock().await.holder_identity.as_deref() {
-        Some("client-go") => Err("it is client-go's"),
-        _ => Ok(()),
-    });
-    assert!(taken.await.is_err());
+    second.process.resume().unwrap();
+    pod.ended(acquired).await;
+    second.until_leader_is("client-go").await;
+    keeps(&stage, "client-go").await;
+    theirs.kill().unwrap();
+    let watch = Stopwatch::start();
+    stage.until_held_by("pod-b").await;
+    assert!(watch.elapsed() > Duration::from_secs(10), "{:?}", watch.elapsed());
+}
+
+#[tokio::test]
+async fn client_go_that_goes_on_under_a_dead_wrappers_name_is_not_taken_for_it() {
+    let (stage, (pod, first), _second, flags) = beside_client_go().await;
+    let before = stage.lock().await;
+    first.process.kill().unwrap();
+    let died = clock::wall();
+    let _theirs = Candidate::start(stage.plane, &Program::ClientGo, &flags, "pod-a").await.unwrap();
+    until("it has renewed since", async || {
+        let renewed = stage.lock().await.renew_time.unwrap().0;
+        if renewed.as_second() > died.as_second() + 1 { Ok(()) } else { Err(renewed.to_string()) }
+    })
+    .await;
+    let now = stage.lock().await;
+    assert_eq!((now.acquire_time, now.lease_transitions), (before.acquire_time, before.lease_transitions), "it keeps what it finds");
+    is_told(&stage).await.unwrap();
+    pod.ended_at(died).await;
+    keeps(&stage, "pod-a").await;
 }
