@@ -169,15 +169,13 @@ impl Elector {
         let mut cancelled = false;
         let mut watching = Watching::new(self.lock.clone(), self.clock.clone(), self.config.retry_period);
         let mut following = Following::new(self.source.clone(), self.clock.clone());
-        let mut flight: Option<Flight> = None;
-        let mut work: Option<Work> = None;
+        let (mut flight, mut work): (Option<Flight>, Option<Work>) = (None, None);
         self.next = self.clock.now();
         let nudge = self.nudge.clone();
         loop {
             let deadline = self.candidate.deadline();
             let idle = flight.is_none();
-            let own = self.own.as_ref().filter(|_| self.candidate.term().is_some());
-            following.aim(self.candidate.waited_for(), own.and_then(Own::unknown));
+            following.aim(self.candidate.waited_for(), self.to_be_shown());
             let happening = tokio::select! {
                 biased;
                 () = self.until(deadline) => Happening::Deadline,
@@ -218,12 +216,7 @@ impl Elector {
                     Step::Nothing
                 }
                 Happening::Told(Word::Died(proof)) => self.candidate.died(*proof, flight.is_some(), now, wall),
-                Happening::Told(Word::Runs) => {
-                    self.own.iter_mut().for_each(Own::is_shown);
-                    // Others are told at once.
-                    self.next = now;
-                    Step::Nothing
-                }
+                Happening::Told(Word::Runs) => self.is_shown(now),
                 Happening::Nudged => {
                     if self.candidate.term().is_some() {
                         self.nudged = true;
@@ -357,6 +350,18 @@ impl Elector {
 
     async fn timed<T>(&self, request: impl Future<Output = Result<T, LockError>>) -> Result<T, LockError> {
         timed(&*self.clock, self.config.request_timeout(), request).await
+    }
+
+    /// The pod's status has shown where this process runs: others are told at once.
+    fn is_shown(&mut self, now: Instant) -> Step {
+        self.own.iter_mut().for_each(Own::is_shown);
+        self.next = now;
+        Step::Nothing
+    }
+
+    /// Where this process leads, if others can't be told yet.
+    fn to_be_shown(&self) -> Option<&Arc<Origin>> {
+        self.own.as_ref().filter(|_| self.candidate.term().is_some()).and_then(Own::unknown)
     }
 
     fn look_at_the_clock(&mut self) -> (Instant, Timestamp) {

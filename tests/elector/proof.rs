@@ -64,7 +64,7 @@ impl Scene {
     /// How long after this moment the other leads.
     async fn bob_leads_after(&self, since: Duration) -> Duration {
         pass(90.0).await;
-        self.bob.at("started 1") - since
+        self.bob.at("started 1").checked_sub(since).expect("it waited for that")
     }
 }
 

@@ -123,9 +123,8 @@ struct World {
     deletes: bool,
     restores: bool,
     processes: usize,
-    /// Whether candidates say where they run, and read of others.
-    proves: bool,
-    statuses: Statuses,
+    /// What candidates read of pods, if they do, and then they say where they run.
+    statuses: Option<Statuses>,
     /// What kubelets have to report, and when it arrives.
     reports: Vec<(Duration, usize, String, PodReport)>,
     /// How many there were.
@@ -160,7 +159,8 @@ impl World {
         let watchman =
             Watchman { object: object.clone(), everybody: Mutex::default(), strict, lease: config.lease_duration, time: time.clone(), fault: Mutex::default() };
         let (watchman, deletes, restores) = (Arc::new(watchman), random.bool(), random.u8(..3) == 0);
-        let (proves, statuses) = (random.u8(..4) > 0 || sabotage == Sabotage::LateEnds, Statuses::new(&time));
+        let proves = random.u8(..4) > 0 || sabotage == Sabotage::LateEnds;
+        let statuses = proves.then(|| Statuses::new(&time));
         let mut world = Self {
             random,
             time,
@@ -171,7 +171,6 @@ impl World {
             deletes,
             restores,
             processes: 0,
-            proves,
             statuses,
             reports: Vec::new(),
             reported: 0,
@@ -223,8 +222,8 @@ impl World {
         let slot = &self.slots[number];
         let mut candidate = Candidate::skewed(&self.time, &self.object, &format!("{}{suffix}", slot.name), slot.rate);
         candidate.clock.set(slot.set);
-        if self.proves {
-            candidate = candidate.in_pod(&slot.pod, &self.statuses);
+        if let Some(statuses) = &self.statuses {
+            candidate = candidate.in_pod(&slot.pod, statuses);
         }
         candidate.client.latency(slot.latency, slot.watch_delay);
         candidate.client.watches(if slot.has_watch { Watches::Work } else { Watches::None });
@@ -285,7 +284,7 @@ impl World {
             if number > *last {
                 *last = number;
                 self.trace.push(format!("{:>8.3} the kubelet of {name} reports {:?}", now.as_secs_f64(), report.instances));
-                self.statuses.tell(&name, report);
+                self.statuses.iter().for_each(|statuses| statuses.tell(&name, report.clone()));
             }
         }
     }
