@@ -11,6 +11,7 @@ mod kubelet;
 mod losing;
 mod losing_the_object;
 mod memory;
+mod origin;
 mod proof;
 mod proving;
 mod real_locks;
