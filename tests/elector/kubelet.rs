@@ -84,6 +84,13 @@ impl Pod {
         Origin { namespace: "foo".into(), pod: self.name.clone(), uid: self.uid.clone(), container: "web".into(), ..Origin::default() }
     }
 
+    /// Whether a process that begins now seems to begin with an instance that is over, because the clock was set back.
+    pub(crate) fn seems_to_begin_again(&self, now: Timestamp) -> bool {
+        let alike = |started: Timestamp| (-2..=11).contains(&now.duration_since(started).as_secs());
+        let ends_later = self.instances.iter().any(|(_, finished)| finished.is_some_and(|finished| finished > now));
+        ends_later && self.instances.iter().any(|(started, _)| alike(*started))
+    }
+
     pub(crate) fn starts(&mut self, now: Timestamp) {
         self.instances.push((now, None));
     }
