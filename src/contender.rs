@@ -11,7 +11,7 @@ use crate::cluster::Cluster;
 use crate::elector::{self, Callbacks, Elector, HealthAdaptor, Leadership};
 use crate::program;
 use crate::server;
-use crate::settings::{CandidateSettings, Election, ServeSettings};
+use crate::settings::{CandidateSettings, DeathByProof, Election, ServeSettings};
 
 /// A candidate that is ready to run. Its endpoints are served until it is dropped.
 pub struct Contender {
@@ -24,11 +24,16 @@ pub struct Contender {
 
 impl Contender {
     /// Finds the cluster and serves the endpoints; asks nothing of the API server yet. The election and the name in it are those
-    /// that the settings resolve to.
+    /// that the settings resolve to. `proof`: as [`program::candidate`] takes it.
     ///
     /// # Errors
     /// Says what is not there or cannot be had.
-    pub async fn new(settings: &CandidateSettings, (election, identity): (Election, String), release_on_cancel: bool) -> Result<Self, String> {
+    pub async fn new(
+        settings: &CandidateSettings,
+        (election, identity): (Election, String),
+        release_on_cancel: bool,
+        proof: Option<DeathByProof>,
+    ) -> Result<Self, String> {
         let cluster = Cluster::find(&settings.cluster).await?;
         info!(
             version = env!("CARGO_PKG_VERSION"), cluster = cluster.url(), identity,
@@ -36,7 +41,7 @@ impl Contender {
         );
         let (lock, name) = (format!("{}/{}", election.namespace, election.name), election.config.name.clone());
         let election = Election { config: elector::Config { release_on_cancel, ..election.config }, ..election };
-        let elector = program::candidate(election, identity, BTreeMap::new(), &cluster)?;
+        let elector = program::candidate(election, identity, BTreeMap::new(), proof, &cluster)?;
         let leadership = elector.leadership();
         let health = Arc::new(HealthAdaptor::new(HealthAdaptor::TOLERANCE));
         health.set_leader_election(leadership.clone());
@@ -67,7 +72,8 @@ impl Contender {
 /// # Errors
 /// As [`Contender::new`]; and where the API server was away for too long.
 pub async fn serve(settings: &ServeSettings, resolved: (Election, String), terminated: impl Future<Output = ()>) -> Result<(), String> {
-    let mut contender = Contender::new(&settings.candidate, resolved, settings.leader_elect_release_on_cancel).await?;
+    // The application does not end with this process.
+    let mut contender = Contender::new(&settings.candidate, resolved, settings.leader_elect_release_on_cancel, None).await?;
     let mut callbacks = Callbacks::new(|tenure| async move { tenure.stop_requested().await }).on_new_leader(|leader| info!(leader, "The leader changed"));
     let (out_of_contact, why) = (contender.out_of_contact(), Arc::new(OnceLock::new()));
     let told = why.clone();

@@ -1,6 +1,7 @@
 //! What the main functions of both binaries share: the cluster, a candidate, listening, the end. It decides nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -9,9 +10,9 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::cluster::Cluster;
-use crate::elector::{self, Elector, LockOptions};
+use crate::elector::{self, ClusterPods, Elector, LockOptions};
 use crate::server::{self, Tls};
-use crate::settings::{BindAddress, Election};
+use crate::settings::{self, BindAddress, DeathByProof, Election};
 
 /// The exit code where flags or environment make no sense, as for what the parser of flags refuses.
 pub const USAGE: u8 = 2;
@@ -26,15 +27,28 @@ pub async fn tell_if_missing(cluster: Cluster, namespace: String) {
     }
 }
 
-/// A candidate of this election under this identity, with a client of its own; `labels` go onto the lock's object.
+/// A candidate of this election under this identity, with a client of its own; `labels` go onto the lock's object. `proof`: it ends
+/// with its container, and does not wait for a leader whose container is proven to have ended; `None`: neither.
 ///
 /// # Errors
 /// Says what is wrong with the cluster's configuration or the election's.
-pub fn candidate(election: Election, identity: String, labels: BTreeMap<String, String>, cluster: &Cluster) -> Result<Elector, String> {
+pub fn candidate(
+    election: Election,
+    identity: String,
+    labels: BTreeMap<String, String>,
+    proof: Option<DeathByProof>,
+    cluster: &Cluster,
+) -> Result<Elector, String> {
     let Election { lock, namespace, name, config } = election;
     let client = cluster.client_for_elections().map_err(|problem| format!("No client for the cluster could be made: {problem}"))?;
     let lock = elector::lock(lock, &client, &LockOptions { namespace, name, identity, labels });
-    Elector::new(lock, config).map_err(|problem| problem.to_string())
+    let elector = Elector::new(lock, config).map_err(|problem| problem.to_string())?;
+    if !proof.is_some_and(|proof| proof.leader_elect_death_by_proof) {
+        return Ok(elector);
+    }
+    let origin = settings::origin();
+    info!(is_told = origin.is_some(), "A leader whose container is proven to have ended is not waited out (--leader-elect-death-by-proof)");
+    Ok(elector.with_death_by_proof(origin, Arc::new(ClusterPods::new(client))))
 }
 
 /// Serves at the address that this flag names, until the sender of `stopped` is dropped.

@@ -13,7 +13,7 @@ use leadergroup::metrics::Metrics;
 use leadergroup::operator::{self, NodeLiveness, Options, Vitals};
 use leadergroup::policy::observation::Operator;
 use leadergroup::server::{CertificateFiles, Tls};
-use leadergroup::settings::{self, Certificate, Election, LOCK_NAME, OperatorSettings};
+use leadergroup::settings::{self, Certificate, DeathByProof, Election, LOCK_NAME, OperatorSettings};
 use leadergroup::{logs, names, program, server};
 use tokio::sync::watch;
 use tracing::{error, info};
@@ -58,7 +58,7 @@ async fn run(settings: OperatorSettings, election: Option<Election>, certificate
     let identity = elector::unique_identity(&settings::host_name().unwrap_or_else(|| LOCK_NAME.to_owned()));
     let lock = election.as_ref().map(|election| format!("{}/{}", election.namespace, election.name).into());
     let operator = Operator { identity: identity.as_str().into(), lock };
-    let elector = election.map(|election| candidate(election, identity, &cluster)).transpose()?;
+    let elector = election.map(|election| candidate(election, identity, settings.proof, &cluster)).transpose()?;
     let shown = name.zip(elector.as_ref().map(Elector::leadership));
     let metrics_server = server::metrics(registry, shown);
     match certificate {
@@ -107,9 +107,9 @@ fn tls(certificate: Certificate) -> Result<Tls, String> {
 }
 
 /// This replica as a candidate of the replicas' election.
-fn candidate(election: Election, identity: String, cluster: &Cluster) -> Result<Elector, String> {
+fn candidate(election: Election, identity: String, proof: DeathByProof, cluster: &Cluster) -> Result<Elector, String> {
     let labels = BTreeMap::from([(names::LABEL_MANAGED_BY.to_owned(), names::FIELD_MANAGER.to_owned())]);
     let Election { lock, namespace, name, .. } = &election;
     info!(%lock, namespace, name, identity, "Contending for the leadership of the replicas");
-    program::candidate(election, identity, labels, cluster)
+    program::candidate(election, identity, labels, Some(proof), cluster)
 }

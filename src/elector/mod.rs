@@ -42,6 +42,7 @@
 //! - A leader that was paused does not act on: its [`Tenure`] tells at every use whether it still holds.
 //! - Only this candidate's own record is ever emptied.
 //! - A leader whose lock's object was deleted has lost, whether or not there is another; whoever knew the lock waits a lease.
+//! - With [`Elector::with_death_by_proof`] a leader is not waited out whose container has ended, as its pod's status proves.
 //! - No leadership has a number that its candidate knew to be taken, whatever became of the object.
 //!
 //! Like client-go's, it cannot stop a process that is frozen between asking [`Tenure::is_held`] and acting. Pass
@@ -54,9 +55,12 @@ mod callbacks;
 pub mod clock;
 mod config;
 mod contact;
+mod death;
+mod following;
 mod health;
 mod leadership;
 mod lock;
+mod origin;
 mod run;
 mod step;
 mod text;
@@ -71,11 +75,14 @@ use kube::Client;
 
 pub use callbacks::Callbacks;
 pub use config::{Config, ConfigError, JITTER_FACTOR};
+pub use death::{Death, Instance, PodReport, Unproven, judge, runs};
 pub use health::HealthAdaptor;
 pub use leadership::{Leadership, Tenure};
 pub use lock::{
-    AnnotationLock, LEADER_ANNOTATION, LeaseLock, Lock, LockError, LockKind, LockOptions, MultiLock, Record, Sighting, Snapshot, UNKNOWN_LEADER, lock,
+    AnnotationLock, ClusterPods, LEADER_ANNOTATION, LeaseLock, Lock, LockError, LockKind, LockOptions, MultiLock, Pods, Record, Sighting, Snapshot,
+    UNKNOWN_LEADER, lock,
 };
+pub use origin::{Origin, PROCESS_ANNOTATION};
 pub use run::{Elector, Ended};
 pub use step::Loss;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
 
@@ -15,9 +16,11 @@ use super::callbacks::Callbacks;
 use super::clock::{Clock, Instant, SystemClock};
 use super::config::{Config, ConfigError, JITTER_FACTOR};
 use super::contact::Contact;
+use super::following::{Following, Source, Word};
 use super::leadership::{Leadership, Phase, State, Tenure};
-use super::lock::{Lock, LockError, Sighting};
-use super::step::{Answer, Candidate, Loss, Request, Step};
+use super::lock::{Lock, LockError, Pods, Sighting};
+use super::origin::{Origin, Own};
+use super::step::{Answer, Candidate, Loss, Proof, Request, Step};
 use super::text::IDENTITY;
 use super::watching::Watching;
 use super::work::Work;
@@ -50,6 +53,10 @@ pub struct Elector {
     /// The API server did not do what was asked last.
     failing: bool,
     contact: Contact,
+    /// Where this process runs.
+    own: Option<Own>,
+    /// Where the pods of others are read.
+    source: Option<Source>,
     /// When it was last told that another process bears this candidate's name.
     told_of_twin: Option<Instant>,
     /// When the present trouble was last told.
@@ -69,6 +76,7 @@ enum Happening {
     WorkEnded,
     Answered(Box<Request>, Instant, Answer),
     Seen(Result<Sighting, LockError>),
+    Told(Word),
     Nudged,
     Timer,
 }
@@ -105,6 +113,8 @@ impl Elector {
             nudged: false,
             failing: false,
             contact: Contact::default(),
+            own: None,
+            source: None,
             told_of_twin: None,
             complained: None,
         })
@@ -114,6 +124,17 @@ impl Elector {
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.random = fastrand::Rng::with_seed(seed);
+        self
+    }
+
+    /// A leader is not waited out whose container has ended, as far as the status of its pod proves that. `origin`: this
+    /// candidate's own container, which others are told while it leads. Only where everything that acts for the leader ends
+    /// with that container.
+    #[must_use]
+    pub fn with_death_by_proof(mut self, origin: Option<Origin>, pods: Arc<dyn Pods>) -> Self {
+        let (now, wall) = (self.clock.now(), self.clock.wall());
+        self.own = origin.map(|origin| Own::new(origin, now, wall));
+        self.source = Some(Source::new(pods));
         self
     }
 
@@ -147,13 +168,14 @@ impl Elector {
         let mut cancel = pin!(cancel);
         let mut cancelled = false;
         let mut watching = Watching::new(self.lock.clone(), self.clock.clone(), self.config.retry_period);
-        let mut flight: Option<Flight> = None;
-        let mut work: Option<Work> = None;
+        let mut following = Following::new(self.source.clone(), self.clock.clone());
+        let (mut flight, mut work): (Option<Flight>, Option<Work>) = (None, None);
         self.next = self.clock.now();
         let nudge = self.nudge.clone();
         loop {
             let deadline = self.candidate.deadline();
             let idle = flight.is_none();
+            following.aim(self.candidate.waited_for(), self.to_be_shown());
             let happening = tokio::select! {
                 biased;
                 () = self.until(deadline) => Happening::Deadline,
@@ -161,10 +183,11 @@ impl Elector {
                 () = end(&mut work) => Happening::WorkEnded,
                 (request, started, answer) = landed(&mut flight) => Happening::Answered(Box::new(request), started, answer),
                 sighting = watching.next() => Happening::Seen(sighting),
+                word = following.next() => Happening::Told(word),
                 () = nudge.notified() => Happening::Nudged,
                 () = self.until(idle.then_some(self.next)) => Happening::Timer,
             };
-            let (now, wall) = (self.clock.now(), self.clock.wall());
+            let (now, wall) = self.look_at_the_clock();
             let step = match happening {
                 Happening::Deadline => Step::Lost(Loss::RenewDeadline),
                 Happening::Cancelled => {
@@ -192,6 +215,8 @@ impl Elector {
                     self.next = self.next.min(now + self.pause());
                     Step::Nothing
                 }
+                Happening::Told(Word::Died(proof)) => self.candidate.died(*proof, flight.is_some(), now, wall),
+                Happening::Told(Word::Runs) => self.is_shown(now),
                 Happening::Nudged => {
                     if self.candidate.term().is_some() {
                         self.nudged = true;
@@ -245,7 +270,8 @@ impl Elector {
     /// One try without the loop, as client-go's `tryAcquireOrRenew`: whether this candidate leads after it. For callers
     /// that have a loop of their own.
     pub async fn attempt(&mut self) -> bool {
-        let mut step = self.candidate.attempt(self.clock.now(), self.clock.wall());
+        let (now, wall) = self.look_at_the_clock();
+        let mut step = self.candidate.attempt(now, wall);
         loop {
             match step {
                 Step::Ask(request) => {
@@ -326,6 +352,24 @@ impl Elector {
         timed(&*self.clock, self.config.request_timeout(), request).await
     }
 
+    /// The pod's status has shown where this process runs: others are told at once.
+    fn is_shown(&mut self, now: Instant) -> Step {
+        self.own.iter_mut().for_each(Own::is_shown);
+        self.next = now;
+        Step::Nothing
+    }
+
+    /// Where this process leads, if others can't be told yet.
+    fn to_be_shown(&self) -> Option<&Arc<Origin>> {
+        self.own.as_ref().filter(|_| self.candidate.term().is_some()).and_then(Own::unknown)
+    }
+
+    fn look_at_the_clock(&mut self) -> (Instant, Timestamp) {
+        let (now, wall) = (self.clock.now(), self.clock.wall());
+        self.candidate.runs_at(self.own.as_ref().and_then(|own| own.at(now, wall)));
+        (now, wall)
+    }
+
     fn send(&self, request: Request, now: Instant) -> Flight {
         let (lock, clock, timeout, asked) = (self.lock.clone(), self.clock.clone(), self.config.request_timeout(), request.clone());
         let answer = async move {
@@ -344,6 +388,11 @@ impl Elector {
     fn begin(&mut self, callbacks: &mut Callbacks) -> Work {
         let (lock, identity) = (self.lock.describe(), self.lock.identity());
         info!(lock, identity, term = self.candidate.term(), "Became leader");
+        if let Some(Proof { origin, death, .. }) = self.candidate.used_proof() {
+            let Origin { namespace, pod, container, .. } = &**origin;
+            let (finished, code) = (death.finished, death.code);
+            info!(lock, namespace, pod, container, %finished, code, "The former leader's container has ended, so its lock was not waited out");
+        }
         self.publish(callbacks, Phase::Leading);
         let tenure = Tenure { leadership: self.leadership(), term: self.candidate.term().unwrap_or_default() };
         let work = (callbacks.started)(tenure);

@@ -5,6 +5,7 @@
 //! its time from the *start* of its last renewal; it steps down when it sees that the record is not its own, or that the
 //! object in which it came to lead is gone; it never mistakes an earlier leadership under its name for its present one; a lock
 //! whose object was deleted is waited out like any other; and a number that was ever seen is not given to a leadership again.
+//! One is bolder: a record is not waited out that was acquired by a process which is proven to be dead (`death`).
 //! And a candidate gives way to another process under its own name, once it has seen it at work: else both would take the lock
 //! from each other for ever, each taking the other for its own past.
 //!
@@ -21,7 +22,9 @@ use jiff::Timestamp;
 use super::brake::Brake;
 use super::clock::Instant;
 use super::config::Config;
+use super::death::Death;
 use super::lock::{LockError, Record, Sighting, Snapshot};
+use super::origin::Origin;
 
 /// How many acquisitions a candidate knows for its own.
 const REMEMBERED: usize = 16;
@@ -37,6 +40,23 @@ pub(super) enum Request {
         /// A leader's renewal of what it wrote itself, without reading first.
         fast: bool,
     },
+}
+
+/// That the process is dead which acquired the lock, as it was seen in exactly this version. When that was found out does not
+/// matter: the dead stay dead, and a version that was written since is another.
+#[derive(Clone, Debug)]
+pub(super) struct Proof {
+    pub(super) version: Option<u64>,
+    pub(super) raw: Arc<str>,
+    pub(super) uid: Option<Arc<str>>,
+    pub(super) origin: Arc<Origin>,
+    pub(super) death: Death,
+}
+
+impl Proof {
+    fn is_of(&self, seen: &Snapshot) -> bool {
+        self.version.is_some() && self.version == seen.version && self.raw == seen.raw && self.uid == seen.uid
+    }
 }
 
 /// The lock's answer: what is there now, or `None` where nothing is.
@@ -99,6 +119,8 @@ struct Tenure {
     renewed: Instant,
     /// The object in which it was acquired.
     uid: Option<Arc<str>>,
+    /// When it was acquired, as the record has it.
+    stamp: Option<Timestamp>,
 }
 
 /// What may be given back.
@@ -131,6 +153,12 @@ pub(super) struct Candidate {
     /// Since when another process was seen to write under this name, until this one holds the lock again.
     twin: Option<Instant>,
     brake: Brake,
+    /// Where this process runs, as far as that may be told.
+    origin: Option<Arc<Origin>>,
+    /// The last one that was brought.
+    proof: Option<Proof>,
+    /// The one by which the lock was last contended for before its time.
+    used: Option<Proof>,
     /// The watch has told of something newer since the request was sent that is under way.
     overtaken: bool,
     /// The watch has told what only a look can settle.
@@ -155,6 +183,9 @@ impl Candidate {
             own: VecDeque::new(),
             twin: None,
             brake: Brake::default(),
+            origin: None,
+            proof: None,
+            used: None,
             overtaken: false,
             in_doubt: false,
             slow: 0,
@@ -189,7 +220,30 @@ impl Candidate {
     /// When the leadership of another runs out, as far as one was seen, or may have been there unseen; or when this candidate
     /// has paused enough.
     pub(super) fn expiry(&self) -> Option<Instant> {
-        self.record_expiry().max(self.vanished).max(self.brake.until())
+        let record = self.record_expiry().filter(|_| self.proven().is_none());
+        record.max(self.vanished).max(self.brake.until())
+    }
+
+    /// The proof that the holder is dead whose record was last seen.
+    fn proven(&self) -> Option<&Proof> {
+        let seen = self.sight.as_ref()?.snapshot.as_ref()?;
+        self.proof.as_ref().filter(|proof| proof.is_of(seen))
+    }
+
+    /// The proof by which the present leadership did not wait for the one before.
+    pub(super) fn used_proof(&self) -> Option<&Proof> {
+        self.used.as_ref()
+    }
+
+    /// The record of another that is waited for.
+    pub(super) fn waited_for(&self) -> Option<&Snapshot> {
+        let seen = self.sight.as_ref().filter(|_| self.tenure.is_none())?.snapshot.as_ref()?;
+        Some(seen).filter(|seen| self.is_another(&seen.record))
+    }
+
+    /// Where this process runs, from now on; `None`: nobody is told.
+    pub(super) fn runs_at(&mut self, origin: Option<Arc<Origin>>) {
+        self.origin = origin;
     }
 
     /// Until when the holder that was seen is known to be one, if nothing more is seen.
@@ -322,6 +376,13 @@ impl Candidate {
         step
     }
 
+    /// Somebody is proven to be dead. `asking`: a request is under way, whose answer decides what to ask next.
+    pub(super) fn died(&mut self, proof: Proof, asking: bool, now: Instant, wall: Timestamp) -> Step {
+        self.proof = Some(proof);
+        let waits = self.tenure.is_none() && self.proven().is_some();
+        if waits && !asking { self.decide(now, wall) } else { Step::Nothing }
+    }
+
     fn look(&mut self, asking: bool) -> Step {
         if asking {
             self.in_doubt = true;
@@ -397,6 +458,7 @@ impl Candidate {
         if self.expiry().is_some_and(|expiry| expiry > now) {
             return Step::Wait;
         }
+        self.used = self.proven().filter(|_| self.record_expiry().is_some_and(|expiry| expiry > now)).cloned();
         let Some(term) = self.next_term() else { return Step::Failed(LockError::NoTermLeft) };
         self.sought = Some(term);
         self.claim = Some(Claim { term, uid: None });
@@ -445,7 +507,8 @@ impl Candidate {
             return self.decide(now, wall);
         }
         self.twin = None;
-        self.tenure = Some(Tenure { term, acquired: now, renewed: started, uid });
+        let stamp = self.sight.as_ref().and_then(|sight| sight.record.acquire_time);
+        self.tenure = Some(Tenure { term, acquired: now, renewed: started, uid, stamp });
         Step::Acquired
     }
 
@@ -466,11 +529,15 @@ impl Candidate {
             acquire_time: Some(wall),
             renew_time: Some(wall),
             transitions: term,
+            origin: self.origin.clone(),
         }
     }
 
     fn renewal(&self, before: &Record, term: i64, wall: Timestamp) -> Record {
-        Record { acquire_time: before.acquire_time.or(Some(wall)), ..self.acquisition(term, wall) }
+        // Under another time than it was acquired at, which somebody has written, it is not told where.
+        let is_own = self.tenure.as_ref().is_some_and(|tenure| tenure.stamp == before.acquire_time);
+        let origin = self.origin.clone().filter(|_| is_own);
+        Record { acquire_time: before.acquire_time.or(Some(wall)), origin, ..self.acquisition(term, wall) }
     }
 
     /// What gives the lock back, if the one that was just read still is this candidate's: no one else's is ever emptied.
@@ -484,6 +551,7 @@ impl Candidate {
             acquire_time: Some(wall),
             renew_time: Some(wall),
             transitions: read.record.transitions,
+            origin: None,
         })
     }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use super::leader_election::boolean;
-use super::{BindAddress, ClusterSettings, Election, LeaderElection, LogSettings, bind_address};
+use super::{BindAddress, ClusterSettings, DeathByProof, Election, LeaderElection, LogSettings, bind_address};
 
 /// Elects one leader among the pods that run it.
 ///
@@ -58,6 +58,9 @@ pub struct ServeSettings {
 pub struct RunSettings {
     #[command(flatten)]
     pub candidate: CandidateSettings,
+
+    #[command(flatten)]
+    pub proof: DeathByProof,
 
     /// When to run the command again after it has ended by itself; this process leads on meanwhile. Otherwise the lease is
     /// given back, and the elector exits as the command did.
@@ -199,6 +202,16 @@ mod tests {
         assert_eq!(run.command, ["web", "--id=other"]);
         assert!(refused(&["run", "--id=pod-1"]).contains("COMMAND"));
         assert!(refused(&["run", "--restart=maybe", "--", "web"]).contains("never, on-failure, always"));
+    }
+
+    #[test]
+    fn a_leader_is_proven_dead_where_the_command_dies_with_the_elector_and_not_beside_an_application() {
+        for (flags, on) in [(&[][..], true), (&["--leader-elect-death-by-proof=false"], false)] {
+            let Some(ElectorCommand::Run(run)) = parse(&[&["run"], flags, &["--", "web"]].concat()).command else { panic!("another command") };
+            assert_eq!(run.proof.leader_elect_death_by_proof, on);
+        }
+        assert!(refused(&["--leader-elect-death-by-proof=true"]).contains("unexpected argument"));
+        assert!(refused(&["serve", "--leader-elect-death-by-proof=true"]).contains("unexpected argument"));
     }
 
     #[test]

@@ -44,6 +44,19 @@ pub struct LeaderElection {
     pub leader_elect_resource_namespace: Option<String>,
 }
 
+/// Whether a leader that is proven to be dead is waited out.
+#[derive(Args, Clone, Copy, Debug, Eq, PartialEq)]
+#[command(next_help_heading = "Leader election")]
+pub struct DeathByProof {
+    /// Take the lock before its time where the status of the leader's pod proves that the container ended which acquired it. Needs
+    /// watch on pods, and of a leader POD_NAMESPACE, POD_NAME, POD_UID and CONTAINER_NAME.
+    #[arg(
+        long, env = "LEADER_ELECT_DEATH_BY_PROOF", value_name = "true|false", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", default_value = "true", value_parser = boolean
+    )]
+    pub leader_elect_death_by_proof: bool,
+}
+
 /// An election that can be run.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Election {

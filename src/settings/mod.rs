@@ -15,9 +15,11 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::elector::Origin;
+
 pub use duration::GoDuration;
 pub use elector::{CandidateSettings, ElectorCommand, ElectorSettings, GuardSettings, InstallSettings, Restart, RunSettings, ServeSettings};
-pub use leader_election::{Election, LeaderElection};
+pub use leader_election::{DeathByProof, Election, LeaderElection};
 pub use log_filter::LogFilter;
 pub use metrics::{Certificate, MetricsSettings};
 pub use operator::{LOCK_NAME, OperatorSettings, Witnesses};
@@ -109,6 +111,11 @@ fn namespace(text: &str) -> Result<String, String> {
 /// The name of the pod, or of the host as the environment has it.
 pub fn host_name() -> Option<String> {
     variable("POD_NAME").or_else(|| variable("HOSTNAME"))
+}
+
+/// The container that this process runs in, where its manifest says so.
+pub fn origin() -> Option<Origin> {
+    Origin::of_pod(variable)
 }
 
 /// The namespace of the pod that this process runs in.

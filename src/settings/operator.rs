@@ -2,7 +2,7 @@
 
 use clap::Parser;
 
-use super::{BindAddress, ClusterSettings, GoDuration, LeaderElection, LogSettings, MetricsSettings, bind_address, namespace};
+use super::{BindAddress, ClusterSettings, DeathByProof, GoDuration, LeaderElection, LogSettings, MetricsSettings, bind_address, namespace};
 
 /// The lock's name where none is given.
 pub const LOCK_NAME: &str = "leadergroup-operator";
@@ -56,6 +56,9 @@ pub struct OperatorSettings {
 
     #[command(flatten)]
     pub election: LeaderElection,
+
+    #[command(flatten)]
+    pub proof: DeathByProof,
 
     #[command(flatten)]
     pub logs: LogSettings,

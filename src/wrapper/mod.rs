@@ -85,7 +85,7 @@ pub async fn run(settings: RunSettings, resolved: (Election, String)) -> Result<
             while tree::reap().is_some() {}
         }
     });
-    let mut contender = Contender::new(&settings.candidate, resolved, true).await?;
+    let mut contender = Contender::new(&settings.candidate, resolved, true, Some(settings.proof)).await?;
     let wrapper = Arc::new(Wrapper {
         settings,
         leadership: contender.leadership.clone(),

@@ -56,6 +56,7 @@ fn record() -> impl Strategy<Value = Record> {
         acquire_time,
         renew_time,
         transitions: transitions.into(),
+        origin: None,
     })
 }
 
@@ -74,6 +75,7 @@ fn wild_record() -> impl Strategy<Value = Record> {
         acquire_time,
         renew_time,
         transitions,
+        origin: None,
     })
 }
 
@@ -235,6 +237,7 @@ fn annotations_are_those_of_client_go_byte_for_byte() {
         acquire_time: Some("2022-05-03T11:22:33.999999Z".parse().unwrap()),
         renew_time: None,
         transitions: 1,
+        origin: None,
     };
     let expected = r#"{"holderIdentity":"a\"b","leaseDurationSeconds":15,"acquireTime":"2022-05-03T11:22:33Z","renewTime":null,"leaderTransitions":1}"#;
     assert_eq!(record.to_annotation(None).unwrap(), expected);

@@ -108,7 +108,7 @@ proptest! {
         ] {
             let mut spec = spec.clone();
             spec[field] = strange.clone();
-            let expected = Record { holder: holder.into(), lease_duration_seconds: duration, acquire_time: None, renew_time: None, transitions };
+            let expected = Record { holder: holder.into(), lease_duration_seconds: duration, acquire_time: None, renew_time: None, transitions, origin: None };
             prop_assert_eq!(Record::from_lease_spec(Some(&spec)).unwrap(), expected.clone());
             let text = spec.to_string().replace("leaseTransitions", "leaderTransitions");
             prop_assert_eq!(Record::from_annotation(&text).unwrap(), expected);

@@ -217,6 +217,7 @@ impl Object {
     /// The record as it is read, with its text.
     fn snapshot(&self, version: &Version) -> Option<Snapshot> {
         let record = version.record.clone()?;
+        let origin = record.origin.clone();
         let coarse = !self.0.resolution.is_zero();
         let (record, raw) = if coarse {
             let raw = record.to_annotation(None).unwrap();
@@ -227,6 +228,7 @@ impl Object {
             let spec = Value::Object(spec);
             (Record::from_lease_spec(Some(&spec)).unwrap(), spec.to_string())
         };
+        let record = Record { origin, ..record };
         Some(Snapshot::new(record, raw, Some(version.number), version.number).with_uid(Some(&version.uid.to_string())))
     }
 

@@ -2,13 +2,17 @@
 //! API server.
 
 mod api;
+mod death;
 mod fuzz;
 mod handover;
 mod handover_restored;
 mod hostile;
+mod kubelet;
 mod losing;
 mod losing_the_object;
 mod memory;
+mod origin;
+mod proof;
 mod proving;
 mod real_locks;
 mod simulation;

@@ -4,10 +4,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use leadergroup::elector::{Callbacks, Config, Elector, Ended, Leadership, Record, Tenure};
+use leadergroup::elector::{Callbacks, Config, Elector, Ended, Leadership, Origin, Record, Tenure};
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinHandle};
 
+use super::kubelet::{Pod, Statuses};
 use super::memory::{Client, Object, lock};
 use super::time::{Process, TestClock, Time};
 
@@ -23,7 +24,7 @@ pub(crate) fn config() -> Config {
 /// What another candidate, such as client-go's, would have written just now.
 pub(crate) fn record(holder: &str, lease_duration_seconds: i64, transitions: i64) -> Record {
     let stamp = Some("2026-01-01T00:00:00Z".parse().unwrap());
-    Record { holder: holder.into(), lease_duration_seconds, acquire_time: stamp, renew_time: stamp, transitions }
+    Record { holder: holder.into(), lease_duration_seconds, acquire_time: stamp, renew_time: stamp, transitions, origin: None }
 }
 
 /// What the work of a leader does.
@@ -91,6 +92,8 @@ pub(crate) struct Candidate {
     /// Called whenever something is told.
     on_news: Option<Arc<dyn Fn() + Send + Sync>>,
     cancel: Arc<Notify>,
+    /// Where it runs, if it says so, and where it reads of others.
+    proof: Option<(Option<Origin>, Statuses)>,
 }
 
 /// A run that goes on by itself.
@@ -125,7 +128,8 @@ impl Candidate {
         Self::with_clock(time, object, identity, TestClock::with(time, rate, SignedDuration::from_hours(7)))
     }
 
-    fn with_clock(time: &Time, object: &Object, identity: &str, clock: Arc<TestClock>) -> Self {
+    /// It has the clock of its node.
+    pub(crate) fn with_clock(time: &Time, object: &Object, identity: &str, clock: Arc<TestClock>) -> Self {
         Self {
             client: object.client(identity),
             clock,
@@ -136,7 +140,20 @@ impl Candidate {
             running: Arc::default(),
             on_news: None,
             cancel: Arc::default(),
+            proof: None,
         }
+    }
+
+    /// It reads of pods, and runs in this one.
+    pub(crate) fn in_pod(mut self, pod: &Pod, statuses: &Statuses) -> Self {
+        self.proof = Some((Some(pod.origin()), statuses.clone()));
+        self
+    }
+
+    /// It reads of pods, and says nothing of its own.
+    pub(crate) fn reads_pods(mut self, statuses: &Statuses) -> Self {
+        self.proof = Some((None, statuses.clone()));
+        self
     }
 
     pub(crate) fn on_news(&mut self, call: impl Fn() + Send + Sync + 'static) {
@@ -155,7 +172,11 @@ impl Candidate {
     }
 
     pub(crate) fn elector(&self, config: Config) -> Elector {
-        Elector::with_clock(Arc::new(self.client.clone()), config, self.clock.clone()).unwrap().with_seed(1)
+        let elector = Elector::with_clock(Arc::new(self.client.clone()), config, self.clock.clone()).unwrap().with_seed(1);
+        match self.proof.clone() {
+            Some((origin, statuses)) => elector.with_death_by_proof(origin, Arc::new(statuses)),
+            None => elector,
+        }
     }
 
     /// Contends for one leadership.

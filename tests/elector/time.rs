@@ -2,7 +2,7 @@
 //! gone on while its machine was suspended. A process may stand still.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -32,6 +32,8 @@ pub(crate) struct TestClock {
     wall_offset: SignedDuration,
     /// How long its machine was suspended: this clock counts it, the runtime's does not. In milliseconds.
     suspended: AtomicU64,
+    /// By how much its date was set, in milliseconds.
+    set: AtomicI64,
 }
 
 impl TestClock {
@@ -40,7 +42,12 @@ impl TestClock {
     }
 
     pub(crate) fn with(time: &Time, rate: f64, wall_offset: SignedDuration) -> Arc<Self> {
-        Arc::new(Self { time: time.clone(), rate, wall_offset, suspended: AtomicU64::new(0) })
+        Arc::new(Self { time: time.clone(), rate, wall_offset, suspended: AtomicU64::new(0), set: AtomicI64::new(0) })
+    }
+
+    /// Somebody sets its date.
+    pub(crate) fn set(&self, by: SignedDuration) {
+        self.set.fetch_add(i64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
     }
 
     /// Its machine sleeps for so long, and no time passes for anybody else.
@@ -57,7 +64,9 @@ impl Clock for TestClock {
 
     fn wall(&self) -> Timestamp {
         let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        start + self.wall_offset + SignedDuration::try_from(self.time.elapsed().mul_f64(self.rate)).unwrap()
+        let suspended = SignedDuration::from_millis(i64::try_from(self.suspended.load(Ordering::SeqCst)).unwrap());
+        let set = SignedDuration::from_millis(self.set.load(Ordering::SeqCst)) + suspended;
+        start + self.wall_offset + set + SignedDuration::try_from(self.time.elapsed().mul_f64(self.rate)).unwrap()
     }
 
     fn sleep(&self, span: Duration) -> BoxFuture<'static, ()> {

@@ -11,7 +11,7 @@ fn stamp() -> Timestamp {
 }
 
 fn record() -> Record {
-    Record { holder: "test-identity".into(), lease_duration_seconds: 15, acquire_time: Some(stamp()), renew_time: Some(stamp()), transitions: 1 }
+    Record { holder: "test-identity".into(), lease_duration_seconds: 15, acquire_time: Some(stamp()), renew_time: Some(stamp()), transitions: 1, origin: None }
 }
 
 fn lease_lock(api: &Api) -> LeaseLock {

@@ -8,6 +8,7 @@ mod ends;
 mod history;
 mod hostile;
 mod losses;
+pub(crate) mod proof;
 mod restores;
 mod sample;
 mod sidecar;

@@ -105,12 +105,18 @@ pub(crate) fn operator(plane: &ControlPlane, kubeconfig: &std::path::Path, names
 }
 
 fn operator_with(plane: &ControlPlane, kubeconfig: &std::path::Path, namespace: Option<&str>, flags: &[&str]) -> Operator {
+    operator_in(plane, kubeconfig, namespace, flags, &[])
+}
+
+/// The same with what else its environment says.
+fn operator_in(plane: &ControlPlane, kubeconfig: &std::path::Path, namespace: Option<&str>, flags: &[&str], environment: &[(String, String)]) -> Operator {
     let mut command = Command::new(env!("CARGO_BIN_EXE_leadergroup-operator"));
     command.args(["--health-probe-bind-address=127.0.0.1:0", "--metrics-bind-address=127.0.0.1:0", "--log-level=info,leadergroup=debug"]);
     command.arg("--kubeconfig").arg(kubeconfig);
     command.args(namespace.map(|namespace| format!("--namespace={namespace}"))).args(flags);
     // As in a pod of that namespace.
     command.envs(namespace.map(|namespace| ("POD_NAMESPACE", namespace)));
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     Operator(plane.spawn(&format!("operator-{}", namespace.unwrap_or("all")), &mut command).unwrap())
 }
 
@@ -182,6 +188,11 @@ impl Arena {
 
     /// The same, with further flags.
     pub(crate) fn replica_with(&self, proxy: Option<&Proxy>, more: &[&str]) -> Operator {
+        self.replica_in(proxy, more, &[])
+    }
+
+    /// The same, in a pod of which its environment tells.
+    pub(crate) fn replica_in(&self, proxy: Option<&Proxy>, more: &[&str], environment: &[(String, String)]) -> Operator {
         let lock = format!("--leader-elect-resource-name={}", self.namespace);
         let flags = [
             &*lock,
@@ -191,7 +202,7 @@ impl Arena {
             "--leader-elect-retry-period=1s",
         ];
         let kubeconfig = proxy.map_or_else(|| self.kubeconfig.clone(), |proxy| self.plane.through(&self.kubeconfig, proxy).unwrap());
-        operator_with(&self.plane, &kubeconfig, Some(&self.namespace), &[&flags[..], more].concat())
+        operator_in(&self.plane, &kubeconfig, Some(&self.namespace), &[&flags[..], more].concat(), environment)
     }
 
     /// The same, which starts though another seems to run.
@@ -203,7 +214,9 @@ impl Arena {
     pub(crate) fn installation(&self, lock_namespace: &str, lock: &str) -> Operator {
         let name = format!("--leader-elect-resource-name={lock}");
         let namespace = format!("--leader-elect-resource-namespace={lock_namespace}");
-        operator_with(&self.plane, &self.kubeconfig, Some(&self.namespace), &[&name, &namespace])
+        let variables = [("POD_NAMESPACE", lock_namespace), ("POD_NAME", "operator"), ("POD_UID", "uid"), ("CONTAINER_NAME", "operator")];
+        let environment = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        operator_in(&self.plane, &self.kubeconfig, Some(&self.namespace), &[&name, &namespace], &environment)
     }
 
     /// SIGKILL: nothing is finished, nothing is said.

@@ -1,14 +1,19 @@
 //! Several replicas of the operator, of which one leads: whatever happens to that one, another goes on, no group's leader
 //! moves, and the next failover of a group is the new one's business alone.
 
+use std::time::Duration;
+
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::Api;
+use leadergroup::elector::PROCESS_ANNOTATION;
+use leadergroup::elector::clock::Stopwatch;
 
 use super::arena::{self, Arena, Operator, PATIENCE};
 use super::looks::fence;
 use crate::control_plane::{Mode, Proxy};
+use crate::elector_program::proof::Played;
 
 /// Replicas, each on a way of its own to the API server, and a group that one of them has settled.
 struct Replicas {
@@ -113,6 +118,41 @@ async fn a_replica_that_was_killed_is_followed_by_another_and_no_leader_moves() 
         }
         replicas.next_failover_works().await;
     }
+    replicas.finish().await;
+}
+
+#[tokio::test]
+async fn a_replica_whose_container_is_reported_to_have_ended_is_followed_at_once() {
+    let arena = Arena::without_operator("replicas-proof").await;
+    let mut pods = Vec::new();
+    let mut processes = Vec::new();
+    for number in 0..2 {
+        let pod = Played::new(arena.client.clone(), "leadergroup-system", &format!("{}-{number}", arena.namespace)).await;
+        let name = ("POD_NAME".to_owned(), pod.pod.name_any());
+        let proxy = arena.plane.proxy().unwrap();
+        processes.push((arena.replica_in(Some(&proxy), &[], &[&pod.environment()[..], &[name]].concat()), proxy));
+        pods.push(pod);
+    }
+    arena.apply(&arena::web(2)).await;
+    arena.ready_pods("web", 2).await;
+    let leader = arena.leader("web").await;
+    let mut replicas = Replicas { arena, processes, leader };
+    let (leading, leases) = (replicas.leading().await, Api::<Lease>::namespaced(replicas.arena.client.clone(), "leadergroup-system"));
+    let told = async || {
+        let lease = leases.get(&replicas.arena.namespace).await.unwrap();
+        let is_told = lease.annotations().contains_key(PROCESS_ANNOTATION);
+        is_told.then(|| lease.spec.unwrap().acquire_time.unwrap().0).ok_or_else(|| "the Lease does not".to_owned())
+    };
+    let acquired = replicas.arena.until("the Lease says where its holder runs", told).await;
+    replicas.processes[leading].0.kill().unwrap();
+    let watch = Stopwatch::start();
+    pods[leading].ended(acquired).await;
+    replicas.another_leads(leading).await;
+    let after = watch.elapsed();
+    println!("followed {after:?} after it was killed");
+    assert!(after < Duration::from_millis(2500), "{after:?}");
+    replicas.nobody_moved().await;
+    replicas.next_failover_works().await;
     replicas.finish().await;
 }
 

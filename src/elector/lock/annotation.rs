@@ -7,8 +7,8 @@ use kube::Client;
 
 use super::object::{Object, Place, set, text};
 use super::record::Texts;
-use super::single::{Form, SingleLock, imprint};
-use super::{LockError, LockOptions, Record, Snapshot};
+use super::single::{Form, SingleLock};
+use super::{LockError, LockOptions, Record};
 
 /// The annotation that holds the record.
 pub const LEADER_ANNOTATION: &str = "control-plane.alpha.kubernetes.io/leader";
@@ -38,11 +38,10 @@ impl Form for InAnnotation {
     const RESOLUTION: Duration = Duration::from_secs(1);
 
     /// Without the annotation the lock is free.
-    fn read(object: Object) -> Result<Snapshot, LockError> {
+    fn read(object: &Object) -> Result<(Record, String), LockError> {
         let text = annotation(&object.annotations()).unwrap_or_default();
         let record = if text.is_empty() { Record::default() } else { Record::from_annotation(&text)? };
-        let uid = object.uid();
-        Ok(Snapshot::new(record, imprint(text), object.version(), object).with_uid(uid.as_deref()))
+        Ok((record, text))
     }
 
     fn write(object: &mut Object, record: &Record) -> Result<(), LockError> {

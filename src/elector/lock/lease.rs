@@ -6,8 +6,8 @@ use kube::Client;
 use serde_json::{Map, Value};
 
 use super::object::{Object, Place};
-use super::single::{Form, SingleLock, imprint};
-use super::{LockError, LockOptions, Record, Snapshot};
+use super::single::{Form, SingleLock};
+use super::{LockError, LockOptions, Record};
 
 /// The record in a Lease's spec.
 pub struct InSpec;
@@ -27,12 +27,9 @@ impl LeaseLock {
 impl Form for InSpec {
     const RESOLUTION: Duration = Duration::ZERO;
 
-    fn read(lease: Object) -> Result<Snapshot, LockError> {
+    fn read(lease: &Object) -> Result<(Record, String), LockError> {
         let spec = lease.field("spec")?;
-        let record = Record::from_lease_spec(spec.as_ref())?;
-        let uid = lease.uid();
-        let raw = spec.unwrap_or_default().to_string();
-        Ok(Snapshot::new(record, imprint(raw), lease.version(), lease).with_uid(uid.as_deref()))
+        Ok((Record::from_lease_spec(spec.as_ref())?, spec.unwrap_or_default().to_string()))
     }
 
     fn write(lease: &mut Object, record: &Record) -> Result<(), LockError> {

@@ -8,6 +8,7 @@ mod annotation;
 mod lease;
 mod multi;
 mod object;
+mod pods;
 mod record;
 mod single;
 
@@ -27,6 +28,7 @@ use super::text::{COMPLAINT, cut};
 pub use annotation::{AnnotationLock, LEADER_ANNOTATION};
 pub use lease::LeaseLock;
 pub use multi::MultiLock;
+pub use pods::{ClusterPods, Pods};
 pub use record::{Record, UNKNOWN_LEADER};
 
 /// A record as it was read or written, with what an update of it is based on.
@@ -115,6 +117,11 @@ impl LockError {
             error => error.to_string(),
         };
         cut(&words, COMPLAINT)
+    }
+
+    /// Whether what was asked for may not be asked for.
+    pub(super) fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Api(kube::Error::Api(status)) if status.code == 403)
     }
 
     /// Whether it is certain that nothing was written.

@@ -39,12 +39,17 @@ fn both_uids(primary: &Snapshot, secondary: Option<&Snapshot>) -> Option<String>
     Some(format!("{},{second}", primary.uid.as_deref()?))
 }
 
+/// Where the holder of one of both runs says nothing of who holds the other.
+fn one_of_two(record: Record) -> Record {
+    Record { origin: None, ..record }
+}
+
 fn join(primary: Snapshot, secondary: Option<Snapshot>) -> Snapshot {
     let uid = both_uids(&primary, secondary.as_ref());
     let Some(second) = &secondary else {
-        return Snapshot::new(primary.record.clone(), primary.raw.clone(), None, Both { primary, secondary }).with_uid(uid.as_deref());
+        return Snapshot::new(one_of_two(primary.record.clone()), primary.raw.clone(), None, Both { primary, secondary }).with_uid(uid.as_deref());
     };
-    let mut record = primary.record.clone();
+    let mut record = one_of_two(primary.record.clone());
     // Somebody may hold only one of both: its term and its time count.
     record.transitions = record.transitions.max(second.record.transitions);
     record.lease_duration_seconds = record.lease_duration_seconds.max(second.record.lease_duration_seconds);
@@ -69,6 +74,7 @@ impl<P: Lock, S: Lock> Lock for MultiLock<P, S> {
 
     fn create(&self, record: Record) -> BoxFuture<'_, Result<Snapshot, LockError>> {
         async move {
+            let record = one_of_two(record);
             let primary = self.primary.create(record.clone()).await?;
             let secondary = self.secondary.create(record).await?;
             Ok(join(primary, Some(secondary)))
@@ -78,7 +84,7 @@ impl<P: Lock, S: Lock> Lock for MultiLock<P, S> {
 
     fn update(&self, seen: Snapshot, record: Record) -> BoxFuture<'_, Result<Snapshot, LockError>> {
         async move {
-            let both = seen.state::<Both>()?;
+            let (both, record) = (seen.state::<Both>()?, one_of_two(record));
             let primary = self.primary.update(both.primary.clone(), record.clone()).await?;
             // As it was seen, not as it is now (client-go): a candidate of the new kind may have taken it meanwhile.
             let secondary = match &both.secondary {

@@ -2,6 +2,7 @@
 //! annotation locks, and the Lease's spec). Plain data; what others wrote is read as Go would, and never trusted.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
@@ -10,6 +11,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::LockError;
+use crate::elector::origin::{Leadership, Origin};
 use crate::elector::text::{IDENTITY, cut};
 
 /// A holder whose name is not known: two locks that are held as one name two (client-go's `UnknownLeader`), or what stands
@@ -33,6 +35,8 @@ pub struct Record {
     pub renew_time: Option<Timestamp>,
     /// How often the lock has changed hands.
     pub transitions: i64,
+    /// Where the holder runs, if it said so for this leadership; beside the record proper.
+    pub origin: Option<Arc<Origin>>,
 }
 
 /// The JSON of an annotation. The order of the fields is that of client-go's.
@@ -74,6 +78,7 @@ impl Record {
             acquire_time: field("acquireTime").and_then(|time| stamp(Time::deserialize(time).ok()?.0)),
             renew_time: field("renewTime").and_then(|time| stamp(Time::deserialize(time).ok()?.0)),
             transitions: number(field("leaderTransitions").as_ref(), 0),
+            origin: None,
         })
     }
 
@@ -110,7 +115,14 @@ impl Record {
             acquire_time: time("acquireTime"),
             renew_time: time("renewTime"),
             transitions: number(spec.get("leaseTransitions"), 0),
+            origin: None,
         })
+    }
+
+    /// Which leadership this is of. Of nobody's, or one without a time, nothing is said.
+    pub(super) fn leadership(&self) -> Option<Leadership<'_>> {
+        let acquired = self.acquire_time.filter(|_| !self.holder.is_empty())?;
+        Some(Leadership { holder: &self.holder, transitions: self.transitions, acquired })
     }
 
     /// Writes the record into a Lease's spec. Fields that it does not know stay.

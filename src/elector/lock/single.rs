@@ -2,22 +2,24 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::marker::PhantomData;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 
-use super::object::{Change, Object, Place};
+use super::object::{Change, Object, Place, set, text};
 use super::{Lock, LockError, Record, Sighting, Snapshot};
+use crate::elector::origin::{Origin, PROCESS_ANNOTATION};
 
 /// Where in an object its record is, and how it is written there. What else the object holds stays.
 pub trait Form: Send + Sync + 'static {
     /// See [`Lock::resolution`].
     const RESOLUTION: Duration;
 
-    fn read(object: Object) -> Result<Snapshot, LockError>;
+    /// The record, and its text.
+    fn read(object: &Object) -> Result<(Record, String), LockError>;
 
     fn write(object: &mut Object, record: &Record) -> Result<(), LockError>;
 }
@@ -34,16 +36,38 @@ impl<F: Form> SingleLock<F> {
     }
 }
 
+fn read<F: Form>(object: Object) -> Result<Snapshot, LockError> {
+    let (mut record, raw) = F::read(&object)?;
+    let origin = text(&object.annotations(), PROCESS_ANNOTATION).zip(record.leadership()).and_then(|(text, of)| Origin::from_annotation(&text, of));
+    record.origin = origin.map(Arc::new);
+    let (version, uid) = (object.version(), object.uid());
+    Ok(Snapshot::new(record, imprint(raw), version, object).with_uid(uid.as_deref()))
+}
+
+/// In one write with the record, and of the record as it is stored: another's goes.
+fn write<F: Form>(object: &mut Object, record: &Record) -> Result<(), LockError> {
+    F::write(object, record)?;
+    let stored = F::read(object)?.0;
+    let origin = record.origin.as_ref().zip(stored.leadership()).and_then(|(origin, of)| origin.to_annotation(of));
+    let mut annotations = object.annotations();
+    match origin {
+        Some(origin) => set(&mut annotations, PROCESS_ANNOTATION, &origin)?,
+        None if annotations.remove(PROCESS_ANNOTATION).is_some() => {}
+        None => return Ok(()),
+    }
+    object.set_annotations(&annotations)
+}
+
 impl<F: Form> Lock for SingleLock<F> {
     fn get(&self) -> BoxFuture<'_, Result<Option<Snapshot>, LockError>> {
-        async { self.place.get().await?.map(F::read).transpose() }.boxed()
+        async { self.place.get().await?.map(read::<F>).transpose() }.boxed()
     }
 
     fn create(&self, record: Record) -> BoxFuture<'_, Result<Snapshot, LockError>> {
         async move {
             let mut object = self.place.blank()?;
-            F::write(&mut object, &record)?;
-            F::read(self.place.create(object).await?)
+            write::<F>(&mut object, &record)?;
+            read::<F>(self.place.create(object).await?)
         }
         .boxed()
     }
@@ -51,8 +75,8 @@ impl<F: Form> Lock for SingleLock<F> {
     fn update(&self, seen: Snapshot, record: Record) -> BoxFuture<'_, Result<Snapshot, LockError>> {
         async move {
             let mut object = self.place.object(&seen)?.clone();
-            F::write(&mut object, &record)?;
-            F::read(self.place.replace(object).await?)
+            write::<F>(&mut object, &record)?;
+            read::<F>(self.place.replace(object).await?)
         }
         .boxed()
     }
@@ -71,7 +95,7 @@ impl<F: Form> Lock for SingleLock<F> {
 
     fn watch(&self) -> Option<BoxStream<'static, Result<Sighting, LockError>>> {
         let sightings = self.place.watch().map(|change| match change? {
-            Change::Is(object) => F::read(object).map(Sighting::Seen),
+            Change::Is(object) => read::<F>(object).map(Sighting::Seen),
             Change::Gone => Ok(Sighting::Gone),
         });
         Some(sightings.boxed())
@@ -83,7 +107,7 @@ impl<F: Form> Lock for SingleLock<F> {
 }
 
 /// What tells one stored record from another: its text, or what this process makes of one that is long.
-pub(super) fn imprint(text: String) -> String {
+fn imprint(text: String) -> String {
     const LONG: usize = 4096;
     static KEYS: OnceLock<[RandomState; 2]> = OnceLock::new();
     if text.len() <= LONG {
