@@ -51,6 +51,11 @@ pub(super) enum Action {
     TurnReady {
         slot: usize,
     },
+    /// A process begins to take a pod's node for lost, rightly or not, or ends to.
+    Suspect {
+        process: usize,
+        slot: usize,
+    },
     DeletePod {
         slot: usize,
     },
@@ -84,6 +89,7 @@ impl Display for Action {
             Action::Land { write } => write!(formatter, "land {write}"),
             Action::Restart { process } => write!(formatter, "restart {process}"),
             Action::TurnReady { slot } => write!(formatter, "turn-ready {slot}"),
+            Action::Suspect { process, slot } => write!(formatter, "suspect {process} {slot}"),
             Action::DeletePod { slot } => write!(formatter, "delete-pod {slot}"),
             Action::MakePod { slot } => write!(formatter, "make-pod {slot}"),
             Action::Release { slot } => write!(formatter, "release {slot}"),
@@ -112,6 +118,7 @@ impl FromStr for Action {
             "land" => Action::Land { write: number(1)? },
             "restart" => Action::Restart { process: number(1)? },
             "turn-ready" => Action::TurnReady { slot: number(1)? },
+            "suspect" => Action::Suspect { process: number(1)?, slot: number(2)? },
             "delete-pod" => Action::DeletePod { slot: number(1)? },
             "make-pod" => Action::MakePod { slot: number(1)? },
             "release" => Action::Release { slot: number(1)? },

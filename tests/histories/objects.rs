@@ -117,7 +117,7 @@ fn name(slot: usize) -> Box<str> {
     format!("p{slot}").into()
 }
 
-fn slot(name: &str) -> usize {
+pub(super) fn slot(name: &str) -> usize {
     usize::try_from(parse(name)).unwrap()
 }
 

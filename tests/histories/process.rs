@@ -8,7 +8,7 @@ use leadergroup::elector::clock::Instant;
 use leadergroup::operator::store::{Key, Source, Store, Table};
 use leadergroup::policy;
 use leadergroup::policy::memory::Memory;
-use leadergroup::policy::observation::{self as seen, Observation, Operator};
+use leadergroup::policy::observation::{self as seen, NodeState, Observation, Operator, Suspicion};
 use leadergroup::policy::write::{Done, Undone};
 
 use super::objects::{self, Group, Lease, NOW, Pod, Write};
@@ -51,6 +51,8 @@ pub(super) struct Process {
     /// Writes of the record or the status that were planned over before they were answered, and when their stage began.
     pub(super) late: Vec<(Write, u64)>,
     pub(super) clock: u64,
+    /// A bit for each slot whose pod is on a node that it takes for lost.
+    pub(super) suspects: u8,
     /// When the stage began.
     pub(super) began: u64,
 }
@@ -61,7 +63,7 @@ impl Process {
         let pods = truth.pods.iter().map(|pod| pod.map(|pod| (pod, 1))).collect();
         let slots = truth.pods.len();
         let view = View { group: truth.group, lease: truth.lease, pods, sets: (0..slots).map(|slot| slot + unknown_sets < slots).collect() };
-        Self { view, memory: Memory::new(&format!("m{number}")), stage: Vec::new(), late: Vec::new(), clock: 2, began: 2 }
+        Self { view, memory: Memory::new(&format!("m{number}")), stage: Vec::new(), late: Vec::new(), clock: 2, suspects: 0, began: 2 }
     }
 
     fn tick(&mut self) -> u64 {
@@ -144,7 +146,13 @@ impl Process {
         if let Some(lease) = &self.view.lease {
             seen::Lease::apply(&store, key("web"), objects::made(lease), Source::Watch);
         }
-        store.observe_at(&key("web"), None, &Operator::default(), *NOW, Instant(Duration::from_nanos(self.clock)))
+        let mut observation = store.observe_at(&key("web"), None, &Operator::default(), *NOW, Instant(Duration::from_nanos(self.clock)))?;
+        for candidate in &mut observation.candidates {
+            if self.suspects >> objects::slot(&candidate.pod.name) & 1 == 1 {
+                candidate.node = NodeState::Suspect { node: Arc::default(), suspicion: Suspicion::Silent, since: Instant::default() };
+            }
+        }
+        Some(observation)
     }
 
     /// Plans the next stage and sends it. `fresh` gives fences that were never set.

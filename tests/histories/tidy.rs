@@ -31,7 +31,7 @@ impl World {
         self.rename_versions();
         for process in &mut self.processes {
             // Only the order matters of what was read, when the record and the group were proven, and when the stage began.
-            let Process { view, memory, stage, late, clock, began } = process;
+            let Process { view, memory, stage, late, clock, began, suspects: _ } = process;
             let nanos = |moment: Instant| u64::try_from(moment.0.as_nanos()).unwrap();
             let at = |moment: u64| Instant(Duration::from_nanos(moment));
             let proven = memory.held.as_ref().map(|held| nanos(held.proven));

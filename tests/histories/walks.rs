@@ -67,6 +67,11 @@ fn operators_that_know_nothing_of_each_other_make_no_two_leaders() {
 }
 
 #[test]
+fn operators_that_take_different_nodes_for_lost_make_no_two_leaders() {
+    walk_many(500, &[Fault::Nodes, Fault::Ready, Fault::Pods, Fault::Answers, Fault::Crashes, Fault::Delays]);
+}
+
+#[test]
 fn a_fence_that_a_user_wipes_or_the_operator_takes_away_brings_no_lost_write_back_to_life() {
     walk_many(500, &[Fault::Ready, Fault::Wipes, Fault::Answers]);
 }

@@ -32,6 +32,8 @@ pub(super) enum Fault {
     Leases,
     Backups,
     Groups,
+    /// Each process has an opinion of its own about which nodes are lost.
+    Nodes,
 }
 
 impl Fault {
@@ -139,6 +141,10 @@ impl World {
                     actions.push(Action::ArriveLate { process: number, write });
                 }
             }
+        }
+        if may(Fault::Nodes) {
+            let slots = 0..self.truth.pods.len();
+            actions.extend((0..self.processes.len()).flat_map(|process| slots.clone().map(move |slot| Action::Suspect { process, slot })));
         }
         actions.extend((0..self.flying.len()).map(|write| Action::Land { write }));
         for (slot, pod) in self.truth.pods.iter().enumerate() {
@@ -294,6 +300,10 @@ impl World {
                 flying.extend(process.stage.drain(..).filter(|pending| pending.outcome.is_none()).map(|pending| pending.write));
                 flying.extend(process.late.drain(..).map(|(write, _)| write));
                 process.memory = leadergroup::policy::memory::Memory::new(&process.memory.token);
+            }
+            Action::Suspect { process, slot } => {
+                self.faults -= 1;
+                self.processes[process].suspects ^= 1 << slot;
             }
             Action::TurnReady { slot } => self.change(slot, |pod| pod.ready = !pod.ready),
             Action::Release { slot } => self.change(slot, |pod| pod.member = !pod.member),

@@ -6,8 +6,9 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 
-use crate::control_plane::{RealNode, wait};
+use crate::control_plane::{Component, RealNode, wait};
 use crate::nodes::cluster::Cluster;
 use crate::nodes::product;
 use crate::nodes::scene::{Cause, Scene, Story};
@@ -120,6 +121,19 @@ async fn a_leader_that_is_lost_together_with_the_operators_leader_is_followed_by
     scene.finish(Story { number: 34, what, cause, former: &leader, next: Some(&next), lost: Some(node) }).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_node_is_restarted_is_followed_and_does_not_lead_again_when_it_is_up() {
+    let cluster = Cluster::take().await;
+    let (scene, leader, node) = apart(&cluster, "reboot").await;
+    let cause = scene.cause();
+    node.cut_power().await.unwrap();
+    node.restore_power().await.unwrap();
+    let next = followed(&scene, &cause, &leader, node).await;
+    back(&cluster, &scene, &cause, &next).await;
+    let what = "the leader's node is restarted";
+    scene.finish(Story { number: 38, what, cause, former: &leader, next: Some(&next), lost: Some(node) }).await;
+}
+
 /// Nothing that happens to a kubelet moves the leader while the node is there.
 async fn stays(cluster: &Cluster, prefix: &str, number: u32, what: &str, happens: impl AsyncFnOnce(&RealNode)) {
     let (scene, leader, node) = apart(cluster, prefix).await;
@@ -158,7 +172,7 @@ async fn a_leader_whose_nodes_cable_carries_one_direction_only_is_followed() {
     let cluster = Cluster::take().await;
     for (number, prefix, chain, what) in [
         (37, "deaf", ["INPUT", "--in-interface"], "what comes in over the cable of the leader's node is lost (and is not any more)"),
-        (38, "mute", ["OUTPUT", "--out-interface"], "what goes out over the cable of the leader's node is lost (and is not any more)"),
+        (39, "mute", ["OUTPUT", "--out-interface"], "what goes out over the cable of the leader's node is lost (and is not any more)"),
     ] {
         let (scene, leader, node) = apart(&cluster, prefix).await;
         let cause = scene.cause();
@@ -191,5 +205,46 @@ async fn an_operator_whose_own_node_is_cut_off_moves_nobody_and_the_next_one_goe
     scene.nobody_moved(&cause, &leader).await;
     scene.served_by(&leader).await;
     let what = "the node of the operator's leader is cut off (and is back)";
-    scene.finish(Story { number: 39, what, cause, former: &leader, next: None, lost: Some(node) }).await;
+    scene.finish(Story { number: 28, what, cause, former: &leader, next: None, lost: Some(node) }).await;
+}
+
+/// `QUIET_MINUTES=60` goes on for so long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_moves_whose_node_is_there_whatever_happens_to_kubelets_and_to_the_control_plane_under_load() {
+    let cluster = Cluster::take().await;
+    let plane = cluster.plane;
+    let (scene, leader, node) = apart(&cluster, "quiet").await;
+    let minutes = std::env::var_os("QUIET_MINUTES").and_then(|minutes| minutes.to_str()?.parse().ok()).unwrap_or(2);
+    let load: Vec<_> =
+        (0..2).map(|number| plane.spawn(&format!("load-{number}"), std::process::Command::new("sh").args(["-c", "while :; do :; done"])).unwrap()).collect();
+    let (cause, until) = (scene.cause(), crate::nodes::seen::now() + Duration::from_secs(60 * minutes));
+    let mut rounds = 0;
+    while crate::nodes::seen::now() < until {
+        node.pause_kubelet().unwrap();
+        tokio::time::sleep(A_WHILE).await;
+        node.resume_kubelet().unwrap();
+        node.kill_kubelet().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        node.start_kubelet().unwrap();
+        plane.restart_api_server(Duration::from_secs(3)).await.unwrap();
+        plane.pause(Component::Etcd).unwrap();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        plane.resume(Component::Etcd).unwrap();
+        plane.nodes_ready(2, PATIENCE).await.unwrap();
+        product::operators_ready(plane, product::REPLICAS).await.unwrap();
+        scene.nobody_moved(&cause, &leader).await;
+        rounds += 1;
+    }
+    for process in load {
+        process.kill().unwrap();
+    }
+    for operator in product::operators(plane).await.unwrap() {
+        let log = plane.kubectl(&["--namespace", product::SYSTEM, "logs", &operator.name_any()]).await.unwrap().succeeded().unwrap();
+        let judged = log.lines().filter(|line| line.contains("leadergroup::operator::liveness")).collect::<Vec<_>>();
+        println!("{rounds} rounds; {} has judged: {judged:?}", operator.name_any());
+    }
+    scene.served_by(&leader).await;
+    scene.nobody_moved(&cause, &leader).await;
+    let what = "kubelets paused and restarted, the API server restarted, etcd stalled, both cores busy";
+    scene.finish(Story { number: 29, what, cause, former: &leader, next: None, lost: None }).await;
 }

@@ -16,7 +16,7 @@ use crate::nodes::cluster::Cluster;
 use crate::nodes::product::{self, APP};
 use crate::nodes::seen::now;
 use crate::nodes::table;
-use crate::nodes::web::{PATIENCE, ask, is_ready};
+use crate::nodes::web::{PATIENCE, ask, container, is_ready};
 
 const CLIENT_GO: &str = "localhost/client-go:1";
 
@@ -128,6 +128,24 @@ impl<'a> Application<'a> {
         took
     }
 
+    /// Kills the leader's container, and returns how long it took until another leadership had begun: of another pod, or of the same one's
+    /// next container.
+    async fn is_killed(&self) -> (Duration, String) {
+        let former = self.leader().await.unwrap();
+        let transitions = self.lease().await.unwrap().spec.unwrap().lease_transitions;
+        let node = self.plane.real_nodes().iter().find(|node| former.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node.name())).unwrap();
+        let began = now();
+        node.signal_container(&container(&former).unwrap().container_id.unwrap(), "KILL").unwrap();
+        let next = async || {
+            let spec = self.lease().await?.spec.context("an empty Lease")?;
+            ensure!(spec.lease_transitions > transitions, "{:?} holds it", spec.holder_identity);
+            Ok(spec.holder_identity.unwrap_or_default())
+        };
+        let holder = wait::until("another leadership has begun", GIVEN_BACK, next).await.unwrap();
+        let took = now().saturating_sub(began);
+        (took, if holder == former.name_any() { "the same pod's next container".to_owned() } else { "another pod".to_owned() })
+    }
+
     async fn walk(&self, number: u32, what: &str) {
         self.renews().await;
         let took = self.passes_on().await;
@@ -172,6 +190,33 @@ async fn an_application_behind_the_elector_runs_where_it_leads_and_a_group_follo
         assert_eq!(labelled.trim(), format!("pod/{}", leader.name_any()));
         application.walk(103, "leadergroup-elector as a wrapper, followed by a group in mode Holder").await;
     }
+}
+
+/// `KILLED_RUNS=20` kills so often, and prints what it took.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_application_behind_the_elector_whose_container_is_killed_does_not_wait_for_its_lease_to_end() {
+    let cluster = Cluster::take().await;
+    let application = Application::sample(cluster.plane, "ha-wrapper", "elector-wrapper.yaml").await;
+    let runs = std::env::var_os("KILLED_RUNS").and_then(|runs| runs.to_str()?.parse().ok()).unwrap_or(1);
+    let mut took = Vec::new();
+    for run in 0..runs {
+        if run > 0 {
+            // Containers that were killed often start late.
+            application.kubectl(&["delete", "pods", "--all"]).await;
+        }
+        // Only a leader that its pod's status has shown says where it runs.
+        let told = async || {
+            let told = application.lease().await?.annotations().contains_key("leadergroup.io/holder-process");
+            ensure!(told, "it does not say where it runs");
+            Ok(())
+        };
+        application.until_led().await;
+        wait::until("the leader says where it runs", PATIENCE, told).await.unwrap();
+        took.push(application.is_killed().await);
+    }
+    println!("after the leader's container was killed: {took:.2?}");
+    let (last, who) = took.last().unwrap();
+    table::row(105, &["leadergroup-elector as a wrapper, its container killed: ".to_owned() + who, format!("{} ms", last.as_millis())]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
