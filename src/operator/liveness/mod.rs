@@ -29,6 +29,8 @@ use heartbeats::Heartbeats;
 /// Between two looks where nothing happens, and where much does.
 const PACE: Duration = Duration::from_secs(1);
 const BREATH: Duration = Duration::from_millis(10);
+/// Where all nodes answer they are looked through once in so many paces.
+const QUIET: u32 = 30;
 /// For a question whose answer shows that the API server can be reached.
 const DEADLINE: Duration = Duration::from_secs(2);
 /// A node that has not answered so long after it came to be watched is judged by its heartbeat.
@@ -125,23 +127,31 @@ impl NodeWatch {
         if !self.settings.connection && !self.settings.lease {
             return;
         }
-        let (mut known, mut bearers) = (u64::MAX, BTreeMap::new());
+        let (mut known, mut bearers, mut quiet) = (u64::MAX, BTreeMap::new(), 0_u32);
         loop {
-            if let Some((changes, now)) = self.store.bearers(known) {
-                (known, bearers) = (changes, now);
+            let changed = self.store.bearers(known);
+            if changed.is_some() || quiet == 0 {
+                (known, bearers) = changed.unwrap_or((known, bearers));
+                self.watch(&bearers);
+                self.ask().await;
+                if self.settings.lease && self.needs_heartbeats() {
+                    self.heartbeats.look().await;
+                } else {
+                    self.heartbeats.forget();
+                }
+                self.judge();
+                quiet = if self.is_quiet() { QUIET } else { 1 };
             }
-            self.watch(&bearers);
-            self.ask().await;
-            if self.settings.lease && self.needs_heartbeats() {
-                self.heartbeats.look().await;
-            } else {
-                self.heartbeats.forget();
-            }
-            self.judge();
-            let _ = tokio::time::timeout(PACE, self.lines.changed.notified()).await;
+            let news = tokio::time::timeout(PACE, self.lines.changed.notified()).await.is_ok();
+            quiet = if news { 0 } else { quiet - 1 };
             // Many that change at once are judged together.
             tokio::time::sleep(BREATH).await;
         }
+    }
+
+    /// Whether every node that is watched answers: nothing follows from the passing of time alone.
+    fn is_quiet(&self) -> bool {
+        self.judged.suspicions().next().is_none() && self.lines.lock().values().all(|line| matches!(line, Line::Answers { .. }))
     }
 
     /// Watches these, and those that are suspect until they are back or gone.
