@@ -34,7 +34,7 @@ impl Contender {
         release_on_cancel: bool,
         proof: Option<DeathByProof>,
     ) -> Result<Self, String> {
-        let cluster = Cluster::find(&settings.cluster).await?;
+        let cluster = Cluster::find(&settings.cluster, "leadergroup-elector").await?;
         info!(
             version = env!("CARGO_PKG_VERSION"), cluster = cluster.url(), identity,
             lock = %format_args!("{}/{}", election.namespace, election.name), "Starting"

@@ -45,7 +45,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(settings: OperatorSettings, election: Option<Election>, certificate: Option<Certificate>) -> Result<(), String> {
-    let cluster = Cluster::find(&settings.cluster).await?;
+    let cluster = Cluster::find(&settings.cluster, LOCK_NAME).await?;
     info!(version = env!("CARGO_PKG_VERSION"), cluster = cluster.url(), "Starting");
     for namespace in settings.namespaces.clone() {
         tokio::spawn(program::tell_if_missing(cluster.clone(), namespace));

@@ -44,6 +44,7 @@ struct Shared {
     settings: ClusterSettings,
     known: watch::Sender<Known>,
     contact: Contact,
+    agent: Option<HeaderValue>,
 }
 
 /// How the cluster is reached, as last read.
@@ -70,13 +71,14 @@ impl Cluster {
     ///
     /// # Errors
     /// Says how to name one.
-    pub async fn find(settings: &ClusterSettings) -> Result<Self, String> {
+    /// `program`: as which the API server's log names this process, beside its version.
+    pub async fn find(settings: &ClusterSettings, program: &'static str) -> Result<Self, String> {
         let config = find(settings)
             .await
             .map_err(|problem| format!("No cluster was found: {problem}. Give --kubeconfig, set KUBECONFIG, or run inside a pod with a service account"))?;
         let contact = Contact::new(config.cluster_url.to_string());
         let known = watch::Sender::new(Known { edition: 0, config, reading: false, read: None });
-        Ok(Self(Arc::new(Shared { settings: settings.clone(), known, contact })))
+        Ok(Self(Arc::new(Shared { settings: settings.clone(), known, contact, agent: agent(program) })))
     }
 
     pub fn url(&self) -> String {
@@ -90,17 +92,17 @@ impl Cluster {
 
     /// A client with connections of its own.
     pub fn client(&self) -> Result<Client, kube::Error> {
-        self.client_that(None, || {})
+        self.client_that(self.0.agent.clone(), || {})
     }
 
     /// One for elections alone.
     pub fn client_for_elections(&self) -> Result<Client, kube::Error> {
-        self.client_that(Some(HeaderValue::from_static(concat!("leadergroup/", env!("CARGO_PKG_VERSION"), " leader-election"))), || {})
+        self.client_that(agent_of_elections(self.0.agent.as_ref()), || {})
     }
 
     /// One that calls `beat` whenever it is answered, whatever the answer.
     pub fn client_with_beat(&self, beat: impl Fn() + Send + Sync + 'static) -> Result<Client, kube::Error> {
-        self.client_that(None, beat)
+        self.client_that(self.0.agent.clone(), beat)
     }
 
     fn client_that(&self, agent: Option<HeaderValue>, beat: impl Fn() + Send + Sync + 'static) -> Result<Client, kube::Error> {
@@ -222,6 +224,15 @@ impl Passing {
         }
         newest.clone()
     }
+}
+
+/// `PROGRAM/VERSION`, as the API server's log tells who has asked.
+fn agent(program: &str) -> Option<HeaderValue> {
+    HeaderValue::from_str(&format!("{program}/{}", env!("CARGO_PKG_VERSION"))).ok()
+}
+
+fn agent_of_elections(agent: Option<&HeaderValue>) -> Option<HeaderValue> {
+    HeaderValue::from_str(&format!("{} leader-election", agent?.to_str().ok()?)).ok()
 }
 
 fn build(config: Config, agent: Option<&HeaderValue>) -> Result<Client, kube::Error> {

@@ -130,7 +130,10 @@ impl Sightings {
         match error {
             LockError::Invalid(_) => self.set(Lock::Unreadable(error.to_string())),
             LockError::Api(kube::Error::Api(status)) if status.is_forbidden() => {
-                self.set(Lock::Unreadable(format!("{} (config/legacy-locks.yaml grants it)", status.message)));
+                self.set(Lock::Unreadable(format!(
+                    "{} (config/legacy-locks.yaml grants it in all namespaces; for one, a Role with get and watch there)",
+                    status.message
+                )));
             }
             _ => {}
         }

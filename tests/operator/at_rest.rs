@@ -47,6 +47,7 @@ async fn for_a_minute_at_rest_nothing_is_written_but_renewals() {
     let renewals = minute.iter().filter(|event| event.resource == "leases" && event.name == "web").count();
     // A machine that stands still makes some late, but none makes more of them.
     assert!((8..=13).contains(&renewals), "{renewals} renewals in a minute, one every five seconds was due");
+    assert!(minute.iter().all(|event| event.user_agent.starts_with(concat!("leadergroup-operator/", env!("CARGO_PKG_VERSION")))), "{minute:?}");
     let others: Vec<_> = minute.iter().filter(|event| event.resource != "leases" || event.name != "web").collect();
     assert!(others.is_empty(), "{others:?}");
     arena.finish().await;
