@@ -38,7 +38,7 @@ pub fn crd() -> Value {
         },
         {
             "rule": "self.spec.leaderLabel.value == oldSelf.spec.leaderLabel.value || !has(self.status) || !has(self.status.followerValues) || !(self.spec.leaderLabel.value in self.status.followerValues)",
-            "message": "`leaderLabel.value` may not become what pods of the group carry or were given as followers (status.followerValues): a write that gives it may still be under way; take another value, or create another LeaderGroup"
+            "message": "`leaderLabel.value` may not become what pods of the group still carry as followers (status.followerValues): give them another `leaderLabel.followerValue` first, and wait until they have it"
         }
     ]);
     // With a default of its own each absent object is filled in, and rules may rely on it. The API server judges a default

@@ -79,10 +79,10 @@ pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
 pub(super) fn label_values(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
-        "maxItems": 16,
+        "maxItems": 8,
         "x-kubernetes-list-type": "set",
         "items": { "type": "string", "maxLength": 63 },
-        "description": "Values of the leader label's key that pods which do not lead carry, may get, or were given: sixteen at most.",
+        "description": "Values of the leader label's key that pods which do not lead carry, or may carry: the first eight of them.",
     })
 }
 

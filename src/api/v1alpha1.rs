@@ -384,7 +384,7 @@ pub struct LeaderGroupStatus {
     /// How many leaderships there have been: the Lease's leaseTransitions.
     #[serde(default)]
     pub transitions: i64,
-    /// Values of the leader label's key that pods which do not lead carry, may get, or were given: sixteen at most.
+    /// Values of the leader label's key that pods which do not lead carry, or may carry: the first eight of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::label_values")]
     pub follower_values: Vec<String>,

@@ -99,6 +99,8 @@ impl Following {
         // It is read anew for another process: after the record that names it was written, and so after that one was shown.
         if before.is_none_or(|(before, _)| before != origin) {
             (self.stream, self.report) = (None, None);
+            // What was refused of one pod says nothing of another.
+            self.open_at = self.open_at.min(self.clock.now() + LONGEST);
         }
         self.aim = Some((origin.clone(), seen.map_or(Why::Own, |seen| Why::Holds(seen.clone()))));
         self.news = self.report.is_some();

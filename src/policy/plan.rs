@@ -157,11 +157,13 @@ struct Planner<'a> {
     term_to_report: Option<TermToReport>,
     /// The leader leads, in its term.
     settled: bool,
+    /// The record is to be written, so that this process holds it, if it does not.
+    to_hold: bool,
 }
 
 impl<'a> Planner<'a> {
     fn new(observation: &'a Observation, memory: &'a Memory, group: &'a Arc<LeaderGroup>, terms: Terms<'a>) -> Self {
-        Self { observation, memory, group, terms, writes: Vec::new(), recheck: None, term_to_report: None, settled: false }
+        Self { observation, memory, group, terms, writes: Vec::new(), recheck: None, term_to_report: None, settled: false, to_hold: false }
     }
 
     fn look_again(&mut self, at: Timestamp) {

@@ -26,9 +26,6 @@ const LONGEST_MESSAGE: usize = 4 << 10;
 /// So many changes of the leader are remembered.
 const HISTORY: usize = 10;
 
-/// So many values of followers are remembered.
-const FOLLOWER_VALUES: usize = 16;
-
 /// One condition, without what is the same for all.
 struct Finding {
     type_: &'static str,
@@ -106,20 +103,12 @@ fn next(observation: &Observation, group: &LeaderGroup, labelled: Option<&Candid
     next.map(|pod| Next { pod_name: pod.name.to_string() })
 }
 
-/// What pods that do not lead may get under the label's key, have been given, or carry. What was named once stays: a write that gives it
-/// may still be under way.
+/// What pods that do not lead carry under the label's key, and what they may get.
 fn follower_values(observation: &Observation, group: &LeaderGroup) -> Vec<String> {
     let label = &group.spec.leader_label;
-    let former = group.status.iter().flat_map(|status| &status.follower_values).map(String::as_str);
-    let carried: BTreeSet<&str> = observation.candidates.iter().filter_map(|candidate| candidate.pod.labels.get(&label.key)).collect();
-    let mut values: Vec<String> = Vec::new();
-    for value in [&*label.follower_value].into_iter().chain(former).chain(carried).filter(|value| !value.is_empty() && *value != label.value) {
-        if values.len() < FOLLOWER_VALUES && !values.iter().any(|known| known == value) {
-            values.push(value.to_owned());
-        }
-    }
-    values.sort_unstable();
-    values
+    let carried = observation.candidates.iter().filter_map(|candidate| candidate.pod.labels.get(&label.key));
+    let values: BTreeSet<&str> = carried.chain([&*label.follower_value]).filter(|value| !value.is_empty() && *value != label.value).collect();
+    values.into_iter().take(8).map(str::to_owned).collect()
 }
 
 fn leader_of(candidate: &Candidate, lease: Option<&Lease>, record: Option<&LockRecord>, former: Option<&Leader>, now: Timestamp) -> Option<Leader> {

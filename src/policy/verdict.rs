@@ -84,9 +84,6 @@ pub(super) fn obstacle(observation: &Observation, memory: &Memory, terms: &Terms
     if let Some(rival) = &observation.rival {
         return blocked("OverlappingGroups", of_rival(observation, deployment_name, rival));
     }
-    if let Some(message) = given_to_followers(observation, group) {
-        return blocked("OverlappingGroups", message);
-    }
     if let Some(deployment) = &observation.deployment {
         if group.spec.deployment.is_some() && !may_own_deployment(group, observation) {
             return blocked(
@@ -166,21 +163,6 @@ pub(super) fn obstacle(observation: &Observation, memory: &Memory, terms: &Terms
     }
 }
 
-/// That another group of the Deployment gives this one's value to followers: a write of it that is under way compares no fence.
-fn given_to_followers(observation: &Observation, group: &LeaderGroup) -> Option<String> {
-    let label = &group.spec.leader_label;
-    let given = |it: &Arc<LeaderGroup>| it.status.as_ref().is_some_and(|status| status.follower_values.contains(&label.value));
-    let gives = |it: &&Arc<LeaderGroup>| it.spec.leader_label.key == label.key && (given(it) || it.spec.leader_label.follower_value == label.value);
-    let other = observation.siblings.iter().find(gives)?;
-    Some(format!(
-        "LeaderGroup {}, which names Deployment {}, too, gives {}={} to pods that do not lead, so Services that select it would reach them; delete that group, or create this one with another leaderLabel.value",
-        other.metadata.name.as_deref().unwrap_or_default(),
-        objects::deployment_name(group),
-        label.key,
-        label.value
-    ))
-}
-
 /// Whose the Deployment is, if not this group's.
 fn of_rival(observation: &Observation, deployment: &str, rival: &str) -> String {
     let label = crate::names::LABEL_GROUP;
@@ -246,7 +228,13 @@ fn beside_the_leader(observation: &Observation, group: &LeaderGroup) -> Option<O
     let label = &group.spec.leader_label;
     if let Some(pod) = observation.impostors.iter().map(|pod| &pod.name).min() {
         let more = observation.impostors_in_all.max(observation.impostors.len()) - 1;
-        let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
+        // Anybody may make any number of them: a count that changes with each is a status for each.
+        let more = match more {
+            0 => String::new(),
+            1..10 => format!(" (and {more} more)"),
+            10..100 => " (and 10 or more)".to_owned(),
+            _ => " (and 100 or more)".to_owned(),
+        };
         return told(
             "ForeignPodCarriesLabel",
             format!(

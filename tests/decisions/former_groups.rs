@@ -2,9 +2,11 @@
 //! nothing that it may still give, or give back, is the leader's value.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use leadergroup::api::LeaderGroup;
-use leadergroup::policy::observation::{Candidate, Observation, Pod};
+use leadergroup::elector::clock::Instant;
+use leadergroup::policy::observation::{Observation, Pod};
 use leadergroup::policy::write::{PodPurpose, PodWrite, Write};
 use leadergroup::policy::{self, Memory};
 use serde_json::{Value, json};
@@ -84,49 +86,60 @@ fn what_pods_carried_before_it_became_the_leaders_value_is_not_given_back() {
     assert_eq!(given_back(&gone(vec![])).as_deref(), Some("leader"));
 }
 
-fn followers(values: &Value) -> Observation {
+fn followers(change: impl FnOnce(&mut Pod)) -> Observation {
     let leader = with(fenced(labelled(pod("a"))), |pod| (pod.term, pod.member_of) = (Some(7), Some("web/role".into())));
     let spec = json!({ "deploymentRef": { "name": "web" }, "leaderLabel": { "followerValue": "follower" } });
-    let candidates: Vec<Candidate> = vec![leader, fenced(pod("aa")), pod("b"), pod("c")];
-    let mut observed = observation(&spec, candidates, Some("a"));
-    let mut group = (**observed.group.as_ref().unwrap()).clone();
-    group.status.as_mut().unwrap().follower_values = serde_json::from_value(values.clone()).unwrap();
-    observed.group = Some(Arc::new(group));
-    observed
+    let follower = with(pod("b"), change);
+    let successor = with(fenced(pod("aa")), |pod| add_label(pod, "role", "follower"));
+    observation(&spec, vec![leader, successor, follower], Some("a"))
+}
+
+fn bears_a_fence(pod: &mut Pod) {
+    pod.labels = [("leadergroup.io/fence.web", "f.2")].into_iter().collect();
 }
 
 #[test]
-fn followers_get_no_value_before_the_status_says_so() {
-    let follows = |values: Value| stage(&followers(&values), &holding()).iter().filter(|write| write.starts_with("follow") && !write.ends_with(" aa")).count();
-    assert_eq!(follows(json!([])), 0);
-    assert_eq!(follows(json!(["follower"])), 2);
-}
-
-#[test]
-fn a_value_that_followers_were_given_is_not_forgotten() {
-    let observed = followers(&json!(["before"]));
-    let status = policy::plan(&observed, &Memory::default()).writes.into_iter().find_map(|write| match write {
-        Write::Status { status, .. } => Some(status),
-        _ => None,
-    });
-    assert_eq!(status.expect("it is written").follower_values, ["before", "follower"]);
-}
-
-#[test]
-fn a_group_whose_value_another_gives_to_followers_of_the_same_deployment_does_not_begin() {
-    for (label, status) in
-        [(json!({ "value": "boss", "followerValue": "leader" }), json!({})), (json!({ "value": "boss" }), json!({ "followerValues": ["leader"] }))]
-    {
-        let observed = Observation { siblings: vec![sibling("former", &label, &status)], ..handed_over(vec![]) };
-        let conditions = policy::plan(&observed, &holding()).writes.into_iter().find_map(|write| match write {
-            Write::Status { status, .. } => Some(status.conditions),
+fn a_follower_gets_its_value_only_while_it_bears_a_fence_that_was_read_before_the_record_was_proven() {
+    let read = |seconds: u64| {
+        move |pod: &mut Pod| {
+            bears_a_fence(pod);
+            pod.read = Instant(Duration::from_secs(seconds));
+        }
+    };
+    let purpose = |observed: &Observation, memory: &Memory| {
+        let write = policy::plan(observed, memory).writes.into_iter().find_map(|write| match write {
+            Write::Pod(write) if *write.name == *"b" => Some(*write),
             _ => None,
         });
-        let stalled = conditions.unwrap().into_iter().find(|it| it.type_ == "Stalled").unwrap();
-        assert_eq!((&*stalled.status, &*stalled.reason), ("True", "OverlappingGroups"));
-        assert!(stalled.message.contains("LeaderGroup former") && stalled.message.contains("another leaderLabel.value"), "{}", stalled.message);
-        assert_eq!(pod_write(&observed, "b"), None);
-    }
+        write.map(|write| (write.purpose, write.desired.label, write.desired.fence.is_some()))
+    };
+    assert_eq!(purpose(&followers(|_| {}), &holding()), Some((PodPurpose::Arm, None, true)), "it gets a fence first");
+    let follow = Some((PodPurpose::Follow, Some("follower".to_owned()), false));
+    assert_eq!(purpose(&followers(read(0)), &holding()), follow);
+    assert_eq!(purpose(&followers(read(2)), &holding()), None, "the proof is older than what was read");
+    assert!(stage(&followers(read(2)), &holding()).contains(&"prove 70".to_owned()));
+    // Who does not hold the record comes to hold it by writing it.
+    let observed = followers(read(0));
+    assert_eq!(purpose(&observed, &Memory::default()), None);
+    assert!(stage(&observed, &Memory::default()).contains(&"lease a 7".to_owned()), "{:?}", stage(&observed, &Memory::default()));
+}
+
+#[test]
+fn a_label_is_taken_from_a_pod_without_a_fence_and_nothing_given_in_its_place() {
+    let write = pod_write(&followers(|pod| add_label(pod, "role", "leader")), "b").expect("it does not lead");
+    assert_eq!((write.purpose, write.desired.label), (PodPurpose::Unlabel, None));
+}
+
+#[test]
+fn what_a_group_of_another_deployment_may_still_write_to_a_pod_of_this_one_is_made_to_fail_first() {
+    let moved = with(pod("c"), |pod| {
+        pod.labels = [("leadergroup.io/fence.former", "f.9")].into_iter().collect();
+        pod.member_of = Some("former/role".into());
+    });
+    let observed = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![fenced(pod("b")), moved], Some("b"));
+    let write = pod_write(&observed, "c").expect("its fence is taken away");
+    assert_eq!((write.purpose, &*write.fence_key, write.desired.fence), (PodPurpose::Forget, "leadergroup.io/fence.former", None));
+    assert!(pod_write(&observed, "b").is_none_or(|write| write.purpose != PodPurpose::Label), "nobody is labelled before");
 }
 
 #[test]

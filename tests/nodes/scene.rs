@@ -138,6 +138,12 @@ impl<'a> Scene<'a> {
         wait::until("the new leader is settled", PATIENCE, next).await.unwrap()
     }
 
+    /// Whether a pod of the group is on this node.
+    pub(super) async fn has_pod_on(&self, node: &RealNode) -> bool {
+        let pods = self.api::<Pod>().list(&ListParams::default().labels("leadergroup.io/group=web")).await.unwrap();
+        pods.iter().any(|pod| self.node_of(pod).name() == node.name())
+    }
+
     /// Sees to it that the leader is on this node.
     pub(super) async fn lead_on(&self, node: &RealNode) {
         let pods = self.api::<Pod>().list(&ListParams::default().labels("leadergroup.io/group=web")).await.unwrap();

@@ -19,6 +19,10 @@ pub trait Stored: Clone {
     fn differs(&self, other: &Self) -> bool;
     /// What is kept of it where it concerns no group, if that is less than all.
     const OF_NOBODY: Option<fn(Arc<Self>) -> Arc<Self>> = None;
+    /// Whether nobody but its own group could tell the difference, and where it is found is the same.
+    fn is_same_to_others(&self, _former: &Self) -> bool {
+        false
+    }
     /// Takes over what is known of the version that it replaces.
     fn replacing(_object: &mut Arc<Self>, _former: &Self) {}
 }
@@ -117,6 +121,12 @@ impl Stored for LeaderGroup {
             || self.metadata.uid != other.metadata.uid
             || self.metadata.deletion_timestamp != other.metadata.deletion_timestamp
             || self.status != other.status
+    }
+    fn is_same_to_others(&self, former: &Self) -> bool {
+        self.metadata.generation == former.metadata.generation
+            && self.metadata.uid == former.metadata.uid
+            && self.metadata.deletion_timestamp == former.metadata.deletion_timestamp
+            && self.metadata.creation_timestamp == former.metadata.creation_timestamp
     }
 }
 

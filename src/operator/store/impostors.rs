@@ -160,7 +160,7 @@ impl Store {
             if former.map_or(found == Found::default(), |former| *former == found) {
                 continue;
             }
-            concerned.extend(tables.elder(&place.1).cloned());
+            concerned.extend(tables.elder(&place.1));
             tables.impostors.found.insert(place, found);
         }
         Some(concerned)

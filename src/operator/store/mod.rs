@@ -9,6 +9,7 @@ mod index;
 mod key;
 mod nodes;
 
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -50,6 +51,8 @@ struct Tables {
     groups_by_lease: Index,
     /// By the key of a fence.
     groups_by_fence: Index,
+    /// By Deployment, as long as neither it nor one of its groups has changed.
+    elders: RefCell<HashMap<Key, Option<Key>>>,
     deployment_by_uid: HashMap<Box<str>, Key>,
     replica_set_by_uid: HashMap<Box<str>, Key>,
     /// By the owner's namespace and uid: an owner is of the same namespace, whatever a reference says.
@@ -99,6 +102,9 @@ macro_rules! table {
                 };
                 let Insertion::Changed(former) = tables.$cache.insert(key.clone(), object.clone(), source) else { return Concerned::new() };
                 let mut concerned = Concerned::new();
+                if former.as_ref().is_some_and(|former| object.is_same_to_others(former)) {
+                    return [key].into();
+                }
                 if let Some(former) = former {
                     concerned.extend(tables.$concerns(&key, &former));
                     tables.$link(&key, &former, false);
@@ -152,6 +158,7 @@ impl Tables {
     fn link_group(&mut self, key: &Key, group: &LeaderGroup, present: bool) {
         let deployment = key.sibling(objects::deployment_name(group));
         let lease = key.sibling(objects::lease_name(group));
+        self.elders.get_mut().remove(&deployment);
         let fence = key.sibling(&names::fence_key(objects::deployment_name(group)));
         if present {
             self.groups_by_fence.add(fence, key);
@@ -166,13 +173,17 @@ impl Tables {
         }
     }
 
-    /// A group concerns those that name the same Deployment too: one of them is the elder.
+    /// A group concerns the one that leads its Deployment's pods; if it is or was that one, all that name the same Deployment.
     fn concerns_of_group(&self, key: &Key, group: &LeaderGroup) -> Concerned {
         let deployment = key.sibling(objects::deployment_name(group));
-        self.groups_by_deployment.get(&deployment).cloned().chain([key.clone()]).collect()
+        match self.elder(&deployment).and_then(|elder| Some((self.groups.get(&elder)?.clone(), elder))) {
+            Some((leads, elder)) if elder != *key && seniority(&elder, &leads) < seniority(key, group) => [key.clone(), elder].into(),
+            _ => self.groups_by_deployment.get(&deployment).cloned().chain([key.clone()]).collect(),
+        }
     }
 
     fn link_deployment(&mut self, key: &Key, deployment: &Deployment, present: bool) {
+        self.elders.get_mut().remove(key);
         if present {
             self.deployment_by_uid.insert(deployment.uid.clone(), key.clone());
             for group in self.groups_by_deployment.get(key).filter_map(|group| self.groups.get(group)) {
@@ -289,7 +300,7 @@ impl Tables {
             return (*named != *key.name).then(|| named.to_owned());
         }
         let elder = self.elder(&deployment)?;
-        (elder != key).then(|| elder.name.to_string())
+        (elder != *key).then(|| elder.name.to_string())
     }
 
     /// The other groups that name the Deployment of this one; of a group that is gone, those that lead the pods which it has marked.
@@ -305,14 +316,23 @@ impl Tables {
         keys.into_iter().filter_map(|key| self.groups.get(key).cloned()).collect()
     }
 
-    /// The group that was there first of those that name this Deployment, or that claims it.
-    fn elder(&self, deployment: &Key) -> Option<&Key> {
-        let seniority = |key: &Key, group: &LeaderGroup| (group.metadata.creation_timestamp.as_ref().map(|time| time.0), key.name.clone());
+    /// The group that was there first of those that name this Deployment, or that claims it. Anybody may make any number of groups.
+    fn elder(&self, deployment: &Key) -> Option<Key> {
+        if let Some(known) = self.elders.borrow().get(deployment) {
+            return known.clone();
+        }
         let groups = self.groups_by_deployment.get(deployment).filter_map(|key| self.groups.get(key).map(|group| (key, group)));
         let named = self.deployments.get(deployment).and_then(|deployment| deployment.claimed_by());
         let there = groups.filter(|(key, group)| group.metadata.deletion_timestamp.is_none() && named.is_none_or(|named| *named == *key.name));
-        there.min_by_key(|(key, group)| seniority(key, group)).map(|(key, _)| key)
+        let elder = there.min_by_key(|(key, group)| seniority(key, group)).map(|(key, _)| key.clone());
+        self.elders.borrow_mut().insert(deployment.clone(), elder.clone());
+        elder
     }
+}
+
+/// The lower the elder.
+fn seniority(key: &Key, group: &LeaderGroup) -> (Option<Timestamp>, Arc<str>) {
+    (group.metadata.creation_timestamp.as_ref().map(|time| time.0), key.name.clone())
 }
 
 /// A Lease that others write, as the lock that it is.
@@ -359,7 +379,9 @@ impl Store {
         let lease_unread = lease.as_ref().is_some_and(|lease| lease.is_stub);
         let candidates = deployment.as_ref().map(|deployment| tables.candidates(key, deployment)).unwrap_or_default();
         let belongs = |pod: &Pod| deployment.as_ref().is_some_and(|deployment| tables.is_of(key, pod, deployment));
-        let siblings = tables.siblings(key, group.as_deref());
+        let rival = group.as_ref().and_then(|group| tables.rival(key, group));
+        // Who does not lead the Deployment's pods has nothing to do with what others have left.
+        let siblings = if rival.is_some() { Vec::new() } else { tables.siblings(key, group.as_deref()) };
         let fence = key.sibling(&fence_key);
         let fenced = tables.fenced.get(&fence).filter(|_| group.is_some());
         // What another group of the Deployment has marked and cannot look after any more is for whoever leads its pods now.
@@ -390,7 +412,7 @@ impl Store {
             moment,
             namespace: key.namespace.clone(),
             name: key.name.clone(),
-            rival: group.as_ref().and_then(|group| tables.rival(key, group)),
+            rival,
             group,
             deployment,
             fence_key,

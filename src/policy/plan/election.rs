@@ -21,6 +21,9 @@ struct Others {
     unknown: bool,
 }
 
+/// So many followers are prepared in one stage to get their value: nothing waits for them.
+const FOLLOWERS: usize = 16;
+
 /// How far the election is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Stage {
@@ -73,12 +76,12 @@ impl Planner<'_> {
 
         if let Term::Kept(term) = term {
             self.settled = true;
-            self.lease(record(term), false);
             let successor = leader::successor(self.observation, leader);
             for pod in [Some(leader), successor].into_iter().flatten() {
                 self.arm(pod);
             }
             self.others(Some(leader), successor, Stage::Settled);
+            self.lease(record(term), self.to_hold);
             return;
         }
         // The label is not taken from one that may serve before nothing but the label is missing to another. Who has lost the lock
@@ -177,14 +180,22 @@ impl Planner<'_> {
         self.writes.push(Write::Pod(pod_write(pod, key, fence_key, PodPurpose::Arm, desired)));
     }
 
-    /// Whether followers may get this value: not before the status says so, because the leader's value can't become it from then on.
-    fn may_give(&self, value: &str) -> bool {
-        self.group.status.as_ref().is_some_and(|status| status.follower_values.iter().any(|named| named == value))
-    }
-
     fn next_fence(&self) -> String {
         let set = self.writes.iter().filter(|write| matches!(write, Write::Pod(write) if write.desired.fence.is_some())).count();
         self.memory.fence(set)
+    }
+
+    /// Whether a follower may be given a value now. Where the pods elect themselves the record is the group, which is not written for
+    /// that: there the fence alone must do.
+    fn may_give(&mut self, pod: &Pod) -> bool {
+        if holder::is_followed(self.group) {
+            return true;
+        }
+        let Some(held) = self.memory.held.as_ref().filter(|held| !held.doubted) else {
+            self.to_hold = true;
+            return false;
+        };
+        self.proven_since(held, pod.read)
     }
 
     /// Every pod but the leader: the leader's label off, the followers' label on, and no fence that another write may rely on.
@@ -198,6 +209,7 @@ impl Planner<'_> {
         let candidates = self.observation.candidates.iter().map(|candidate| (&candidate.pod, Some(standing::of_leader(candidate))));
         let strays = self.observation.strays.iter().map(|pod| (pod, None));
         let mut known: Vec<&str> = Vec::new();
+        let mut given = 0;
         for (pod, standing) in candidates.chain(strays) {
             let fenced = pod.fence(fence_key).is_some();
             let exposed = held.is_some_and(|held| held.exposes(&pod.uid));
@@ -210,7 +222,9 @@ impl Planner<'_> {
             let was_ours = self.observation.was_of_the_deployment(pod);
             let is_former = |(_, key): &(&str, &str)| **key != *label.key && (was_ours || standing.is_some());
             let former_key = member.filter(is_former).map(|(_, key)| key);
-            let former_fence = pod.fence_keys().find(|key| **key != **fence_key).filter(|_| member.is_some_and(|(group, _)| *group == *self.observation.name));
+            // So does the fence of another Deployment on a pod that is of this one by now: a write that compares it may still arrive.
+            let is_former_fence = |_: &&str| standing.is_some() || member.is_some_and(|(group, _)| *group == *self.observation.name);
+            let former_fence = pod.fence_keys().find(|key| **key != **fence_key).filter(is_former_fence);
             if former_key.is_some() || former_fence.is_some() {
                 others.in_the_way = true;
                 let fence = former_fence.or_else(|| pod.fence_keys().next()).unwrap_or(fence_key);
@@ -239,13 +253,33 @@ impl Planner<'_> {
             }
             let desired = if pod.terminating || pod.finished {
                 value.filter(|_| !leads).map(str::to_owned)
-            } else if label.follower_value.is_empty() || !self.may_give(&label.follower_value) {
+            } else if label.follower_value.is_empty() {
                 // A value that others have set is theirs.
                 pod.value_of_others(&label.key, &label.value).map(str::to_owned)
             } else {
                 Some(label.follower_value.clone())
             };
             let armed = is(successor, pod);
+            // A value is given as the leader's is: to a pod that bears a fence, by who is proven to hold the record since it was read. It
+            // may be the leader's value of who holds it next.
+            let gives = desired.is_some() && desired.as_deref() != value;
+            let desired = if gives && leads && !fenced { None } else { desired };
+            if gives && !leads && !exposed {
+                if stage != Stage::Settled {
+                    continue;
+                }
+                if !fenced {
+                    if given < FOLLOWERS {
+                        given += 1;
+                        self.arm(pod);
+                    }
+                    continue;
+                }
+                if !self.may_give(pod) {
+                    continue;
+                }
+            }
+            let desired = if gives && !leads && exposed { value.map(str::to_owned) } else { desired };
             let purpose = match () {
                 () if leads => PodPurpose::Unlabel,
                 // What was somebody's value before it became the leader's is not given back.

@@ -16,11 +16,18 @@ use crate::nodes::web::PATIENCE;
 
 /// A group whose leader is on another node than the operator that keeps it.
 async fn apart(cluster: &Cluster, prefix: &str) -> (Scene<'static>, Pod, &'static RealNode) {
-    let scene = Scene::start(cluster.plane, prefix).await;
-    scene.lead_on(scene.other_node(&product::leading_operator(cluster.plane).await.unwrap())).await;
-    let leader = scene.leader().await;
-    let node = scene.node_of(&leader);
-    (scene, leader, node)
+    loop {
+        let scene = Scene::start(cluster.plane, prefix).await;
+        let node = scene.other_node(&product::leading_operator(cluster.plane).await.unwrap());
+        // A node that has just come back may get none.
+        if scene.has_pod_on(node).await {
+            scene.lead_on(node).await;
+            let leader = scene.leader().await;
+            let node = scene.node_of(&leader);
+            return (scene, leader, node);
+        }
+        scene.end().await;
+    }
 }
 
 /// The leader's node is lost, and another node's pod leads.
