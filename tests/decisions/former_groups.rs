@@ -143,6 +143,17 @@ fn what_a_group_of_another_deployment_may_still_write_to_a_pod_of_this_one_is_ma
 }
 
 #[test]
+fn a_fence_of_no_deployment_of_its_own_takes_no_label_from_a_leader() {
+    let leader = with(fenced(labelled(pod("a"))), |pod| {
+        add_label(pod, "leadergroup.io/fence.other", "x.1");
+        (pod.term, pod.member_of) = (Some(7), Some("web/role".into()));
+    });
+    let observed = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![leader, fenced(pod("b"))], Some("a"));
+    let write = pod_write(&observed, "a").expect("that fence is taken away");
+    assert_eq!((write.purpose, &*write.fence_key, write.desired.label.as_deref()), (PodPurpose::Seal, "leadergroup.io/fence.other", Some("leader")));
+}
+
+#[test]
 fn a_pod_that_was_never_marked_blocks_nobody_however_many_labels_it_has() {
     let unread = |member: Option<&str>| {
         let stray = with(fenced(pod("evil")), |pod| (pod.labels_unread, pod.member_of) = (true, member.map(Into::into))).pod;

@@ -198,6 +198,32 @@ impl Planner<'_> {
         self.proven_since(held, pod.read)
     }
 
+    /// Whether a pod has something of another group or Deployment, which goes first. `of_ours`: it is of this Deployment now; `was_ours`: a
+    /// group of this Deployment has marked it.
+    fn is_cleared_of_others(&mut self, pod: &Pod, of_ours: bool, was_ours: bool) -> bool {
+        let (label, fence_key) = (&self.group.spec.leader_label, &self.observation.fence_key);
+        let member = pod.member_of.as_deref().and_then(names::parse_member_of);
+        let of_this_group = member.is_some_and(|(group, _)| *group == *self.observation.name);
+        // What a group of this name has left under another key, or with the fence of another Deployment; what another group has left on a
+        // pod that is not its own any more.
+        let former_key = member.filter(|(_, key)| **key != *label.key && (was_ours || of_ours)).map(|(_, key)| key);
+        // A write that compares the fence of another Deployment may still arrive.
+        let former_fence = pod.fence_keys().find(|key| **key != **fence_key).filter(|_| of_ours || of_this_group);
+        let write = match (former_key, former_fence) {
+            (None, None) => return false,
+            // Whoever put it there: nothing else of the pod is anybody's but this group's.
+            (None, Some(fence)) if of_ours && of_this_group && pod.fence(fence_key).is_some() => {
+                pod_write(pod, &label.key, fence, PodPurpose::Seal, PodMarks { fence: None, ..marks(pod, &label.key, fence) })
+            }
+            (key, fence) => {
+                let fence = fence.or_else(|| pod.fence_keys().next()).unwrap_or(fence_key);
+                forget_pod(pod, key.unwrap_or(&label.key), &label.value, fence)
+            }
+        };
+        self.writes.push(Write::Pod(write));
+        true
+    }
+
     /// Every pod but the leader: the leader's label off, the followers' label on, and no fence that another write may rely on.
     fn others(&mut self, leader: Option<&Arc<Pod>>, successor: Option<&Arc<Pod>>, stage: Stage) -> Others {
         let label = &self.group.spec.leader_label;
@@ -216,19 +242,9 @@ impl Planner<'_> {
             if exposed && fenced {
                 known.push(&pod.uid);
             }
-            let member = pod.member_of.as_deref().and_then(names::parse_member_of);
-            // What a group of this name has left under another key, or with the fence of another Deployment, goes first; so does what
-            // another group has left on a pod that is not its own any more.
             let was_ours = self.observation.was_of_the_deployment(pod);
-            let is_former = |(_, key): &(&str, &str)| **key != *label.key && (was_ours || standing.is_some());
-            let former_key = member.filter(is_former).map(|(_, key)| key);
-            // So does the fence of another Deployment on a pod that is of this one by now: a write that compares it may still arrive.
-            let is_former_fence = |_: &&str| standing.is_some() || member.is_some_and(|(group, _)| *group == *self.observation.name);
-            let former_fence = pod.fence_keys().find(|key| **key != **fence_key).filter(is_former_fence);
-            if former_key.is_some() || former_fence.is_some() {
+            if self.is_cleared_of_others(pod, standing.is_some(), was_ours) {
                 others.in_the_way = true;
-                let fence = former_fence.or_else(|| pod.fence_keys().next()).unwrap_or(fence_key);
-                self.writes.push(Write::Pod(forget_pod(pod, former_key.unwrap_or(&label.key), &label.value, fence)));
                 continue;
             }
             if is(leader, pod) {
