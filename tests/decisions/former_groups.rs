@@ -118,6 +118,14 @@ fn a_follower_gets_its_value_only_while_it_bears_a_fence_that_was_read_before_th
     assert_eq!(purpose(&followers(read(0)), &holding()), follow);
     assert_eq!(purpose(&followers(read(2)), &holding()), None, "the proof is older than what was read");
     assert!(stage(&followers(read(2)), &holding()).contains(&"prove 70".to_owned()));
+    // One that a write may still reach is sealed first; without a fence, by another one.
+    let exposed = |observed: &Observation| {
+        let mut memory = holding();
+        memory.held.as_mut().unwrap().exposed = Some(["uid-of-b".into()].into());
+        purpose(observed, &memory)
+    };
+    assert_eq!(exposed(&followers(read(0))), Some((PodPurpose::Seal, None, false)));
+    assert_eq!(exposed(&followers(|_| {})), Some((PodPurpose::Arm, None, true)));
     // Who does not hold the record comes to hold it by writing it.
     let observed = followers(read(0));
     assert_eq!(purpose(&observed, &Memory::default()), None);

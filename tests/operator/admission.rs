@@ -176,7 +176,10 @@ async fn defaults_are_filled_in() {
     let arena = Arena::without_operator("defaults").await;
     arena.apply(&arena::web(1)).await;
     let spec = arena.kubectl(&["get", "lg", "web", "-o", "jsonpath={.spec.lease}{.spec.election}{.spec.leaderLabel}"]).await;
-    assert_eq!(spec, r#"{"leaseDurationSeconds":15,"renewal":"Periodic","resourceLock":"Leases"}{"mode":"Operator"}{"key":"role","value":"leader"}"#);
+    assert_eq!(
+        spec,
+        r#"{"leaseDurationSeconds":15,"renewal":"Periodic","resourceLock":"Leases"}{"failoverDelaySeconds":0,"mode":"Operator"}{"key":"role","value":"leader"}"#
+    );
     arena.finish().await;
 }
 

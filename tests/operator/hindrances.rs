@@ -284,7 +284,7 @@ async fn a_policy_that_makes_every_pod_a_leader_is_told_and_fought_a_few_times_a
     let name = relabels(&arena, &leader, "leader").await;
     let before = writes(&arena, "pods").len();
     let message = arena.condition("web", "Stalled", "True", "ChangedBack").await;
-    assert!(message.contains("taking the leader's label from pod") && message.contains("by a webhook or a policy"), "{message}");
+    assert!(message.contains("taking the leader's label from pod") && message.contains("by a webhook, a policy, or"), "{message}");
     arena.condition("web", "Ready", "True", "LeaderElected").await;
     let done = writes(&arena, "pods").len() - before;
     assert!(done <= 24, "{done} writes before it was told");
@@ -299,7 +299,7 @@ async fn a_value_that_a_policy_gives_every_follower_is_told_and_left_alone_while
     let name = relabels(&arena, &leader, "backend").await;
     let by_whom = async || {
         let message = arena.condition("web", "Stalled", "True", "ForeignLabelValue").await;
-        if message.contains("carries role=backend, which was set by a webhook or a policy") { Ok(()) } else { Err(message) }
+        if message.contains("carries role=backend, which was set by a webhook, a policy, or") { Ok(()) } else { Err(message) }
     };
     arena.until("it is told by whom", by_whom).await;
     arena.condition("web", "Ready", "True", "LeaderElected").await;

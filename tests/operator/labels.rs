@@ -132,3 +132,17 @@ async fn a_value_that_somebody_gave_a_follower_is_kept_while_it_leads_and_given_
     has(Some("backend")).await.unwrap();
     arena.finish().await;
 }
+
+#[tokio::test]
+async fn all_followers_of_a_large_group_get_their_value_and_then_nothing_is_written() {
+    let mut arena = Arena::new("large").await;
+    arena.witness.look_for(KEY, "primary");
+    arena.apply(&with_label(30)).await;
+    arena.ready_pods("web", 30).await;
+    until_values(&arena, KEY, &[("primary", 1), ("standby", 29)]).await;
+    arena.condition("web", "Reconciling", "False", "Settled").await;
+    let before = super::looks::writes(&arena, "pods").len();
+    super::looks::two_renewals(&arena, "web").await;
+    assert_eq!(super::looks::writes(&arena, "pods").len(), before);
+    arena.finish().await;
+}

@@ -216,7 +216,7 @@ async fn the_operator_uses_every_right_that_it_has() {
     relabels(&arena, &leader, "none").await;
     let by_whom = async || {
         let message = arena.condition("web", "Stalled", "True", "ForeignLabelValue").await;
-        if message.contains("set by a webhook or a policy") { Ok(()) } else { Err(message) }
+        if message.contains("set by a webhook, a policy, or") { Ok(()) } else { Err(message) }
     };
     arena.until("it is told by whom", by_whom).await;
     // Watches count when they have ended.

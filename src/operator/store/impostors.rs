@@ -11,6 +11,8 @@ use crate::policy::observation::Pod;
 
 /// So many are named to a group; the others are counted.
 const MOST: usize = 16;
+/// A group looks through so many that claim to have the label from the operator, however many a tenant makes.
+const MOST_CLAIMS: usize = 256;
 
 #[derive(Debug, Default)]
 pub(super) struct Impostors {
@@ -18,8 +20,10 @@ pub(super) struct Impostors {
     labels: HashMap<Box<str>, usize>,
     /// By namespace and leader's label: Deployments, and by how many groups with that label each is named.
     deployments: HashMap<Key, BTreeMap<Key, usize>>,
-    /// By namespace and leader's label.
+    /// By namespace and leader's label: those that the operator has not given it.
     pods: Index,
+    /// The same: those that it has, by the record, and without its marks. Looked at before anybody is given the label.
+    claims: Index,
     /// By namespace and leader's label: what has changed since the last census.
     due: BTreeSet<Key>,
     /// The namespace of the last census: each has its turn.
@@ -34,8 +38,6 @@ pub(super) struct Found {
     /// Not given the label by the operator: the first of them, and how many there are.
     pub(super) foreign: Vec<Key>,
     pub(super) count: usize,
-    /// Given it by the operator, and without its marks.
-    pub(super) unmarked: Vec<Key>,
 }
 
 fn label_of(group: &LeaderGroup) -> String {
@@ -61,9 +63,10 @@ impl Impostors {
         }
         let unused: HashSet<_> = self.labels.extract_if(|_, count| *count == 0).map(|(label, _)| label).collect();
         self.pods.0.retain(|under, _| !unused.contains(&*under.name));
+        self.claims.0.retain(|under, _| !unused.contains(&*under.name));
         self.labels.insert(label.clone().into(), 1);
-        for (key, _) in pods.filter(|(_, pod)| foreign(pod).any(|foreign| *foreign == *label)) {
-            self.pods.add(key.sibling(&label), key);
+        for (key, pod) in pods.filter(|(_, pod)| foreign(pod).any(|foreign| *foreign == *label)) {
+            self.of(pod, &label).add(key.sibling(&label), key);
         }
     }
 
@@ -86,18 +89,32 @@ impl Impostors {
         }
     }
 
+    fn of(&mut self, pod: &Pod, label: &str) -> &mut Index {
+        let claims = label.split_once('=').is_some_and(|(key, _)| pod.is_set(key));
+        if claims { &mut self.claims } else { &mut self.pods }
+    }
+
     pub(super) fn add_pod(&mut self, key: &Key, pod: &Pod) {
-        for label in foreign(pod).filter(|label| self.labels.contains_key(*label)) {
-            self.pods.add(key.sibling(label), key);
-            self.due.insert(key.sibling(label));
+        for label in foreign(pod) {
+            if self.labels.contains_key(label) {
+                self.of(pod, label).add(key.sibling(label), key);
+                self.due.insert(key.sibling(label));
+            }
         }
     }
 
     pub(super) fn remove_pod(&mut self, key: &Key, pod: &Pod) {
-        for label in foreign(pod).filter(|label| self.labels.contains_key(*label)) {
-            self.pods.remove(&key.sibling(label), key);
-            self.due.insert(key.sibling(label));
+        for label in foreign(pod) {
+            if self.labels.contains_key(label) {
+                self.of(pod, label).remove(&key.sibling(label), key);
+                self.due.insert(key.sibling(label));
+            }
         }
+    }
+
+    /// Pods that have this group's leader's label from the operator, by the record, and bear none of its marks.
+    pub(super) fn unmarked(&self, key: &Key, group: &LeaderGroup) -> impl Iterator<Item = &Key> {
+        self.claims.get(&key.sibling(&label_of(group))).take(MOST_CLAIMS)
     }
 
     /// A Deployment has come, or changed.
@@ -130,17 +147,12 @@ impl Tables {
     fn count_beside(&self, under: &Key, deployment: &Key) -> Found {
         let mut found = Found::default();
         let Some(object) = self.deployments.get(deployment) else { return found };
-        let key_of_label = under.name.split_once('=').map_or("", |(key, _)| key);
         for (key, pod) in self.impostors.pods.get(under).filter_map(|key| Some((key, self.pods.get(key)?))) {
             if pod.finished || !object.selects(pod) || self.is_of(key, pod, object) {
                 continue;
             }
-            if pod.is_set(key_of_label) {
-                found.unmarked.extend((found.unmarked.len() < MOST).then(|| key.clone()));
-            } else {
-                found.count += 1;
-                found.foreign.extend((found.foreign.len() < MOST).then(|| key.clone()));
-            }
+            found.count += 1;
+            found.foreign.extend((found.foreign.len() < MOST).then(|| key.clone()));
         }
         found
     }

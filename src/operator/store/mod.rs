@@ -391,14 +391,15 @@ impl Store {
         let mut strays: Vec<_> = marked.into_iter().filter_map(beside).collect();
         let mut impostors = Vec::new();
         let mut impostors_in_all = 0;
-        if let Some(group) = &group
-            && let Some(found) = tables.impostors.beside(&key.sibling(objects::deployment_name(group)), group)
-        {
+        if let (Some(group), Some(deployment)) = (&group, &deployment) {
             let carries = |pod: &Arc<Pod>| pod.labels.get(&group.spec.leader_label.key) == Some(&group.spec.leader_label.value);
-            impostors = found.foreign.iter().filter_map(beside).filter(carries).collect();
-            impostors_in_all = found.count;
+            if let Some(found) = tables.impostors.beside(&key.sibling(objects::deployment_name(group)), group) {
+                impostors = found.foreign.iter().filter_map(beside).filter(carries).collect();
+                impostors_in_all = found.count;
+            }
             // What the operator has set on a pod that lost all its marks is still the operator's to take away.
-            strays.extend(found.unmarked.iter().filter_map(beside).filter(|pod| carries(pod) && pod.fence(&fence_key).is_none()));
+            let is_left = |pod: &Arc<Pod>| !pod.finished && deployment.selects(pod) && pod.fence(&fence_key).is_none();
+            strays.extend(tables.impostors.unmarked(key, group).filter_map(beside).filter(is_left));
         }
         if group.is_none() && strays.is_empty() {
             return None;

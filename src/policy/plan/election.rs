@@ -280,7 +280,7 @@ impl Planner<'_> {
             // may be the leader's value of who holds it next.
             let gives = desired.is_some() && desired.as_deref() != value;
             let desired = if gives && leads && !fenced { None } else { desired };
-            if gives && !leads && !exposed {
+            if gives && !leads && !(exposed && fenced) {
                 if stage != Stage::Settled {
                     continue;
                 }
@@ -295,7 +295,8 @@ impl Planner<'_> {
                     continue;
                 }
             }
-            let desired = if gives && !leads && exposed { value.map(str::to_owned) } else { desired };
+            // One that a write may still reach is sealed first, and given its value after that.
+            let desired = if gives && !leads && exposed && fenced { value.map(str::to_owned) } else { desired };
             let purpose = match () {
                 () if leads => PodPurpose::Unlabel,
                 // What was somebody's value before it became the leader's is not given back.
