@@ -160,7 +160,7 @@ fn findings(
         None => {
             let message = match carriers(observation, group).first() {
                 Some(pod) => format!("pod {pod} carries the label and does not lead: the label is to be taken away from it before another gets it"),
-                None => "no pod carries the label".to_owned(),
+                None => "no pod of the Deployment carries the label".to_owned(),
             };
             Finding { type_: "Available", status: false, reason: "NoLeader", message }
         }

@@ -177,5 +177,5 @@ fn who_carries_the_label_and_does_not_lead_is_named() {
     let old = with(labelled(pod("a")), |pod| (pod.ready_since, pod.member_of) = (None, Some("web/role".into())));
     let observed = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![old, fenced(pod("b"))], Some("b"));
     let told = format!("{:?}", policy::plan(&observed, &Memory::default()).writes);
-    assert!(!told.contains("no pod carries the label"), "{told}");
+    assert!(!told.contains("no pod of the Deployment carries the label"), "{told}");
 }
