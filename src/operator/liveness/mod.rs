@@ -48,11 +48,10 @@ pub struct NodeLiveness {
 }
 
 /// The connections, by node.
-#[derive(Debug, Default)]
 struct Lines {
     table: Mutex<BTreeMap<Box<str>, Line>>,
     changed: Notify,
-    metrics: Option<Metrics>,
+    metrics: Metrics,
 }
 
 impl Lines {
@@ -69,9 +68,9 @@ impl Lines {
         if *line == before {
             return;
         }
-        let outcome = if answered { "answered" } else { "confirmed" };
-        if let (Line::Doubtful { .. }, Some(metrics)) = (before, &self.metrics) {
-            metrics.node_silences.get_or_create(&OutcomeLabels { outcome }).inc();
+        if matches!(before, Line::Doubtful { .. }) {
+            let outcome = if answered { "answered" } else { "confirmed" };
+            self.metrics.node_silences.get_or_create(&OutcomeLabels { outcome }).inc();
         }
         self.changed.notify_one();
     }
@@ -111,7 +110,7 @@ impl NodeWatch {
             nodes: Api::all(thinned.clone()),
             store,
             groups,
-            lines: Arc::new(Lines { metrics: Some(metrics.clone()), ..Lines::default() }),
+            lines: Arc::new(Lines { table: Mutex::default(), changed: Notify::new(), metrics: metrics.clone() }),
             metrics,
             settings,
             heartbeats: Heartbeats::new(thinned),

@@ -94,21 +94,18 @@ impl Impostors {
         if claims { &mut self.claims } else { &mut self.pods }
     }
 
-    pub(super) fn add_pod(&mut self, key: &Key, pod: &Pod) {
+    pub(super) fn link_pod(&mut self, key: &Key, pod: &Pod, present: bool) {
         for label in foreign(pod) {
-            if self.labels.contains_key(label) {
-                self.of(pod, label).add(key.sibling(label), key);
-                self.due.insert(key.sibling(label));
+            if !self.labels.contains_key(label) {
+                continue;
             }
-        }
-    }
-
-    pub(super) fn remove_pod(&mut self, key: &Key, pod: &Pod) {
-        for label in foreign(pod) {
-            if self.labels.contains_key(label) {
-                self.of(pod, label).remove(&key.sibling(label), key);
-                self.due.insert(key.sibling(label));
+            let under = key.sibling(label);
+            if present {
+                self.of(pod, label).add(under.clone(), key);
+            } else {
+                self.of(pod, label).remove(&under, key);
             }
+            self.due.insert(under);
         }
     }
 
@@ -134,11 +131,8 @@ impl Impostors {
         self.due.remove(&next);
         self.last = next.namespace.clone();
         let deployments: BTreeSet<Key> = self.deployments.get(&next).into_iter().flat_map(BTreeMap::keys).cloned().collect();
-        let former = self.found.keys().filter(|(label, deployment)| **label == *next.name && deployment.namespace == next.namespace);
-        let former: Vec<_> = former.filter(|(_, deployment)| !deployments.contains(deployment)).cloned().collect();
-        for gone in former {
-            self.found.remove(&gone);
-        }
+        let is_other = |(label, deployment): &(Box<str>, Key)| **label != *next.name || deployment.namespace != next.namespace;
+        self.found.retain(|place, _| is_other(place) || deployments.contains(&place.1));
         Some((next, deployments.into_iter().collect()))
     }
 }

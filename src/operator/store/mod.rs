@@ -244,11 +244,7 @@ impl Tables {
                 self.fenced.remove(&fence, key);
             }
         }
-        if present {
-            self.impostors.add_pod(key, pod);
-        } else {
-            self.impostors.remove_pod(key, pod);
-        }
+        self.impostors.link_pod(key, pod, present);
     }
 
     fn concerns_of_pod(&self, key: &Key, pod: &Pod) -> Concerned {
