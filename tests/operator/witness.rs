@@ -59,7 +59,9 @@ impl Witness {
 
     /// Panics if two pods of a group carried the label at once, or with terms that do not rise where they must.
     pub(crate) async fn testify(self) {
-        let sentinel = json!({ "metadata": { "name": SENTINEL }, "spec": { "schedulerName": "nobody", "containers": [{ "name": "none", "image": "none" }] } });
+        let restricted = json!({ "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] }, "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } });
+        let container = json!({ "name": "none", "image": "none", "securityContext": restricted });
+        let sentinel = json!({ "metadata": { "name": SENTINEL }, "spec": { "schedulerName": "nobody", "containers": [container] } });
         self.pods.create(&PostParams::default(), &serde_json::from_value(sentinel).unwrap()).await.unwrap();
         let sights = tokio::time::timeout(Duration::from_secs(60), self.watching).await.expect("the witness sees the sentinel").unwrap();
         let tampered = self.tampered.lock().unwrap().clone();
