@@ -6,10 +6,12 @@ IMAGE ?= leadergroup/leadergroup:$(VERSION)
 RUNS ?= 5
 DURATIONS ?= quick
 MINUTES ?= 30
-PODS ?= 2000
 SECONDS ?= 40
 ALL ?= 300
 PROFILE ?= release
+# What `make bench` measures, one after the other. BENCH: further arguments, as in BENCH='--samples 50'.
+PARTS = failover size many fleet strangers restart rest
+BENCH ?= --write
 # The tests that need no control plane.
 PURE = command_line decisions docs elector::fuzz elector::handover elector::hostile elector::losing elector::proving elector::simulation elector::upstream histories interop::account interop::verdict layering manifests
 # Tests wait for a control plane more than they compute.
@@ -19,7 +21,7 @@ TEST_THREADS ?= 6
 RESULTS = $(or $(CARGO_TARGET_DIR),target)/tmp/e2e
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e check run control-plane manifests install uninstall image bench bench-first bench-large bench-electors attacks weaknesses soak fmt
+.PHONY: help demo test e2e check run control-plane manifests install uninstall image bench $(PARTS:%=bench-%) bench-large bench-electors attacks weaknesses soak fmt
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,13 +69,13 @@ manifests: ## Generate crds/ from src/api, and the tables of docs/ from the code
 	@# One after another: two tables are in one file.
 	UPDATE=1 $(CARGO) test --locked --test tests --quiet -- manifests docs --test-threads=1
 
-bench: programs ## Measure failovers and memory on this machine, beside the bare two writes
-	$(CARGO) build --locked --release --bin leadergroup-operator --example local
-	target/release/examples/local bench --operator target/release/leadergroup-operator
+bench: ## Measure all of the parts below, beside a controller on controller-runtime and the bare writes; an hour and a half. Writes docs/measurements.md
+	@for part in $(PARTS); do $(MAKE) bench-$$part || exit 1; done
 
-bench-first: programs ## Measure the first change of a leader after a start of the operator, in a large group (PODS=2000)
+$(PARTS:%=bench-%): bench-%: programs ## One part
+	@tests/tools/build peer >/dev/null
 	$(CARGO) build --locked --release --bin leadergroup-operator --example local
-	target/release/examples/local bench-first --pods $(PODS) --operator target/release/leadergroup-operator
+	target/release/examples/local bench $* --operator target/release/leadergroup-operator $(BENCH)
 
 bench-large: programs ## Measure the operator's memory among objects of more than a megabyte
 	$(CARGO) build --locked --release --bin leadergroup-operator --example local

@@ -149,7 +149,7 @@ impl Metrics {
         registry.register("leadergroup_watch_silence_seconds", "Time since a watch's last sign of life", metrics.watch_silence_seconds.clone());
         registry.register("leadergroup_objects", "Objects that are kept in memory; nodes are not counted", metrics.objects.clone());
         registry.register("leadergroup_unreadable_objects", "Objects that could be read in part only, or not at all", metrics.unreadable_objects.clone());
-        registry.register("leadergroup_nodes", "Nodes that bear leaders or their successors, by what is known of them", metrics.nodes.clone());
+        registry.register("leadergroup_nodes", "Nodes that bear leaders or their successors, by what this replica knows of them", metrics.nodes.clone());
         registry.register("leadergroup_node_silences", "Connections to nodes that fell silent, by what a second one showed", metrics.node_silences.clone());
         registry.register("leadergroup_node_suspicions", "Nodes that something spoke against, by the evidence", metrics.node_suspicions.clone());
         (metrics, registry)

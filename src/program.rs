@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::cluster::Cluster;
 use crate::elector::{self, ClusterPods, Elector, LockOptions};
@@ -16,6 +16,16 @@ use crate::settings::{self, BindAddress, DeathByProof, Election};
 
 /// The exit code where flags or environment make no sense, as for what the parser of flags refuses.
 pub const USAGE: u8 = 2;
+
+/// Takes as many open files as the system lets this process have: connections come by the thousand.
+pub fn raise_limit_of_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        debug!(%error, "The limit of open files stays as it is");
+    }
+}
 
 /// Says that a namespace does not exist, once it is known.
 pub async fn tell_if_missing(cluster: Cluster, namespace: String) {
@@ -47,7 +57,19 @@ pub fn candidate(
         return Ok(elector);
     }
     let origin = settings::origin();
-    info!(is_told = origin.is_some(), "A leader whose container is proven to have ended is not waited out (--leader-elect-death-by-proof)");
+    if let Some(origin) = &origin {
+        info!(
+            pod = origin.pod,
+            container = origin.container,
+            "A leader whose container is proven to have ended is not waited out (--leader-elect-death-by-proof); this process says where it runs once its pod's \
+             status shows this container"
+        );
+    } else {
+        info!(
+            "A leader whose container is proven to have ended is not waited out (--leader-elect-death-by-proof); this process is waited out itself, for it does \
+             not say where it runs: that takes POD_NAMESPACE, POD_NAME, POD_UID and CONTAINER_NAME"
+        );
+    }
     Ok(elector.with_death_by_proof(origin, Arc::new(ClusterPods::new(client))))
 }
 

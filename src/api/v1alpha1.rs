@@ -246,8 +246,9 @@ pub struct ElectionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 4_503_599_627_370_496_i64))]
     pub min_term: Option<i64>,
-    /// Seconds that a leader which is not ready, or on a node that seems to be lost, may take to recover before it is replaced. One
-    /// that has ended is never waited for, nor one that is being deleted. 0 replaces it at once.
+    /// Seconds that a leader which is not ready, or on a node that seems to be lost, may take to recover before it is replaced: to be
+    /// ready again, or its node to answer again. One that has ended is never waited for, nor one that is being deleted. 0 replaces
+    /// it at once.
     #[serde(default)]
     #[schemars(range(min = 0, max = 3600))]
     pub failover_delay_seconds: i32,
@@ -455,7 +456,8 @@ pub struct Transition {
     /// The pod that leads since.
     #[schemars(length(max = 253))]
     pub to: String,
-    /// Why the leader changed.
+    /// Why the leader changed, such as LeaderNotReady, LeaderTerminating, LeaderGone, NodeSilent (the node does not answer any more),
+    /// NodeOverdue (its heartbeat is overdue), NodeUnreachable (Kubernetes says so), NodeLeaving or FirstElection.
     #[schemars(length(max = 64))]
     pub reason: String,
     /// When the leader changed.

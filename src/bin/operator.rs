@@ -45,6 +45,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(settings: OperatorSettings, election: Option<Election>, certificate: Option<Certificate>) -> Result<(), String> {
+    program::raise_limit_of_open_files();
     let cluster = Cluster::find(&settings.cluster, LOCK_NAME).await?;
     info!(version = env!("CARGO_PKG_VERSION"), cluster = cluster.url(), "Starting");
     for namespace in settings.namespaces.clone() {

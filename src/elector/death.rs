@@ -62,7 +62,7 @@ pub enum Unproven {
     NotEnded,
     #[error("a container that runs may be the one that acquired the lock")]
     MayRun,
-    #[error("its containers overlap, so the clock was set")]
+    #[error("its times contradict each other, so the clock was set")]
     ClockSet,
     #[error("the lock was renewed after the container had ended")]
     Renewed,
@@ -80,6 +80,10 @@ pub fn judge(origin: &Origin, acquired: Option<Timestamp>, renewed: Option<Times
         return Err(Unproven::RuntimeClass);
     }
     let (acquired, renewed) = acquired.zip(renewed).ok_or(Unproven::NoTime)?;
+    // The process stamped both. From here on what it acquired is no earlier than its own instance may seem to have begun.
+    if acquired < origin.started {
+        return Err(Unproven::ClockSet);
+    }
     let spans: Option<Vec<Span>> = pod.instances.iter().map(|instance| Span::of(*instance)).collect();
     let spans = spans.ok_or(Unproven::NoTime)?;
     let ended = |span: &Span| span.finished.map(|finished| (*span, finished));

@@ -1,4 +1,4 @@
-//! Where a candidate's process runs, and how a leader says so beside its record: an annotation that is bound to one
+//! Where a candidate's process runs, and how a leader says so beside its record: an annotation that is bound to one renewal of one
 //! leadership, so that one which outlives its record counts for nothing. Plain data; what others wrote is never trusted.
 
 use std::sync::Arc;
@@ -44,6 +44,7 @@ struct Annotation {
     holder_identity: String,
     transitions: i64,
     acquire_time: MicroTime,
+    renew_time: MicroTime,
     namespace: String,
     pod: String,
     uid: String,
@@ -51,12 +52,14 @@ struct Annotation {
     start_time: MicroTime,
 }
 
-/// Which leadership a record is of, as it is stored.
+/// Which leadership a record is of, as it is stored, and which renewal of it: another writer under the same name, such as client-go,
+/// goes on with the leadership and leaves annotations as they are.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Leadership<'a> {
     pub(super) holder: &'a str,
     pub(super) transitions: i64,
     pub(super) acquired: Timestamp,
+    pub(super) renewed: Timestamp,
 }
 
 impl Origin {
@@ -84,6 +87,7 @@ impl Origin {
             holder_identity: of.holder.to_owned(),
             transitions: of.transitions,
             acquire_time: MicroTime(of.acquired),
+            renew_time: MicroTime(of.renewed),
             namespace,
             pod,
             uid,
@@ -93,10 +97,11 @@ impl Origin {
         serde_json::to_string(&written).ok().filter(|text| text.len() <= LONGEST)
     }
 
-    /// `None` where it is of another leadership, or cannot be read.
+    /// `None` where it is of another leadership or renewal, or cannot be read.
     pub(super) fn from_annotation(text: &str, of: Leadership<'_>) -> Option<Self> {
         let read: Annotation = Some(text).filter(|text| text.len() <= LONGEST).and_then(|text| serde_json::from_str(text).ok())?;
-        let is_of = read.holder_identity == of.holder && read.transitions == of.transitions && read.acquire_time.0 == of.acquired;
+        let is_leadership = read.holder_identity == of.holder && read.transitions == of.transitions && read.acquire_time.0 == of.acquired;
+        let is_of = is_leadership && read.renew_time.0 == of.renewed;
         let Annotation { namespace, pod, uid, container, start_time, .. } = read;
         let origin = Self { namespace, pod, uid, container, started: start_time.0 };
         (is_of && origin.is_valid()).then_some(origin)

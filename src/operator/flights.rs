@@ -10,6 +10,7 @@ use tokio::task::{Id, JoinSet};
 use super::Context;
 use super::answer::Failure;
 use super::execute;
+use super::gate::Urgency;
 use crate::elector::clock::{Instant, Stopwatch};
 use crate::policy::observation::Observation;
 use crate::policy::progress::Target;
@@ -46,9 +47,16 @@ pub(super) struct Flights {
 
 impl Flights {
     /// Sends a write. `failures`: how often it has failed before.
-    pub(super) fn send(&mut self, context: &Arc<Context>, observation: &Arc<Observation>, write: Write, (sent, began): (Instant, Stopwatch), failures: u32) {
+    pub(super) fn send(
+        &mut self,
+        context: &Arc<Context>,
+        observation: &Arc<Observation>,
+        (write, urgency): (Write, Urgency),
+        (sent, began): (Instant, Stopwatch),
+        failures: u32,
+    ) {
         let (turn, observed, sending) = (context.clone(), observation.clone(), write.clone());
-        let task = self.tasks.spawn(async move { turn.perform(&observed, &sending).await });
+        let task = self.tasks.spawn(async move { turn.perform(&observed, &sending, urgency).await });
         let patience = match Target::of(&write) {
             // Nothing waits for it.
             Target::Deployment => Duration::MAX,
@@ -114,10 +122,15 @@ impl Flights {
 }
 
 impl Context {
-    async fn perform(&self, observation: &Observation, write: &Write) -> Result<Done, Failure> {
+    async fn perform(&self, observation: &Observation, write: &Write, urgency: Urgency) -> Result<Done, Failure> {
         // Boxed when its turn has come: what waits is small.
         let request = async { Box::pin(self.executor.perform(observation, write)).await };
-        let result = self.shares.take_turn(&observation.namespace, execute::lane_of(write), request).await;
+        let result = self.shares.take_turn(&observation.namespace, execute::lane_of(write), urgency, request).await;
+        match &result {
+            Ok(_) => self.shares.heard(false),
+            Err(Failure::Throttled(_)) => self.shares.heard(true),
+            Err(_) => {}
+        }
         execute::count(&self.metrics, write, &result);
         result
     }

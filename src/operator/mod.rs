@@ -7,6 +7,7 @@ mod events;
 mod execute;
 mod flights;
 mod follow;
+mod gate;
 mod group;
 mod groups;
 mod health;

@@ -12,6 +12,7 @@ use super::answer::Failure;
 use super::execute;
 use super::flights::Landed;
 use super::follow::{self, Follower};
+use super::gate::Urgency;
 use super::managers;
 use super::report;
 use super::state::{GroupState, Leaderless};
@@ -21,7 +22,7 @@ use crate::metrics::{CONTROLLER, LeaderLabels, ReconcileLabels};
 use crate::policy::memory::Applied;
 use crate::policy::objects;
 use crate::policy::observation::{Lock, Observation};
-use crate::policy::standing::{self, Standing};
+use crate::policy::standing;
 use crate::policy::write::{Done, PodPurpose, Undone, Write};
 use crate::policy::{self, Plan, verdict};
 
@@ -136,10 +137,13 @@ impl GroupState {
             self.memory.sending(write);
         }
         let (sent, round) = (SystemClock.now(), self.memory.round(observation));
+        let is_led = serving(observation).is_some();
+        let labels = stage.iter().any(|write| matches!(write, Write::Pod(write) if write.purpose == PodPurpose::Label));
         for write in stage {
+            let urgency = urgency_of(&write, is_led, labels);
             let failures = self.memory.progress.failures(&policy::progress::Target::of(&write));
             self.memory.progress.sending(&write, round, sent, observation.now);
-            self.flights.send(context, observation, write, (sent, began), failures);
+            self.flights.send(context, observation, (write, urgency), (sent, began), failures);
         }
     }
 
@@ -300,11 +304,25 @@ impl GroupState {
     }
 }
 
+/// How soon a write of a stage is wanted. `is_led`: a leader serves. `labels`: the stage gives the label.
+fn urgency_of(write: &Write, is_led: bool, labels: bool) -> Urgency {
+    match write {
+        Write::Pod(write) if write.purpose == PodPurpose::Label => Urgency::Finishes,
+        Write::Pod(write) if write.purpose == PodPurpose::Unlabel => Urgency::Moves,
+        // What can be written beside the label may as well come after it.
+        Write::UpdateLease { .. } if labels => Urgency::CanWait,
+        Write::Status { names: None, .. } | Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } => Urgency::CanWait,
+        Write::Pod(write) if write.purpose == PodPurpose::Follow => Urgency::CanWait,
+        _ if is_led => Urgency::CanWait,
+        Write::ListFenced | Write::Prove { .. } => Urgency::Finishes,
+        _ => Urgency::Moves,
+    }
+}
+
 /// The ready pod that carries the leader's label.
 fn serving(observation: &Observation) -> Option<String> {
     let label = &observation.group.as_ref().filter(|_| observation.rival.is_none())?.spec.leader_label;
     // Whom others have labelled leads when it has a term.
     let leads = |candidate: &&policy::observation::Candidate| candidate.pod.labels.get(&label.key) == Some(&label.value) && candidate.pod.term.is_some();
-    let fit = |candidate: &&policy::observation::Candidate| candidate.pod.ready() && !matches!(standing::of_leader(candidate), Standing::Barred(_));
-    observation.candidates.iter().find(|candidate| leads(candidate) && fit(candidate)).map(|candidate| candidate.pod.name.to_string())
+    observation.candidates.iter().find(|candidate| leads(candidate) && standing::serves(candidate)).map(|candidate| candidate.pod.name.to_string())
 }

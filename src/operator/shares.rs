@@ -1,5 +1,5 @@
-//! Who may write how much at once: no namespace starves another, and what is slow makes way. It decides nothing about what is
-//! written.
+//! Who may write how much at once: what is urgent comes first, no namespace starves another, what is slow makes way, and what the API
+//! server does not take is not asked of it. It decides nothing about what is written.
 //!
 //! Each kind of object in each namespace has a lane: an admission webhook is slow for a kind and for some namespaces. A request that
 //! is slow gives its place among all back and makes its lane a slow one, through which few go at once until one is quick again.
@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use super::gate::{Gate, Urgency};
 use crate::elector::clock::Stopwatch;
 
 /// How many requests of one lane are under way at once.
-const LANE: usize = 8;
+const LANE: usize = 16;
 /// The same where the lane is slow.
 const SLOW_LANE: usize = 2;
 /// How many requests through slow lanes are under way at once: the API server has limits of its own, which all share.
@@ -26,7 +27,7 @@ const LANES: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Shares {
-    all: Semaphore,
+    all: Gate,
     all_slow: Semaphore,
     lanes: Mutex<Lanes>,
 }
@@ -36,37 +37,38 @@ type Lanes = HashMap<(Arc<str>, &'static str), Arc<Lane>>;
 
 #[derive(Debug)]
 struct Lane {
-    places: Semaphore,
+    places: Gate,
     slow_places: Semaphore,
     slow: AtomicBool,
 }
 
 impl Default for Lane {
     fn default() -> Self {
-        Self { places: Semaphore::new(LANE), slow_places: Semaphore::new(SLOW_LANE), slow: AtomicBool::new(false) }
+        Self { places: Gate::new(LANE), slow_places: Semaphore::new(SLOW_LANE), slow: AtomicBool::new(false) }
     }
 }
 
 impl Shares {
     /// `all`: how many quick requests are under way at once.
     pub(super) fn new(all: usize) -> Self {
-        Self { all: Semaphore::new(all), all_slow: Semaphore::new(ALL_SLOW), lanes: Mutex::default() }
+        Self { all: Gate::yielding(all), all_slow: Semaphore::new(ALL_SLOW), lanes: Mutex::default() }
     }
 
     /// Performs a request when it is its namespace's turn.
-    pub(super) async fn take_turn<T>(&self, namespace: &Arc<str>, kind: &'static str, request: impl Future<Output = T>) -> T {
+    pub(super) async fn take_turn<T>(&self, namespace: &Arc<str>, kind: &'static str, urgency: Urgency, request: impl Future<Output = T>) -> T {
         let lane = self.lane(namespace, kind);
-        // The semaphores are never closed.
-        let _place = lane.places.acquire().await;
-        if lane.slow.load(Ordering::Relaxed) {
+        let _place = lane.places.enter(namespace, urgency).await;
+        // What was found to be slow while this waited is so for this, too.
+        let among_all = if lane.slow.load(Ordering::Relaxed) { None } else { Some(self.all.enter(namespace, urgency).await) };
+        let Some(among_all) = among_all.filter(|_| !lane.slow.load(Ordering::Relaxed)) else {
+            // The semaphores are never closed.
             let _place = lane.slow_places.acquire().await;
             let _among_all = self.all_slow.acquire().await;
             let began = Stopwatch::start();
             let answer = request.await;
             lane.slow.store(began.elapsed() > QUICK, Ordering::Relaxed);
             return answer;
-        }
-        let among_all = self.all.acquire().await;
+        };
         tokio::pin!(request);
         if let Ok(answer) = tokio::time::timeout(QUICK, &mut request).await {
             return answer;
@@ -74,6 +76,11 @@ impl Shares {
         lane.slow.store(true, Ordering::Relaxed);
         drop(among_all);
         request.await
+    }
+
+    /// The API server has answered: `busy`, that it takes no more.
+    pub(super) fn heard(&self, busy: bool) {
+        if busy { self.all.is_too_much() } else { self.all.is_well() }
     }
 
     fn lane(&self, namespace: &Arc<str>, kind: &'static str) -> Arc<Lane> {
@@ -99,25 +106,25 @@ mod tests {
         let (slow, quick): (Arc<str>, Arc<str>) = ("slow".into(), "quick".into());
         for _ in 0..120 {
             let (shares, slow) = (shares.clone(), slow.clone());
-            tokio::spawn(async move { shares.take_turn(&slow, "pods", pending::<()>()).await });
+            tokio::spawn(async move { shares.take_turn(&slow, "pods", Urgency::Moves, pending::<()>()).await });
         }
         tokio::task::yield_now().await;
-        assert!(shares.take_turn(&quick, "pods", ready(())).now_or_never().is_none(), "all places are taken");
+        assert!(shares.take_turn(&quick, "pods", Urgency::Moves, ready(())).now_or_never().is_none(), "all places are taken");
         tokio::time::sleep(QUICK + Duration::from_millis(1)).await;
         for _ in 0..10 {
-            assert!(shares.take_turn(&quick, "pods", ready(())).now_or_never().is_some());
-            assert!(shares.take_turn(&slow, "leases", ready(())).now_or_never().is_some(), "another kind of the same namespace");
+            assert!(shares.take_turn(&quick, "pods", Urgency::Moves, ready(())).now_or_never().is_some());
+            assert!(shares.take_turn(&slow, "leases", Urgency::Moves, ready(())).now_or_never().is_some(), "another kind of the same namespace");
         }
-        assert!(shares.take_turn(&slow, "pods", ready(())).now_or_never().is_none());
+        assert!(shares.take_turn(&slow, "pods", Urgency::Moves, ready(())).now_or_never().is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_slow_lane_is_quick_again_once_a_request_was() {
         let shares = Arc::new(Shares::new(8));
         let namespace: Arc<str> = "a".into();
-        shares.take_turn(&namespace, "pods", tokio::time::sleep(Duration::from_secs(2))).await;
+        shares.take_turn(&namespace, "pods", Urgency::Moves, tokio::time::sleep(Duration::from_secs(2))).await;
         assert!(shares.lane(&namespace, "pods").slow.load(Ordering::Relaxed));
-        shares.take_turn(&namespace, "pods", ready(())).await;
+        shares.take_turn(&namespace, "pods", Urgency::Moves, ready(())).await;
         assert!(!shares.lane(&namespace, "pods").slow.load(Ordering::Relaxed));
     }
 }

@@ -96,10 +96,10 @@ pub(super) fn labelled<'a>(observation: &'a Observation, group: &LeaderGroup) ->
     incumbent(observation).filter(|candidate| candidate.pod.labels.get(&label.key) == Some(&label.value))
 }
 
-/// Whether the status calls somebody ready and leading while nobody ready carries the label.
+/// Whether the status calls somebody ready and leading while nobody who serves carries the label.
 pub(super) fn is_misreported(observation: &Observation, group: &LeaderGroup) -> bool {
     let ready = group.status.iter().flat_map(|status| &status.conditions).any(|it| it.type_ == "Ready" && it.status == "True");
-    ready && !labelled(observation, group).is_some_and(|candidate| candidate.pod.ready())
+    ready && !labelled(observation, group).is_some_and(standing::serves)
 }
 
 /// The pod that would follow this leader now: it is armed in advance. Where the pods elect themselves nobody knows.

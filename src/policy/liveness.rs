@@ -2,8 +2,9 @@
 //! that our own trouble, or everybody's, moves nobody. No I/O, no clock.
 //!
 //! Silence makes a node suspect, never dead: moving the label away from a pod that only seems lost costs a needless move. Only a
-//! node that has answered can fall silent; a refusal is an answer. Where several fall silent together, and they are more than one
-//! in three of those watched, the disturbance may be nearer to us: then their heartbeats must agree.
+//! node that a connection was made to can fall silent; a refusal by one is an answer, and by one that never took a connection it
+//! may be a firewall's. Where several fall silent together, and they are more than one in three of those watched, the disturbance may
+//! be nearer to us: then their heartbeats must agree, or the others answer again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,24 +19,38 @@ const FIRST_RETURN: Duration = Duration::from_secs(10);
 const LONGEST_RETURN: Duration = Duration::from_secs(320);
 /// After so long without suspicion a node's former ones are forgotten.
 const FORGIVEN: Duration = Duration::from_secs(1800);
-/// For so long after a node has answered again the network is not taken to be sound: silence must then last longer to be one.
+/// For so long after a silence that was none the network is not taken to be sound: silence must then last longer to be one.
 const UNSOUND: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(8);
+/// A node with so many of them within so long tells of nobody but itself.
+const RESTLESS: usize = 3;
+const RESTLESS_FOR: Duration = Duration::from_secs(300);
 /// Of three that are watched one may be silent with another, and is believed.
 const MANY: usize = 3;
 
 /// What the connection to a node shows.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Line {
-    /// It has never answered: nothing follows from its silence.
+    /// No connection was ever made, or none can be made from here: nothing follows from its silence.
     #[default]
-    Unanswered,
-    /// It answers, as far as is known, and has done so since then.
-    Answers { since: Instant },
-    /// It was found not to answer, and is asked once more.
-    Doubtful { since: Instant },
+    Unreached,
+    /// It answers, as far as is known, and has done so since then. `refuses`: by refusing connections, as it did not before.
+    Answers { since: Instant, refuses: bool },
+    /// It was found not to answer, and is asked once more. `refused`: what it last answered was a refusal, which a firewall that
+    /// limits them may just have left out.
+    Doubtful { since: Instant, refused: bool },
     /// Nor did it answer to that.
-    Silent { since: Instant },
+    Silent { since: Instant, refused: bool },
+}
+
+/// What came of a connection, or of the try to make one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Heard {
+    Connected,
+    Refused,
+    Silence,
+    /// Nothing follows about the node: the trouble is ours.
+    Nothing,
 }
 
 /// A node's heartbeat, as it was seen to be renewed: its stamps are compared with each other, and with no clock of ours.
@@ -53,24 +68,35 @@ pub struct Heartbeat {
 }
 
 impl Line {
-    /// The line after an answer, or after the lack of one.
+    /// The line after this was heard.
     #[must_use]
-    pub fn after(self, answered: bool, now: Instant) -> Self {
-        match self {
-            Line::Answers { .. } if answered => self,
-            Line::Unanswered | Line::Doubtful { .. } | Line::Silent { .. } if answered => Line::Answers { since: now },
-            Line::Answers { .. } => Line::Doubtful { since: now },
-            Line::Doubtful { since } => Line::Silent { since },
-            Line::Unanswered | Line::Silent { .. } => self,
+    pub fn after(self, heard: Heard, now: Instant) -> Self {
+        match (self, heard) {
+            (_, Heard::Nothing) | (Line::Unreached, Heard::Refused | Heard::Silence) => Line::Unreached,
+            (Line::Answers { since, .. }, Heard::Connected | Heard::Refused) => Line::Answers { since, refuses: heard == Heard::Refused },
+            (_, Heard::Connected | Heard::Refused) => Line::Answers { since: now, refuses: heard == Heard::Refused },
+            (Line::Answers { refuses, .. }, Heard::Silence) => Line::Doubtful { since: now, refused: refuses },
+            (Line::Doubtful { since, refused }, Heard::Silence) => Line::Silent { since, refused },
+            (Line::Silent { .. }, Heard::Silence) => self,
         }
+    }
+
+    /// Whether it does not answer now.
+    pub fn is_silent(self) -> bool {
+        matches!(self, Line::Doubtful { .. } | Line::Silent { .. })
+    }
+
+    pub fn answers(self) -> bool {
+        matches!(self, Line::Answers { .. })
     }
 }
 
 impl Heartbeat {
-    /// The heartbeat after another look at it, that began at `asked`. A kubelet renews its Lease four times in its duration.
+    /// The heartbeat after another look at it, that began at `asked`. A kubelet renews its Lease four times in its duration; that is
+    /// not believed to be more often than by default, because others than the kubelet may write it.
     #[must_use]
     pub fn look(former: Option<&Self>, stamp: &str, duration_seconds: i64, asked: Instant) -> Self {
-        let period = Duration::from_millis(u64::try_from(duration_seconds.clamp(4, 400)).unwrap_or(40) * 250);
+        let period = Duration::from_millis(u64::try_from(duration_seconds.clamp(40, 400)).unwrap_or(40) * 250);
         let (changed, steady) = match former {
             None => (asked, asked),
             Some(former) if *former.stamp == *stamp => (former.changed, former.steady),
@@ -111,23 +137,17 @@ pub struct Liveness {
 /// What is remembered of one node.
 #[derive(Clone, Debug, Default)]
 struct Judged {
+    line: Line,
     suspicion: Option<Suspicion>,
+    /// Since when it is doubted.
+    doubted: Option<Instant>,
     /// When it last did not answer.
     troubled: Option<Instant>,
+    /// Its last silences that were none: when each was found to be none.
+    flickers: [Option<Instant>; RESTLESS],
     /// How often it was suspected and came back, and when it did last.
     returns: u32,
     returned: Option<Instant>,
-}
-
-impl Judged {
-    fn is_suspect(&self) -> bool {
-        self.suspicion.is_some_and(Suspicion::is_believed)
-    }
-
-    /// For how long it has to answer before it is believed again.
-    fn probation(&self) -> Duration {
-        (0..self.returns.min(8)).fold(FIRST_RETURN, |pause, _| pause * 2).min(LONGEST_RETURN)
-    }
 }
 
 impl Liveness {
@@ -143,61 +163,91 @@ impl Liveness {
         let others: Vec<_> = others.filter(|(name, _)| !evidence.contains_key(*name)).map(|(_, heartbeat)| heartbeat).collect();
         self.nodes.retain(|name, _| evidence.contains_key(name));
         for (name, node) in evidence {
-            let judged = self.nodes.entry(name.clone()).or_default();
-            judged.look(node, now);
+            self.nodes.entry(name.clone()).or_default().look(node, now);
         }
-        let disturbed = self.disturbed(evidence, now);
-        let unsound = self.unsound(evidence, now);
+        let disturbed = self.disturbed(now);
+        let unsound = self.nodes.values().any(|judged| judged.is_unsound(now) && !judged.is_restless(now));
+        let calmed =
+            |doubted: Instant| self.nodes.values().any(|other| other.line.answers() && other.troubled.is_some_and(|troubled| troubled + TOGETHER >= doubted));
+        let mut verdicts = Vec::new();
         for (name, node) in evidence {
             let Some(judged) = self.nodes.get(name).filter(|judged| !judged.is_suspect()) else { continue };
             let confirmed = overdue(name, evidence, &others);
+            let brief = |since: Instant, refused: bool| (refused || unsound || judged.is_unsound(now)) && now - since < LONG;
+            // What was doubted is so until something agrees, or until another that was silent with it answers.
+            let alone = !disturbed && judged.doubted.is_none_or(calmed);
             let suspicion = match node.line {
-                Line::Silent { since } if asked.is_none_or(|asked| asked < since) || unsound && now - since < LONG => judged.suspicion,
-                Line::Silent { .. } if !disturbed => Some(Suspicion::Silent),
+                Line::Silent { since, refused } if asked.is_none_or(|asked| asked < since) || brief(since, refused) => judged.suspicion,
+                Line::Silent { .. } if alone => Some(Suspicion::Silent),
                 Line::Silent { .. } if !confirmed => Some(Suspicion::Doubted),
-                Line::Silent { .. } | Line::Unanswered if confirmed => Some(Suspicion::Overdue),
+                Line::Silent { .. } | Line::Unreached if confirmed => Some(Suspicion::Overdue),
                 Line::Doubtful { .. } => judged.suspicion,
                 _ => None,
             };
-            if let Some(judged) = self.nodes.get_mut(name) {
-                judged.suspicion = suspicion;
-            }
+            verdicts.push((name, suspicion));
+        }
+        for (name, suspicion) in verdicts {
+            let Some(judged) = self.nodes.get_mut(name) else { continue };
+            judged.suspicion = suspicion;
+            judged.doubted = judged.doubted.or(Some(now)).filter(|_| suspicion == Some(Suspicion::Doubted));
         }
     }
 
-    /// The nodes that something speaks against, believed or not.
-    pub fn suspicions(&self) -> impl Iterator<Item = (&str, Suspicion)> {
-        self.nodes.iter().filter_map(|(name, judged)| judged.suspicion.map(|suspicion| (&**name, suspicion)))
-    }
-
-    /// Whether some node did not answer and then did, of late: packets are lost, of whoever's.
-    fn unsound(&self, evidence: &BTreeMap<Box<str>, Evidence>, now: Instant) -> bool {
-        let back = |line: Line| matches!(line, Line::Answers { since } if now - since < UNSOUND);
-        self.nodes.iter().any(|(name, judged)| judged.troubled.is_some() && evidence.get(name).is_some_and(|it| back(it.line)))
+    /// The nodes that something speaks against, believed or not, and whether each answers again by now.
+    pub fn suspicions(&self) -> impl Iterator<Item = (&str, Suspicion, bool)> {
+        self.nodes.iter().filter_map(|(name, judged)| judged.suspicion.map(|suspicion| (&**name, suspicion, judged.line.answers())))
     }
 
     /// Whether more have fallen silent together than can be believed.
-    fn disturbed(&self, evidence: &BTreeMap<Box<str>, Evidence>, now: Instant) -> bool {
-        let unsuspected = || self.nodes.iter().filter(|(_, judged)| !judged.is_suspect());
-        let troubled = unsuspected().filter(|(_, judged)| judged.troubled.is_some_and(|troubled| now - troubled <= TOGETHER)).count();
-        let watched = unsuspected().filter(|(name, _)| evidence.get(*name).is_some_and(|it| it.line != Line::Unanswered)).count();
-        troubled > 1 && troubled * MANY > watched
+    fn disturbed(&self, now: Instant) -> bool {
+        let counted = || self.nodes.values().filter(|judged| !judged.is_suspect() && judged.line != Line::Unreached && !judged.is_restless(now));
+        let troubled = counted().filter(|judged| judged.troubled.is_some_and(|troubled| now - troubled <= TOGETHER)).count();
+        troubled > 1 && troubled * MANY > counted().count()
     }
 }
 
 impl Judged {
+    fn is_suspect(&self) -> bool {
+        self.suspicion.is_some_and(Suspicion::is_believed)
+    }
+
+    /// For how long it has to answer before it is believed again.
+    fn probation(&self) -> Duration {
+        (0..self.returns.min(8)).fold(FIRST_RETURN, |pause, _| pause * 2).min(LONGEST_RETURN)
+    }
+
+    /// Whether it did not answer and then did, of late: packets are lost, of whoever's.
+    fn is_unsound(&self, now: Instant) -> bool {
+        self.flickers[0].is_some_and(|last| now - last < UNSOUND)
+    }
+
+    /// Whether it does so again and again: then others are not judged by it.
+    fn is_restless(&self, now: Instant) -> bool {
+        self.flickers.iter().all(|flicker| flicker.is_some_and(|flicker| now - flicker < RESTLESS_FOR))
+    }
+
     /// Notes that it does not answer, or that it has answered for long enough.
     fn look(&mut self, node: &Evidence, now: Instant) {
+        let before = std::mem::replace(&mut self.line, node.line);
+        // Also where it has gone by between two looks.
+        let is_anew = |since: Instant| !matches!(before, Line::Answers { since: known, .. } if known == since);
+        if let Line::Answers { since, .. } = node.line
+            && before != Line::Unreached
+            && is_anew(since)
+            && !self.is_suspect()
+        {
+            self.flickers.rotate_right(1);
+            self.flickers[0] = Some(now);
+        }
         let beats_since = |moment: Instant| node.heartbeat.as_ref().is_some_and(|it| it.steady_since(moment));
-        let back = |since: Instant| now - since >= self.probation();
         let returned = match node.line {
             Line::Doubtful { .. } | Line::Silent { .. } => {
                 self.troubled = Some(now);
                 false
             }
             // What answers and does not renew its heartbeat was suspected because of that.
-            Line::Answers { since } => back(since),
-            Line::Unanswered => beats_since(Instant(now.0.saturating_sub(self.probation()))),
+            Line::Answers { since, .. } => now - since >= self.probation(),
+            Line::Unreached => beats_since(Instant(now.0.saturating_sub(self.probation()))),
         };
         if self.is_suspect() && returned {
             self.suspicion = None;

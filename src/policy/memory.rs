@@ -41,6 +41,8 @@ pub struct Memory {
     pub foreign_by: Option<(Box<str>, String)>,
     /// Since when the status calls somebody the leader who does not lead.
     pub untrue_since: Option<Instant>,
+    /// When the status was last written.
+    pub status_written: Option<Instant>,
     /// How long the group was without a leader before a term, where all of it was seen.
     pub gap: Option<(i64, Duration)>,
 }
@@ -208,6 +210,7 @@ impl Memory {
             }
             (Write::Status { names, .. }, Done::Status { version }) => {
                 self.alive = self.alive.max(began);
+                self.status_written = Some(began);
                 if names.is_some() {
                     self.named.clone_from(names);
                 }

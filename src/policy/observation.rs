@@ -126,6 +126,8 @@ pub enum NodeState {
         node: Arc<Node>,
         suspicion: Suspicion,
         since: Instant,
+        /// It answers again, and is not believed yet.
+        answers: bool,
     },
     /// It was seen to be deleted.
     Gone,

@@ -28,6 +28,11 @@ const UNTIL_SEEN: SignedDuration = SignedDuration::from_secs(1);
 /// A status may be untrue for so long before another than the operator that keeps the group says so: a failover takes less.
 const UNTRUE: Duration = Duration::from_secs(4);
 
+/// Numbers and words of the status that change alone are written once in so long: of a large group they change with every pod.
+const NUMBERS: Duration = Duration::from_secs(2);
+/// So many that are armed are waited for, so that the status names the successor at once.
+const ARMED: usize = 2;
+
 /// The next stage, and when to look again though nothing happens.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
@@ -189,10 +194,17 @@ impl<'a> Planner<'a> {
     /// The status, once the election is settled; while something keeps it from settling the user is told why. A term that the
     /// status must name or confirm is the election's next step.
     fn status(&mut self, obstacle: Option<&Obstacle>) {
+        let waited = |write: &&Write| {
+            let target = Target::of(write);
+            matches!(write, Write::Pod(write) if write.purpose == PodPurpose::Arm)
+                && !self.memory.progress.is_under_way(&target)
+                && self.memory.progress.failures(&target) == 0
+        };
+        let arms = self.writes.iter().filter(waited).count();
         let moving = self.writes.iter().any(|write| match write {
             // Before the Deployment is applied what was observed is not what the group's generation brings about.
             Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::ListFenced | Write::Prove { .. } | Write::CreateLease { .. } => true,
-            Write::Pod(write) => write.purpose != PodPurpose::Arm || !self.settled,
+            Write::Pod(write) => write.purpose != PodPurpose::Arm || !self.settled || (1..=ARMED).contains(&arms),
             Write::UpdateLease { purpose, .. } => *purpose == LeasePurpose::Transition,
             Write::Status { .. } => false,
         });
@@ -217,7 +229,17 @@ impl<'a> Planner<'a> {
             }
             None => None,
         };
-        if names.is_some() || self.group.status.as_ref() != Some(&status) {
+        let former = self.group.status.as_ref();
+        let early = self.memory.status_written.and_then(|written| NUMBERS.checked_sub(self.observation.moment - written)).filter(|wait| !wait.is_zero());
+        if let (Some(wait), None, Some(former)) = (early, &names, former)
+            && *former != status
+            && status::differ_in_numbers_only(former, &status)
+        {
+            let at = self.observation.now.checked_add(wait).unwrap_or(Timestamp::MAX);
+            self.look_again(at);
+            return;
+        }
+        if names.is_some() || former != Some(&status) {
             self.writes.push(Write::Status { status: Box::new(status), names });
         }
     }

@@ -34,6 +34,8 @@ pub enum Cause {
     NodeSilent,
     /// The node's heartbeat is overdue.
     NodeOverdue,
+    /// The node was lost, and answers again since a moment ago.
+    NodeReturning,
     NodeLeaving,
     Disrupted,
     /// It has lost the leadership again and again of late.
@@ -57,6 +59,7 @@ impl Cause {
             Cause::NodeUnreachable => "NodeUnreachable",
             Cause::NodeSilent => "NodeSilent",
             Cause::NodeOverdue => "NodeOverdue",
+            Cause::NodeReturning => "NodeReturning",
             Cause::NodeLeaving => "NodeLeaving",
             Cause::Disrupted => "LeaderDisrupted",
             Cause::Unsteady => "LeaderUnsteady",
@@ -94,7 +97,11 @@ impl Standing {
 
 /// The standing of a pod that does not lead, and the moment at which it changes by the passing of time alone.
 pub fn of_candidate(candidate: &Candidate, min_ready_seconds: i32, now: Timestamp) -> (Standing, Option<Timestamp>) {
-    let standing = of_leader(candidate);
+    let standing = match (of_leader(candidate), &candidate.node) {
+        // Nobody is moved to where it may be lost again.
+        (Standing::Eligible, NodeState::Suspect { suspicion, answers: true, .. }) if suspicion.is_believed() => Standing::Leaving(Cause::NodeReturning),
+        (standing, _) => standing,
+    };
     let Some(ready_since) = candidate.pod.ready_since.filter(|_| standing.electable() && min_ready_seconds > 0) else {
         return (standing, None);
     };
@@ -138,7 +145,8 @@ fn of_node(node: &NodeState) -> Standing {
         NodeState::Unknown => return Standing::Eligible,
         NodeState::Gone => return Standing::Barred(Cause::NodeGone),
         NodeState::Present(node) => (node, None),
-        NodeState::Suspect { node, suspicion, .. } => (node, Some(*suspicion)),
+        // A leader that nobody has followed yet may stay.
+        NodeState::Suspect { node, suspicion, answers, .. } => (node, Some(*suspicion).filter(|_| !answers)),
     };
     match suspicion {
         _ if node.out_of_service => Standing::Barred(Cause::NodeOutOfService),
@@ -162,6 +170,17 @@ pub fn recovers_since(candidate: &Candidate) -> Option<Instant> {
         (Cause::NodeSilent | Cause::NodeOverdue, NodeState::Suspect { since, .. }) => Some(*since),
         _ => None,
     }
+}
+
+/// Whether a pod that carries the label serves, as far as is known: it is ready, and nothing shows that it is out of reach.
+pub fn serves(candidate: &Candidate) -> bool {
+    let out_of_reach = [Cause::NodeUnreachable, Cause::NodeSilent, Cause::NodeOverdue];
+    candidate.pod.ready()
+        && match of_leader(candidate) {
+            Standing::Eligible | Standing::Leaving(_) => true,
+            Standing::Unfit(cause) => !out_of_reach.contains(&cause),
+            Standing::Barred(_) => false,
+        }
 }
 
 /// The standing of a pod that leads already: it need not have been ready for any length of time.

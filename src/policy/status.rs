@@ -89,6 +89,15 @@ pub(super) fn status(
     }
 }
 
+/// Whether two that differ do so in how many pods there are, and in words about that, alone.
+pub(super) fn differ_in_numbers_only(one: &LeaderGroupStatus, other: &LeaderGroupStatus) -> bool {
+    let without_words = |conditions: &[Condition]| conditions.iter().map(|it| Condition { message: String::new(), ..it.clone() }).collect();
+    let counts = (other.replicas, other.ready_replicas, other.candidates);
+    let as_other =
+        LeaderGroupStatus { conditions: without_words(&one.conditions), replicas: counts.0, ready_replicas: counts.1, candidates: counts.2, ..one.clone() };
+    as_other == LeaderGroupStatus { conditions: without_words(&other.conditions), ..other.clone() }
+}
+
 fn count<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> i32 {
     i32::try_from(candidates.count()).unwrap_or(i32::MAX)
 }
@@ -147,7 +156,7 @@ fn findings(
     labelled: Option<&Candidate>,
 ) -> Vec<Finding> {
     let standing = labelled.map(standing::of_leader);
-    let serving = labelled.filter(|candidate| candidate.pod.ready() && !matches!(standing, Some(Standing::Barred(_))));
+    let serving = labelled.filter(|candidate| standing::serves(candidate));
     let available = match serving {
         Some(candidate) => {
             let message = format!("pod {} carries the label and is ready{}", candidate.pod.name, doubt(candidate));
@@ -215,7 +224,8 @@ fn carriers<'a>(observation: &'a Observation, group: &LeaderGroup) -> Vec<&'a st
 fn doubt(candidate: &Candidate) -> &'static str {
     match candidate.node {
         NodeState::Suspect { suspicion: Suspicion::Doubted, .. } => {
-            "; its node does not answer any more, and nor do others, so whether it is lost is not known: its heartbeat or a taint will tell"
+            "; its node does not answer any more, and others fell silent with it, so whether it is lost is not known: nobody is moved until they answer \
+             again, its heartbeat is overdue (where that may be read) or Kubernetes taints it"
         }
         _ => "",
     }
@@ -245,6 +255,16 @@ fn not_ready(observation: &Observation, trouble: Option<&Obstacle>) -> Finding {
             format!("pod {} holds the lock, and is {}: nobody carries the label until the pods elect another", pod.pod.name, why_not(standing::of_leader(pod))),
         ),
         Some(pod) if let Some(wait) = waits(observation, pod) => ("LeaderNotReady", wait),
+        Some(pod) if let Some(why) = out_of_reach(observation, pod) => (
+            "NoReadyCandidates",
+            format!(
+                "pod {} leads and is {why}, and none of {} pods may follow: {}{}",
+                pod.name,
+                observation.candidates.len(),
+                causes(observation),
+                missing(observation)
+            ),
+        ),
         _ if observation.candidates.is_empty() => ("NoPods", format!("the Deployment has no pods{}", missing(observation))),
         _ => ("NoReadyCandidates", format!("none of {} pods may lead now: {}{}", observation.candidates.len(), causes(observation), missing(observation))),
     };
@@ -263,6 +283,12 @@ fn waits(observation: &Observation, leader: &Pod) -> Option<String> {
     let next = leader::successor(observation, leader)?;
     let (seconds, why) = (group.spec.election.failover_delay_seconds, why_not(standing::of_leader(candidate)));
     Some(format!("pod {} is {why}; pod {} follows unless that ends within {seconds} s (election.failoverDelaySeconds)", leader.name, next.name))
+}
+
+/// Why a leader that is ready is none that serves.
+fn out_of_reach(observation: &Observation, leader: &Pod) -> Option<&'static str> {
+    let candidate = observation.candidates.iter().find(|candidate| candidate.pod.uid == leader.uid).filter(|candidate| candidate.pod.ready())?;
+    (!standing::serves(candidate)).then(|| why_not(standing::of_leader(candidate)))
 }
 
 /// The pod that holds the lock, where the label follows that.
@@ -310,6 +336,7 @@ fn why_not(standing: Standing) -> &'static str {
         Cause::NodeUnreachable => "on a node that is not ready or cannot be reached",
         Cause::NodeSilent => "on a node that does not answer any more, as the connection to its kubelet shows",
         Cause::NodeOverdue => "on a node whose heartbeat is overdue while others' are not",
+        Cause::NodeReturning => "on a node that was lost and answers again, which is not believed yet",
         Cause::NodeLeaving => "on a node that is cordoned or about to be removed",
         Cause::Disrupted => "about to be evicted",
         Cause::Unsteady => "not ready for long enough after it lost the leadership again and again",

@@ -45,12 +45,13 @@ pub struct OperatorSettings {
     pub beside_another_operator: bool,
 
     /// By what nodes that bear leaders are judged before Kubernetes finds them lost: Connection, to their kubelets' ports; Lease,
-    /// their heartbeats; both; or None. A pod on a node that is silent, or whose heartbeat is overdue, does not lead if another can.
+    /// their heartbeats; both; or None. A leader on a node that is silent, or whose heartbeat is overdue, is followed by a pod that is
+    /// not; nobody is elected there. One that answers again leads only if no other can, until it is believed.
     #[arg(long, env = "NODE_LIVENESS", value_name = "WITNESSES", default_value = "Connection,Lease", value_parser = node_liveness)]
     pub node_liveness: Witnesses,
 
-    /// How often the kernel asks a node that bears a leader for a sign of life, in whole seconds: 1s to 60s. Three without an answer
-    /// are silence.
+    /// How often the kernel asks a node that bears a leader for a sign of life, in whole seconds: 1s to 60s. Two without an answer, and a
+    /// new connection that is not made within one more, are silence: about four periods. Above 10s Kubernetes itself is quicker.
     #[arg(long, env = "NODE_LIVENESS_PERIOD", value_name = "DURATION", default_value_t = GoDuration::from_secs(1), value_parser = probe_period)]
     pub node_liveness_period: GoDuration,
 

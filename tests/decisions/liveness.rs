@@ -7,11 +7,12 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use leadergroup::elector::clock::Instant;
 use leadergroup::policy::leader::{Choice, choose};
-use leadergroup::policy::liveness::{Evidence, Heartbeat, Line, Liveness};
+use leadergroup::policy::liveness::{Evidence, Heard, Heartbeat, Line, Liveness};
 use leadergroup::policy::observation::{Candidate, Node, NodeState, Suspicion};
+use leadergroup::policy::write::Write;
 use serde_json::json;
 
-use super::scene::{fenced, now, observation, on, pod, unready, with};
+use super::scene::{fenced, labelled, now, observation, on, pod, unready, with};
 
 fn at(seconds: u64) -> Instant {
     Instant(Duration::from_secs(seconds))
@@ -31,7 +32,7 @@ struct Watch {
 impl Watch {
     /// Of these nodes, each of which has answered.
     fn of<const N: usize>(nodes: [&str; N]) -> Self {
-        let evidence = nodes.map(|node| (node.into(), Evidence { line: Line::default().after(true, at(1000)), heartbeat: None }));
+        let evidence = nodes.map(|node| (node.into(), Evidence { line: Line::default().after(Heard::Connected, at(1000)), heartbeat: None }));
         Self { judged: Liveness::default(), evidence: evidence.into(), second: 1000, renewed: BTreeMap::new(), answers: true }
     }
 
@@ -40,10 +41,21 @@ impl Watch {
         for _ in 0..seconds {
             self.second += 1;
             for (name, evidence) in &mut self.evidence {
-                evidence.line = evidence.line.after(!nodes.contains(&&**name), at(self.second));
+                let heard = if nodes.contains(&&**name) { Heard::Silence } else { Heard::Connected };
+                evidence.line = evidence.line.after(heard, at(self.second));
             }
             self.judge();
         }
+        self.told()
+    }
+
+    /// This is heard of one node, and of the others that they are there.
+    fn hear(&mut self, node: &str, heard: Heard) -> String {
+        self.second += 1;
+        for (name, evidence) in &mut self.evidence {
+            evidence.line = evidence.line.after(if **name == *node { heard } else { Heard::Connected }, at(self.second));
+        }
+        self.judge();
         self.told()
     }
 
@@ -61,7 +73,7 @@ impl Watch {
                     self.renewed.insert(name.clone(), self.second);
                 }
                 let stamp = self.renewed.get(name).copied().unwrap_or_default().to_string();
-                evidence.heartbeat = Some(Heartbeat::look(evidence.heartbeat.as_ref(), &stamp, 4, at(self.second)));
+                evidence.heartbeat = Some(Heartbeat::look(evidence.heartbeat.as_ref(), &stamp, 40, at(self.second)));
             }
             self.judge();
         }
@@ -69,7 +81,7 @@ impl Watch {
     }
 
     fn told(&self) -> String {
-        let told: Vec<_> = self.judged.suspicions().map(|(name, suspicion)| format!("{name}: {}", suspicion.name())).collect();
+        let told: Vec<_> = self.judged.suspicions().map(|(name, suspicion, _)| format!("{name}: {}", suspicion.name())).collect();
         told.join(", ")
     }
 }
@@ -97,6 +109,84 @@ fn after_a_silence_that_was_none_the_next_one_must_last_longer() {
     watch.silent(&["b"], 1);
     watch.silent(&[], 61);
     assert_eq!(watch.silent(&["a"], 2), "a: Silent", "that was long ago");
+    let mut watch = Watch::of(["a", "b", "c"]);
+    watch.silent(&["b"], 10);
+    watch.silent(&[], 12);
+    assert_eq!(watch.silent(&["a"], 2), "a: Silent", "that was one");
+}
+
+#[test]
+fn a_node_that_falls_silent_and_answers_all_the_time_holds_up_no_others() {
+    let mut watch = Watch::of(["a", "b", "c"]);
+    for _ in 0..3 {
+        watch.silent(&["c"], 1);
+        watch.silent(&[], 2);
+    }
+    assert_eq!(watch.silent(&["a", "c"], 2), "a: Silent", "nor does it make the next one a disturbance");
+    let mut watch = Watch::of(["a", "b", "c"]);
+    for _ in 0..40 {
+        watch.silent(&["c"], 1);
+        assert_eq!(watch.silent(&[], 2), "");
+    }
+    assert_eq!(watch.silent(&["c"], 8), "", "of itself it is told later");
+    assert_eq!(watch.silent(&["c"], 1), "c: Silent");
+}
+
+#[test]
+fn a_node_that_only_ever_refused_cannot_fall_silent() {
+    let mut watch = Watch::of(["a", "b"]);
+    watch.evidence.get_mut("a").unwrap().line = Line::default();
+    // A firewall that answers for it, and no more often than once in a while.
+    for _ in 0..20 {
+        assert_eq!(watch.hear("a", Heard::Refused), "");
+        assert_eq!((0..6).map(|_| watch.hear("a", Heard::Silence)).collect::<String>(), "");
+    }
+    // One that took connections and refuses them now lives; its silence has to last.
+    let mut watch = Watch::of(["a", "b"]);
+    assert_eq!(watch.hear("a", Heard::Refused), "");
+    assert_eq!((0..8).map(|_| watch.hear("a", Heard::Silence)).collect::<String>(), "");
+    assert_eq!((0..2).map(|_| watch.hear("a", Heard::Silence)).last().as_deref(), Some("a: Silent"));
+}
+
+#[test]
+fn a_trouble_of_our_own_tells_nothing_of_a_node_and_leaves_it_to_its_heartbeat() {
+    let mut watch = Watch::of(["a", "b"]);
+    assert_eq!((0..60).map(|_| watch.hear("b", Heard::Nothing)).collect::<String>(), "");
+    assert_eq!(watch.silent(&["a"], 2), "a: Silent", "nor of others");
+    let mut watch = Watch::of(["a", "b"]);
+    watch.hear("b", Heard::Nothing);
+    watch.beats(&["a", "b"], 5);
+    assert_eq!(watch.beats(&["a"], 26), "b: Overdue");
+}
+
+#[test]
+fn what_is_doubted_is_not_believed_because_others_are_watched_no_more_or_more_are() {
+    let mut watch = Watch::of(["a", "b"]);
+    watch.silent(&["a", "b"], 5);
+    watch.evidence.remove("b");
+    assert_eq!(watch.silent(&["a"], 60), "a: Doubted");
+    let mut watch = Watch::of(["a", "b", "c", "d", "e"]);
+    watch.silent(&["a", "b"], 5);
+    let new = Line::default().after(Heard::Connected, at(watch.second));
+    watch.evidence.insert("f".into(), Evidence { line: new, heartbeat: None });
+    assert_eq!(watch.silent(&["a", "b"], 60), "a: Doubted, b: Doubted");
+}
+
+#[test]
+fn who_writes_into_a_heartbeat_that_it_is_good_for_a_moment_makes_it_overdue_no_sooner() {
+    let look = |former: Option<&Heartbeat>, stamp: &str, second| Heartbeat::look(former, stamp, 1, at(second));
+    let mut watch = Watch::of(["a", "b"]);
+    watch.evidence.get_mut("a").unwrap().line = Line::default();
+    watch.beats(&["a", "b"], 5);
+    let mut beat = look(None, "1", watch.second);
+    for second in 1..=20 {
+        beat = look(Some(&beat), "1", watch.second + second);
+        watch.evidence.get_mut("a").unwrap().heartbeat = Some(beat.clone());
+        let other = watch.evidence["b"].heartbeat.clone().unwrap();
+        watch.evidence.get_mut("b").unwrap().heartbeat = Some(Heartbeat::look(Some(&other), &format!("b{second}"), 40, at(watch.second + second)));
+        watch.judge();
+    }
+    assert_eq!(watch.told(), "");
 }
 
 #[test]
@@ -127,7 +217,8 @@ fn where_more_than_one_in_three_fall_silent_together_nobody_is_moved() {
         (vec!["a", "b", "c", "d", "e", "f"], vec!["a", "b", "c"], "a: Doubted, b: Doubted, c: Doubted"),
     ] {
         let mut watch = Watch::of([]);
-        watch.evidence = nodes.iter().map(|node| ((*node).into(), Evidence { line: Line::default().after(true, at(1000)), heartbeat: None })).collect();
+        watch.evidence =
+            nodes.iter().map(|node| ((*node).into(), Evidence { line: Line::default().after(Heard::Connected, at(1000)), heartbeat: None })).collect();
         assert_eq!(watch.silent(&silent, 60), told, "{silent:?} of {nodes:?}");
     }
 }
@@ -165,9 +256,9 @@ fn the_heartbeats_decide_where_silence_does_not() {
     let mut watch = Watch::of(nodes);
     watch.silent(&["a", "b"], 3);
     watch.beats(&nodes, 5);
-    assert_eq!(watch.beats(&["b", "c"], 2), "a: Doubted, b: Doubted", "it may be late");
+    assert_eq!(watch.beats(&["b", "c"], 25), "a: Doubted, b: Doubted", "it may be late");
     assert_eq!(watch.beats(&["b", "c"], 1), "a: Overdue, b: Doubted");
-    assert_eq!(watch.beats(&["b", "c"], 60), "a: Overdue, b: Silent", "which leaves one alone");
+    assert_eq!(watch.beats(&["b", "c"], 60), "a: Overdue, b: Doubted", "it is renewed");
 }
 
 #[test]
@@ -218,13 +309,13 @@ fn what_a_storm_over_all_nodes_drops_moves_nobody() {
         for _ in 0..60 {
             // A third of all packets: two probes of a connection are lost together, and the tries of another one seldom.
             let lost = |line: Line, random: &mut fastrand::Rng| match line {
-                Line::Answers { .. } | Line::Unanswered => random.f32() < 0.33 * 0.33,
+                Line::Answers { .. } | Line::Unreached => random.f32() < 0.33 * 0.33,
                 Line::Doubtful { .. } | Line::Silent { .. } => random.f32() < 0.33_f32.powi(4),
             };
             let lost: Vec<String> = watch.evidence.iter().filter(|(_, it)| lost(it.line, &mut random)).map(|(name, _)| name.to_string()).collect();
             watch.silent(&lost.iter().map(String::as_str).collect::<Vec<_>>(), 1);
         }
-        storms += usize::from(watch.judged.suspicions().any(|(_, suspicion)| suspicion.is_believed()));
+        storms += usize::from(watch.judged.suspicions().any(|(_, suspicion, _)| suspicion.is_believed()));
     }
     assert!(storms <= 5, "{storms} of 1000 storms of a minute have moved somebody");
 }
@@ -232,7 +323,7 @@ fn what_a_storm_over_all_nodes_drops_moves_nobody() {
 /// A pod on a node that something speaks against since this moment.
 fn suspect(candidate: Candidate, suspicion: Suspicion, since: Instant) -> Candidate {
     let node = Arc::new(Node { name: "node".into(), ..Node::default() });
-    Candidate { node: NodeState::Suspect { node, suspicion, since }, ..candidate }
+    Candidate { node: NodeState::Suspect { node, suspicion, since, answers: false }, ..candidate }
 }
 
 fn chosen(delay: i32, candidates: Vec<Candidate>, moment: Instant) -> String {
@@ -261,6 +352,22 @@ fn a_leader_on_a_suspect_node_is_followed_by_a_pod_that_is_on_none() {
     assert_eq!(chosen(0, vec![suspect(pod("a"), Suspicion::Silent, at(1)), tainted], at(1)), "KEEP a");
 }
 
+/// The same, of a node that answers again.
+fn returning(candidate: Candidate) -> Candidate {
+    let mut candidate = suspect(candidate, Suspicion::Silent, at(1));
+    if let NodeState::Suspect { answers, .. } = &mut candidate.node {
+        *answers = true;
+    }
+    candidate
+}
+
+#[test]
+fn a_leader_whose_node_answers_again_stays_and_nobody_is_moved_there_while_others_can_lead() {
+    assert_eq!(chosen(0, vec![returning(pod("a")), pod("b")], at(1)), "KEEP a");
+    assert_eq!(chosen(0, vec![unready("a"), returning(pod("b"))], at(1)), "PROMOTE b: LeaderNotReady");
+    assert_eq!(chosen(0, vec![unready("a"), returning(pod("b")), pod("c")], at(1)), "PROMOTE c: LeaderNotReady");
+}
+
 #[test]
 fn a_leader_that_may_recover_is_waited_for_and_one_that_has_ended_is_not() {
     let unready = with(unready("a"), |pod| pod.unready_since = Some(at(100)));
@@ -281,6 +388,30 @@ fn a_leader_that_may_recover_is_waited_for_and_one_that_has_ended_is_not() {
         assert_eq!(chosen(5, vec![leader, pod("b")], at(101)), format!("PROMOTE b: {reason}"));
     }
     assert_eq!(chosen(5, vec![with(pod("a"), |pod| pod.ready_since = Some(now() - SignedDuration::from_secs(1))), pod("b")], at(101)), "KEEP a");
+}
+
+fn ready(observation: &leadergroup::policy::Observation) -> String {
+    let writes = leadergroup::policy::plan(observation, &super::scene::holding()).writes;
+    let status = writes.iter().find_map(|write| if let Write::Status { status, .. } = write { Some(status) } else { None }).expect("the status is written");
+    let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
+    format!("{} {}: {}", ready.status, ready.reason, ready.message)
+}
+
+#[test]
+fn a_leader_that_is_out_of_reach_is_not_called_ready_though_its_pod_is() {
+    let spec = json!({ "deploymentRef": { "name": "web" }, "election": { "failoverDelaySeconds": 12 } });
+    let leader = |suspicion| suspect(with(fenced(labelled(pod("a"))), |pod| pod.term = Some(7)), suspicion, at(100));
+    let seen = |candidates| {
+        let mut observation = observation(&spec, candidates, Some("a"));
+        observation.moment = at(101);
+        ready(&observation)
+    };
+    let waits = seen(vec![leader(Suspicion::Silent), fenced(pod("b"))]);
+    assert!(waits.starts_with("False LeaderNotReady: pod a is on a node that does not answer any more") && waits.contains("pod b follows unless"), "{waits}");
+    let alone = seen(vec![leader(Suspicion::Overdue)]);
+    assert!(alone.starts_with("False NoReadyCandidates: pod a leads and is on a node whose heartbeat is overdue"), "{alone}");
+    let doubted = seen(vec![leader(Suspicion::Doubted), fenced(pod("b"))]);
+    assert!(doubted.starts_with("True LeaderElected: pod a leads; its node does not answer any more, and others fell silent with it"), "{doubted}");
 }
 
 #[test]

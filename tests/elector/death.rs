@@ -78,6 +78,15 @@ fn a_container_whose_processes_may_outlive_it_or_have_another_clock_proves_nothi
     assert_eq!(verdict("10:00:05.5", "10:07:00", &machine), Some(Unproven::RuntimeClass));
 }
 
+/// The clock was set back in two steps, each too small to be noticed: before the process looked at it, and before it acquired. The
+/// status is right, and shows the instance that runs.
+#[test]
+fn what_seems_to_be_acquired_before_its_process_began_proves_nothing() {
+    let next = Origin { started: time("10:06:59.138").unwrap(), ..origin() };
+    let told = pod(&[running("10:07:01"), ended("10:06:54", "10:07:01")]);
+    assert_eq!(judge(&next, time("10:06:58.32"), time("10:06:58.32"), &told).err(), Some(Unproven::ClockSet));
+}
+
 #[test]
 fn what_was_acquired_by_the_next_instance_is_not_the_former_ones() {
     let next = Origin { started: time("10:07:02.4").unwrap(), ..origin() };

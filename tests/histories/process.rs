@@ -149,7 +149,7 @@ impl Process {
         let mut observation = store.observe_at(&key("web"), None, &Operator::default(), *NOW, Instant(Duration::from_nanos(self.clock)))?;
         for candidate in &mut observation.candidates {
             if self.suspects >> objects::slot(&candidate.pod.name) & 1 == 1 {
-                candidate.node = NodeState::Suspect { node: Arc::default(), suspicion: Suspicion::Silent, since: Instant::default() };
+                candidate.node = NodeState::Suspect { node: Arc::default(), suspicion: Suspicion::Silent, since: Instant::default(), answers: false };
             }
         }
         Some(observation)

@@ -51,7 +51,6 @@ struct Arguments {
 enum Command {
     Attacks(attacks::Arguments),
     Bench(bench::Arguments),
-    BenchFirst(bench::first::Arguments),
     BenchLarge(bench::large::Arguments),
     Candidate(candidate::Arguments),
     ControlPlane(control_plane_command::Arguments),
@@ -66,7 +65,6 @@ async fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
         Command::Attacks(arguments) => attacks::run(arguments).await,
         Command::Bench(arguments) => bench::run(arguments).await,
-        Command::BenchFirst(arguments) => bench::first::run(arguments).await,
         Command::BenchLarge(arguments) => bench::large::run(arguments).await,
         Command::Candidate(arguments) => candidate::run(arguments).await.map(|()| ExitCode::SUCCESS),
         Command::ControlPlane(arguments) => control_plane_command::run(arguments).await.map(|()| ExitCode::SUCCESS),

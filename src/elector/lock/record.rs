@@ -121,8 +121,8 @@ impl Record {
 
     /// Which leadership this is of. Of nobody's, or one without a time, nothing is said.
     pub(super) fn leadership(&self) -> Option<Leadership<'_>> {
-        let acquired = self.acquire_time.filter(|_| !self.holder.is_empty())?;
-        Some(Leadership { holder: &self.holder, transitions: self.transitions, acquired })
+        let (acquired, renewed) = self.acquire_time.zip(self.renew_time).filter(|_| !self.holder.is_empty())?;
+        Some(Leadership { holder: &self.holder, transitions: self.transitions, acquired, renewed })
     }
 
     /// Writes the record into a Lease's spec. Fields that it does not know stay.

@@ -38,17 +38,23 @@ impl<F: Form> SingleLock<F> {
 
 fn read<F: Form>(object: Object) -> Result<Snapshot, LockError> {
     let (mut record, raw) = F::read(&object)?;
-    let origin = text(&object.annotations(), PROCESS_ANNOTATION).zip(record.leadership()).and_then(|(text, of)| Origin::from_annotation(&text, of));
+    let origin = text(&object.annotations(), PROCESS_ANNOTATION).zip(record.leadership().filter(|_| is_fine::<F>()));
+    let origin = origin.and_then(|(text, of)| Origin::from_annotation(&text, of));
     record.origin = origin.map(Arc::new);
     let (version, uid) = (object.version(), object.uid());
     Ok(Snapshot::new(record, imprint(raw), version, object).with_uid(uid.as_deref()))
+}
+
+/// Whether one renewal can be told from another by its time. Where it can't, nobody says where a leader runs.
+fn is_fine<F: Form>() -> bool {
+    F::RESOLUTION.is_zero()
 }
 
 /// In one write with the record, and of the record as it is stored: another's goes.
 fn write<F: Form>(object: &mut Object, record: &Record) -> Result<(), LockError> {
     F::write(object, record)?;
     let stored = F::read(object)?.0;
-    let origin = record.origin.as_ref().zip(stored.leadership()).and_then(|(origin, of)| origin.to_annotation(of));
+    let origin = record.origin.as_ref().zip(stored.leadership().filter(|_| is_fine::<F>())).and_then(|(origin, of)| origin.to_annotation(of));
     let mut annotations = object.annotations();
     match origin {
         Some(origin) => set(&mut annotations, PROCESS_ANNOTATION, &origin)?,

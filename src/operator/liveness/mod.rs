@@ -5,7 +5,7 @@
 mod heartbeats;
 mod line;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -18,11 +18,11 @@ use tracing::{info, warn};
 
 use super::groups::Groups;
 use super::slim::Slim;
-use super::store::Store;
+use super::store::{Bearers, Store};
 use super::wire;
 use crate::elector::clock::{Clock, Instant, SystemClock};
 use crate::metrics::{EvidenceLabels, Metrics, NodeLabels, OutcomeLabels};
-use crate::policy::liveness::{Evidence, Line, Liveness};
+use crate::policy::liveness::{Evidence, Heard, Line, Liveness};
 use crate::policy::observation::{Node, Suspicion};
 use heartbeats::Heartbeats;
 
@@ -33,6 +33,11 @@ const BREATH: Duration = Duration::from_millis(10);
 const QUIET: u32 = 30;
 /// For a question whose answer shows that the API server can be reached.
 const DEADLINE: Duration = Duration::from_secs(2);
+/// How many other nodes' heartbeats are looked at beside.
+const COMPARED: usize = 4;
+/// Open files that are for others than connections to nodes, and how many one of these may take: three tries.
+const RESERVED: u64 = 256;
+const OF_ONE: u64 = 4;
 /// A node that has not answered so long after it came to be watched is judged by its heartbeat.
 const UNANSWERED: Duration = Duration::from_secs(15);
 
@@ -59,17 +64,17 @@ impl Lines {
         self.table.lock().expect("nothing panics while it holds the lock")
     }
 
-    /// A node has answered, or has not.
-    fn heard(&self, node: &str, answered: bool) {
+    /// Takes in what came of a node's connection.
+    fn heard(&self, node: &str, heard: Heard) {
         let mut table = self.lock();
         // What is not watched any more is not entered again.
         let Some(line) = table.get_mut(node) else { return };
-        let before = std::mem::replace(line, line.after(answered, SystemClock.now()));
+        let before = std::mem::replace(line, line.after(heard, SystemClock.now()));
         if *line == before {
             return;
         }
-        if matches!(before, Line::Doubtful { .. }) {
-            let outcome = if answered { "answered" } else { "confirmed" };
+        if matches!(before, Line::Doubtful { .. }) && *line != Line::Unreached {
+            let outcome = if line.answers() { "answered" } else { "confirmed" };
             self.metrics.node_silences.get_or_create(&OutcomeLabels { outcome }).inc();
         }
         self.changed.notify_one();
@@ -82,9 +87,16 @@ impl Lines {
 
 /// One node that is watched.
 struct Watched {
-    kubelet: SocketAddr,
+    /// `None`: the API server does not say where it listens.
+    kubelet: Option<SocketAddr>,
     since: Instant,
     task: Option<tokio::task::AbortHandle>,
+}
+
+/// How many connections the limit of open files leaves room for.
+fn most_connections() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit.saturating_sub(RESERVED) / OF_ONE).unwrap_or(usize::MAX)
 }
 
 /// What looks after the nodes.
@@ -101,6 +113,8 @@ pub(super) struct NodeWatch {
     judged: Liveness,
     /// When the last question was asked that the API server has answered.
     asked: Option<Instant>,
+    /// It was told that no kubelet can be reached, or that there are too many.
+    told: bool,
 }
 
 impl NodeWatch {
@@ -118,25 +132,31 @@ impl NodeWatch {
             tasks: JoinSet::new(),
             judged: Liveness::default(),
             asked: None,
+            told: false,
         }
     }
 
     /// Runs until it is aborted.
     pub(super) async fn run(mut self) {
-        if !self.settings.connection && !self.settings.lease {
+        let NodeLiveness { connection, lease, period } = self.settings;
+        self.show(&BTreeMap::new());
+        info!(connection, lease, period = period.as_secs(), "Lost nodes are looked for by these witnesses (--node-liveness)");
+        if !connection && !lease {
             return;
         }
+        let most = most_connections();
         let (mut known, mut bearers, mut quiet) = (u64::MAX, BTreeMap::new(), 0_u32);
         loop {
-            let changed = self.store.bearers(known);
+            let changed = self.store.bearers(if quiet == 0 { u64::MAX } else { known });
             if changed.is_some() || quiet == 0 {
                 (known, bearers) = changed.unwrap_or((known, bearers));
-                self.watch(&bearers);
+                self.watch(&bearers, most);
                 self.ask().await;
-                if self.settings.lease && self.needs_heartbeats() {
-                    self.heartbeats.look().await;
-                } else {
+                let wanted = self.wanted_heartbeats();
+                if wanted.is_empty() {
                     self.heartbeats.forget();
+                } else {
+                    self.heartbeats.look(&wanted).await;
                 }
                 self.judge();
                 quiet = if self.is_quiet() { QUIET } else { 1 };
@@ -153,11 +173,17 @@ impl NodeWatch {
         self.judged.suspicions().next().is_none() && self.lines.lock().values().all(|line| matches!(line, Line::Answers { .. }))
     }
 
-    /// Watches these, and those that are suspect until they are back or gone.
-    fn watch(&mut self, bearers: &BTreeMap<Box<str>, SocketAddr>) {
+    /// Watches these, and those that are suspect until they are back or gone; no more than so many by connections.
+    fn watch(&mut self, bearers: &Bearers, most: usize) {
         let mut wanted = bearers.clone();
-        let suspects = self.judged.suspicions().filter_map(|(name, _)| Some((name.into(), self.store.kubelet_of(name)?)));
+        let suspects = self.judged.suspicions().filter_map(|(name, ..)| Some((name.into(), self.store.node_there(name)?)));
         wanted.extend(suspects);
+        for (name, kubelet) in &mut wanted {
+            // What speaks against a node is not got rid of by taking its address away.
+            if kubelet.is_none() && self.judged.suspicions().any(|(suspect, ..)| *suspect == **name) {
+                *kubelet = self.watched.get(name).and_then(|watched| watched.kubelet);
+            }
+        }
         self.watched.retain(|name, watched| {
             let stays = wanted.get(name) == Some(&watched.kubelet);
             if !stays {
@@ -166,21 +192,45 @@ impl NodeWatch {
             }
             stays
         });
+        let mut kept = self.watched.values().filter(|watched| watched.task.is_some()).count();
         for (name, kubelet) in wanted {
             if self.watched.contains_key(&name) {
                 continue;
             }
             self.lines.lock().insert(name.clone(), Line::default());
-            let keep = line::keep(name.clone(), kubelet, self.settings.period, self.lines.clone());
-            let task = self.settings.connection.then(|| self.tasks.spawn(keep));
+            let reachable = kubelet.filter(|_| self.settings.connection && kept < most);
+            let task = reachable.map(|kubelet| self.tasks.spawn(line::keep(name.clone(), kubelet, self.settings.period, self.lines.clone())));
+            kept += usize::from(task.is_some());
             self.watched.insert(name, Watched { kubelet, since: SystemClock.now(), task });
         }
         while self.tasks.try_join_next().is_some() {}
+        self.tell(kept, most);
+    }
+
+    /// Says once where connections tell nothing, though they should.
+    fn tell(&mut self, kept: usize, most: usize) {
+        let now = SystemClock.now();
+        let long = self.watched.values().any(|watched| watched.task.is_some() && now - watched.since >= UNANSWERED);
+        let none = long && self.lines.lock().values().all(|line| *line == Line::Unreached);
+        let watched = self.watched.len();
+        match (none, kept >= most) {
+            (true, _) if !self.told => warn!(
+                watched,
+                "No node's kubelet can be reached (TCP, usually port 10250): lost nodes are found by their heartbeats, or by Kubernetes; let that port out, or set \
+                 --node-liveness=Lease"
+            ),
+            (_, true) if !self.told => {
+                warn!(watched, most, "There are more nodes with leaders than the limit of open files allows connections: the others are judged by heartbeats");
+            }
+            (false, false) if self.told => info!(watched, "Nodes' kubelets can be reached"),
+            _ => return,
+        }
+        self.told = !self.told;
     }
 
     /// Asks the API server for a node that has fallen silent since it answered last: an answer shows that the silence is not ours.
     async fn ask(&mut self) {
-        let silent = |line: &Line| if let Line::Silent { since } = line { Some(*since) } else { None };
+        let silent = |line: &Line| if let Line::Silent { since, .. } = line { Some(*since) } else { None };
         let last = self.lines.lock().iter().filter_map(|(name, line)| Some((silent(line)?, name.clone()))).max();
         let Some((_, node)) = last.filter(|(since, _)| self.asked.is_none_or(|asked| asked < *since)) else { return };
         let asked = SystemClock.now();
@@ -191,14 +241,23 @@ impl NodeWatch {
         }
     }
 
-    /// Whether there is something that connections do not tell.
-    fn needs_heartbeats(&self) -> bool {
+    /// The nodes of which connections do not tell enough, and some others to compare them with.
+    fn wanted_heartbeats(&self) -> BTreeSet<Box<str>> {
+        if !self.settings.lease {
+            return BTreeSet::new();
+        }
         let now = SystemClock.now();
         let lines = self.lines.lock();
         let patience = if self.settings.connection { UNANSWERED } else { Duration::ZERO };
-        let unanswered = |name: &str| matches!(lines.get(name), Some(Line::Unanswered));
-        self.watched.iter().any(|(name, watched)| now - watched.since >= patience && unanswered(name))
-            || self.judged.suspicions().any(|(_, suspicion)| suspicion != Suspicion::Silent)
+        let unreached = |name: &str| matches!(lines.get(name), Some(Line::Unreached));
+        let waited = self.watched.iter().filter(|(name, watched)| now - watched.since >= patience && unreached(name)).map(|(name, _)| name.clone());
+        let suspected = self.judged.suspicions().filter(|(_, suspicion, _)| *suspicion != Suspicion::Silent).map(|(name, ..)| name.into());
+        let mut wanted: BTreeSet<Box<str>> = waited.chain(suspected).collect();
+        drop(lines);
+        if !wanted.is_empty() {
+            wanted.extend(self.store.some_nodes_but(&wanted, COMPARED));
+        }
+        wanted
     }
 
     fn judge(&mut self) {
@@ -207,7 +266,7 @@ impl NodeWatch {
         let evidence = lines.into_iter().map(witnesses).collect();
         let now = SystemClock.now();
         self.judged.judge(&evidence, self.heartbeats.all().map(|(name, beat)| (&**name, beat)), self.asked, now);
-        let suspicions: BTreeMap<Box<str>, Suspicion> = self.judged.suspicions().map(|(name, suspicion)| (name.into(), suspicion)).collect();
+        let suspicions: BTreeMap<_, _> = self.judged.suspicions().map(|(name, suspicion, answers)| (name.into(), (suspicion, answers))).collect();
         self.show(&suspicions);
         let news = self.store.suspect(&suspicions, now);
         self.groups.wake(news.concerned);
@@ -216,19 +275,35 @@ impl NodeWatch {
             let words = match suspicion {
                 Suspicion::Silent => "Node does not answer any more, and the API server does: its pods are taken to be out of reach",
                 Suspicion::Overdue => "Node's heartbeat is overdue while others' are not: its pods are taken to be out of reach",
-                Suspicion::Doubted => "Node does not answer any more, and nor do too many others: nobody is moved until a heartbeat or a taint agrees",
+                Suspicion::Doubted => {
+                    "Node does not answer any more, and too many others fell silent with it: nobody is moved until they answer again, its heartbeat is overdue (where \
+                     that may be read) or Kubernetes taints it"
+                }
             };
-            warn!(%node, evidence = suspicion.name(), watched = self.watched.len(), "{words}");
+            let silent = self.lines.lock().values().filter(|line| line.is_silent()).count();
+            warn!(%node, evidence = suspicion.name(), watched = self.watched.len(), silent, "{words}");
         }
-        for node in news.ended {
-            info!(%node, "Node is believed to be there again");
+        for (node, suspicion) in news.ended {
+            match self.store.node_there(&node) {
+                None => info!(%node, evidence = suspicion.name(), "Node is gone from the API, and not judged any more"),
+                Some(_) if !self.watched.contains_key(&node) => info!(%node, evidence = suspicion.name(), "Node bears no leader any more, and is not judged"),
+                Some(_) if suspicion.is_believed() => info!(%node, evidence = suspicion.name(), "Node is believed to be there again"),
+                Some(_) => info!(%node, evidence = suspicion.name(), "Node is not doubted any more"),
+            }
         }
     }
 
-    fn show(&self, suspicions: &BTreeMap<Box<str>, Suspicion>) {
-        let answering = self.lines.lock().values().filter(|line| matches!(line, Line::Answers { .. })).count();
-        let believed = suspicions.values().filter(|suspicion| suspicion.is_believed()).count();
-        let counts = [("watched", self.watched.len()), ("answering", answering), ("suspect", believed), ("doubted", suspicions.len() - believed)];
+    fn show(&self, suspicions: &BTreeMap<Box<str>, (Suspicion, bool)>) {
+        let lines = self.lines.lock();
+        let count = |is: fn(&Line) -> bool| lines.values().filter(|line| is(line)).count();
+        let believed = suspicions.values().filter(|(suspicion, _)| suspicion.is_believed()).count();
+        let counts = [
+            ("watched", self.watched.len()),
+            ("answering", count(|line| line.answers())),
+            ("unreached", count(|line| *line == Line::Unreached)),
+            ("suspect", believed),
+            ("doubted", suspicions.len() - believed),
+        ];
         for (state, count) in counts {
             self.metrics.nodes.get_or_create(&NodeLabels { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
         }

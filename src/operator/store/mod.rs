@@ -30,7 +30,7 @@ use nodes::Nodes;
 
 pub use cache::{Source, Stored};
 pub use key::Key;
-pub use nodes::News;
+pub use nodes::{Bearers, News};
 
 /// The groups that a change concerns.
 pub type Concerned = BTreeSet<Key>;
@@ -159,6 +159,7 @@ impl Tables {
         let deployment = key.sibling(objects::deployment_name(group));
         let lease = key.sibling(objects::lease_name(group));
         self.elders.get_mut().remove(&deployment);
+        self.nodes.changes += 1;
         let fence = key.sibling(&names::fence_key(objects::deployment_name(group)));
         if present {
             self.groups_by_fence.add(fence, key);
@@ -234,9 +235,7 @@ impl Tables {
                 self.members.remove(&group, key);
             }
         }
-        if let Some(node) = pod.node.as_ref().filter(|_| pod.fence_keys().next().is_some()) {
-            self.nodes.bearers.count(node, present);
-        }
+        self.nodes.changes += u64::from(pod.fence_keys().next().is_some());
         for fence in pod.fence_keys().map(|fence| key.sibling(fence)) {
             if present {
                 self.fenced.add(fence, key);

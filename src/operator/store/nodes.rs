@@ -1,19 +1,22 @@
 //! What is known of nodes, which belong to no namespace, and which of them bear a leader. Judges none.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::{Concerned, Store, Tables};
 use crate::elector::clock::{Clock, Instant, SystemClock};
+use crate::names;
+use crate::policy::objects;
 use crate::policy::observation::{Node, NodeState, Pod, Suspicion};
 
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
     known: HashMap<Box<str>, NodeState>,
-    /// What speaks against nodes, since when.
-    suspects: HashMap<Box<str>, (Suspicion, Instant)>,
-    pub(super) bearers: Bearers,
+    /// What speaks against nodes, since when, and whether each answers again.
+    suspects: HashMap<Box<str>, (Suspicion, Instant, bool)>,
+    /// How often what says which nodes bear leaders has changed.
+    pub(super) changes: u64,
     listed: Option<HashSet<Box<str>>>,
     /// By version: nodes that were read in part.
     pub(super) unread: HashMap<Box<str>, u64>,
@@ -24,34 +27,35 @@ impl Nodes {
     pub(super) fn of(&self, pod: &Pod) -> NodeState {
         let Some((name, state)) = pod.node.as_ref().and_then(|name| self.known.get_key_value(name)) else { return NodeState::Unknown };
         match (state, self.suspects.get(name)) {
-            (NodeState::Present(node), Some((suspicion, since))) => NodeState::Suspect { node: node.clone(), suspicion: *suspicion, since: *since },
+            (NodeState::Present(node), Some((suspicion, since, answers))) => {
+                NodeState::Suspect { node: node.clone(), suspicion: *suspicion, since: *since, answers: *answers }
+            }
             (state, _) => state.clone(),
         }
     }
 }
 
-/// The nodes that bear a leader or its successor: how many pods with a fence are on each.
-#[derive(Debug, Default)]
-pub(super) struct Bearers {
-    pods: HashMap<Box<str>, u32>,
-    /// How often the nodes, or where they are reached, have changed.
-    changes: u64,
-}
+/// Nodes that bear leaders or their successors, and where the kubelet of each listens, if the API server says.
+pub type Bearers = BTreeMap<Box<str>, Option<SocketAddr>>;
 
-impl Bearers {
-    pub(super) fn count(&mut self, node: &str, present: bool) {
-        let before = self.pods.get(node).copied().unwrap_or_default();
-        let now = if present { before.saturating_add(1) } else { before.saturating_sub(1) };
-        if now == 0 {
-            self.pods.remove(node);
-        } else {
-            self.pods.insert(node.into(), now);
-        }
-        self.changes += u64::from((before == 0) != (now == 0));
-    }
-}
+/// So many nodes of one group are watched: its leader's, its successor's, and that of one which is just taken leave of.
+const OF_A_GROUP: usize = 3;
 
 impl Tables {
+    /// The pods of each group that bear its fence, its leaders first: none of a group's own Deployment, whoever has set it there.
+    fn bearing(&self) -> impl Iterator<Item = &Arc<Pod>> {
+        self.groups.objects.iter().flat_map(|(key, group)| {
+            let label = &group.spec.leader_label;
+            let fence_key = names::fence_key(objects::deployment_name(group));
+            let deployment = self.deployments.get(&key.sibling(objects::deployment_name(group)));
+            let fenced = self.fenced.get(&key.sibling(&fence_key)).filter_map(|pod| Some((pod, self.pods.get(pod)?)));
+            let mut own: Vec<_> =
+                fenced.filter(|(key, pod)| deployment.is_some_and(|deployment| self.is_of(key, pod, deployment))).map(|(_, pod)| pod).collect();
+            own.sort_by_key(|pod| (pod.labels.get(&label.key) != Some(&label.value), &pod.name));
+            own.into_iter().take(OF_A_GROUP)
+        })
+    }
+
     fn concerns_of_node(&self, name: &str) -> Concerned {
         let on_node = self.pods.objects.iter().filter(|(_, pod)| pod.node.as_deref() == Some(name));
         on_node.flat_map(|(key, pod)| self.concerns_of_pod(key, pod)).collect()
@@ -110,34 +114,53 @@ impl Store {
         if same {
             return Concerned::new();
         }
-        nodes.bearers.changes += u64::from(nodes.bearers.pods.contains_key(name));
+        nodes.changes += 1;
         tables.concerns_of_node(name)
     }
 
-    /// The nodes that bear leaders and their successors, and where their kubelets listen, if that has changed since `known`; with
-    /// the number to ask with next.
-    pub fn bearers(&self, known: u64) -> Option<(u64, BTreeMap<Box<str>, SocketAddr>)> {
-        let nodes = &self.lock().nodes;
-        let kubelet = |name: &str| if let NodeState::Present(node) = nodes.known.get(name)? { node.kubelet } else { None };
-        let changes = nodes.bearers.changes;
-        (changes != known).then(|| (changes, nodes.bearers.pods.keys().filter_map(|name| Some((name.clone(), kubelet(name)?))).collect()))
+    /// The nodes that bear leaders and their successors, and where their kubelets listen, if anything of that may have changed since
+    /// `known`; with the number to ask with next.
+    pub fn bearers(&self, known: u64) -> Option<(u64, Bearers)> {
+        let tables = &*self.lock();
+        let changes = tables.nodes.changes;
+        let there = |name: &str| if let NodeState::Present(node) = tables.nodes.known.get(name)? { Some(node.kubelet) } else { None };
+        let nodes = || tables.bearing().filter_map(|pod| pod.node.as_deref()).filter_map(|name| Some((name.into(), there(name)?))).collect();
+        (changes != known).then(|| (changes, nodes()))
     }
 
-    /// Where the kubelet of a node listens that is there, as far as the API server says.
-    pub fn kubelet_of(&self, name: &str) -> Option<SocketAddr> {
-        if let Some(NodeState::Present(node)) = self.lock().nodes.known.get(name) { node.kubelet } else { None }
+    /// Whether a node is there, as far as the API server says, and where its kubelet listens.
+    pub fn node_there(&self, name: &str) -> Option<Option<SocketAddr>> {
+        if let Some(NodeState::Present(node)) = self.lock().nodes.known.get(name) { Some(node.kubelet) } else { None }
+    }
+
+    /// The names of some nodes that are there and are none of these.
+    pub fn some_nodes_but(&self, these: &BTreeSet<Box<str>>, most: usize) -> Vec<Box<str>> {
+        let tables = self.lock();
+        let there = tables.nodes.known.iter().filter(|(name, state)| matches!(state, NodeState::Present(_)) && !these.contains(*name));
+        there.map(|(name, _)| name.clone()).take(most).collect()
     }
 
     /// Takes in what speaks against nodes now.
-    pub fn suspect(&self, suspicions: &BTreeMap<Box<str>, Suspicion>, now: Instant) -> News {
+    pub fn suspect(&self, suspicions: &BTreeMap<Box<str>, (Suspicion, bool)>, now: Instant) -> News {
         let tables = &mut *self.lock();
         let suspects = &mut tables.nodes.suspects;
-        let ended: Vec<Box<str>> = suspects.keys().filter(|name| !suspicions.contains_key(*name)).cloned().collect();
-        let new = suspicions.iter().filter(|(name, suspicion)| suspects.get(*name).is_none_or(|(former, _)| former != *suspicion));
-        let begun: Vec<_> = new.map(|(name, suspicion)| (name.clone(), *suspicion)).collect();
+        let over = suspects.iter().filter(|(name, _)| !suspicions.contains_key(*name));
+        let ended: Vec<_> = over.map(|(name, (suspicion, ..))| (name.clone(), *suspicion)).collect();
+        let (mut begun, mut changed) = (Vec::new(), Vec::new());
+        for (name, (suspicion, answers)) in suspicions {
+            let former = suspects.get(name).copied().filter(|(former, ..)| former == suspicion);
+            if former.is_none() {
+                begun.push((name.clone(), *suspicion));
+            }
+            if former.is_none_or(|(_, _, answered)| answered != *answers) {
+                changed.push(name.clone());
+                // One that falls silent anew is waited for anew.
+                let since = former.filter(|_| *answers).map_or(now, |(_, since, _)| since);
+                suspects.insert(name.clone(), (*suspicion, since, *answers));
+            }
+        }
         suspects.retain(|name, _| suspicions.contains_key(name));
-        suspects.extend(begun.iter().map(|(name, suspicion)| (name.clone(), (*suspicion, now))));
-        let changed = ended.iter().chain(begun.iter().map(|(name, _)| name));
+        let changed = ended.iter().map(|(name, _)| name).chain(&changed);
         News { concerned: changed.flat_map(|name| tables.concerns_of_node(name)).collect(), begun, ended }
     }
 }
@@ -146,5 +169,5 @@ impl Store {
 pub struct News {
     pub concerned: Concerned,
     pub begun: Vec<(Box<str>, Suspicion)>,
-    pub ended: Vec<Box<str>>,
+    pub ended: Vec<(Box<str>, Suspicion)>,
 }

@@ -25,7 +25,7 @@ use tokio::runtime::{Builder, Runtime};
 use self::attack::{Attack, Field, Running};
 use self::report::Phase;
 use self::watched::Watched;
-use crate::bench::failover::{Bench, Loss, Mover};
+use crate::bench::applications::{Application, Applications, Mover};
 use crate::bench::words_of;
 use crate::control_plane::{Component, ControlPlane, Options};
 use crate::operator_process;
@@ -76,7 +76,8 @@ pub(crate) struct Arguments {
 
 struct Run {
     field: Field,
-    bench: Bench,
+    applications: Applications,
+    measured: [Application; 2],
     attackers: Runtime,
     arguments: Arguments,
     /// How far the audit log was read.
@@ -103,9 +104,11 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         async move { operator.watch().await }
     });
     plane.kubectl(&["create", "namespace", NAMESPACE]).await?.succeeded()?;
-    let bench = Bench::start(&plane, NAMESPACE).await?;
+    let applications = Applications::start(&plane, NAMESPACE).await?;
+    let measured = [Mover::Operator, Mover::Floor].map(|mover| Application::new(mover, 3, 0));
+    applications.make(&plane, &measured).await?;
     let attackers = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let mut run = Run { field: Field { plane, operator }, bench, attackers, arguments, audited: 0, phases: Vec::new() };
+    let mut run = Run { field: Field { plane, operator }, applications, measured, attackers, arguments, audited: 0, phases: Vec::new() };
     let ran = run.all().await;
     watching.abort();
     let Run { attackers, field, arguments, phases, .. } = run;
@@ -123,8 +126,9 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 impl Run {
     async fn all(&mut self) -> anyhow::Result<()> {
         // The first warms connections up, and is not counted.
-        self.bench.sample(Loss::NotReady, Mover::Operator).await?;
-        self.bench.sample(Loss::NotReady, Mover::Floor).await?;
+        for application in &self.measured {
+            self.applications.fail_over(application).await?;
+        }
         let length = Duration::from_secs(self.arguments.seconds.into());
         let attacks = if self.arguments.only.is_empty() { Attack::ALL.to_vec() } else { self.arguments.only.clone() };
         self.measure("undisturbed", length).await?;
@@ -171,13 +175,13 @@ impl Run {
         let mut phase = Phase { name: name.to_owned(), ..Phase::default() };
         let mut told = 0;
         loop {
-            for (mover, samples) in [(Mover::Operator, &mut phase.failovers), (Mover::Floor, &mut phase.floors)] {
-                match self.bench.sample(Loss::NotReady, mover).await {
-                    Ok(sample) => samples.push(sample.from_answer),
+            for (application, samples) in self.measured.iter().zip([&mut phase.failovers, &mut phase.floors]) {
+                match self.applications.fail_over(application).await {
+                    Ok(from_answer) => samples.push(from_answer),
                     Err(problem) => {
-                        eprintln!("{name}: a sample of {mover:?} came to no end: {problem:#}\n{}", self.field.operator.log_end(5));
+                        eprintln!("{name}: a sample of {} came to no end: {problem:#}\n{}", application.name, self.field.operator.log_end(5));
                         samples.push(f64::INFINITY);
-                        self.bench.repair().await.context("the pods can't be made ready again")?;
+                        self.applications.repair(&self.measured).await.context("the pods can't be made ready again")?;
                     }
                 }
                 tokio::time::sleep(PAUSE).await;

@@ -13,7 +13,7 @@ use leadergroup::names;
 use serde_json::{Value, json};
 
 use super::attack::Deeds;
-use crate::bench::failover;
+use crate::bench::applications;
 use crate::control_plane::{ControlPlane, wait};
 
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -68,9 +68,9 @@ impl Tenant {
         let api = self.api();
         let ready = &pods[round % pods.len()];
         let turned = async {
-            failover::set_ready(&api, ready, true).await?;
+            applications::set_ready(&api, ready, true).await?;
             for other in pods.iter().filter(|pod| *pod != ready) {
-                failover::set_ready(&api, other, false).await?;
+                applications::set_ready(&api, other, false).await?;
             }
             anyhow::Ok(())
         };

@@ -1,28 +1,18 @@
-//! Six arms: a leader is lost in three ways, and either the operator or the floor gives the label to another pod.
-//!
-//! The floor is a loop in this program that knows the next leader beforehand and does nothing but the bare patches, one
-//! after the other, as soon as this program's watch shows the loss: the label off (unless the pod is gone), the label on.
+//! A leader is lost in three ways, and the label moves: all arms in turn, on one control plane, seen by one watch and one clock.
 
-use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DeleteParams, Patch, PatchParams};
-use leadergroup::api::LeaderGroup;
-use serde_json::json;
+use anyhow::Context;
+use kube::api::DeleteParams;
 
-use super::report;
-use crate::control_plane::{ControlPlane, wait};
-use crate::observer::{Clock, Observer, Sight, milliseconds};
-use crate::operator_process;
+use super::applications::{Application, Applications, Mover};
+use super::stage::Stage;
+use super::{Told, picture, report};
+use crate::observer::{Sight, milliseconds};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two samples, so that what the first one caused beside the label (events, endpoints) is over.
 const REST: Duration = Duration::from_millis(100);
-const NAMESPACE: &str = "bench";
-const GROUP: &str = "web";
-const FLOOR: &str = "floor";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Loss {
@@ -42,11 +32,6 @@ impl Loss {
         }
     }
 
-    /// The least number of writes, one after the other, that move the label.
-    pub(super) fn writes(self) -> u8 {
-        if self == Self::Gone { 1 } else { 2 }
-    }
-
     fn shown_by(self, sight: &Sight) -> bool {
         match self {
             Self::Deleted => sight.marks.terminating,
@@ -56,49 +41,68 @@ impl Loss {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mover {
-    Operator,
-    Floor,
-}
-
-/// Milliseconds from the answer to the injecting request, and from when the watch showed the loss, to the new label.
+/// What one loss of a leader took.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
+    /// From the answer to the request that causes the loss, to the new label, in ms.
     pub(crate) from_answer: f64,
-    pub(crate) from_sight: f64,
+    /// What the mover's process has computed meanwhile, until nothing of it was left to do, in ms.
+    pub(super) processor: f64,
 }
 
 pub(super) struct Arm {
     pub(super) loss: Loss,
-    pub(super) mover: Mover,
+    pub(super) application: Application,
     pub(super) samples: Vec<Sample>,
 }
 
-/// A group and its floor in one namespace.
-pub(crate) struct Bench {
-    pods: Api<Pod>,
-    groups: Api<LeaderGroup>,
-    observer: Observer,
+/// Each way to lose a leader of three.
+pub(super) async fn run(stage: &mut Stage, samples: u32) -> anyhow::Result<Told> {
+    let applications = Mover::ALL.map(|mover| Application::new(mover, 3, 0));
+    let arms = Loss::ALL.into_iter().flat_map(|loss| applications.iter().map(move |application| (loss, application.clone()))).collect();
+    let arms = measure(stage, arms, samples).await?;
+    let text = report::arms("What happens", &arms, |arm| arm.loss.words().to_owned());
+    let row = |arm: &Arm| (format!("{}: {}", arm.loss.words(), arm.application.mover.short()), arm.application.mover as usize, values(arm));
+    let rows: Vec<_> = arms.iter().map(row).collect();
+    let picture = picture::distributions("From the answer to the request that causes the loss, to the new label", "ms", &rows);
+    Ok(Told { pictures: vec![("failover", picture)], ..Told::new("failover", text) })
 }
 
-pub(super) async fn run(control_plane: &ControlPlane, account: &Path, program: &Path, samples: u32) -> anyhow::Result<()> {
-    control_plane.kubectl(&["create", "namespace", NAMESPACE]).await?.succeeded()?;
-    let operator = operator_process::start(control_plane, account, program, Some(NAMESPACE))?;
-    let bench = Bench::start(control_plane, NAMESPACE).await?;
-    let mut arms: Vec<Arm> = Vec::new();
-    for loss in Loss::ALL {
-        for mover in [Mover::Operator, Mover::Floor] {
-            arms.push(Arm { loss, mover, samples: Vec::new() });
-        }
-    }
+/// The same with more pods in the group.
+pub(super) async fn sizes(stage: &mut Stage, sizes: &[usize], samples: u32) -> anyhow::Result<Told> {
+    let arms = sizes.iter().flat_map(|pods| Mover::ALL.map(|mover| (Loss::NotReady, Application::new(mover, *pods, 0)))).collect();
+    let arms = measure(stage, arms, samples).await?;
+    let text = report::arms("Pods of the group", &arms, |arm| arm.application.pods.to_string());
+    let line = |mover: Mover| {
+        let points = arms.iter().filter(|arm| arm.application.mover == mover).map(|arm| (size(arm), report::percentile(&values(arm), 50))).collect();
+        (mover.short().to_owned(), points)
+    };
+    let picture = picture::growth("The leader is not Ready: p50 until the new label", "pods of the group", "ms", &Mover::ALL.map(line));
+    Ok(Told { pictures: vec![("size", picture)], ..Told::new("size", text) })
+}
+
+#[allow(clippy::cast_precision_loss, reason = "there are few")]
+fn size(arm: &Arm) -> f64 {
+    arm.application.pods as f64
+}
+
+fn values(arm: &Arm) -> Vec<f64> {
+    report::sorted(arm.samples.iter().map(|sample| sample.from_answer))
+}
+
+async fn measure(stage: &mut Stage, arms: Vec<(Loss, Application)>, samples: u32) -> anyhow::Result<Vec<Arm>> {
+    stage.start_operator().await?;
+    stage.start_peer().await?;
+    let mut applications: Vec<_> = arms.iter().map(|(_, application)| application.clone()).collect();
+    applications.sort();
+    applications.dedup();
+    stage.applications.make(&stage.plane, &applications).await?;
+    let mut arms: Vec<_> = arms.into_iter().map(|(loss, application)| Arm { loss, application, samples: Vec::new() }).collect();
     // The first of each arm warms connections up, and is not counted.
     for round in 0..=samples {
         for arm in &mut arms {
-            ensure!(operator.ended().is_none(), "the operator has ended");
-            let sample = bench.sample(arm.loss, arm.mover).await;
-            let sample = sample
-                .with_context(|| format!("{} by {:?}, round {round}\nthe operator's log ends:\n{}", arm.loss.words(), arm.mover, operator.log_end(20)))?;
+            let taken = sample(stage, arm.loss, &arm.application).await;
+            let sample = taken.with_context(|| format!("{} of {}, round {round}", arm.loss.words(), arm.application.name))?;
             if round > 0 {
                 arm.samples.push(sample);
             }
@@ -107,129 +111,60 @@ pub(super) async fn run(control_plane: &ControlPlane, account: &Path, program: &
             eprintln!("Round {round} of {samples} ...");
         }
     }
-    report::failovers(&arms);
-    Ok(())
+    Ok(arms)
 }
 
-impl Bench {
-    /// Makes both as far as they are not there, and watches them. The floor's leader is the first of its pods.
-    pub(crate) async fn start(control_plane: &ControlPlane, namespace: &str) -> anyhow::Result<Self> {
-        let client = control_plane.client();
-        let observer = Observer::start(client.clone(), namespace, Clock::start()).await?;
-        control_plane.kubectl_with_input(&["-n", namespace, "apply", "-f", "-"], &workloads()).await?.succeeded()?;
-        let bench = Self { pods: Api::namespaced(client.clone(), namespace), groups: Api::namespaced(client, namespace), observer };
-        let mut ready = wait::until("the floor's pods are ready", PATIENCE, async || bench.ready_pods(FLOOR)).await?;
-        if !bench.observer.pods(FLOOR).values().any(|marks| marks.labelled) {
-            bench.label(&ready.swap_remove(0), true).await?;
-        }
-        Ok(bench)
+async fn sample(stage: &Stage, loss: Loss, application: &Application) -> anyhow::Result<Sample> {
+    let leader = stage.applications.settled(application).await.with_context(|| stage.log_of(application.mover))?;
+    tokio::time::sleep(REST).await;
+    let before = stage.processor_time(application.mover)?;
+    let from_answer = stage.applications.lose(loss, application, &leader).await.with_context(|| stage.log_of(application.mover))?;
+    // What follows the label belongs to it.
+    tokio::time::sleep(2 * REST).await;
+    let processor = (stage.processor_time(application.mover)?.saturating_sub(before)).as_secs_f64() * 1000.0;
+    if loss == Loss::NotReady {
+        stage.applications.set_ready(&leader, true).await?;
     }
+    Ok(Sample { from_answer, processor })
+}
 
-    /// Makes all pods ready again, where a sample came to no end.
-    pub(crate) async fn repair(&self) -> anyhow::Result<()> {
-        for (name, _) in [GROUP, FLOOR].into_iter().flat_map(|group| self.observer.pods(group)).filter(|(_, marks)| !marks.ready) {
-            set_ready(&self.pods, &name, true).await?;
-        }
-        Ok(())
-    }
-
-    pub(crate) async fn sample(&self, loss: Loss, mover: Mover) -> anyhow::Result<Sample> {
-        let group = if mover == Mover::Operator { GROUP } else { FLOOR };
-        let what = format!("{group} is settled");
-        let leader = wait::until(&what, PATIENCE, async || self.settled(group).await).await?;
+impl Applications {
+    /// A leader is not Ready, and is again once another leads. From the answer to the request that says so, to the new label, in ms.
+    pub(crate) async fn fail_over(&self, application: &Application) -> anyhow::Result<f64> {
+        let leader = self.settled(application).await?;
         tokio::time::sleep(REST).await;
-        let next = self.ready_pods(group)?.into_iter().find(|pod| *pod != leader).context("no pod can follow")?;
-        let position = self.observer.position();
-        let shown = self.observer.first("the loss", position, PATIENCE, |sight| sight.name == leader && loss.shown_by(sight));
-        let clock = self.observer.clock();
+        let from_answer = self.lose(Loss::NotReady, application, &leader).await?;
+        self.set_ready(&leader, true).await?;
+        Ok(from_answer)
+    }
 
+    async fn lose(&self, loss: Loss, application: &Application, leader: &str) -> anyhow::Result<f64> {
+        let observer = &self.observer;
+        let next = self.ready_pods(application)?.into_iter().find(|pod| pod != leader).context("no pod can follow")?;
+        let position = observer.position();
+        let shown = observer.first("the loss", position, PATIENCE, |sight| sight.name == leader && loss.shown_by(sight));
         let inject = async {
-            self.inject(loss, &leader).await?;
-            anyhow::Ok(clock.now())
+            match loss {
+                Loss::Deleted => drop(self.pods.delete(leader, &DeleteParams::default().grace_period(30)).await?),
+                Loss::Gone => drop(self.pods.delete(leader, &DeleteParams::default().grace_period(0)).await?),
+                Loss::NotReady => self.set_ready(leader, false).await?,
+            }
+            anyhow::Ok(observer.clock().now())
         };
         let react = async {
-            let shown = shown.await?;
-            if mover == Mover::Floor {
+            shown.await?;
+            if application.mover == Mover::Floor {
                 if loss != Loss::Gone {
-                    self.label(&leader, false).await?;
+                    self.label(leader, false).await?;
                 }
                 self.label(&next, true).await?;
             }
-            anyhow::Ok(shown)
+            anyhow::Ok(())
         };
-        // The floor reacts to what the watch shows, also where that comes before the answer, as the operator does.
-        let (answered, shown) = tokio::try_join!(inject, react)?;
-        let labelled = |sight: &Sight| sight.gained() && sight.name != leader && sight.marks.group == group;
-        let new = self.observer.first("the new label", position, PATIENCE, labelled).await?;
-        if loss == Loss::NotReady {
-            set_ready(&self.pods, &leader, true).await?;
-        }
-        Ok(Sample { from_answer: milliseconds(answered, new.at), from_sight: milliseconds(shown.at, new.at) })
+        // The floor reacts to what the watch shows, also where that comes before the answer, as the others do.
+        let (answered, ()) = tokio::try_join!(inject, react)?;
+        let labelled = |sight: &Sight| sight.gained() && sight.name != leader && sight.marks.group == application.name;
+        let new = observer.first("the new label", position, PATIENCE, labelled).await?;
+        Ok(milliseconds(answered, new.at))
     }
-
-    /// The leader, where nothing of an earlier sample is left to happen.
-    async fn settled(&self, group: &str) -> anyhow::Result<String> {
-        self.ready_pods(group)?;
-        let pods = self.observer.pods(group);
-        let leaders: Vec<_> = pods.iter().filter(|(_, marks)| marks.labelled).collect();
-        let [(leader, marks)] = leaders[..] else { anyhow::bail!("{} pods carry the label", leaders.len()) };
-        if group == GROUP {
-            let status = self.groups.get(GROUP).await?.status.unwrap_or_default();
-            let ready = |name: &str, value: &str| status.conditions.iter().any(|condition| condition.type_ == name && condition.status == value);
-            let counts = [status.replicas, status.ready_replicas, status.candidates];
-            ensure!(ready("Ready", "True") && ready("Reconciling", "False") && counts == [3, 3, 3], "the status is {}", json!(status));
-            let named = status.leader.as_ref().is_some_and(|named| named.pod_name == *leader && Some(named.term.to_string()) == marks.term);
-            ensure!(named, "the status names {:?}, {leader} carries the label", status.leader);
-        }
-        Ok(leader.clone())
-    }
-
-    fn ready_pods(&self, group: &str) -> anyhow::Result<Vec<String>> {
-        let pods = self.observer.pods(group);
-        let ready = pods.values().filter(|marks| marks.ready && !marks.terminating).count();
-        ensure!((pods.len(), ready) == (3, 3), "{} pods, {ready} of them ready", pods.len());
-        Ok(pods.into_keys().collect())
-    }
-
-    async fn inject(&self, loss: Loss, leader: &str) -> anyhow::Result<()> {
-        match loss {
-            Loss::Deleted => drop(self.pods.delete(leader, &DeleteParams::default()).await?),
-            Loss::Gone => drop(self.pods.delete(leader, &DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() }).await?),
-            Loss::NotReady => set_ready(&self.pods, leader, false).await?,
-        }
-        Ok(())
-    }
-
-    async fn label(&self, pod: &str, leads: bool) -> anyhow::Result<()> {
-        let role = leads.then_some("leader");
-        let patch = json!({ "metadata": { "labels": { "role": role } } });
-        self.pods.patch(pod, &PatchParams::default(), &Patch::Merge(patch)).await?;
-        Ok(())
-    }
-}
-
-/// Makes a pod unready, or ready again, as its kubelet would.
-pub(crate) async fn set_ready(pods: &Api<Pod>, pod: &str, ready: bool) -> anyhow::Result<()> {
-    let status = if ready { "True" } else { "False" };
-    let patch = json!({ "status": { "conditions": [{ "type": "Ready", "status": status }] } });
-    pods.patch_status(pod, &PatchParams::default(), &Patch::Strategic(patch)).await?;
-    Ok(())
-}
-
-/// A group for the operator and a Deployment for the floor, with the same pods.
-fn workloads() -> String {
-    let spec = json!({ "containers": [{ "name": "web", "image": "registry.k8s.io/pause:3.10" }] });
-    let annotations = json!({ "test.leadergroup.io/delete-delay": "0.5s" });
-    let group = json!({
-        "apiVersion": "leadergroup.io/v1alpha1", "kind": "LeaderGroup", "metadata": { "name": GROUP },
-        "spec": { "deployment": { "replicas": 3, "template": { "metadata": { "annotations": annotations }, "spec": spec } } },
-    });
-    let floor = json!({
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": FLOOR },
-        "spec": {
-            "replicas": 3, "selector": { "matchLabels": { "app": FLOOR } },
-            "template": { "metadata": { "labels": { "app": FLOOR }, "annotations": annotations }, "spec": spec },
-        },
-    });
-    json!({ "apiVersion": "v1", "kind": "List", "items": [group, floor] }).to_string()
 }

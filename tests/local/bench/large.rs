@@ -14,8 +14,8 @@ use kube::core::ObjectMeta;
 use leadergroup::api::LeaderGroup;
 use serde_json::{Value, json};
 
-use super::memory::memory;
 use super::report;
+use super::usage::memory;
 use crate::control_plane::{ControlPlane, Options, Process, wait};
 use crate::operator_process;
 
@@ -64,7 +64,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     eprintln!("Starting a control plane ...");
     let control_plane = ControlPlane::start(Options::default()).await?;
     let account = operator_process::install(&control_plane).await?;
-    report::conditions(&control_plane, &program).await?;
+    print!("{}", report::words_of(&control_plane, &program, "etcd with fsync").await?);
     control_plane.kubectl(&["create", "namespace", NAMESPACE]).await?.succeeded()?;
     let client = control_plane.client();
     let bench = Bench {

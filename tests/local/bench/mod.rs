@@ -1,60 +1,141 @@
-//! `bench`: how long the label takes to move, beside the least that anybody who moves it can take; and the operator's memory.
+//! `bench`: what it costs to move a label, to keep many groups, and to do nothing; beside a controller on controller-runtime, and the
+//! least that anybody who moves a label can take.
 //!
-//! All arms run interleaved on one control plane whose etcd waits for the disk, seen by one watch and one clock.
+//! Each part runs on a control plane of its own whose etcd waits for the disk; its arms are taken in turn, seen by one watch and one
+//! clock. Nothing is discarded.
 
-pub(crate) mod failover;
-pub(crate) mod first;
+pub(crate) mod applications;
+mod failover;
+mod fleet;
 pub(crate) mod large;
-mod memory;
+mod many;
+mod page;
+mod picture;
 mod report;
+mod rest;
+mod restart;
+mod stage;
+mod strangers;
+mod usage;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-pub(crate) use self::memory::memory;
 pub(crate) use self::report::{load, machine, percentile, words_of};
+pub(crate) use self::usage::memory;
 
-use crate::control_plane::{ControlPlane, Options};
-use crate::operator_process;
+use self::stage::Stage;
 
-/// Measure failovers beside their floor, and the operator's memory; prints Markdown.
+/// Measure the operator beside its peer and the floor; prints Markdown.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    part: Part,
+
     /// The operator's binary. Default: target/release/leadergroup-operator.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     operator: Option<PathBuf>,
 
-    /// How many samples each arm has.
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
-    samples: u32,
+    /// Puts the tables into docs/measurements.md, and the pictures beside it.
+    #[arg(long, global = true)]
+    write: bool,
+}
 
-    /// Leave the memory out, which takes minutes.
-    #[arg(long)]
-    no_memory: bool,
+#[derive(clap::Subcommand)]
+enum Part {
+    /// A leader of three is lost, in three ways.
+    Failover {
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+        samples: u32,
+    },
+    /// A leader is not Ready, in groups of several sizes.
+    Size {
+        #[arg(long, value_delimiter = ',', default_values_t = [3, 30, 300, 3000])]
+        pods: Vec<usize>,
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+        samples: u32,
+    },
+    /// Many leaders are lost in one moment.
+    Many {
+        #[arg(long, value_delimiter = ',', default_values_t = [300, 1000])]
+        leaders: Vec<usize>,
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+        waves: u32,
+    },
+    /// What many groups of three cost.
+    Fleet {
+        #[arg(long, value_delimiter = ',', default_values_t = [1000, 3000, 10_000])]
+        groups: Vec<usize>,
+    },
+    /// Pods of no group, some of which change.
+    Strangers {
+        #[arg(long, default_value_t = 20_000)]
+        pods: usize,
+        #[arg(long, default_value_t = 100)]
+        changes: u32,
+    },
+    /// The first change after a start, in a large group.
+    Restart {
+        #[arg(long, default_value_t = 3000)]
+        pods: usize,
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+        starts: u32,
+    },
+    /// One group, in which nothing happens.
+    Rest,
+}
 
-    /// How many groups of three pods the operator's memory is measured with.
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
-    groups: u32,
+/// What a part has to tell.
+struct Told {
+    name: &'static str,
+    text: String,
+    pictures: Vec<(&'static str, String)>,
+}
+
+impl Told {
+    fn new(name: &'static str, text: String) -> Self {
+        Self { name, text, pictures: Vec::new() }
+    }
+}
+
+impl Part {
+    /// How many pods there are at most.
+    fn pods(&self) -> usize {
+        match self {
+            Self::Failover { .. } | Self::Rest => 9,
+            Self::Size { pods, .. } => 3 * pods.iter().sum::<usize>(),
+            Self::Many { leaders, .. } => 9 * leaders.iter().copied().max().unwrap_or_default(),
+            Self::Fleet { groups } => 3 * groups.iter().copied().max().unwrap_or_default(),
+            Self::Strangers { pods, .. } | Self::Restart { pods, .. } => *pods,
+        }
+    }
 }
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let program = match arguments.operator {
-        Some(program) => std::path::absolute(program)?,
-        None => operator_process::release()?,
+    let (mut stage, conditions) = Stage::start(arguments.operator.as_ref(), arguments.part.pods()).await?;
+    let load = load_average()?;
+    let told = match &arguments.part {
+        Part::Failover { samples } => failover::run(&mut stage, *samples).await?,
+        Part::Size { pods, samples } => failover::sizes(&mut stage, pods, *samples).await?,
+        Part::Many { leaders, waves } => Told::new("many", many::run(&mut stage, leaders, *waves).await?),
+        Part::Fleet { groups } => fleet::run(&mut stage, groups).await?,
+        Part::Strangers { pods, changes } => Told::new("strangers", strangers::run(&mut stage, *pods, *changes).await?),
+        Part::Restart { pods, starts } => Told::new("restart", restart::run(&mut stage, *pods, *starts).await?),
+        Part::Rest => Told::new("rest", rest::run(&mut stage).await?),
     };
-    eprintln!("Starting a control plane ...");
-    // Four nodes; a fleet is spread over them, and what ends makes room late.
-    let max_pods_per_node = (arguments.groups * 3).max(1000);
-    let control_plane = ControlPlane::start(Options { fsync: true, max_pods_per_node, ..Options::default() }).await?;
-    let account = operator_process::install(&control_plane).await?;
-    report::conditions(&control_plane, &program).await?;
-    failover::run(&control_plane, &account, &program, arguments.samples).await?;
-    report::fsync(&control_plane).await?;
-    if !arguments.no_memory {
-        memory::run(&control_plane, &account, &program, arguments.groups).await?;
+    let fsync = stage.end().await?;
+    let text = format!("{}\n\n{}{fsync}\n- load average: {load} at the start, {} at the end", told.text.trim(), conditions, load_average()?);
+    println!("{text}");
+    if arguments.write {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+        page::replace(&docs.join("measurements.md"), told.name, &text)?;
+        for (name, picture) in told.pictures {
+            std::fs::write(docs.join(format!("measurements-{name}.svg")), picture)?;
+        }
     }
-    load("at the end")?;
-    eprintln!("Stopping ...");
-    drop(control_plane);
     Ok(ExitCode::SUCCESS)
+}
+
+fn load_average() -> anyhow::Result<String> {
+    Ok(std::fs::read_to_string("/proc/loadavg")?.split(' ').next().unwrap_or_default().to_owned())
 }

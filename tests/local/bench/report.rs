@@ -1,19 +1,15 @@
 //! The numbers as Markdown, with what they depend on.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context;
 
-use super::failover::{Arm, Mover, Sample};
+use super::applications::Mover;
+use super::failover::Arm;
 use crate::control_plane::ControlPlane;
-
-/// Tells what the numbers depend on.
-pub(super) async fn conditions(control_plane: &ControlPlane, program: &Path) -> anyhow::Result<()> {
-    print!("{}", words_of(control_plane, program, "etcd with fsync").await?);
-    load("at the start")
-}
 
 /// What the numbers depend on, as a list.
 pub(crate) async fn words_of(control_plane: &ControlPlane, program: &Path, etcd: &str) -> anyhow::Result<String> {
@@ -51,33 +47,41 @@ pub(crate) fn load(when: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(super) fn failovers(arms: &[Arm]) {
-    table("From the answer to the request that causes the loss, to the new label, in ms", arms, |sample| sample.from_answer);
-    table("From when the watch shows the loss, to the new label, in ms", arms, |sample| sample.from_sight);
-}
-
-fn table(title: &str, arms: &[Arm], measure: impl Fn(&Sample) -> f64) {
-    println!("\n### {title}\n");
-    println!("| What happens | Writes | Who moves the label | n | p50 | p90 | p99 | max | operator/floor p50 | p99 |");
-    println!("|---|--:|---|--:|--:|--:|--:|--:|--:|--:|");
-    let sorted = |arm: &Arm| {
-        let mut values: Vec<f64> = arm.samples.iter().map(&measure).collect();
-        values.sort_by(f64::total_cmp);
-        values
-    };
+/// A table of arms in turn, each beside those of the others that tell the same thing.
+pub(super) fn arms(title: &str, arms: &[Arm], name: impl Fn(&Arm) -> String) -> String {
+    let mut text = format!(
+        "| {title} | Who moves the label | n | p50 | p90 | p99 | max | p50 / floor | p50 / controller-runtime | p99 / controller-runtime | processor, mean |\n"
+    );
+    text += "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n";
     for arm in arms {
-        let values = sorted(arm);
-        let (who, ratios) = match arm.mover {
-            Mover::Floor => ("floor: the bare patches", String::from(" | ")),
-            Mover::Operator => {
-                let floor = arms.iter().find(|floor| floor.loss == arm.loss && floor.mover == Mover::Floor).map(sorted).unwrap_or_default();
-                let ratio = |percent| percentile(&values, percent) / percentile(&floor, percent);
-                ("operator", format!("{:.2} | {:.2}", ratio(50), ratio(99)))
-            }
+        let values = sorted(arm.samples.iter().map(|sample| sample.from_answer));
+        let beside = |mover, percent| {
+            let other = arms.iter().find(|other| other.application.mover == mover && name(other) == name(arm) && arm.application.mover != mover);
+            let other = other.filter(|_| arm.application.mover != Mover::Floor).map(|other| sorted(other.samples.iter().map(|sample| sample.from_answer)));
+            other.map_or_else(String::new, |other| format!("{:.2}", percentile(&values, percent) / percentile(&other, percent)))
         };
         let [p50, p90, p99, max] = [50, 90, 99, 100].map(|percent| format!("{:.1}", percentile(&values, percent)));
-        println!("| {} | {} | {who} | {} | {p50} | {p90} | {p99} | {max} | {ratios} |", arm.loss.words(), arm.loss.writes(), values.len());
+        #[allow(clippy::cast_precision_loss, reason = "there are few")]
+        let processor = arm.samples.iter().map(|sample| sample.processor).sum::<f64>() / arm.samples.len().max(1) as f64;
+        let processor = if arm.application.mover == Mover::Floor { String::new() } else { format!("{processor:.1}") };
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {p50} | {p90} | {p99} | {max} | {} | {} | {} | {processor} |",
+            name(arm),
+            arm.application.mover.words(),
+            values.len(),
+            beside(Mover::Floor, 50),
+            beside(Mover::Peer, 50),
+            beside(Mover::Peer, 99),
+        );
     }
+    text
+}
+
+pub(super) fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values
 }
 
 /// The least value that so many percent of all do not exceed.
@@ -87,7 +91,7 @@ pub(crate) fn percentile(sorted: &[f64], percent: usize) -> f64 {
 }
 
 /// How long etcd's write-ahead log waited for the disk, as etcd's own histogram tells.
-pub(super) async fn fsync(control_plane: &ControlPlane) -> anyhow::Result<()> {
+pub(super) async fn fsync(control_plane: &ControlPlane) -> anyhow::Result<String> {
     let client = kube::Client::try_from(kube::Config::new(control_plane.etcd_url().parse()?))?;
     let metrics = client.request_text(http::Request::get("/metrics").body(Vec::new())?).await?;
     let mut buckets: BTreeMap<u64, (String, u64)> = BTreeMap::new();
@@ -100,6 +104,5 @@ pub(super) async fn fsync(control_plane: &ControlPlane) -> anyhow::Result<()> {
     }
     let total = buckets.keys().next_back().copied().unwrap_or_default();
     let below = |percent: u64| buckets.range((total * percent).div_ceil(100)..).next().map_or("?", |(_, (bound, _))| bound);
-    println!("\netcd's fsync: {total} so far; 50 % took at most {} s, 90 % {} s, 99 % {} s.", below(50), below(90), below(99));
-    Ok(())
+    Ok(format!("- etcd's fsync: {total} in all; 50 % took at most {} s, 90 % {} s, 99 % {} s", below(50), below(90), below(99)))
 }

@@ -1,0 +1,287 @@
+//! A limit of what is under way at once, and who comes next: what is urgent first, and of that whoever has the least under way. It
+//! knows nothing of what passes through it.
+//!
+//! What can wait does not start while something urgent is under way, for a moment at most; and one place in so many is given to what
+//! waits last, so that nothing waits for ever.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+/// How soon something is wanted.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Urgency {
+    /// It ends the time in which nobody leads.
+    Finishes,
+    /// It begins a move, or is on its way.
+    Moves,
+    /// Nobody waits for it.
+    CanWait,
+}
+
+/// What can wait gives way to what is urgent for so long.
+const YIELD: Duration = Duration::from_millis(100);
+/// One in so many places goes to what waits last.
+const LAST_FIRST: u32 = 8;
+/// No limit sinks below this.
+const LEAST: usize = 2;
+
+#[derive(Debug)]
+pub(super) struct Gate {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    most: usize,
+    /// What can wait does not start while something urgent is under way.
+    yields: bool,
+    /// Of the places, in parts of one for its slow growth.
+    limit: f64,
+    used: usize,
+    urgent: usize,
+    /// By whom.
+    of: HashMap<Arc<str>, usize>,
+    waiting: BTreeMap<Urgency, BTreeMap<Arc<str>, VecDeque<oneshot::Sender<Place>>>>,
+    given: u32,
+}
+
+/// A place, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    state: Arc<Mutex<State>>,
+    who: Arc<str>,
+    urgency: Urgency,
+}
+
+impl Gate {
+    /// With so many places.
+    pub(super) fn new(most: usize) -> Self {
+        Self::with(most, false)
+    }
+
+    /// With so many, where what can wait does not start while something urgent is under way.
+    pub(super) fn yielding(most: usize) -> Self {
+        Self::with(most, true)
+    }
+
+    fn with(most: usize, yields: bool) -> Self {
+        let (waiting, of) = (BTreeMap::new(), HashMap::new());
+        #[allow(clippy::cast_precision_loss, reason = "there are few")]
+        let state = State { most, yields, limit: most as f64, used: 0, urgent: 0, of, waiting, given: 0 };
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    pub(super) async fn enter(&self, who: &Arc<str>, urgency: Urgency) -> Place {
+        let mut place = {
+            let mut state = lock(&self.state);
+            if state.takes(urgency, state.yields) && state.is_first(urgency) {
+                return state.take(&self.state, who, urgency);
+            }
+            let (sender, place) = oneshot::channel();
+            state.waiting.entry(urgency).or_default().entry(who.clone()).or_default().push_back(sender);
+            place
+        };
+        loop {
+            match tokio::time::timeout(YIELD, &mut place).await {
+                Ok(Ok(place)) => return place,
+                // What is urgent has had its moment.
+                Err(_) => give(&self.state, false),
+                Ok(Err(_)) => unreachable!("a sender is kept until it has sent"),
+            }
+        }
+    }
+
+    /// The server was asked for more than it takes: half as much from now on.
+    pub(super) fn is_too_much(&self) {
+        let mut state = lock(&self.state);
+        #[allow(clippy::cast_precision_loss, reason = "there are few")]
+        let least = LEAST as f64;
+        state.limit = (state.limit / 2.0).max(least);
+    }
+
+    /// It has answered: a little more, up to where it began.
+    pub(super) fn is_well(&self) {
+        let mut state = lock(&self.state);
+        #[allow(clippy::cast_precision_loss, reason = "there are few")]
+        let most = state.most as f64;
+        state.limit = (state.limit + 1.0 / state.limit).min(most);
+    }
+}
+
+impl State {
+    fn takes(&self, urgency: Urgency, yields: bool) -> bool {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is between two and what it began with")]
+        let limit = self.limit as usize;
+        self.used < limit.max(1) && !(yields && urgency == Urgency::CanWait && self.urgent > 0)
+    }
+
+    /// Whether nobody waits who comes before.
+    fn is_first(&self, urgency: Urgency) -> bool {
+        self.waiting.range(..=urgency).all(|(_, waiting)| waiting.is_empty())
+    }
+
+    fn take(&mut self, state: &Arc<Mutex<Self>>, who: &Arc<str>, urgency: Urgency) -> Place {
+        self.used += 1;
+        self.urgent += usize::from(urgency != Urgency::CanWait);
+        *self.of.entry(who.clone()).or_default() += 1;
+        Place { state: state.clone(), who: who.clone(), urgency }
+    }
+
+    /// Who comes next.
+    fn next(&mut self, yields: bool) -> Option<(Urgency, Arc<str>, oneshot::Sender<Place>)> {
+        let last_first = self.given % LAST_FIRST == LAST_FIRST - 1;
+        let yields = yields && self.yields;
+        let there = |(urgency, waiting): (&Urgency, &BTreeMap<_, _>)| (!waiting.is_empty()).then_some(*urgency);
+        let mut order: Vec<_> = self.waiting.iter().filter_map(there).collect();
+        if last_first {
+            order.reverse();
+        }
+        let urgency = order.into_iter().find(|urgency| self.takes(*urgency, yields && !last_first))?;
+        let waiting = self.waiting.get_mut(&urgency)?;
+        let who = waiting.keys().min_by_key(|who| self.of.get(*who).copied().unwrap_or_default())?.clone();
+        let queue = waiting.get_mut(&who)?;
+        let sender = queue.pop_front()?;
+        self.given = self.given.wrapping_add(1);
+        if queue.is_empty() {
+            waiting.remove(&who);
+        }
+        Some((urgency, who, sender))
+    }
+}
+
+/// Gives what places there are. `yields`: what can wait is not given one while something urgent is under way, if that is this gate's way.
+fn give(state: &Arc<Mutex<State>>, yields: bool) {
+    loop {
+        let (place, sender) = {
+            let mut locked = lock(state);
+            let Some((urgency, who, sender)) = locked.next(yields) else { return };
+            (locked.take(state, &who, urgency), sender)
+        };
+        // Who does not wait any more gives it back by dropping it.
+        drop(sender.send(place));
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        {
+            let mut state = lock(&self.state);
+            state.used -= 1;
+            state.urgent -= usize::from(self.urgency != Urgency::CanWait);
+            if let Some(used) = state.of.get_mut(&self.who) {
+                *used -= 1;
+                if *used == 0 {
+                    state.of.remove(&self.who);
+                }
+            }
+        }
+        give(&self.state, true);
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().expect("nothing panics while it holds the lock")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Enters with each of these and tells in which order they came through a gate with one place.
+    async fn order(gate: Gate, wanted: &[(&'static str, Urgency)]) -> Vec<String> {
+        let gate = Arc::new(gate);
+        let first = gate.enter(&"first".into(), Urgency::Moves).await;
+        let told: Arc<Mutex<Vec<String>>> = Arc::default();
+        let mut tasks = Vec::new();
+        for (who, urgency) in wanted.iter().copied() {
+            let (gate, told) = (gate.clone(), told.clone());
+            tasks.push(tokio::spawn(async move {
+                let place = gate.enter(&who.into(), urgency).await;
+                told.lock().unwrap().push(format!("{who} {urgency:?}"));
+                tokio::task::yield_now().await;
+                drop(place);
+            }));
+            tokio::task::yield_now().await;
+        }
+        drop(first);
+        for task in tasks {
+            task.await.unwrap();
+        }
+        Arc::into_inner(told).unwrap().into_inner().unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_urgent_comes_first_and_nothing_waits_for_ever() {
+        use Urgency::{CanWait, Finishes, Moves};
+        let told = order(Gate::new(1), &[("a", CanWait), ("a", Moves), ("b", Finishes), ("a", Moves)]).await;
+        assert_eq!(told, ["b Finishes", "a Moves", "a Moves", "a CanWait"]);
+        let many: Vec<_> = std::iter::once(("a", CanWait)).chain((0..40).map(|_| ("b", Moves))).collect();
+        let told = order(Gate::new(1), &many).await;
+        let place = told.iter().position(|it| it == "a CanWait").unwrap();
+        assert!(place < 9, "{place}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_has_the_least_under_way_comes_next() {
+        let gate = Arc::new(Gate::new(3));
+        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            held.push(gate.enter(&a, Urgency::Moves).await);
+        }
+        let waiting: Vec<_> = [&a, &a, &a, &b]
+            .into_iter()
+            .map(|who| {
+                let (gate, who) = (gate.clone(), who.clone());
+                tokio::spawn(async move { gate.enter(&who, Urgency::Moves).await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        held.pop();
+        tokio::task::yield_now().await;
+        assert!(waiting[3].is_finished() && !waiting[0].is_finished(), "one of b's before those of a");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_can_wait_gives_way_for_a_moment_and_no_longer() {
+        let gate = Arc::new(Gate::yielding(8));
+        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+        let urgent = gate.enter(&a, Urgency::Finishes).await;
+        let other = gate.clone();
+        let waits = tokio::spawn(async move { other.enter(&b, Urgency::CanWait).await });
+        tokio::time::sleep(YIELD / 2).await;
+        assert!(!waits.is_finished());
+        tokio::time::sleep(YIELD).await;
+        assert!(waits.is_finished(), "whatever hangs holds it up for a moment only");
+        drop(urgent);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn fewer_are_under_way_where_the_server_says_that_it_is_too_much() {
+        let gate = Gate::new(8);
+        gate.is_too_much();
+        let a: Arc<str> = "a".into();
+        let mut held = Vec::new();
+        for _ in 0..4 {
+            held.push(gate.enter(&a, Urgency::Moves).await);
+        }
+        assert!(tokio::time::timeout(Duration::from_secs(1), gate.enter(&a, Urgency::Moves)).await.is_err());
+        for _ in 0..40 {
+            gate.is_well();
+        }
+        held.push(gate.enter(&a, Urgency::Moves).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_wait_any_more_takes_no_place() {
+        let gate = Gate::new(1);
+        let a: Arc<str> = "a".into();
+        let held = gate.enter(&a, Urgency::Moves).await;
+        assert!(tokio::time::timeout(Duration::from_millis(10), gate.enter(&a, Urgency::Moves)).await.is_err());
+        drop(held);
+        drop(gate.enter(&a, Urgency::CanWait).await);
+    }
+}
