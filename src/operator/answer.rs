@@ -121,7 +121,10 @@ fn failure_of(subject: Subject<'_>, status: &Status) -> Failure {
     match (status.code, status.reason.as_str()) {
         (404, "NotFound") if about => Failure::Gone,
         (409, "Conflict" | "AlreadyExists") if about || is_conflict_of_managers(status) => Failure::Changed,
-        (429, _) => Failure::Throttled(details.filter(|it| it.retry_after_seconds > 0).map(|it| Duration::from_secs(it.retry_after_seconds.into()))),
+        // A webhook may refuse with any code.
+        (429, _) if !status.message.starts_with(WEBHOOK) => {
+            Failure::Throttled(details.filter(|it| it.retry_after_seconds > 0).map(|it| Duration::from_secs(it.retry_after_seconds.into())))
+        }
         // A patch that was tried on the object, or an object that was looked at.
         (422, "Invalid") => refused(true),
         (403, "Forbidden") => refused(about),
@@ -129,6 +132,9 @@ fn failure_of(subject: Subject<'_>, status: &Status) -> Failure {
         _ => Failure::Unknown(format!("{} ({})", status.message, status.code)),
     }
 }
+
+/// How the API server begins what a webhook has said.
+const WEBHOOK: &str = "admission webhook ";
 
 /// Server-side apply's own conflict names fields, not the object.
 fn is_conflict_of_managers(status: &Status) -> bool {
@@ -143,6 +149,15 @@ mod tests {
 
     fn status(code: u16, reason: &str, details: &Value) -> Status {
         serde_json::from_value(json!({ "status": "Failure", "code": code, "reason": reason, "message": "no", "details": details })).unwrap()
+    }
+
+    #[test]
+    fn a_webhook_that_says_too_many_requests_is_one_that_refuses() {
+        let subject = Subject { plural: "pods", name: "web-1" };
+        let busy = status(429, "TooManyRequests", &json!({ "retryAfterSeconds": 1 }));
+        assert!(matches!(failure_of(subject, &busy), Failure::Throttled(Some(_))));
+        let webhook = Status { message: "admission webhook \"slow.example.com\" denied the request: busy".into(), ..busy };
+        assert!(matches!(failure_of(subject, &webhook), Failure::Refused { code: 429, certain: false, .. }));
     }
 
     #[test]

@@ -26,7 +26,7 @@ const YIELD: Duration = Duration::from_millis(100);
 /// One in so many places goes to what waits last.
 const LAST_FIRST: u32 = 8;
 /// No limit sinks below this.
-const LEAST: usize = 2;
+const LEAST: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct Gate {
@@ -44,14 +44,23 @@ struct State {
     urgent: usize,
     /// By whom.
     of: HashMap<Arc<str>, usize>,
-    waiting: BTreeMap<Urgency, BTreeMap<Arc<str>, VecDeque<oneshot::Sender<Place>>>>,
+    waiting: BTreeMap<Urgency, BTreeMap<Arc<str>, VecDeque<Waiter>>>,
+    came: u64,
     given: u32,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    /// Who has waited longer has the lower number.
+    number: u64,
+    sender: oneshot::Sender<Place>,
 }
 
 /// A place, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
-    state: Arc<Mutex<State>>,
+    /// `None`: it was given back.
+    state: Option<Arc<Mutex<State>>>,
     who: Arc<str>,
     urgency: Urgency,
 }
@@ -70,7 +79,7 @@ impl Gate {
     fn with(most: usize, yields: bool) -> Self {
         let (waiting, of) = (BTreeMap::new(), HashMap::new());
         #[allow(clippy::cast_precision_loss, reason = "there are few")]
-        let state = State { most, yields, limit: most as f64, used: 0, urgent: 0, of, waiting, given: 0 };
+        let state = State { most, yields, limit: most as f64, used: 0, urgent: 0, of, waiting, came: 0, given: 0 };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -81,15 +90,21 @@ impl Gate {
                 return state.take(&self.state, who, urgency);
             }
             let (sender, place) = oneshot::channel();
-            state.waiting.entry(urgency).or_default().entry(who.clone()).or_default().push_back(sender);
-            place
+            state.came += 1;
+            let number = state.came;
+            state.waiting.entry(urgency).or_default().entry(who.clone()).or_default().push_back(Waiter { number, sender });
+            (place, state.yields && urgency == Urgency::CanWait)
         };
+        // Who stood before may have ceased to wait, and the limit may have grown.
+        give(&self.state, true);
+        let (place, yields) = (&mut place.0, place.1);
         loop {
-            match tokio::time::timeout(YIELD, &mut place).await {
+            let moment = if yields { YIELD } else { Duration::MAX };
+            match tokio::time::timeout(moment, &mut *place).await {
                 Ok(Ok(place)) => return place,
                 // What is urgent has had its moment.
                 Err(_) => give(&self.state, false),
-                Ok(Err(_)) => unreachable!("a sender is kept until it has sent"),
+                Ok(Err(_)) => unreachable!("a sender is kept until it has sent, or nobody waits"),
             }
         }
     }
@@ -115,7 +130,10 @@ impl State {
     fn takes(&self, urgency: Urgency, yields: bool) -> bool {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is between two and what it began with")]
         let limit = self.limit as usize;
-        self.used < limit.max(1) && !(yields && urgency == Urgency::CanWait && self.urgent > 0)
+        let (limit, can_wait) = (limit.max(1), urgency == Urgency::CanWait);
+        // What can wait leaves some to what cannot.
+        let places = if can_wait { limit - limit / 4 } else { limit };
+        self.used < places && !(yields && can_wait && self.urgent > 0)
     }
 
     /// Whether nobody waits who comes before.
@@ -127,7 +145,18 @@ impl State {
         self.used += 1;
         self.urgent += usize::from(urgency != Urgency::CanWait);
         *self.of.entry(who.clone()).or_default() += 1;
-        Place { state: state.clone(), who: who.clone(), urgency }
+        Place { state: Some(state.clone()), who: who.clone(), urgency }
+    }
+
+    fn give_back(&mut self, who: &Arc<str>, urgency: Urgency) {
+        self.used -= 1;
+        self.urgent -= usize::from(urgency != Urgency::CanWait);
+        if let Some(used) = self.of.get_mut(who) {
+            *used -= 1;
+            if *used == 0 {
+                self.of.remove(who);
+            }
+        }
     }
 
     /// Who comes next.
@@ -141,9 +170,11 @@ impl State {
         }
         let urgency = order.into_iter().find(|urgency| self.takes(*urgency, yields && !last_first))?;
         let waiting = self.waiting.get_mut(&urgency)?;
-        let who = waiting.keys().min_by_key(|who| self.of.get(*who).copied().unwrap_or_default())?.clone();
+        // Of those who have as little under way, whoever has waited the longest: nobody is first by name.
+        let rank = |(who, queue): &(&Arc<str>, &VecDeque<Waiter>)| (self.of.get(*who).copied().unwrap_or_default(), queue.front().map(|it| it.number));
+        let who = waiting.iter().min_by_key(rank).map(|(who, _)| who.clone())?;
         let queue = waiting.get_mut(&who)?;
-        let sender = queue.pop_front()?;
+        let Waiter { sender, .. } = queue.pop_front()?;
         self.given = self.given.wrapping_add(1);
         if queue.is_empty() {
             waiting.remove(&who);
@@ -155,30 +186,26 @@ impl State {
 /// Gives what places there are. `yields`: what can wait is not given one while something urgent is under way, if that is this gate's way.
 fn give(state: &Arc<Mutex<State>>, yields: bool) {
     loop {
-        let (place, sender) = {
-            let mut locked = lock(state);
-            let Some((urgency, who, sender)) = locked.next(yields) else { return };
-            (locked.take(state, &who, urgency), sender)
-        };
-        // Who does not wait any more gives it back by dropping it.
-        drop(sender.send(place));
+        let mut locked = lock(state);
+        let Some((urgency, who, sender)) = locked.next(yields) else { return };
+        if sender.is_closed() {
+            continue;
+        }
+        let place = locked.take(state, &who, urgency);
+        drop(locked);
+        // Who has just ceased to wait gives it back here: thousands may, one after the other.
+        if let Err(mut place) = sender.send(place) {
+            place.state = None;
+            lock(state).give_back(&who, urgency);
+        }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        {
-            let mut state = lock(&self.state);
-            state.used -= 1;
-            state.urgent -= usize::from(self.urgency != Urgency::CanWait);
-            if let Some(used) = state.of.get_mut(&self.who) {
-                *used -= 1;
-                if *used == 0 {
-                    state.of.remove(&self.who);
-                }
-            }
-        }
-        give(&self.state, true);
+        let Some(state) = self.state.take() else { return };
+        lock(&state).give_back(&self.who, self.urgency);
+        give(&state, true);
     }
 }
 
@@ -261,11 +288,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn fewer_are_under_way_where_the_server_says_that_it_is_too_much() {
-        let gate = Gate::new(8);
+        let gate = Gate::new(16);
         gate.is_too_much();
         let a: Arc<str> = "a".into();
         let mut held = Vec::new();
-        for _ in 0..4 {
+        for _ in 0..8 {
             held.push(gate.enter(&a, Urgency::Moves).await);
         }
         assert!(tokio::time::timeout(Duration::from_secs(1), gate.enter(&a, Urgency::Moves)).await.is_err());
@@ -273,6 +300,51 @@ mod tests {
             gate.is_well();
         }
         held.push(gate.enter(&a, Urgency::Moves).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_namespace_waits_for_ever_because_of_its_name_however_many_others_do() {
+        let gate = Arc::new(Gate::new(4));
+        let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        for number in 0..60 {
+            let (gate, stop) = (gate.clone(), stop.clone());
+            tokio::spawn(async move {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let _place = gate.enter(&format!("a{}", number / 2).into(), Urgency::Moves).await;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            });
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        for _ in 0..5 {
+            let entered = tokio::time::timeout(Duration::from_secs(2), gate.enter(&"z".into(), Urgency::Moves)).await;
+            assert!(entered.is_ok(), "there are thirty before it, four at a time");
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hundred_thousand_that_do_not_wait_any_more_hold_up_nobody() {
+        let gate = Gate::new(1);
+        let a: Arc<str> = "a".into();
+        let held = gate.enter(&a, Urgency::Moves).await;
+        for _ in 0..100_000 {
+            assert!(futures::FutureExt::now_or_never(gate.enter(&a, Urgency::Moves)).is_none());
+        }
+        drop(held);
+        drop(gate.enter(&a, Urgency::Moves).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_can_wait_leaves_places_to_what_cannot() {
+        let gate = Gate::new(8);
+        let a: Arc<str> = "a".into();
+        let mut held = Vec::new();
+        while let Ok(place) = tokio::time::timeout(Duration::from_millis(1), gate.enter(&a, Urgency::CanWait)).await {
+            held.push(place);
+        }
+        assert_eq!(held.len(), 6);
+        gate.enter(&a, Urgency::Finishes).await;
     }
 
     #[tokio::test(start_paused = true)]

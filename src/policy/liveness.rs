@@ -22,6 +22,8 @@ const FORGIVEN: Duration = Duration::from_secs(1800);
 /// For so long after a silence that was none the network is not taken to be sound: silence must then last longer to be one.
 const UNSOUND: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(8);
+/// A node that is silent is believed to be there, and only its port to be out of reach, where its heartbeat has gone on for so long.
+const BLOCKED: Duration = Duration::from_secs(60);
 /// A node with so many of them within so long tells of nobody but itself.
 const RESTLESS: usize = 3;
 const RESTLESS_FOR: Duration = Duration::from_secs(300);
@@ -141,8 +143,11 @@ struct Judged {
     suspicion: Option<Suspicion>,
     /// Since when it is doubted.
     doubted: Option<Instant>,
-    /// When it last did not answer.
+    /// When it last did not answer, and since when that was so.
     troubled: Option<Instant>,
+    trouble_began: Option<Instant>,
+    /// Its heartbeat has gone on all the while: only its port cannot be reached, until it is.
+    blocked: bool,
     /// Its last silences that were none: when each was found to be none.
     flickers: [Option<Instant>; RESTLESS],
     /// How often it was suspected and came back, and when it did last.
@@ -167,16 +172,18 @@ impl Liveness {
         }
         let disturbed = self.disturbed(now);
         let unsound = self.nodes.values().any(|judged| judged.is_unsound(now) && !judged.is_restless(now));
-        let calmed =
-            |doubted: Instant| self.nodes.values().any(|other| other.line.answers() && other.troubled.is_some_and(|troubled| troubled + TOGETHER >= doubted));
+        let with = |other: &Judged, doubted: Instant| {
+            other.troubled.is_some_and(|troubled| troubled + TOGETHER >= doubted) && other.trouble_began.is_some_and(|began| began <= doubted + TOGETHER)
+        };
+        let calmed = |doubted: Instant| self.nodes.values().any(|other| other.line.answers() && with(other, doubted));
         let mut verdicts = Vec::new();
-        for (name, node) in evidence {
+        for name in evidence.keys() {
             let Some(judged) = self.nodes.get(name).filter(|judged| !judged.is_suspect()) else { continue };
             let confirmed = overdue(name, evidence, &others);
             let brief = |since: Instant, refused: bool| (refused || unsound || judged.is_unsound(now)) && now - since < LONG;
             // What was doubted is so until something agrees, or until another that was silent with it answers.
             let alone = !disturbed && judged.doubted.is_none_or(calmed);
-            let suspicion = match node.line {
+            let suspicion = match judged.line {
                 Line::Silent { since, refused } if asked.is_none_or(|asked| asked < since) || brief(since, refused) => judged.suspicion,
                 Line::Silent { .. } if alone => Some(Suspicion::Silent),
                 Line::Silent { .. } if !confirmed => Some(Suspicion::Doubted),
@@ -228,20 +235,25 @@ impl Judged {
 
     /// Notes that it does not answer, or that it has answered for long enough.
     fn look(&mut self, node: &Evidence, now: Instant) {
-        let before = std::mem::replace(&mut self.line, node.line);
+        let beats_since = |moment: Instant| node.heartbeat.as_ref().is_some_and(|it| it.steady_since(moment));
+        self.blocked |= self.suspicion == Some(Suspicion::Silent) && node.line.is_silent() && beats_since(Instant(now.0.saturating_sub(BLOCKED)));
+        self.blocked &= !node.line.answers();
+        let before = std::mem::replace(&mut self.line, if self.blocked { Line::Unreached } else { node.line });
         // Also where it has gone by between two looks.
         let is_anew = |since: Instant| !matches!(before, Line::Answers { since: known, .. } if known == since);
         if let Line::Answers { since, .. } = node.line
-            && before != Line::Unreached
+            && (before != Line::Unreached || self.troubled.is_some_and(|troubled| now - troubled < UNSOUND))
             && is_anew(since)
             && !self.is_suspect()
         {
             self.flickers.rotate_right(1);
             self.flickers[0] = Some(now);
         }
-        let beats_since = |moment: Instant| node.heartbeat.as_ref().is_some_and(|it| it.steady_since(moment));
-        let returned = match node.line {
+        let returned = match self.line {
             Line::Doubtful { .. } | Line::Silent { .. } => {
+                if self.troubled.is_none_or(|troubled| now - troubled > TOGETHER) || before.answers() {
+                    self.trouble_began = Some(now);
+                }
                 self.troubled = Some(now);
                 false
             }

@@ -35,7 +35,7 @@ pub struct OperatorSettings {
     pub metrics: MetricsSettings,
 
     /// How many writes may be under way at the same time, slow ones not counted: 1 to 1024. Of one kind in one namespace no more
-    /// than eight.
+    /// than sixteen.
     #[arg(long, env = "CONCURRENT_GROUPS", value_name = "NUMBER", default_value_t = 32, value_parser = number_of_groups)]
     pub concurrent_groups: u16,
 

@@ -17,7 +17,7 @@ use super::real_nodes::network::Network;
 use super::real_nodes::{self, RealNode, Site};
 use super::{ControlPlane, Kubelets, Options, credentials, nodes, wait};
 
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(300);
 const ATTEMPTS: usize = 3;
 
 /// A namespace that nobody uses, whose default service account shows that the controller-manager works.

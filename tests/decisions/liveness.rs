@@ -173,6 +173,45 @@ fn what_is_doubted_is_not_believed_because_others_are_watched_no_more_or_more_ar
 }
 
 #[test]
+fn what_is_doubted_is_believed_once_one_that_was_silent_with_it_answers_and_by_no_other() {
+    let mut watch = Watch::of(["a", "b", "c", "d", "e"]);
+    watch.silent(&["a", "b"], 20);
+    watch.evidence.remove("b");
+    watch.silent(&["a"], 15);
+    watch.silent(&["a", "c"], 3);
+    assert_eq!(watch.silent(&["a"], 60), "a: Doubted", "c's trouble was another");
+    let mut watch = Watch::of(["a", "b", "c", "d", "e"]);
+    watch.silent(&["a", "b"], 20);
+    assert_eq!(watch.silent(&["a"], 15), "a: Silent");
+}
+
+#[test]
+fn a_node_that_changes_its_port_while_it_flickers_is_known_to_be_restless_all_the_same() {
+    let mut watch = Watch::of(["a", "b", "c"]);
+    for _ in 0..6 {
+        watch.silent(&["c"], 1);
+        watch.hear("c", Heard::Nothing);
+        watch.silent(&[], 3);
+    }
+    watch.silent(&["c"], 1);
+    assert_eq!(watch.silent(&["a", "c"], 2), "a: Silent");
+}
+
+#[test]
+fn a_silent_node_whose_heartbeat_goes_on_for_a_minute_is_taken_to_be_behind_a_firewall() {
+    let mut watch = Watch::of(["a", "b"]);
+    assert_eq!(watch.silent(&["a"], 3), "a: Silent");
+    let mut told = String::new();
+    for _ in 0..80 {
+        let line = watch.evidence["a"].line.after(Heard::Silence, at(watch.second));
+        watch.evidence.get_mut("a").unwrap().line = line;
+        told = watch.beats(&["a", "b"], 1);
+    }
+    assert_eq!(told, "");
+    assert_eq!(watch.beats(&["b"], 26), "a: Overdue", "from then on its heartbeat tells");
+}
+
+#[test]
 fn who_writes_into_a_heartbeat_that_it_is_good_for_a_moment_makes_it_overdue_no_sooner() {
     let look = |former: Option<&Heartbeat>, stamp: &str, second| Heartbeat::look(former, stamp, 1, at(second));
     let mut watch = Watch::of(["a", "b"]);

@@ -251,10 +251,11 @@ impl NodeWatch {
         let patience = if self.settings.connection { UNANSWERED } else { Duration::ZERO };
         let unreached = |name: &str| matches!(lines.get(name), Some(Line::Unreached));
         let waited = self.watched.iter().filter(|(name, watched)| now - watched.since >= patience && unreached(name)).map(|(name, _)| name.clone());
-        let suspected = self.judged.suspicions().filter(|(_, suspicion, _)| *suspicion != Suspicion::Silent).map(|(name, ..)| name.into());
+        let suspected = self.judged.suspicions().filter(|(_, _, answers)| !answers).map(|(name, ..)| name.into());
         let mut wanted: BTreeSet<Box<str>> = waited.chain(suspected).collect();
-        drop(lines);
         if !wanted.is_empty() {
+            let answering: Vec<_> = lines.iter().filter(|(_, line)| line.answers()).map(|(name, _)| name.clone()).take(COMPARED).collect();
+            wanted.extend(answering);
             wanted.extend(self.store.some_nodes_but(&wanted, COMPARED));
         }
         wanted

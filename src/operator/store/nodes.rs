@@ -133,10 +133,11 @@ impl Store {
         if let Some(NodeState::Present(node)) = self.lock().nodes.known.get(name) { Some(node.kubelet) } else { None }
     }
 
-    /// The names of some nodes that are there and are none of these.
+    /// The names of some nodes that are there, as Kubernetes says, and are none of these.
     pub fn some_nodes_but(&self, these: &BTreeSet<Box<str>>, most: usize) -> Vec<Box<str>> {
         let tables = self.lock();
-        let there = tables.nodes.known.iter().filter(|(name, state)| matches!(state, NodeState::Present(_)) && !these.contains(*name));
+        let is_there = |state: &NodeState| matches!(state, NodeState::Present(node) if !node.unreachable);
+        let there = tables.nodes.known.iter().filter(|(name, state)| is_there(state) && !these.contains(*name));
         there.map(|(name, _)| name.clone()).take(most).collect()
     }
 
