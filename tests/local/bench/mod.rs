@@ -18,6 +18,7 @@ mod stage;
 mod strangers;
 mod usage;
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -99,6 +100,18 @@ impl Told {
 }
 
 impl Part {
+    fn title(&self) -> &'static str {
+        match self {
+            Self::Failover { .. } => "From the answer to the request that causes the loss, to the new label, in ms",
+            Self::Size { .. } => "The same by the size of the group, where the leader is not Ready, in ms",
+            Self::Many { .. } => "Many leaders lost in one moment",
+            Self::Fleet { .. } => "Many groups",
+            Self::Strangers { .. } => "Pods of no group",
+            Self::Restart { .. } => "The first change after a start",
+            Self::Rest => "One group at rest",
+        }
+    }
+
     /// How many pods there are at most.
     fn pods(&self) -> usize {
         match self {
@@ -128,10 +141,14 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     println!("{text}");
     if arguments.write {
         let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
-        page::replace(&docs.join("measurements.md"), told.name, &text)?;
-        for (name, picture) in told.pictures {
-            std::fs::write(docs.join(format!("measurements-{name}.svg")), picture)?;
+        let mut shown = String::new();
+        for (name, picture) in &told.pictures {
+            let file = format!("measurements-{name}.svg");
+            std::fs::write(docs.join(&file), picture)?;
+            let _ = writeln!(shown, "![{}]({file})\n", arguments.part.title());
         }
+        let chapter = (told.name, arguments.part.title());
+        page::replace(&docs.join("measurements.md"), chapter, &format!("{shown}{text}"))?;
     }
     Ok(ExitCode::SUCCESS)
 }
