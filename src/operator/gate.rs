@@ -86,7 +86,7 @@ impl Gate {
     pub(super) async fn enter(&self, who: &Arc<str>, urgency: Urgency) -> Place {
         let mut place = {
             let mut state = lock(&self.state);
-            if state.takes(urgency, state.yields) && state.is_first(urgency) {
+            if state.takes(urgency, state.yields, true) && state.is_first(urgency) {
                 return state.take(&self.state, who, urgency);
             }
             let (sender, place) = oneshot::channel();
@@ -127,12 +127,12 @@ impl Gate {
 }
 
 impl State {
-    fn takes(&self, urgency: Urgency, yields: bool) -> bool {
+    /// `leaves`: what can wait leaves some places to what cannot.
+    fn takes(&self, urgency: Urgency, yields: bool, leaves: bool) -> bool {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is between two and what it began with")]
         let limit = self.limit as usize;
         let (limit, can_wait) = (limit.max(1), urgency == Urgency::CanWait);
-        // What can wait leaves some to what cannot.
-        let places = if can_wait { limit - limit / 4 } else { limit };
+        let places = if can_wait && leaves { limit - limit / 4 } else { limit };
         self.used < places && !(yields && can_wait && self.urgent > 0)
     }
 
@@ -168,7 +168,7 @@ impl State {
         if last_first {
             order.reverse();
         }
-        let urgency = order.into_iter().find(|urgency| self.takes(*urgency, yields && !last_first))?;
+        let urgency = order.into_iter().find(|urgency| self.takes(*urgency, yields && !last_first, !last_first))?;
         let waiting = self.waiting.get_mut(&urgency)?;
         // Of those who have as little under way, whoever has waited the longest: nobody is first by name.
         let rank = |(who, queue): &(&Arc<str>, &VecDeque<Waiter>)| (self.of.get(*who).copied().unwrap_or_default(), queue.front().map(|it| it.number));
@@ -321,6 +321,25 @@ mod tests {
             assert!(entered.is_ok(), "there are thirty before it, four at a time");
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_can_wait_waits_for_ever_behind_no_number_of_urgent_ones() {
+        for gate in [Gate::new(16), Gate::yielding(32)] {
+            let gate = Arc::new(gate);
+            for number in 0..60 {
+                let gate = gate.clone();
+                tokio::spawn(async move {
+                    loop {
+                        let _place = gate.enter(&format!("a{}", number % 3).into(), Urgency::Moves).await;
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                });
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let entered = tokio::time::timeout(Duration::from_secs(3), gate.enter(&"z".into(), Urgency::CanWait)).await;
+            assert!(entered.is_ok());
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -236,7 +236,7 @@ impl Judged {
     /// Notes that it does not answer, or that it has answered for long enough.
     fn look(&mut self, node: &Evidence, now: Instant) {
         let beats_since = |moment: Instant| node.heartbeat.as_ref().is_some_and(|it| it.steady_since(moment));
-        self.blocked |= self.suspicion == Some(Suspicion::Silent) && node.line.is_silent() && beats_since(Instant(now.0.saturating_sub(BLOCKED)));
+        self.blocked |= self.suspicion.is_some() && node.line.is_silent() && beats_since(Instant(now.0.saturating_sub(BLOCKED)));
         self.blocked &= !node.line.answers();
         let before = std::mem::replace(&mut self.line, if self.blocked { Line::Unreached } else { node.line });
         // Also where it has gone by between two looks.

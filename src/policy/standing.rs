@@ -36,6 +36,8 @@ pub enum Cause {
     NodeOverdue,
     /// The node was lost, and answers again since a moment ago.
     NodeReturning,
+    /// The node does not answer, and it is not known whether it is lost.
+    NodeDoubted,
     NodeLeaving,
     Disrupted,
     /// It has lost the leadership again and again of late.
@@ -60,6 +62,7 @@ impl Cause {
             Cause::NodeSilent => "NodeSilent",
             Cause::NodeOverdue => "NodeOverdue",
             Cause::NodeReturning => "NodeReturning",
+            Cause::NodeDoubted => "NodeDoubted",
             Cause::NodeLeaving => "NodeLeaving",
             Cause::Disrupted => "LeaderDisrupted",
             Cause::Unsteady => "LeaderUnsteady",
@@ -100,6 +103,7 @@ pub fn of_candidate(candidate: &Candidate, min_ready_seconds: i32, now: Timestam
     let standing = match (of_leader(candidate), &candidate.node) {
         // Nobody is moved to where it may be lost again.
         (Standing::Eligible, NodeState::Suspect { suspicion, answers: true, .. }) if suspicion.is_believed() => Standing::Leaving(Cause::NodeReturning),
+        (Standing::Eligible, NodeState::Suspect { suspicion: Suspicion::Doubted, answers: false, .. }) => Standing::Leaving(Cause::NodeDoubted),
         (standing, _) => standing,
     };
     let Some(ready_since) = candidate.pod.ready_since.filter(|_| standing.electable() && min_ready_seconds > 0) else {

@@ -336,6 +336,7 @@ fn why_not(standing: Standing) -> &'static str {
         Cause::NodeUnreachable => "on a node that is not ready or cannot be reached",
         Cause::NodeSilent => "on a node that does not answer any more, as the connection to its kubelet shows",
         Cause::NodeOverdue => "on a node whose heartbeat is overdue while others' are not",
+        Cause::NodeDoubted => "on a node that does not answer any more, together with others",
         Cause::NodeReturning => "on a node that was lost and answers again, which is not believed yet",
         Cause::NodeLeaving => "on a node that is cordoned or about to be removed",
         Cause::Disrupted => "about to be evicted",

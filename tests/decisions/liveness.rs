@@ -198,6 +198,16 @@ fn a_node_that_changes_its_port_while_it_flickers_is_known_to_be_restless_all_th
 }
 
 #[test]
+fn doubted_nodes_whose_heartbeats_go_on_for_a_minute_make_no_later_loss_a_disturbance() {
+    let nodes = ["a", "b", "c", "d", "e"];
+    let mut watch = Watch::of(nodes);
+    assert_eq!(watch.silent(&["a", "b"], 3), "a: Doubted, b: Doubted");
+    assert_eq!(watch.beats(&nodes, 80), "");
+    watch.silent(&["a", "b"], 12);
+    assert_eq!(watch.silent(&["a", "b", "c"], 2), "c: Silent");
+}
+
+#[test]
 fn a_silent_node_whose_heartbeat_goes_on_for_a_minute_is_taken_to_be_behind_a_firewall() {
     let mut watch = Watch::of(["a", "b"]);
     assert_eq!(watch.silent(&["a"], 3), "a: Silent");
@@ -297,7 +307,8 @@ fn the_heartbeats_decide_where_silence_does_not() {
     watch.beats(&nodes, 5);
     assert_eq!(watch.beats(&["b", "c"], 25), "a: Doubted, b: Doubted", "it may be late");
     assert_eq!(watch.beats(&["b", "c"], 1), "a: Overdue, b: Doubted");
-    assert_eq!(watch.beats(&["b", "c"], 60), "a: Overdue, b: Doubted", "it is renewed");
+    assert_eq!(watch.beats(&["b", "c"], 20), "a: Overdue, b: Doubted", "it is renewed");
+    assert_eq!(watch.beats(&["b", "c"], 60), "a: Overdue", "only its port is out of reach");
 }
 
 #[test]
@@ -404,6 +415,9 @@ fn returning(candidate: Candidate) -> Candidate {
 fn a_leader_whose_node_answers_again_stays_and_nobody_is_moved_there_while_others_can_lead() {
     assert_eq!(chosen(0, vec![returning(pod("a")), pod("b")], at(1)), "KEEP a");
     assert_eq!(chosen(0, vec![unready("a"), returning(pod("b"))], at(1)), "PROMOTE b: LeaderNotReady");
+    let doubted = || suspect(pod("b"), Suspicion::Doubted, at(1));
+    assert_eq!(chosen(0, vec![unready("a"), doubted()], at(1)), "PROMOTE b: LeaderNotReady");
+    assert_eq!(chosen(0, vec![unready("a"), doubted(), pod("c")], at(1)), "PROMOTE c: LeaderNotReady");
     assert_eq!(chosen(0, vec![unready("a"), returning(pod("b")), pod("c")], at(1)), "PROMOTE c: LeaderNotReady");
 }
 
