@@ -236,7 +236,9 @@ impl Judged {
     /// Notes that it does not answer, or that it has answered for long enough.
     fn look(&mut self, node: &Evidence, now: Instant) {
         let beats_since = |moment: Instant| node.heartbeat.as_ref().is_some_and(|it| it.steady_since(moment));
-        self.blocked |= self.suspicion.is_some() && node.line.is_silent() && beats_since(Instant(now.0.saturating_sub(BLOCKED)));
+        // What was renewed before the silence began says nothing of it.
+        let long = matches!(node.line, Line::Silent { since, .. } if now - since >= BLOCKED);
+        self.blocked |= self.suspicion.is_some() && long && beats_since(Instant(now.0.saturating_sub(BLOCKED / 2)));
         self.blocked &= !node.line.answers();
         let before = std::mem::replace(&mut self.line, if self.blocked { Line::Unreached } else { node.line });
         // Also where it has gone by between two looks.

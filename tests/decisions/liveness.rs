@@ -198,6 +198,18 @@ fn a_node_that_changes_its_port_while_it_flickers_is_known_to_be_restless_all_th
 }
 
 #[test]
+fn heartbeats_of_before_a_silence_make_nobody_a_node_behind_a_firewall() {
+    let mut watch = Watch::of(["a", "b", "c"]);
+    watch.beats(&["a", "b", "c"], 100);
+    assert_eq!(watch.silent(&["a"], 3), "a: Silent");
+    for _ in 0..90 {
+        let line = watch.evidence["a"].line.after(Heard::Silence, at(watch.second));
+        watch.evidence.get_mut("a").unwrap().line = line;
+        assert_eq!(watch.beats(&["b", "c"], 1), "a: Silent");
+    }
+}
+
+#[test]
 fn doubted_nodes_whose_heartbeats_go_on_for_a_minute_make_no_later_loss_a_disturbance() {
     let nodes = ["a", "b", "c", "d", "e"];
     let mut watch = Watch::of(nodes);
