@@ -38,8 +38,9 @@ struct State {
     most: usize,
     /// What can wait does not start while something urgent is under way.
     yields: bool,
-    /// Of the places, in parts of one for its slow growth.
-    limit: f64,
+    limit: usize,
+    /// Answers since the limit has changed: as many as it is raise it by one.
+    answers: usize,
     used: usize,
     urgent: usize,
     /// By whom.
@@ -78,8 +79,7 @@ impl Gate {
 
     fn with(most: usize, yields: bool) -> Self {
         let (waiting, of) = (BTreeMap::new(), HashMap::new());
-        #[allow(clippy::cast_precision_loss, reason = "there are few")]
-        let state = State { most, yields, limit: most as f64, used: 0, urgent: 0, of, waiting, came: 0, given: 0 };
+        let state = State { most, yields, limit: most, answers: 0, used: 0, urgent: 0, of, waiting, came: 0, given: 0 };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -112,27 +112,24 @@ impl Gate {
     /// The server was asked for more than it takes: half as much from now on.
     pub(super) fn is_too_much(&self) {
         let mut state = lock(&self.state);
-        #[allow(clippy::cast_precision_loss, reason = "there are few")]
-        let least = LEAST as f64;
-        state.limit = (state.limit / 2.0).max(least);
+        (state.limit, state.answers) = ((state.limit / 2).max(LEAST).min(state.most), 0);
     }
 
     /// It has answered: a little more, up to where it began.
     pub(super) fn is_well(&self) {
         let mut state = lock(&self.state);
-        #[allow(clippy::cast_precision_loss, reason = "there are few")]
-        let most = state.most as f64;
-        state.limit = (state.limit + 1.0 / state.limit).min(most);
+        state.answers += 1;
+        if state.answers >= state.limit {
+            (state.limit, state.answers) = ((state.limit + 1).min(state.most), 0);
+        }
     }
 }
 
 impl State {
     /// `leaves`: what can wait leaves some places to what cannot.
     fn takes(&self, urgency: Urgency, yields: bool, leaves: bool) -> bool {
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is between two and what it began with")]
-        let limit = self.limit as usize;
-        let (limit, can_wait) = (limit.max(1), urgency == Urgency::CanWait);
-        let places = if can_wait && leaves { limit - limit / 4 } else { limit };
+        let can_wait = urgency == Urgency::CanWait;
+        let places = if can_wait && leaves { self.limit - self.limit / 4 } else { self.limit };
         self.used < places && !(yields && can_wait && self.urgent > 0)
     }
 
@@ -300,6 +297,15 @@ mod tests {
             gate.is_well();
         }
         held.push(gate.enter(&a, Urgency::Moves).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gate_with_few_places_gets_no_more_by_being_told_that_it_is_too_much() {
+        let gate = Gate::new(2);
+        gate.is_too_much();
+        let a: Arc<str> = "a".into();
+        let _held = (gate.enter(&a, Urgency::Moves).await, gate.enter(&a, Urgency::Moves).await);
+        assert!(tokio::time::timeout(Duration::from_secs(1), gate.enter(&a, Urgency::Moves)).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]

@@ -137,7 +137,7 @@ impl GroupState {
             self.memory.sending(write);
         }
         let (sent, round) = (SystemClock.now(), self.memory.round(observation));
-        let is_led = serving(observation).is_some();
+        let is_led = matches!(self.leaderless, Leaderless::No);
         let labels = stage.iter().any(|write| matches!(write, Write::Pod(write) if write.purpose == PodPurpose::Label));
         for write in stage {
             let urgency = urgency_of(&write, is_led, labels);

@@ -26,7 +26,7 @@ use self::attack::{Attack, Field, Running};
 use self::report::Phase;
 use self::watched::Watched;
 use crate::bench::applications::{Application, Applications, Mover};
-use crate::bench::words_of;
+use crate::bench::{load_average, words_of};
 use crate::control_plane::{Component, ControlPlane, Options};
 use crate::operator_process;
 
@@ -226,10 +226,6 @@ impl Run {
 
 fn arguments_in_words(arguments: &Arguments) -> String {
     format!("{} s for each attack, {} s for all of them, {} failovers each at least", arguments.seconds, arguments.all, arguments.samples)
-}
-
-fn load_average() -> anyhow::Result<String> {
-    Ok(std::fs::read_to_string("/proc/loadavg")?.split(' ').take(1).collect())
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {

@@ -22,7 +22,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-pub(crate) use self::report::{load, machine, percentile, words_of};
+pub(crate) use self::report::{load, load_average, machine, percentile, words_of};
 pub(crate) use self::usage::memory;
 
 use self::stage::Stage;
@@ -151,8 +151,4 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         page::replace(&docs.join("measurements.md"), chapter, &format!("{shown}{text}"))?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn load_average() -> anyhow::Result<String> {
-    Ok(std::fs::read_to_string("/proc/loadavg")?.split(' ').next().unwrap_or_default().to_owned())
 }

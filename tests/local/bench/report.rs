@@ -41,6 +41,11 @@ fn machine_words() -> anyhow::Result<String> {
     Ok(format!("- {processors} processors ({model})"))
 }
 
+/// How busy the machine was in the last minute.
+pub(crate) fn load_average() -> anyhow::Result<String> {
+    Ok(std::fs::read_to_string("/proc/loadavg")?.split(' ').next().unwrap_or_default().to_owned())
+}
+
 /// How busy the machine is, with whatever runs beside.
 pub(crate) fn load(when: &str) -> anyhow::Result<()> {
     println!("- load average {when}: {}", std::fs::read_to_string("/proc/loadavg")?.trim());
