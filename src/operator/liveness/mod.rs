@@ -176,14 +176,10 @@ impl NodeWatch {
     /// Watches these, and those that are suspect until they are back or gone; no more than so many by connections.
     fn watch(&mut self, bearers: &Bearers, most: usize) {
         let mut wanted = bearers.clone();
-        let suspects = self.judged.suspicions().filter_map(|(name, ..)| Some((name.into(), self.store.node_there(name)?)));
+        // What speaks against a node is not got rid of by taking its address away.
+        let former = |name: &str| self.watched.get(name).and_then(|watched| watched.kubelet);
+        let suspects = self.judged.suspicions().filter_map(|(name, ..)| Some((name.into(), self.store.node_there(name)?.or_else(|| former(name)))));
         wanted.extend(suspects);
-        for (name, kubelet) in &mut wanted {
-            // What speaks against a node is not got rid of by taking its address away.
-            if kubelet.is_none() && self.judged.suspicions().any(|(suspect, ..)| *suspect == **name) {
-                *kubelet = self.watched.get(name).and_then(|watched| watched.kubelet);
-            }
-        }
         self.watched.retain(|name, watched| {
             let stays = wanted.get(name) == Some(&watched.kubelet);
             if !stays {

@@ -42,7 +42,8 @@ pub type Bearers = BTreeMap<Box<str>, Option<SocketAddr>>;
 const OF_A_GROUP: usize = 3;
 
 impl Tables {
-    /// The pods of each group that bear its fence, its leaders first: none of a group's own Deployment, whoever has set it there.
+    /// The pods that bear the fence of the group whose Deployment they are of, its leader first, and no more than a group needs: anybody
+    /// may give any pod such a label.
     fn bearing(&self) -> impl Iterator<Item = &Arc<Pod>> {
         self.groups.objects.iter().flat_map(|(key, group)| {
             let label = &group.spec.leader_label;

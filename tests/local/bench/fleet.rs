@@ -2,7 +2,6 @@
 //! same pods.
 
 use std::fmt::Write;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -43,10 +42,7 @@ pub(super) async fn run(stage: &mut Stage, counts: &[usize]) -> anyhow::Result<T
         line(&mut text, count, "operator", &grown, &again, share, &format!("{acts:.0}"))?;
 
         stage.stop_operator()?;
-        let mut command = Command::new(super::stage::peer()?);
-        command.args(["--application=leadergroup.io/group", "--selector=leadergroup.io/group", "--config"]).arg(stage.plane.kubeconfig());
-        let peer = stage.plane.spawn("peer", &mut command)?;
-        super::stage::listed(&peer).await?;
+        let peer = stage.spawn_peer(&["--application=leadergroup.io/group", "--selector=leadergroup.io/group"]).await?;
         let (peers, share) = at_rest(&peer).await?;
         peer.kill()?;
         line(&mut text, count, "controller-runtime", &peers, &peers, share, "")?;

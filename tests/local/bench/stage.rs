@@ -51,12 +51,18 @@ impl Stage {
     }
 
     pub(super) async fn start_peer(&mut self) -> anyhow::Result<()> {
-        let mut command = std::process::Command::new(peer()?);
-        command.arg("--config").arg(self.plane.kubeconfig());
+        self.peer = Some(self.spawn_peer(&[]).await?);
+        Ok(())
+    }
+
+    /// A peer with further flags, once it has listed everything.
+    pub(super) async fn spawn_peer(&self, flags: &[&str]) -> anyhow::Result<Process> {
+        let program = control_plane::build("peer")?.join("controller-runtime-peer");
+        let mut command = std::process::Command::new(program);
+        command.args(flags).arg("--config").arg(self.plane.kubeconfig());
         let peer = self.plane.spawn("peer", &mut command)?;
         listed(&peer).await?;
-        self.peer = Some(peer);
-        Ok(())
+        Ok(peer)
     }
 
     pub(super) fn stop_operator(&mut self) -> anyhow::Result<()> {
@@ -92,12 +98,7 @@ impl Stage {
     }
 }
 
-/// The peer's program.
-pub(super) fn peer() -> anyhow::Result<PathBuf> {
-    Ok(control_plane::build("peer")?.join("controller-runtime-peer"))
-}
-
-pub(super) async fn listed(process: &Process) -> anyhow::Result<()> {
+async fn listed(process: &Process) -> anyhow::Result<()> {
     wait::until("everything is listed", PATIENCE, async || {
         ensure!(process.ended().is_none(), "it has ended: {}", process.log_end(5));
         ensure!(process.log().contains("Everything is listed"), "its log ends: {}", process.log_end(1));
