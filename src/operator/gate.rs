@@ -23,8 +23,8 @@ pub(super) enum Urgency {
 
 /// What can wait gives way to what is urgent for so long.
 const YIELD: Duration = Duration::from_millis(100);
-/// One in so many places goes to what waits last.
-const LAST_FIRST: u32 = 8;
+/// Of so many places one goes first to what waits last, and one to what is between.
+const TURNS: u32 = 8;
 /// No limit sinks below this.
 const LEAST: usize = 8;
 
@@ -158,21 +158,21 @@ impl State {
 
     /// Who comes next.
     fn next(&mut self, yields: bool) -> Option<(Urgency, Arc<str>, oneshot::Sender<Place>)> {
-        let last_first = self.given % LAST_FIRST == LAST_FIRST - 1;
-        let yields = yields && self.yields;
-        let there = |(urgency, waiting): (&Urgency, &BTreeMap<_, _>)| (!waiting.is_empty()).then_some(*urgency);
-        let mut order: Vec<_> = self.waiting.iter().filter_map(there).collect();
-        if last_first {
-            order.reverse();
-        }
-        let urgency = order.into_iter().find(|urgency| self.takes(*urgency, yields && !last_first, !last_first))?;
+        let order = match self.given % TURNS {
+            3 => [Urgency::Moves, Urgency::Finishes, Urgency::CanWait],
+            7 => [Urgency::CanWait, Urgency::Moves, Urgency::Finishes],
+            _ => [Urgency::Finishes, Urgency::Moves, Urgency::CanWait],
+        };
+        let its_turn = order[0] == Urgency::CanWait;
+        let yields = yields && self.yields && !its_turn;
+        let waits = |urgency: &Urgency| self.waiting.get(urgency).is_some_and(|waiting| !waiting.is_empty());
+        let urgency = order.into_iter().find(|urgency| waits(urgency) && self.takes(*urgency, yields, !its_turn))?;
         let waiting = self.waiting.get_mut(&urgency)?;
         // Of those who have as little under way, whoever has waited the longest: nobody is first by name.
         let rank = |(who, queue): &(&Arc<str>, &VecDeque<Waiter>)| (self.of.get(*who).copied().unwrap_or_default(), queue.front().map(|it| it.number));
         let who = waiting.iter().min_by_key(rank).map(|(who, _)| who.clone())?;
         let queue = waiting.get_mut(&who)?;
         let Waiter { sender, .. } = queue.pop_front()?;
-        self.given = self.given.wrapping_add(1);
         if queue.is_empty() {
             waiting.remove(&who);
         }
@@ -189,6 +189,7 @@ fn give(state: &Arc<Mutex<State>>, yields: bool) {
             continue;
         }
         let place = locked.take(state, &who, urgency);
+        locked.given = locked.given.wrapping_add(1);
         drop(locked);
         // Who has just ceased to wait gives it back here: thousands may, one after the other.
         if let Err(mut place) = sender.send(place) {
@@ -346,6 +347,44 @@ mod tests {
             let entered = tokio::time::timeout(Duration::from_secs(3), gate.enter(&"z".into(), Urgency::CanWait)).await;
             assert!(entered.is_ok());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_moves_waits_for_ever_neither_behind_what_finishes_nor_behind_what_can_wait() {
+        let gate = Arc::new(Gate::yielding(32));
+        let endless = (0..48).map(|_| Urgency::Finishes).chain((0..40).map(|_| Urgency::CanWait));
+        for (number, urgency) in endless.enumerate() {
+            let gate = gate.clone();
+            tokio::spawn(async move {
+                loop {
+                    let _place = gate.enter(&format!("a{number}").into(), urgency).await;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            });
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(tokio::time::timeout(Duration::from_secs(1), gate.enter(&"z".into(), Urgency::Moves)).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_wait_any_more_takes_no_turn_of_those_who_do() {
+        let gate = Arc::new(Gate::new(1));
+        let held = gate.enter(&"a".into(), Urgency::Moves).await;
+        for _ in 0..2000 {
+            assert!(futures::FutureExt::now_or_never(gate.enter(&"z".into(), Urgency::CanWait)).is_none());
+        }
+        for number in 0..20 {
+            let gate = gate.clone();
+            tokio::spawn(async move {
+                loop {
+                    let _place = gate.enter(&format!("a{number}").into(), Urgency::Moves).await;
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+            });
+        }
+        tokio::task::yield_now().await;
+        drop(held);
+        assert!(tokio::time::timeout(Duration::from_secs(1), gate.enter(&"z".into(), Urgency::CanWait)).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]

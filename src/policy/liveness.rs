@@ -64,6 +64,9 @@ pub struct Heartbeat {
     changed: Instant,
     /// Since when no renewal was missed.
     steady: Instant,
+    /// After this it was renewed for certain: a stamp that was seen then has given way to another. Of one stamp alone, or of the
+    /// last one of a node that is gone, that is not known.
+    renewed_after: Option<Instant>,
     /// When it was last asked for, with an answer.
     looked: Instant,
     period: Duration,
@@ -99,18 +102,27 @@ impl Heartbeat {
     #[must_use]
     pub fn look(former: Option<&Self>, stamp: &str, duration_seconds: i64, asked: Instant) -> Self {
         let period = Duration::from_millis(u64::try_from(duration_seconds.clamp(40, 400)).unwrap_or(40) * 250);
-        let (changed, steady) = match former {
-            None => (asked, asked),
-            Some(former) if *former.stamp == *stamp => (former.changed, former.steady),
+        let (changed, steady, renewed_after) = match former {
+            None => (asked, asked, None),
+            Some(former) if *former.stamp == *stamp => (former.changed, former.steady, former.renewed_after),
             // One that is late breaks the row. What lies between two looks is not known better than that.
-            Some(former) => (asked, if asked - former.changed > late(period) { asked } else { former.steady }),
+            Some(former) => (asked, if asked - former.changed > late(period) { asked } else { former.steady }, Some(former.changed)),
         };
-        Self { stamp: stamp.into(), changed, steady, looked: asked, period }
+        Self { stamp: stamp.into(), changed, steady, renewed_after, looked: asked, period }
     }
 
     /// Not renewed for two and a half of its own periods.
     fn overdue(&self) -> bool {
-        self.looked - self.changed > self.period * 5 / 2
+        self.looked - self.changed > self.patience()
+    }
+
+    fn patience(&self) -> Duration {
+        self.period * 5 / 2
+    }
+
+    /// Renewed after `moment` for certain, and not overdue by now: also where it can't be looked at any more.
+    fn goes_on(&self, moment: Instant, now: Instant) -> bool {
+        self.renewed_after.is_some_and(|renewed| renewed >= moment) && now - self.changed <= self.patience()
     }
 
     /// Renewed without a gap since before `moment`.
@@ -141,8 +153,8 @@ pub struct Liveness {
 struct Judged {
     line: Line,
     suspicion: Option<Suspicion>,
-    /// Since when it is doubted.
-    doubted: Option<Instant>,
+    /// Since when something speaks against it.
+    since: Option<Instant>,
     /// When it last did not answer, and since when that was so.
     troubled: Option<Instant>,
     trouble_began: Option<Instant>,
@@ -177,17 +189,19 @@ impl Liveness {
         };
         let calmed = |doubted: Instant| self.nodes.values().any(|other| other.line.answers() && with(other, doubted));
         let mut verdicts = Vec::new();
-        for name in evidence.keys() {
+        for (name, node) in evidence {
             let Some(judged) = self.nodes.get(name).filter(|judged| !judged.is_suspect()) else { continue };
             let confirmed = overdue(name, evidence, &others);
             let brief = |since: Instant, refused: bool| (refused || unsound || judged.is_unsound(now)) && now - since < LONG;
             // What was doubted is so until something agrees, or until another that was silent with it answers.
-            let alone = !disturbed && judged.doubted.is_none_or(calmed);
+            let alone = !disturbed && judged.since.is_none_or(calmed);
             let suspicion = match judged.line {
                 Line::Silent { since, refused } if asked.is_none_or(|asked| asked < since) || brief(since, refused) => judged.suspicion,
                 Line::Silent { .. } if alone => Some(Suspicion::Silent),
                 Line::Silent { .. } if !confirmed => Some(Suspicion::Doubted),
                 Line::Silent { .. } | Line::Unreached if confirmed => Some(Suspicion::Overdue),
+                // That it cannot be reached from here does not speak for it.
+                Line::Unreached if !judged.lives(node, now) => judged.suspicion,
                 Line::Doubtful { .. } => judged.suspicion,
                 _ => None,
             };
@@ -196,7 +210,7 @@ impl Liveness {
         for (name, suspicion) in verdicts {
             let Some(judged) = self.nodes.get_mut(name) else { continue };
             judged.suspicion = suspicion;
-            judged.doubted = judged.doubted.or(Some(now)).filter(|_| suspicion == Some(Suspicion::Doubted));
+            judged.since = judged.since.or(Some(now)).filter(|_| suspicion.is_some());
         }
     }
 
@@ -218,6 +232,11 @@ impl Judged {
         self.suspicion.is_some_and(Suspicion::is_believed)
     }
 
+    /// Whether its heartbeat has gone on since something spoke against it.
+    fn lives(&self, node: &Evidence, now: Instant) -> bool {
+        self.since.is_some_and(|since| node.heartbeat.as_ref().is_some_and(|it| it.goes_on(since, now)))
+    }
+
     /// For how long it has to answer before it is believed again.
     fn probation(&self) -> Duration {
         (0..self.returns.min(8)).fold(FIRST_RETURN, |pause, _| pause * 2).min(LONGEST_RETURN)
@@ -235,10 +254,11 @@ impl Judged {
 
     /// Notes that it does not answer, or that it has answered for long enough.
     fn look(&mut self, node: &Evidence, now: Instant) {
-        let beats_since = |moment: Instant| node.heartbeat.as_ref().is_some_and(|it| it.steady_since(moment));
+        let steady_for = |long: Duration| node.heartbeat.as_ref().is_some_and(|it| it.steady_since(Instant(now.0.saturating_sub(long))));
         // What was renewed before the silence began says nothing of it.
-        let long = matches!(node.line, Line::Silent { since, .. } if now - since >= BLOCKED);
-        self.blocked |= self.suspicion.is_some() && long && beats_since(Instant(now.0.saturating_sub(BLOCKED / 2)));
+        let goes_on = |moment: Instant| node.heartbeat.as_ref().is_some_and(|it| it.goes_on(moment, now));
+        let behind = matches!(node.line, Line::Silent { since, .. } if now - since >= BLOCKED && goes_on(since) && steady_for(BLOCKED / 2));
+        self.blocked |= self.suspicion.is_some() && behind;
         self.blocked &= !node.line.answers();
         let before = std::mem::replace(&mut self.line, if self.blocked { Line::Unreached } else { node.line });
         // Also where it has gone by between two looks.
@@ -261,10 +281,10 @@ impl Judged {
             }
             // What answers and does not renew its heartbeat was suspected because of that.
             Line::Answers { since, .. } => now - since >= self.probation(),
-            Line::Unreached => beats_since(Instant(now.0.saturating_sub(self.probation()))),
+            Line::Unreached => self.lives(node, now) && steady_for(self.probation()),
         };
         if self.is_suspect() && returned {
-            self.suspicion = None;
+            (self.suspicion, self.since) = (None, None);
             self.returns = self.returns.saturating_add(1);
             self.returned = Some(now);
         } else if self.returned.is_some_and(|returned| now - returned > FORGIVEN) && !self.is_suspect() {
@@ -273,9 +293,9 @@ impl Judged {
     }
 }
 
-/// Whether its heartbeat has stopped while another's went on without a gap: where all have, the API server was away.
+/// Whether its heartbeat has stopped while another's went on, for so long as makes it overdue: where all have, the API server was away.
 fn overdue(name: &str, evidence: &BTreeMap<Box<str>, Evidence>, others: &[&Heartbeat]) -> bool {
     let Some(heartbeat) = evidence.get(name).and_then(|it| it.heartbeat.as_ref()).filter(|it| it.overdue()) else { return false };
     let watched = evidence.iter().filter(|(other, _)| ***other != *name).filter_map(|(_, it)| it.heartbeat.as_ref());
-    watched.chain(others.iter().copied()).any(|other| other.steady_since(heartbeat.changed))
+    watched.chain(others.iter().copied()).any(|other| other.steady_since(Instant(heartbeat.looked.0.saturating_sub(heartbeat.patience()))))
 }

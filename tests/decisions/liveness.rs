@@ -209,6 +209,56 @@ fn heartbeats_of_before_a_silence_make_nobody_a_node_behind_a_firewall() {
     }
 }
 
+/// Heartbeats are looked at in these seconds alone, where only `alive` renew theirs; all of `silent` are, from the first second on.
+fn looked_at(nodes: &[&str], silent: &[&str], looks: &[u64], nothing: Option<u64>, seconds: u64) -> Vec<String> {
+    let mut watch = Watch::of([]);
+    watch.evidence = nodes.iter().map(|node| ((*node).into(), Evidence { line: Line::default().after(Heard::Connected, at(1000)), heartbeat: None })).collect();
+    let mut told = Vec::new();
+    for second in 1..=seconds {
+        watch.second += 1;
+        for (name, evidence) in &mut watch.evidence {
+            let is_silent = silent.contains(&&**name);
+            let heard = match nothing {
+                Some(trouble) if is_silent && second == trouble => Heard::Nothing,
+                _ if is_silent => Heard::Silence,
+                _ => Heard::Connected,
+            };
+            evidence.line = evidence.line.after(heard, at(watch.second));
+            if looks.contains(&second) {
+                let stamp = if is_silent { "last".to_owned() } else { (second / 10).to_string() };
+                evidence.heartbeat = Some(Heartbeat::look(evidence.heartbeat.as_ref(), &stamp, 40, at(watch.second)));
+            }
+        }
+        watch.judge();
+        told.push(watch.told());
+    }
+    told
+}
+
+#[test]
+fn a_dead_node_is_not_believed_because_its_heartbeat_cannot_be_read_any_more() {
+    let told = looked_at(&["a", "b", "c"], &["a"], &[4], None, 600);
+    assert!(told[2..].iter().all(|told| told == "a: Silent"), "{told:?}");
+    let told = looked_at(&["a", "b", "c"], &["a", "b"], &[4], None, 600);
+    assert!(told[2..].iter().all(|told| told == "a: Doubted, b: Doubted"), "{told:?}");
+}
+
+#[test]
+fn a_trouble_of_our_own_frees_no_node_that_is_suspect_before_its_heartbeat_was_renewed() {
+    let looks: Vec<u64> = (4..600).step_by(5).collect();
+    let told = looked_at(&["a", "b", "c"], &["a"], &looks, Some(6), 600);
+    assert!(told[2..].iter().all(|told| told == "a: Silent"), "{told:?}");
+    let told = looked_at(&["a", "b", "c"], &["a", "b"], &looks, Some(6), 600);
+    assert!(told[2..].iter().all(|told| told.contains("a: ") && told.contains("b: ")), "{told:?}");
+}
+
+#[test]
+fn nodes_that_died_before_a_gap_in_what_can_be_read_are_overdue_after_it() {
+    let looks: Vec<u64> = [4].into_iter().chain((39..600).step_by(5)).collect();
+    let told = looked_at(&["a", "b", "c"], &["a", "b"], &looks, None, 200);
+    assert_eq!(told.last().unwrap(), "a: Overdue, b: Overdue");
+}
+
 #[test]
 fn doubted_nodes_whose_heartbeats_go_on_for_a_minute_make_no_later_loss_a_disturbance() {
     let nodes = ["a", "b", "c", "d", "e"];

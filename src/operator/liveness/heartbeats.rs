@@ -13,8 +13,9 @@ use crate::operator::kinds::{Beat, HEARTBEATS};
 use crate::operator::slim::Slim;
 use crate::policy::liveness::Heartbeat;
 
-/// Between two looks, and as long again for each thousand nodes.
+/// Between two looks, and as long again for each thousand nodes, up to what still tells a renewal from one that was missed.
 const PACE: Duration = Duration::from_secs(5);
+const SLOWEST_PACE: Duration = Duration::from_secs(15);
 /// The same where they can't be read.
 const LONGEST_PACE: Duration = Duration::from_secs(60);
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -76,8 +77,9 @@ impl Heartbeats {
             Ok(Err(error)) => self.told(Some(&error.to_string())),
             Err(_) => self.told(Some("no answer in time")),
         }
-        let size = u32::try_from(nodes.len() / 1000).unwrap_or(u32::MAX).saturating_add(1 << self.failures.min(5));
-        self.next = asked + (PACE * size).min(LONGEST_PACE);
+        let size = u32::try_from(nodes.len() / 1000).unwrap_or(u32::MAX).saturating_add(1);
+        let pace = (PACE.saturating_mul(size)).min(SLOWEST_PACE);
+        self.next = asked + (pace * (1 << self.failures.min(5))).min(LONGEST_PACE);
     }
 
     /// From the API server's cache, where it is a list: what it has not heard of yet is late, and the more patient.
