@@ -117,7 +117,8 @@ impl LeaderGroup {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeploymentTemplate {
-    /// How many pods. Unset leaves the number to an autoscaler or to kubectl scale.
+    /// How many pods. Unset leaves the number to whoever scales the Deployment itself. An autoscaler of the group, by its scale subresource,
+    /// needs a number to begin with: `kubectl scale leadergroup` sets one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub replicas: Option<i32>,

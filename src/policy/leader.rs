@@ -14,6 +14,7 @@ use super::holder;
 use super::observation::{Candidate, Lease, Observation, Pod};
 use super::standing::{self, Standing};
 use crate::api::LeaderGroup;
+use crate::names;
 
 /// The choice, and the moment at which another may follow from the passing of time alone.
 pub fn choose(observation: &Observation) -> (Choice, Option<Timestamp>) {
@@ -70,7 +71,8 @@ pub(super) fn patience(observation: &Observation, group: &LeaderGroup, incumbent
     (!left.is_zero()).then_some(left)
 }
 
-/// The pod that leads as things stand: the one that the Lease names, else one that carries the label.
+/// The pod that leads as things stand: the one that the Lease names, else one that carries the label, else the one that led the
+/// Deployment's pods for another group.
 pub fn incumbent(observation: &Observation) -> Option<&Candidate> {
     let group = observation.group.as_ref()?;
     let label = &group.spec.leader_label;
@@ -81,13 +83,15 @@ pub fn incumbent(observation: &Observation) -> Option<&Candidate> {
             candidate.pod.name == lease.holder && lease.holder_uid.as_ref().is_none_or(|uid| *uid == candidate.pod.uid)
         })
     });
-    recorded.or_else(|| {
-        observation
-            .candidates
-            .iter()
-            .filter(|candidate| candidate.pod.labels.get(&label.key) == Some(&label.value))
-            .min_by_key(|candidate| (Reverse(candidate.pod.term), preference(observation, candidate, standing::of_leader(candidate))))
-    })
+    let first = |leads: &dyn Fn(&Pod) -> bool| {
+        let candidates = observation.candidates.iter().filter(|candidate| leads(&candidate.pod));
+        candidates.min_by_key(|candidate| (Reverse(candidate.pod.term), preference(observation, candidate, standing::of_leader(candidate))))
+    };
+    let former = |pod: &Pod| {
+        let member = pod.member_of.as_deref().and_then(names::parse_member_of).filter(|_| !group.spec.suspend);
+        member.is_some_and(|(name, key)| observation.led_under(pod, key).is_some_and(|it| it.metadata.name.as_deref() == Some(name)))
+    };
+    recorded.or_else(|| first(&|pod| pod.labels.get(&label.key) == Some(&label.value))).or_else(|| first(&former))
 }
 
 /// The candidate that carries the label now.

@@ -100,6 +100,12 @@ impl Observation {
         *group == *self.name || pod.fence(&self.fence_key).is_some() || self.siblings.iter().any(sibling)
     }
 
+    /// The other group of the Deployment whose leader's label, under this key, the operator has given the pod.
+    pub fn led_under(&self, pod: &Pod, key: &str) -> Option<&Arc<LeaderGroup>> {
+        let is_its_leaders = |it: &&Arc<LeaderGroup>| it.spec.leader_label.key == key && pod.labels.get(key) == Some(&it.spec.leader_label.value);
+        self.siblings.iter().filter(|_| pod.is_set(key)).find(is_its_leaders)
+    }
+
     /// The pods that are known to the group, its own and others.
     pub fn pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
         self.candidates.iter().map(|candidate| &candidate.pod).chain(&self.strays)

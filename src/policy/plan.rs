@@ -98,11 +98,28 @@ fn forget(observation: &Observation) -> Vec<Write> {
         .iter()
         .filter_map(|pod| {
             let (group, key) = names::parse_member_of(pod.member_of.as_deref()?)?;
+            if *group != *observation.name {
+                return None;
+            }
             let fence_key = pod.fence_keys().next().unwrap_or(&observation.fence_key);
             // Whoever leads the pod now has a value of its own.
             let leaders = observation.siblings.iter().map(|it| &it.spec.leader_label).filter(|label| label.key == key).map(|label| &*label.value);
             let now = leaders.clone().find(|value| pod.former_label.as_deref() == Some(*value)).or_else(|| leaders.clone().next());
-            (*group == *observation.name).then(|| Write::Pod(forget_pod(pod, key, now.unwrap_or_default(), fence_key)))
+            let mut write = forget_pod(pod, key, now.unwrap_or_default(), fence_key);
+            // The label of a group that led before is that one's again, if it is there.
+            let further = pod.set.iter().find(|set| ***set != *key);
+            match further.map(|further| (further, observation.led_under(pod, further))) {
+                Some((further, Some(former))) => {
+                    let name = former.metadata.name.as_deref().unwrap_or_default();
+                    write.desired.member_of = Some(names::member_of(name, further));
+                }
+                Some((further, None)) => {
+                    let desired = PodMarks { label: None, fence: None, ..marks(pod, further, fence_key) };
+                    write = pod_write(pod, further, fence_key, PodPurpose::Forget, desired);
+                }
+                None => {}
+            }
+            Some(Write::Pod(write))
         })
         .collect()
 }

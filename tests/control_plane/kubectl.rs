@@ -4,12 +4,15 @@
 
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use super::ControlPlane;
+use super::{ControlPlane, wait};
+
+const SERVED: Duration = Duration::from_secs(60);
 
 /// What a run of kubectl gave.
 #[derive(Clone, Debug)]
@@ -56,6 +59,12 @@ impl ControlPlane {
         let (output, ()) = tokio::join!(child.wait_with_output(), write);
         let output = output?;
         Ok(KubectlOutput { status: output.status, stdout: String::from_utf8(output.stdout)?, stderr: String::from_utf8_lossy(&output.stderr).into_owned() })
+    }
+
+    /// Waits until these custom resources are served: a definition is established a moment earlier, and found by kubectl a moment later.
+    pub(crate) async fn serves(&self, resources: &str) -> anyhow::Result<()> {
+        let asked = async || self.kubectl(&["get", resources, "--all-namespaces"]).await?.succeeded();
+        wait::until(&format!("{resources} are served"), SERVED, asked).await.map(drop)
     }
 
     /// `kubectl apply` of these objects; fails where kubectl fails, with its complaint.

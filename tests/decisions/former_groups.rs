@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use leadergroup::api::LeaderGroup;
 use leadergroup::elector::clock::Instant;
-use leadergroup::policy::observation::{Observation, Pod};
+use leadergroup::policy::observation::{Candidate, Observation, Pod};
 use leadergroup::policy::write::{PodPurpose, PodWrite, Write};
 use leadergroup::policy::{self, Memory};
 use serde_json::{Value, json};
@@ -178,4 +178,101 @@ fn who_carries_the_label_and_does_not_lead_is_named() {
     let observed = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![old, fenced(pod("b"))], Some("b"));
     let told = format!("{:?}", policy::plan(&observed, &Memory::default()).writes);
     assert!(!told.contains("no pod of the Deployment carries the label"), "{told}");
+}
+
+/// A group with the key `to`, on whose Deployment's pods another leads still, under `role`.
+fn changed_key(candidates: Vec<Candidate>, holder: Option<&str>, siblings: Vec<Arc<LeaderGroup>>) -> Observation {
+    let spec = json!({ "deploymentRef": { "name": "web" }, "leaderLabel": { "key": "to" } });
+    Observation { siblings, ..observation(&spec, candidates, holder) }
+}
+
+fn former() -> Vec<Arc<LeaderGroup>> {
+    vec![sibling("former", &json!({}), &json!({}))]
+}
+
+/// Who leads for the former group.
+fn leads_for_another() -> Candidate {
+    with(fenced(labelled(pod("z"))), |pod| (pod.term, pod.member_of) = (Some(3), Some("former/role".into())))
+}
+
+/// The same after it was given the label of this group, too.
+fn leads_for_both() -> Candidate {
+    with(leads_for_another(), |pod| {
+        add_label(pod, "to", "leader");
+        (pod.term, pod.member_of) = (Some(7), Some("web/to".into()));
+    })
+}
+
+/// What the plan does to this pod's labels, in short: the key, and the value that it is to have.
+fn to_label(observation: &Observation, name: &str) -> Option<(String, Option<String>)> {
+    pod_write(observation, name).map(|write| (write.key, write.desired.label))
+}
+
+#[test]
+fn who_leads_for_the_former_group_gets_the_label_under_another_key_beside_the_one_that_it_carries() {
+    let mut observed = changed_key(vec![pod("a"), leads_for_another()], Some("z"), former());
+    let write = pod_write(&observed, "z").unwrap();
+    assert_eq!((write.purpose, &*write.key, write.desired.label.as_deref()), (PodPurpose::Label, "to", Some("leader")));
+    assert_eq!(write.desired.member_of.as_deref(), Some("web/to"));
+    assert_ne!(write.desired.fence, write.observed.fence, "no earlier write reaches it");
+    // Nor does it need a record of that.
+    observed.lease = None;
+    let choice = policy::leader::choose(&observed).0;
+    assert_eq!(choice.leader().map(|pod| &*pod.name), Some("z"));
+    let settled = changed_key(vec![pod("a"), leads_for_both()], Some("z"), former());
+    assert_eq!(to_label(&settled, "z"), None, "both stay");
+}
+
+#[test]
+fn the_former_label_goes_before_another_pod_gets_the_new_one() {
+    let not_ready = |candidate: Candidate| with(candidate, |pod| pod.ready_since = None);
+    let armed = || with(fenced(pod("a")), |pod| pod.member_of = Some("web/to".into()));
+    for (what, old) in [("it leads for both", leads_for_both()), ("it leads for the former", leads_for_another())] {
+        let observed = changed_key(vec![armed(), not_ready(old)], Some("z"), former());
+        assert_eq!(to_label(&observed, "z"), Some(("role".into(), None)), "{what}");
+        assert!(pod_write(&observed, "a").is_none_or(|write| write.purpose != PodPurpose::Label), "{what}");
+    }
+}
+
+#[test]
+fn the_former_label_goes_with_the_former_group_and_the_leader_leads_on() {
+    let observed = changed_key(vec![pod("a"), leads_for_both()], Some("z"), Vec::new());
+    let write = pod_write(&observed, "z").unwrap();
+    assert_eq!((&*write.key, &write.desired.label), ("role", &None));
+    assert_eq!((write.desired.term, write.desired.member_of.as_deref()), (Some(7), Some("web/to")));
+    assert!(write.desired.fence.is_some() && write.desired.fence != write.observed.fence);
+}
+
+#[test]
+fn a_value_that_is_to_be_given_back_is_given_back_before_the_label_changes_its_key() {
+    let leader = with(leads_for_another(), |pod| pod.former_label = Some("backend".into()));
+    let observed = changed_key(vec![pod("a"), leader], Some("z"), former());
+    assert_eq!(to_label(&observed, "z"), Some(("role".into(), Some("backend".into()))));
+}
+
+#[test]
+fn a_label_that_others_have_set_under_a_siblings_key_is_nobodys_order() {
+    let leader = with(fenced(pod("z")), |pod| {
+        add_label(pod, "to", "leader");
+        pod.labels = pod.labels.lines().filter_map(|line| line.split_once('=')).chain([("role", "leader")]).collect();
+        (pod.term, pod.member_of) = (Some(7), Some("web/to".into()));
+    });
+    assert_eq!(to_label(&changed_key(vec![leader.clone()], Some("z"), former()), "z"), None);
+    assert_eq!(to_label(&changed_key(vec![leader], Some("z"), Vec::new()), "z"), None);
+}
+
+#[test]
+fn of_a_group_that_is_gone_its_leaders_former_label_is_the_former_groups_again_or_goes() {
+    let gone = |siblings| Observation {
+        group: None,
+        deployment: None,
+        candidates: Vec::new(),
+        strays: vec![leads_for_both().pod],
+        siblings,
+        ..changed_key(Vec::new(), None, Vec::new())
+    };
+    let write = pod_write(&gone(former()), "z").unwrap();
+    assert_eq!((&*write.key, write.desired.label, write.desired.member_of.as_deref()), ("to", None, Some("former/role")));
+    let write = pod_write(&gone(Vec::new()), "z").unwrap();
+    assert_eq!((&*write.key, write.desired.label, write.desired.member_of.as_deref()), ("role", None, Some("web/to")));
 }

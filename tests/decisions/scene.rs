@@ -46,7 +46,9 @@ pub(super) fn labelled(candidate: Candidate) -> Candidate {
 
 /// A label that the operator has set.
 pub(super) fn add_label(pod: &mut Pod, key: &str, value: &str) {
-    pod.set = pod.set.iter().cloned().chain([key.into()]).collect();
+    if !key.starts_with("leadergroup.io/fence.") {
+        pod.set = pod.set.iter().cloned().chain([key.into()]).collect();
+    }
     let labels: Labels = pod.labels.keys().map(|key| (key, pod.labels.get(key).unwrap_or_default())).chain([(key, value)]).collect();
     pod.labels = labels;
 }

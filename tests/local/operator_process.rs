@@ -51,8 +51,7 @@ pub(crate) async fn install(control_plane: &ControlPlane) -> anyhow::Result<Path
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
         control_plane.apply(&std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?).await?;
     }
-    let established = ["wait", "--for=condition=Established", "crd/leadergroups.leadergroup.io", "--timeout=30s"];
-    control_plane.kubectl(&established).await?.succeeded()?;
+    control_plane.serves("leadergroups.leadergroup.io").await?;
     control_plane.kubeconfig_for("leadergroup-system", "leadergroup-operator").await
 }
 

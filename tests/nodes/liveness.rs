@@ -30,6 +30,7 @@ impl Stage {
         plane.build_image_of(IMAGE, &[(&busybox().unwrap(), "/bin/busybox")]).await.unwrap();
         let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds");
         plane.kubectl(&["apply", "-k", crds.to_str().unwrap()]).await.unwrap().succeeded().unwrap();
+        plane.serves("leadergroups.leadergroup.io").await.unwrap();
         let namespace = plane.namespace("liveness").await;
         let operator = operator(&plane);
         let group = json!({

@@ -94,8 +94,7 @@ pub(crate) async fn install(plane: &ControlPlane) -> PathBuf {
     let config = concat!(env!("CARGO_MANIFEST_DIR"), "/config");
     plane.kubectl(&["apply", "-k", config]).await.unwrap().succeeded().unwrap();
     plane.apply(LOCKS).await.unwrap();
-    let established = ["wait", "--for=condition=Established", "crd/leadergroups.leadergroup.io", "--timeout=30s"];
-    plane.kubectl(&established).await.unwrap().succeeded().unwrap();
+    plane.serves("leadergroups.leadergroup.io").await.unwrap();
     plane.kubeconfig_for("leadergroup-system", "leadergroup-operator").await.unwrap()
 }
 

@@ -35,6 +35,7 @@ mod samples;
 mod scaling;
 mod soak;
 mod steps;
+mod takeover;
 mod template_label;
 mod terms;
 mod uninstall;

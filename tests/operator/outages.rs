@@ -110,9 +110,7 @@ async fn without_the_crd_the_operator_says_what_to_install_and_waits_for_it() {
     assert!(arena.operator().ended().is_none(), "the operator waits, it does not exit");
 
     install(&arena.plane).await;
-    // Established is not yet served.
-    let group = arena::reference("group", "app");
-    arena.until("the API server takes groups", async || arena.try_apply(&group).await.map_err(|error| error.to_string())).await;
+    arena.apply(&arena::reference("group", "app")).await;
     let again = arena.leader("group").await;
     assert!(again.annotations()["leadergroup.io/term"] >= leader.annotations()["leadergroup.io/term"]);
     arena.finish().await;

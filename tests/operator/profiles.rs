@@ -47,7 +47,7 @@ pub(super) async fn kubectl(plane: &ControlPlane, arguments: &[&str]) -> String 
 pub(super) async fn prepare(plane: &ControlPlane, namespaces: &[&str]) {
     kubectl(plane, &["apply", "-k", &format!("{ROOT}/crds")]).await;
     kubectl(plane, &["apply", "-f", &format!("{ROOT}/config/people.yaml")]).await;
-    kubectl(plane, &["wait", "--for=condition=Established", "crd/leadergroups.leadergroup.io", "--timeout=30s"]).await;
+    plane.serves("leadergroups.leadergroup.io").await.unwrap();
     for namespace in namespaces {
         kubectl(plane, &["create", "namespace", namespace]).await;
         let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> = Api::namespaced(plane.client(), namespace);

@@ -93,6 +93,32 @@ async fn kubectl_scales_a_group_by_its_scale_subresource() {
 }
 
 #[tokio::test]
+async fn an_autoscaler_of_a_group_goes_on_from_the_number_that_it_was_once_given() {
+    let arena = Arena::new("autoscaled").await;
+    let unset = arena::web(1).replace("    replicas: 1\n", "");
+    assert_ne!(unset, arena::web(1));
+    arena.apply(&unset).await;
+    arena.leader("web").await;
+    let read = ["get", "leadergroup", "web", "--subresource=scale", "-o", "jsonpath={.spec.replicas}"];
+    let refused = arena.try_kubectl(&read).await.unwrap_err().to_string();
+    assert!(refused.contains("InternalError") && refused.contains(".spec.deployment.replicas"), "{refused}");
+    arena.kubectl(&["scale", "leadergroup", "web", "--replicas=1"]).await;
+    assert_eq!(arena.kubectl(&read).await, "1");
+    let autoscaler = json!({
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": { "name": "web" },
+        "spec": {
+            "scaleTargetRef": { "apiVersion": "leadergroup.io/v1alpha1", "kind": "LeaderGroup", "name": "web" }, "minReplicas": 2, "maxReplicas": 3,
+        },
+    });
+    arena.apply(&autoscaler.to_string()).await;
+    arena.ready_pods("web", 2).await;
+    // Whoever applies the group without the number leaves it to the autoscaler.
+    arena.apply(&unset).await;
+    assert_eq!(arena.kubectl(&read).await, "2");
+    arena.finish().await;
+}
+
+#[tokio::test]
 async fn a_referenced_deployment_may_be_scaled_to_nothing_and_back() {
     let mut arena = Arena::new("refscale").await;
     arena.witness.expect_rising_terms();

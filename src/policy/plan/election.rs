@@ -200,13 +200,22 @@ impl Planner<'_> {
 
     /// Whether a pod has something of another group or Deployment, which goes first. `of_ours`: it is of this Deployment now; `was_ours`: a
     /// group of this Deployment has marked it.
-    fn is_cleared_of_others(&mut self, pod: &Pod, of_ours: bool, was_ours: bool) -> bool {
+    fn is_cleared_of_others(&mut self, pod: &Pod, leads: bool, of_ours: bool, was_ours: bool) -> bool {
         let (label, fence_key) = (&self.group.spec.leader_label, &self.observation.fence_key);
         let member = pod.member_of.as_deref().and_then(names::parse_member_of);
         let of_this_group = member.is_some_and(|(group, _)| *group == *self.observation.name);
+        let member_key = member.map(|(_, key)| key);
+        // Services may select by the label of the group that led before, until that one is deleted: it goes with its pod, and to no other.
+        let kept = |key: &str| leads && self.observation.led_under(pod, key).is_some() && (member_key != Some(key) || pod.former_label.is_none());
+        let former = |key: &&str| **key != *label.key && (was_ours || of_ours) && !kept(key);
+        if let Some(key) = pod.set.iter().map(|key| &**key).filter(|key| member_key != Some(*key)).find(former) {
+            let fence = pod.fence(fence_key).map(|_| self.next_fence());
+            self.writes.push(Write::Pod(pod_write(pod, key, fence_key, PodPurpose::Forget, PodMarks { label: None, fence, ..marks(pod, key, fence_key) })));
+            return true;
+        }
         // What a group of this name has left under another key, or with the fence of another Deployment; what another group has left on a
         // pod that is not its own any more.
-        let former_key = member.filter(|(_, key)| **key != *label.key && (was_ours || of_ours)).map(|(_, key)| key);
+        let former_key = member_key.filter(former);
         // A write that compares the fence of another Deployment may still arrive.
         let former_fence = pod.fence_keys().find(|key| **key != **fence_key).filter(|_| of_ours || of_this_group);
         let write = match (former_key, former_fence) {
@@ -243,7 +252,7 @@ impl Planner<'_> {
                 known.push(&pod.uid);
             }
             let was_ours = self.observation.was_of_the_deployment(pod);
-            if self.is_cleared_of_others(pod, standing.is_some(), was_ours) {
+            if self.is_cleared_of_others(pod, is(leader, pod), standing.is_some(), was_ours) {
                 others.in_the_way = true;
                 continue;
             }
