@@ -145,7 +145,11 @@ impl Metrics {
         registry.register("leadergroup_label_repairs", "Leader labels and terms that others had set or removed", metrics.label_repairs.clone());
         registry.register("leadergroup_deployment_repairs", "Owned Deployments that others had changed", metrics.deployment_repairs.clone());
         registry.register("leadergroup_groups_left", "Groups that are left to another operator", metrics.groups_left.clone());
-        registry.register("leadergroup_events_dropped", "Events that were not published, because too many waited", metrics.events_dropped.clone());
+        registry.register(
+            "leadergroup_events_dropped",
+            "Events that were not published, because too many waited, or too many of one group had been",
+            metrics.events_dropped.clone(),
+        );
         registry.register("leadergroup_watch_silence_seconds", "Time since a watch's last sign of life", metrics.watch_silence_seconds.clone());
         registry.register("leadergroup_objects", "Objects that are kept in memory; nodes are not counted", metrics.objects.clone());
         registry.register("leadergroup_unreadable_objects", "Objects that could be read in part only, or not at all", metrics.unreadable_objects.clone());

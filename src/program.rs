@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
@@ -71,6 +72,20 @@ pub fn candidate(
         );
     }
     Ok(elector.with_death_by_proof(origin, Arc::new(ClusterPods::new(client))))
+}
+
+/// Another thread, with a runtime that serves connections alone: a flood of them takes no turn of anything else.
+///
+/// # Errors
+/// Where the system has no thread to give.
+pub fn doors() -> Result<Handle, String> {
+    let start = || {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        std::thread::Builder::new().name("doors".to_owned()).spawn(move || runtime.block_on(std::future::pending::<()>()))?;
+        Ok(handle)
+    };
+    start().map_err(|problem: std::io::Error| format!("No thread for connections: {problem}"))
 }
 
 /// Serves at the address that this flag names, until the sender of `stopped` is dropped.

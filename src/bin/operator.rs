@@ -54,7 +54,9 @@ async fn run(settings: OperatorSettings, election: Option<Election>, certificate
     let (metrics, registry) = Metrics::new();
     let vitals = Vitals::default();
     let (stop, stopped) = watch::channel(());
-    program::serve(settings.health_probe_bind_address, "--health-probe-bind-address", server::health(vitals.clone()), stopped.clone()).await?;
+    let doors = program::doors()?;
+    let health = program::serve(settings.health_probe_bind_address, "--health-probe-bind-address", server::health(vitals.clone()), stopped.clone());
+    doors.spawn(health).await.map_err(|problem| problem.to_string())??;
     let name = election.as_ref().map(|election| election.config.name.clone());
     let identity = elector::unique_identity(&settings::host_name().unwrap_or_else(|| LOCK_NAME.to_owned()));
     let lock = election.as_ref().map(|election| format!("{}/{}", election.namespace, election.name).into());
@@ -62,14 +64,15 @@ async fn run(settings: OperatorSettings, election: Option<Election>, certificate
     let elector = election.map(|election| candidate(election, identity, settings.proof, &cluster)).transpose()?;
     let shown = name.zip(elector.as_ref().map(Elector::leadership));
     let metrics_server = server::metrics(registry, shown);
-    match certificate {
-        None => program::serve(settings.metrics_bind_address, METRICS_FLAG, metrics_server, stopped).await?,
+    let serving = match certificate {
+        None => doors.spawn(program::serve(settings.metrics_bind_address, METRICS_FLAG, metrics_server, stopped)).await,
         Some(certificate) => {
             let client = cluster.client().map_err(|problem| format!("No client for the cluster could be made: {problem}"))?;
             let guarded = server::guarded(metrics_server, client);
-            program::serve_securely(settings.metrics_bind_address, METRICS_FLAG, guarded, tls(certificate)?, stopped).await?;
+            doors.spawn(program::serve_securely(settings.metrics_bind_address, METRICS_FLAG, guarded, tls(certificate)?, stopped)).await
         }
-    }
+    };
+    serving.map_err(|problem| problem.to_string())??;
     let options = Options {
         namespaces: settings.namespaces,
         concurrent_groups: settings.concurrent_groups.into(),

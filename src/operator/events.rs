@@ -1,7 +1,8 @@
 //! Events: what happened to a group and why, for people, on the group and on the pod concerned. Best effort and off the path of
-//! an election: a full queue drops them and says so in a metric.
+//! an election: a full queue drops them, and so does a group that has too many, and a metric says so.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -10,6 +11,7 @@ use tokio::sync::mpsc;
 use tracing::debug;
 
 use crate::api::LeaderGroup;
+use crate::elector::clock::{Clock, Instant, SystemClock};
 use crate::metrics::Metrics;
 use crate::names;
 
@@ -18,6 +20,33 @@ const QUEUE: usize = 1024;
 const LONGEST_NOTE: usize = 1024;
 /// So many different happenings are remembered, to count one that repeats itself as one event.
 const REMEMBERED: usize = 512;
+
+/// So many happenings of one group are told one after the other, and another each time that this has passed: what flaps without end is
+/// told without end, and costs everybody's API server little.
+const AT_ONCE: u32 = 30;
+const BETWEEN: Duration = Duration::from_secs(10);
+
+/// What is left of one group's share of events.
+#[derive(Debug, Default)]
+pub(super) struct Share {
+    /// When all of it is there again.
+    whole: Instant,
+    /// Happenings that were not told.
+    untold: u64,
+}
+
+impl Share {
+    /// Takes what one happening needs, and gives how many before it were not told; `None` where it is not told either.
+    fn take(&mut self, now: Instant) -> Option<u64> {
+        let whole = self.whole.max(now) + BETWEEN;
+        if whole - now > BETWEEN * AT_ONCE {
+            self.untold += 1;
+            return None;
+        }
+        self.whole = whole;
+        Some(std::mem::take(&mut self.untold))
+    }
+}
 
 /// Where events are handed in.
 #[derive(Clone, Debug)]
@@ -53,7 +82,16 @@ impl EventRecorder {
         (Self { queue, metrics }, task)
     }
 
-    pub(super) fn record(&self, group: &LeaderGroup, event: &GroupEvent<'_>) {
+    pub(super) fn record(&self, group: &LeaderGroup, share: &mut Share, event: &GroupEvent<'_>) {
+        let Some(untold) = share.take(SystemClock.now()) else {
+            self.metrics.events_dropped.inc();
+            return;
+        };
+        let mut note = names::beginning(&event.note, LONGEST_NOTE).to_owned();
+        if untold > 0 {
+            let more = format!(" (and {untold} happenings before it that were not told: they were too many)");
+            note = format!("{}{more}", names::beginning(&note, LONGEST_NOTE - more.len()));
+        }
         let namespace = group.metadata.namespace.clone();
         let pod = event.pod.map(|(name, uid)| ObjectReference {
             api_version: Some("v1".into()),
@@ -67,7 +105,7 @@ impl EventRecorder {
         let beside = |secondary| Event {
             type_: if event.warning { EventType::Warning } else { EventType::Normal },
             reason: event.reason.to_owned(),
-            note: Some(names::beginning(&event.note, LONGEST_NOTE).to_owned()),
+            note: Some(note.clone()),
             action: event.action.to_owned(),
             secondary,
         };
@@ -101,5 +139,22 @@ impl Recorders {
         let (recorder, used) = self.by_text.entry(key).or_insert_with(|| (new(), 0));
         *used = self.uses;
         recorder
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_that_flaps_is_told_of_thirty_times_and_then_every_ten_seconds_with_a_count() {
+        let mut share = Share::default();
+        let second = |second: u64| Instant(Duration::from_secs(1000 + second));
+        let told = |share: &mut Share, at| (0..100).filter_map(|_| share.take(second(at))).collect::<Vec<_>>();
+        assert_eq!(told(&mut share, 0), [0; 30]);
+        assert!(told(&mut share, 9).is_empty());
+        assert_eq!(told(&mut share, 10), [170]);
+        assert_eq!(told(&mut share, 30), [99, 0]);
+        assert_eq!(told(&mut share, 3600).len(), 30);
     }
 }

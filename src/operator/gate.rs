@@ -25,6 +25,8 @@ pub(super) enum Urgency {
 const YIELD: Duration = Duration::from_millis(100);
 /// Of so many places one goes first to what waits last, and one to what is between.
 const TURNS: u32 = 8;
+/// Whoever was passed over so often counts as having one less under way.
+const PASSED_OVER: usize = 64;
 /// No limit sinks below this.
 const LEAST: usize = 8;
 
@@ -45,9 +47,17 @@ struct State {
     urgent: usize,
     /// By whom.
     of: HashMap<Arc<str>, usize>,
-    waiting: BTreeMap<Urgency, BTreeMap<Arc<str>, VecDeque<Waiter>>>,
+    waiting: BTreeMap<Urgency, BTreeMap<Arc<str>, Queue>>,
     came: u64,
     given: u32,
+}
+
+/// What waits of one.
+#[derive(Debug)]
+struct Queue {
+    waiters: VecDeque<Waiter>,
+    /// How many places had been given when one of these was last, or when the first of them came.
+    served: u32,
 }
 
 #[derive(Debug)]
@@ -86,13 +96,15 @@ impl Gate {
     pub(super) async fn enter(&self, who: &Arc<str>, urgency: Urgency) -> Place {
         let mut place = {
             let mut state = lock(&self.state);
-            if state.takes(urgency, state.yields, true) && state.is_first(urgency) {
+            if state.takes(urgency, state.yields, true) && state.nobody_waits() {
                 return state.take(&self.state, who, urgency);
             }
             let (sender, place) = oneshot::channel();
             state.came += 1;
             let number = state.came;
-            state.waiting.entry(urgency).or_default().entry(who.clone()).or_default().push_back(Waiter { number, sender });
+            let given = state.given;
+            let queue = state.waiting.entry(urgency).or_default().entry(who.clone()).or_insert_with(|| Queue { waiters: VecDeque::new(), served: given });
+            queue.waiters.push_back(Waiter { number, sender });
             (place, state.yields && urgency == Urgency::CanWait)
         };
         // Who stood before may have ceased to wait, and the limit may have grown.
@@ -133,9 +145,9 @@ impl State {
         self.used < places && !(yields && can_wait && self.urgent > 0)
     }
 
-    /// Whether nobody waits who comes before.
-    fn is_first(&self, urgency: Urgency) -> bool {
-        self.waiting.range(..=urgency).all(|(_, waiting)| waiting.is_empty())
+    /// Where somebody does, whose turn it is decides: also while there is place.
+    fn nobody_waits(&self) -> bool {
+        self.waiting.values().all(BTreeMap::is_empty)
     }
 
     fn take(&mut self, state: &Arc<Mutex<Self>>, who: &Arc<str>, urgency: Urgency) -> Place {
@@ -168,12 +180,19 @@ impl State {
         let waits = |urgency: &Urgency| self.waiting.get(urgency).is_some_and(|waiting| !waiting.is_empty());
         let urgency = order.into_iter().find(|urgency| waits(urgency) && self.takes(*urgency, yields, !its_turn))?;
         let waiting = self.waiting.get_mut(&urgency)?;
-        // Of those who have as little under way, whoever has waited the longest: nobody is first by name.
-        let rank = |(who, queue): &(&Arc<str>, &VecDeque<Waiter>)| (self.of.get(*who).copied().unwrap_or_default(), queue.front().map(|it| it.number));
+        // Of those who have as little under way, whoever has waited the longest: nobody is first by name. While others are served what is
+        // under way counts less and less, so that it is no reason to wait for ever.
+        let rank = |(who, queue): &(&Arc<str>, &Queue)| {
+            let passed_over = usize::try_from(self.given.wrapping_sub(queue.served)).unwrap_or(usize::MAX) / PASSED_OVER;
+            let under_way = self.of.get(*who).copied().unwrap_or_default().saturating_sub(passed_over);
+            (under_way, queue.waiters.front().map(|it| it.number))
+        };
         let who = waiting.iter().min_by_key(rank).map(|(who, _)| who.clone())?;
+        let given = self.given;
         let queue = waiting.get_mut(&who)?;
-        let Waiter { sender, .. } = queue.pop_front()?;
-        if queue.is_empty() {
+        queue.served = given;
+        let Waiter { sender, .. } = queue.waiters.pop_front()?;
+        if queue.waiters.is_empty() {
             waiting.remove(&who);
         }
         Some((urgency, who, sender))
@@ -364,6 +383,41 @@ mod tests {
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(tokio::time::timeout(Duration::from_secs(1), gate.enter(&"z".into(), Urgency::Moves)).await.is_ok());
+    }
+
+    /// Whether one comes in among so many who enter again and again, each with its urgency, and are never done.
+    async fn comes_in(gate: Gate, endless: impl Iterator<Item = (String, Urgency)>, who: &str, urgency: Urgency) -> bool {
+        let gate = Arc::new(gate);
+        for (name, urgency) in endless {
+            let gate = gate.clone();
+            tokio::spawn(async move {
+                loop {
+                    let _place = gate.enter(&name.as_str().into(), urgency).await;
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::timeout(Duration::from_secs(4), gate.enter(&who.into(), urgency)).await.is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_can_wait_comes_in_also_where_the_urgent_take_most_places_and_never_all() {
+        for limit in [4, 5, 8, 16, 33, 64] {
+            for gate in [Gate::new(limit), Gate::yielding(limit)] {
+                let busy = (0..=limit - limit / 4).map(|number| (format!("a{number}"), Urgency::Finishes));
+                assert!(comes_in(gate, busy, "z", Urgency::CanWait).await, "limit {limit}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_always_has_something_under_way_gets_its_less_urgent_place_too() {
+        for limit in [2, 4, 16] {
+            let own = (0..2).map(|_| ("a".to_owned(), Urgency::Finishes));
+            let others = (0..4 * limit).map(|number| (format!("b{number}"), Urgency::Moves));
+            assert!(comes_in(Gate::new(limit), own.chain(others), "a", Urgency::Moves).await, "limit {limit}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

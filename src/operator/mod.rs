@@ -16,6 +16,7 @@ mod kinds;
 mod lenient;
 mod liveness;
 mod managers;
+mod pace;
 mod pod_patch;
 #[cfg(test)]
 mod reading;
@@ -54,6 +55,7 @@ use groups::Groups;
 pub use health::{SILENCE, WatchHealth};
 pub use liveness::NodeLiveness;
 use liveness::NodeWatch;
+use pace::Pace;
 use restores::Restores;
 use shares::Shares;
 use store::Store;
@@ -79,6 +81,7 @@ struct Context {
     operator: Operator,
     restores: Arc<Restores>,
     shares: Shares,
+    pace: Pace,
     vitals: Vitals,
     /// By namespace: what gets nowhere of what groups that are gone have left behind. Anybody may name any number of them.
     leftovers: Mutex<BTreeMap<Arc<str>, Progress>>,
@@ -331,6 +334,7 @@ async fn keep_groups(replica: Replica, tenure: Option<Tenure>, stop: impl Future
         operator,
         restores,
         shares: Shares::new(concurrent_groups),
+        pace: Pace::default(),
         vitals,
         leftovers: Mutex::default(),
         stop: stopped,

@@ -29,6 +29,8 @@ use crate::policy::{self, Plan, verdict};
 /// A group that is still moving after so many stages is left for a moment, for others' sake.
 const STAGES: usize = 24;
 const BREATH: Duration = Duration::from_millis(100);
+/// A turn to move that was not taken for so long is given up.
+const MISSED: Duration = Duration::from_secs(10);
 /// Until what could not be read is read again.
 const UNREAD: Duration = Duration::from_secs(1);
 /// How many pods get the followers' label in one stage: nothing waits for them.
@@ -93,6 +95,10 @@ pub(super) async fn reconcile(context: &Arc<Context>, key: &Key, state: &mut Gro
             ended = Ended::Settled(recheck.into_iter().chain(overdue).min());
             break;
         }
+        if let Some(wait) = state.paced(context, &observation, &writes) {
+            ended = Ended::Settled(Some(wait));
+            break;
+        }
         wrote = true;
         state.send(context, &observation, writes, began);
         state.land_stage(context, wake).await;
@@ -120,6 +126,19 @@ impl GroupState {
             self.restores = restores;
             self.memory.store_went_back();
         }
+    }
+
+    /// How long a stage that takes the label away has to wait, because leaders of the namespace move without end.
+    fn paced(&mut self, context: &Context, observation: &Observation, writes: &[Write]) -> Option<Duration> {
+        if !writes.iter().any(|write| matches!(write, Write::Pod(write) if write.purpose == PodPurpose::Unlabel)) {
+            return None;
+        }
+        let now = observation.moment;
+        let groups = || context.store.count_of_groups(&observation.namespace);
+        let at = self.moves_at.take().filter(|at| now - *at < MISSED).unwrap_or_else(|| context.pace.next(&observation.namespace, groups, now));
+        let wait = at - now;
+        self.moves_at = Some(at).filter(|_| !wait.is_zero());
+        (!wait.is_zero()).then_some(wait)
     }
 
     /// Sends a stage.

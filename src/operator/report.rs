@@ -26,7 +26,7 @@ pub(super) fn of_write(context: &Context, observation: &Observation, write: &Wri
     match write {
         Write::Pod(write) => of_pod(context, observation, group, write, state, began),
         Write::ApplyDeployment { name, uid: None, .. } => {
-            record_event(context, group, false, "DeploymentCreated", "Apply", format!("Deployment {name} was created"), None);
+            record_event(context, state, group, false, "DeploymentCreated", "Apply", format!("Deployment {name} was created"), None);
         }
         Write::ApplyDeployment { name, .. } if drifted(observation, state) => {
             context.metrics.deployment_repairs.inc();
@@ -34,7 +34,7 @@ pub(super) fn of_write(context: &Context, observation: &Observation, write: &Wri
                 "Deployment {name} was changed by others, and has what the group says of it again; what the group does not mention stays, a restart's time among it"
             );
             info!(namespace = %observation.namespace, name = %observation.name, deployment = name, "Deployment was applied again after a change by others");
-            record_event(context, group, true, "DeploymentRepaired", "Repair", note, None);
+            record_event(context, state, group, true, "DeploymentRepaired", "Repair", note, None);
         }
         Write::ApplyDeployment { name, .. } => {
             debug!(namespace = %observation.namespace, name = %observation.name, deployment = name, "Deployment was applied");
@@ -43,12 +43,12 @@ pub(super) fn of_write(context: &Context, observation: &Observation, write: &Wri
             LeasePurpose::Transition if record.holder.is_empty() => {
                 let Some(former) = record.previous_holder.as_deref().filter(|former| !former.is_empty()) else { return };
                 info!(namespace = %observation.namespace, name = %observation.name, pod = former, term = record.term, "Leader was lost and nobody can follow");
-                record_event(context, group, true, "LeaderLost", "Elect", format!("pod {former} no longer leads, and no pod may follow"), None);
+                record_event(context, state, group, true, "LeaderLost", "Elect", format!("pod {former} no longer leads, and no pod may follow"), None);
             }
             LeasePurpose::Repair if answers_spec(group, observation.lease.as_deref(), record) => {
                 debug!(namespace = %observation.namespace, name = %observation.name, lease = name, seconds = record.duration_seconds, "Lease has the duration that the group asks for");
             }
-            LeasePurpose::Repair => record_event(context, group, true, "LeaseRepaired", "Repair", format!("Lease {name} was put right"), None),
+            LeasePurpose::Repair => record_event(context, state, group, true, "LeaseRepaired", "Repair", format!("Lease {name} was put right"), None),
             LeasePurpose::Transition | LeasePurpose::Renewal => {}
         },
         Write::Status { status, names } => {
@@ -60,11 +60,11 @@ pub(super) fn of_write(context: &Context, observation: &Observation, write: &Wri
             {
                 let note = format!("terms go on from {} on, where the Lease has {mark}: somebody has changed status.term or the Lease", named.term);
                 warn!(namespace = %observation.namespace, name = %observation.name, "{note}");
-                record_event(context, group, true, "TermsJump", "Elect", note, None);
+                record_event(context, state, group, true, "TermsJump", "Elect", note, None);
             }
             if let Some(news) = news(group.status.as_ref(), status) {
                 warn!(namespace = %observation.namespace, name = %observation.name, reason = news.reason, "{}", news.message);
-                record_event(context, group, true, &news.reason, "Reconcile", news.message.clone(), None);
+                record_event(context, state, group, true, &news.reason, "Reconcile", news.message.clone(), None);
             }
         }
         Write::ListFenced | Write::Prove { .. } | Write::HoldReplicas { .. } | Write::CreateLease { .. } => {}
@@ -129,7 +129,7 @@ pub(super) fn of_another_operator(context: &Context, observation: &Observation, 
             other.operator.identity, observation.operator
         );
         warn!(namespace = %observation.namespace, name = %observation.name, other = name, "{note}");
-        record_event(context, group, true, "AnotherOperator", "Reconcile", note, None);
+        record_event(context, state, group, true, "AnotherOperator", "Reconcile", note, None);
         if state.left_to.is_none() {
             context.metrics.groups_left.inc();
         }
@@ -155,7 +155,7 @@ fn of_pod(context: &Context, observation: &Observation, group: &LeaderGroup, wri
             context.metrics.label_repairs.inc();
             let lost = if observed.label == desired.label { format!("annotation {}", crate::names::ANNOTATION_TERM) } else { format!("label {}", write.key) };
             info!(namespace = %observation.namespace, name = %observation.name, pod = %name, lost, "Mark of the leader was put back");
-            record_event(context, group, true, "LabelRepaired", "Repair", format!("pod {name} leads, and had lost its {lost}; it was put back"), pod);
+            record_event(context, state, group, true, "LabelRepaired", "Repair", format!("pod {name} leads, and had lost its {lost}; it was put back"), pod);
         }
         PodPurpose::Label => {
             let PodMarks { term, .. } = desired;
@@ -168,7 +168,7 @@ fn of_pod(context: &Context, observation: &Observation, group: &LeaderGroup, wri
             context.metrics.election_seconds.observe(began.elapsed().as_secs_f64());
             context.metrics.transitions.get_or_create(&ReasonLabels { reason: reason.clone() }).inc();
             info!(namespace = %observation.namespace, name = %observation.name, pod = %name, term, reason, "Leader was elected");
-            record_event(context, group, false, "LeaderElected", "Elect", format!("pod {name} leads in term {term}: {reason}"), pod);
+            record_event(context, state, group, false, "LeaderElected", "Elect", format!("pod {name} leads in term {term}: {reason}"), pod);
         }
         PodPurpose::Unlabel if recorded || observed.term.is_some() => {
             info!(namespace = %observation.namespace, name = %observation.name, pod = %name, term = observed.term, "Leader label was taken away");
@@ -178,6 +178,7 @@ fn of_pod(context: &Context, observation: &Observation, group: &LeaderGroup, wri
             info!(namespace = %observation.namespace, name = %observation.name, pod = %name, "Leader label that others had set was taken away");
             record_event(
                 context,
+                state,
                 group,
                 true,
                 "LabelRepaired",
@@ -189,7 +190,7 @@ fn of_pod(context: &Context, observation: &Observation, group: &LeaderGroup, wri
         PodPurpose::Seal if observed.term.is_some() => {
             context.metrics.label_repairs.inc();
             let note = format!("pod {name} bore a term that no election gave it; the annotation {} was taken away", crate::names::ANNOTATION_TERM);
-            record_event(context, group, true, "LabelRepaired", "Repair", note, pod);
+            record_event(context, state, group, true, "LabelRepaired", "Repair", note, pod);
         }
         PodPurpose::Arm | PodPurpose::Seal | PodPurpose::Follow | PodPurpose::Forget => {}
     }
@@ -202,6 +203,16 @@ fn reason_of(observation: &Observation, write: &PodWrite) -> String {
     recorded.and_then(|lease| lease.reason.as_deref()).unwrap_or_else(chosen).to_owned()
 }
 
-fn record_event(context: &Context, group: &LeaderGroup, warning: bool, reason: &str, action: &str, note: String, pod: Option<(&str, &str)>) {
-    context.events.record(group, &GroupEvent { warning, reason, action, note, pod });
+#[allow(clippy::too_many_arguments, reason = "an event has so many parts, and a place where it is counted")]
+fn record_event(
+    context: &Context,
+    state: &mut GroupState,
+    group: &LeaderGroup,
+    warning: bool,
+    reason: &str,
+    action: &str,
+    note: String,
+    pod: Option<(&str, &str)>,
+) {
+    context.events.record(group, &mut state.events, &GroupEvent { warning, reason, action, note, pod });
 }

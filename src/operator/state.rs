@@ -1,8 +1,9 @@
 //! What one process keeps of a group between its reconciliations.
 
+use super::events::Share;
 use super::flights::Flights;
 use super::follow::Follower;
-use crate::elector::clock::Stopwatch;
+use crate::elector::clock::{Instant, Stopwatch};
 use crate::metrics::LeaderLabels;
 use crate::policy::memory::Memory;
 
@@ -26,6 +27,10 @@ pub(super) struct GroupState {
     pub(super) left_ends_untold: bool,
     /// How often the store had gone back when this was last looked at.
     pub(super) restores: u64,
+    /// When its leader may move, where its namespace's have moved too often.
+    pub(super) moves_at: Option<Instant>,
+    /// What is left of the group's share of events.
+    pub(super) events: Share,
     /// How many requests have failed.
     pub(super) failures: u64,
 }

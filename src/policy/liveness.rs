@@ -104,6 +104,8 @@ impl Heartbeat {
         let period = Duration::from_millis(u64::try_from(duration_seconds.clamp(40, 400)).unwrap_or(40) * 250);
         let (changed, steady, renewed_after) = match former {
             None => (asked, asked, None),
+            // Of what was renewed while nobody looked it is not known how long ago that was.
+            Some(former) if *former.stamp != *stamp && asked - former.looked > late(period) => (asked, asked, None),
             Some(former) if *former.stamp == *stamp => (former.changed, former.steady, former.renewed_after),
             // One that is late breaks the row. What lies between two looks is not known better than that.
             Some(former) => (asked, if asked - former.changed > late(period) { asked } else { former.steady }, Some(former.changed)),

@@ -541,3 +541,31 @@ fn the_successor_that_is_prepared_is_on_another_node_than_the_leader() {
     assert_eq!(next(vec![leader.clone(), on_node(fenced(pod("b")), "one"), on_node(pod("c"), "two")]).as_deref(), Some("c"), "though another was prepared");
     assert_eq!(next(vec![leader, on_node(pod("b"), "one")]).as_deref(), Some("b"), "where there is one");
 }
+
+#[test]
+fn what_was_renewed_while_nobody_looked_does_not_speak_for_a_node_that_died_meanwhile() {
+    let beat = |former: Option<&Heartbeat>, stamp: &str, second: u64| Some(Heartbeat::look(former, stamp, 40, at(second)));
+    let mut watch = Watch::of([]);
+    watch.evidence =
+        ["a", "b", "c"].iter().map(|node| ((*node).into(), Evidence { line: Line::default().after(Heard::Connected, at(1000)), heartbeat: None })).collect();
+    let mut told = Vec::new();
+    for second in 1..=140 {
+        watch.second += 1;
+        for (name, evidence) in &mut watch.evidence {
+            let a = **name == *"a";
+            let heard = match second {
+                60 if a => Heard::Nothing,
+                _ if a => Heard::Silence,
+                _ => Heard::Connected,
+            };
+            evidence.line = evidence.line.after(heard, at(watch.second));
+            if second % 5 == 0 && !(20..100).contains(&second) {
+                let renewed = if a { second.min(40) } else { second };
+                evidence.heartbeat = beat(evidence.heartbeat.as_ref(), &(renewed / 10).to_string(), watch.second);
+            }
+        }
+        watch.judge();
+        told.push(watch.told());
+    }
+    assert!(told[2..].iter().all(|told| told.starts_with("a: ")), "{told:?}");
+}

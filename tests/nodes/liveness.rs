@@ -192,3 +192,26 @@ async fn an_operator_that_reaches_no_node_judges_by_heartbeats() {
     let pods = Api::<Pod>::namespaced(stage.plane.client(), &stage.namespace).list(&ListParams::default()).await.unwrap();
     assert!(pods.iter().any(|pod| pod.name_any() == leader), "it is there, as far as anybody knows");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_lost_behind_a_firewall_which_hides_all_kubelets_is_found_by_its_heartbeat() {
+    let stage = Stage::start().await;
+    let [leads, ..] = stage.settled().await;
+    stage.connected(2).await;
+    let (leader, _) = stage.leader().await;
+    for node in stage.plane.real_nodes() {
+        rule(node, "--insert", &["--protocol", "tcp", "--dport", "10250", "--jump", "DROP"]).await;
+    }
+    let doubts = async |doubted: bool| {
+        let log = stage.operator.log_end(200);
+        let (begun, ended) = (log.matches("too many others fell silent").count(), log.matches("Node is not doubted any more").count());
+        ensure!(begun > 0 && (ended >= begun) != doubted, "{begun} doubted, {ended} not any more");
+        Ok(())
+    };
+    wait::until("the nodes are doubted", PATIENCE, async || doubts(true).await).await.unwrap();
+    wait::until("their heartbeats speak for them", PATIENCE, async || doubts(false).await).await.unwrap();
+    assert_eq!(stage.leader().await.0, leader);
+    leads.unplug().await.unwrap();
+    let reason = stage.moved(&leader).await;
+    assert_eq!(reason, "NodeOverdue", "{}", stage.operator.log_end(30));
+}

@@ -15,7 +15,7 @@ use crate::policy::liveness::Heartbeat;
 
 /// Between two looks, and as long again for each thousand nodes, up to what still tells a renewal from one that was missed.
 const PACE: Duration = Duration::from_secs(5);
-const SLOWEST_PACE: Duration = Duration::from_secs(15);
+const SLOWEST_PACE: Duration = Duration::from_secs(12);
 /// The same where they can't be read.
 const LONGEST_PACE: Duration = Duration::from_secs(60);
 const DEADLINE: Duration = Duration::from_secs(2);

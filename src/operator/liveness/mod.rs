@@ -246,7 +246,10 @@ impl NodeWatch {
         let lines = self.lines.lock();
         let patience = if self.settings.connection { UNANSWERED } else { Duration::ZERO };
         let unreached = |name: &str| matches!(lines.get(name), Some(Line::Unreached));
-        let waited = self.watched.iter().filter(|(name, watched)| now - watched.since >= patience && unreached(name)).map(|(name, _)| name.clone());
+        // Of one that is believed though it is silent, because only its port is out of reach, nothing else tells.
+        let silent = |name: &str| matches!(lines.get(name), Some(Line::Silent { .. }));
+        let told_by_it = |name: &str, watched: &Watched| silent(name) || unreached(name) && now - watched.since >= patience;
+        let waited = self.watched.iter().filter(|(name, watched)| told_by_it(name, watched)).map(|(name, _)| name.clone());
         let suspected = self.judged.suspicions().filter(|(_, _, answers)| !answers).map(|(name, ..)| name.into());
         let mut wanted: BTreeSet<Box<str>> = waited.chain(suspected).collect();
         if !wanted.is_empty() {

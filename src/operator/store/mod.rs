@@ -456,6 +456,10 @@ impl Store {
         self.lock().groups.objects.contains_key(key)
     }
 
+    pub fn count_of_groups(&self, namespace: &str) -> usize {
+        self.lock().groups.objects.keys().filter(|key| *key.namespace == *namespace).count()
+    }
+
     pub fn knows(&self, key: &Key) -> bool {
         let tables = self.lock();
         !tables.groups.aside.contains(key) && (tables.groups.objects.contains_key(key) || tables.members.0.contains_key(key))
