@@ -74,7 +74,7 @@ groups() {
 # the user's to say. Label, fence, term and deletion cost go by one write, with the annotations by which they are known. What the
 # record of who set what (managedFields) does not show as the operator's nobody takes away.
 marks() {
-	keys=$(get pods --output=go-template='{{range .items}}{{$pod := printf "pod %s/%s" .metadata.namespace .metadata.name}}{{$ours := false}}{{range .metadata.managedFields}}{{with .manager}}{{if eq . "leadergroup-operator"}}{{$ours = true}}{{end}}{{end}}{{end}}{{if $ours}}{{range $key, $_ := .metadata.labels}}{{$pod}} {{$key}}
+	keys=$(get pods --output=go-template='{{range .items}}{{$pod := printf "pod %s/%s" .metadata.namespace .metadata.name}}{{$ours := false}}{{range .metadata.managedFields}}{{with .manager}}{{if eq . "leadergroup-operator" "leadergroup-operator-gives-back"}}{{$ours = true}}{{end}}{{end}}{{end}}{{if $ours}}{{range $key, $_ := .metadata.labels}}{{$pod}} {{$key}}
 {{end}}{{range $key, $_ := .metadata.annotations}}{{$pod}} {{$key}}
 {{end}}{{end}}{{end}}') || return
 	printf '%s\n' "$keys" | sed -n '/ leadergroup\.io\/group$/d; / leadergroup\.io\/candidate$/d; / leadergroup\.io\//p'

@@ -43,6 +43,8 @@ pub const ANNOTATION_REVISION: &str = "deployment.kubernetes.io/revision";
 
 /// Field manager of server-side apply, and the reporting controller's short name.
 pub const FIELD_MANAGER: &str = "leadergroup-operator";
+/// Field manager of a pod's write that gives back what others had set: by the record that is not the operator's own then.
+pub const FIELD_MANAGER_GIVES_BACK: &str = "leadergroup-operator-gives-back";
 /// Field manager that holds a Deployment's replicas while the group gives them up to an autoscaler.
 pub const FIELD_MANAGER_REPLICAS: &str = "leadergroup-operator-replicas";
 /// `reportingController` of events.

@@ -289,7 +289,9 @@ impl Executor {
         let key = Key::new(namespace, &write.name);
         let subject = Subject::of::<Pod>(&write.name);
         let patch = serde_json::from_value(pod_patch::of(write)).map_err(Failure::impossible)?;
-        match ask_to_write(subject, api.patch(&write.name, &field_manager(), &Patch::Json::<()>(patch))).await {
+        let manager = if pod_patch::gives_back(write) { names::FIELD_MANAGER_GIVES_BACK } else { names::FIELD_MANAGER };
+        let parameters = PatchParams { field_manager: Some(manager.into()), ..PatchParams::default() };
+        match ask_to_write(subject, api.patch(&write.name, &parameters, &Patch::Json::<()>(patch))).await {
             Ok(written) => {
                 let written = known(written)?;
                 let fence = written.fence(&write.fence_key).map(str::to_owned);

@@ -52,7 +52,7 @@ impl Kind for Pod {
             status.field("conditions").items().any(|it| is(&it))
         };
         let phase = status.field("phase").text().unwrap_or_default();
-        let Record { set, is_marked, keeps_former, unowned } = Record::of(metadata);
+        let Record { set, is_member, keeps_former, unowned } = Record::of(metadata);
         let (labels, labels_unread) = labels(metadata.labels());
         let ready = condition("Ready");
         Some(Pod {
@@ -76,7 +76,7 @@ impl Kind for Pod {
             odd_candidate: metadata.short(names::ANNOTATION_CANDIDATE, LONGEST_REASON).filter(|it| !matches!(&**it, "true" | "false")),
             term: metadata.number(names::ANNOTATION_TERM),
             // A longer one is none that the operator ever wrote.
-            member_of: metadata.annotation(names::ANNOTATION_MEMBER_OF).filter(|it| is_marked && is_membership(it)).map(Into::into),
+            member_of: metadata.annotation(names::ANNOTATION_MEMBER_OF).filter(|it| is_member && is_membership(it)).map(Into::into),
             former_label: metadata.short(names::ANNOTATION_FORMER_LABEL, LONGEST_VALUE).filter(|former| keeps_former && is_value(former)),
             set,
             unowned,
@@ -101,8 +101,9 @@ const MOST_SET: usize = 8;
 struct Record {
     /// The labels that the operator has set, but fences.
     set: Box<[Box<str>]>,
-    /// The operator has set a mark of its own; or nobody has, and the record was read as a whole: clients may empty it.
-    is_marked: bool,
+    /// The operator has set `member-of`; or it has set another mark, and nobody has set this; or nobody has set anything, and the record
+    /// was read as a whole: clients may empty it.
+    is_member: bool,
     /// The operator has set the annotation that keeps a former label.
     keeps_former: bool,
     /// Nobody who is named has set the label that `member-of` names.
@@ -117,35 +118,44 @@ impl Record {
             let set = manager.field("fieldsV1").field("f:metadata").field(field);
             set.keys().filter_map(|key| key.strip_prefix("f:"))
         };
-        let (mut set, mut is_marked, mut keeps_former) = (BTreeSet::new(), false, false);
-        for manager in managers.items().filter(|manager| name(manager) == names::FIELD_MANAGER) {
+        let ours = |manager: &Part<'a>| [names::FIELD_MANAGER, names::FIELD_MANAGER_GIVES_BACK].contains(&name(manager));
+        let (mut set, mut is_marked, mut is_member, mut keeps_former) = (BTreeSet::new(), false, false, false);
+        for manager in managers.items().filter(ours) {
             for key in keys(&manager, "f:labels") {
                 if key.starts_with(names::FENCE_PREFIX) {
                     is_marked = true;
-                } else {
+                } else if name(&manager) == names::FIELD_MANAGER {
                     set.insert(key);
                 }
             }
             for key in keys(&manager, "f:annotations") {
                 is_marked |= key.starts_with(names::PREFIX);
+                is_member |= key == names::ANNOTATION_MEMBER_OF;
                 keeps_former |= key == names::ANNOTATION_FORMER_LABEL;
             }
         }
+        // Of a record that was not read as a whole it is not known who has set this one.
+        is_member |= is_marked && !managers.is_whole();
         let mut unowned = false;
         if let Some((_, key)) = metadata.annotation(names::ANNOTATION_MEMBER_OF).and_then(names::parse_member_of)
             && managers.is_whole()
         {
-            let others = |manager: &Part<'a>| name(manager) != names::FIELD_MANAGER && !TOGETHER.contains(&name(manager));
-            let others_set = |field, key: &str| managers.items().filter(others).any(|manager| keys(&manager, field).any(|set| set == key));
-            unowned = !others_set("f:labels", key);
-            if !is_marked && unowned && !others_set("f:annotations", names::ANNOTATION_MEMBER_OF) {
-                is_marked = true;
-                set.insert(key);
+            let others = |manager: &Part<'a>| !ours(manager) && !TOGETHER.contains(&name(manager));
+            let set_by = |who: &dyn Fn(&Part<'a>) -> bool, field, key: &str| {
+                managers.items().filter(|manager| who(manager)).any(|manager| keys(&manager, field).any(|set| set == key))
+            };
+            let gave_back = |manager: &Part<'a>| name(manager) == names::FIELD_MANAGER_GIVES_BACK;
+            unowned = !set_by(&others, "f:labels", key) && !set_by(&gave_back, "f:labels", key);
+            if !is_member && !set_by(&others, "f:annotations", names::ANNOTATION_MEMBER_OF) && (is_marked || unowned) {
+                is_member = true;
+                if !is_marked {
+                    set.insert(key);
+                }
             }
         }
         // What the pod does not carry is nothing to take away; nor has the operator ever set many.
         let carried: BTreeSet<&str> = metadata.labels().keys().collect();
-        Self { set: set.intersection(&carried).take(MOST_SET).map(|key| (*key).into()).collect(), is_marked, keeps_former, unowned }
+        Self { set: set.intersection(&carried).take(MOST_SET).map(|key| (*key).into()).collect(), is_member, keeps_former, unowned }
     }
 }
 

@@ -17,11 +17,17 @@ pub(super) fn is_as_observed(pod: &Pod, write: &PodWrite) -> bool {
         && pod.former_label.as_deref() == former_label.as_deref()
         && pod.cost == *cost
         && pod.has_annotations == write.has_annotations
+        && write.instead_of.as_ref().is_none_or(|(key, value)| pod.labels.get(key) == Some(value))
+}
+
+/// Whether the label gets a value that is not the operator's.
+pub(super) fn gives_back(write: &PodWrite) -> bool {
+    write.gives_back && write.desired.label.is_some() && write.desired.label != write.observed.label
 }
 
 /// The JSON Patch of a pod: tests of what was observed, then what shall be.
 pub(super) fn of(write: &PodWrite) -> Value {
-    let PodWrite { name: _, uid, purpose: _, key, fence_key, observed, desired, has_labels, has_annotations } = write;
+    let PodWrite { name: _, uid, purpose: _, key, fence_key, observed, desired, instead_of, gives_back: _, has_labels, has_annotations } = write;
     let mut operations = vec![json!({ "op": "test", "path": "/metadata/uid", "value": uid })];
     let label_path = format!("/metadata/labels/{}", escape(key));
     let fence_path = format!("/metadata/labels/{}", escape(fence_key));
@@ -32,6 +38,11 @@ pub(super) fn of(write: &PodWrite) -> Value {
     } else {
         operations.push(json!({ "op": "test", "path": "/metadata/labels", "value": null }));
         operations.push(json!({ "op": "add", "path": "/metadata/labels", "value": {} }));
+    }
+    if let Some((key, value)) = instead_of {
+        let path = format!("/metadata/labels/{}", escape(key));
+        operations.push(json!({ "op": "test", "path": path, "value": value }));
+        operations.push(json!({ "op": "remove", "path": path }));
     }
     let text = |value: &Option<Box<str>>| value.as_deref().map(str::to_owned);
     let annotations = [
@@ -91,6 +102,8 @@ mod tests {
             fence_key: "leadergroup.io/fence.web".into(),
             observed: marks(None),
             desired: marks(Some("f.1")),
+            instead_of: None,
+            gives_back: false,
             has_labels: false,
             has_annotations: false,
         };

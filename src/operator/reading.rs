@@ -258,6 +258,22 @@ fn whose_member_a_pod_is_and_what_is_taken_from_it_is_the_operators_own_record()
     born_with["metadata"]["managedFields"][1]["manager"] = json!("kube-controller-manager");
     let born_with = through_a_sieve::<Pod>(&born_with).data.unwrap();
     assert_eq!((born_with.member_of.as_deref(), &*born_with.set), (None, &[][..]));
+    let record = |manager: &str, labels: Value, annotations: Value| json!({ "manager": manager, "operation": "Update", "fieldsV1": { "f:metadata": { "f:labels": labels, "f:annotations": annotations } } });
+    let mut forged = pod();
+    let member = json!({ "f:leadergroup.io/member-of": {} });
+    forged["metadata"]["managedFields"] = json!([
+        record("leadergroup-operator", json!({ "f:role": {}, "f:leadergroup.io/fence.web": {} }), json!({ "f:leadergroup.io/term": {} })),
+        record("kubectl-annotate", json!({}), member.clone()),
+    ]);
+    let forged = through_a_sieve::<Pod>(&forged).data.unwrap();
+    assert_eq!((forged.member_of.as_deref(), &*forged.set), (None, &["role".into()][..]), "somebody else has written it since");
+    let mut given_back = pod();
+    given_back["metadata"]["managedFields"] = json!([
+        record("leadergroup-operator", json!({}), member),
+        record("leadergroup-operator-gives-back", json!({ "f:role": {}, "f:leadergroup.io/fence.web": {} }), json!({})),
+    ]);
+    let given_back = through_a_sieve::<Pod>(&given_back).data.unwrap();
+    assert_eq!((given_back.member_of.as_deref(), &*given_back.set, given_back.unowned), (Some("web/role"), &[][..], false), "it is somebody's own");
     // A record that a client has emptied, or whose oldest managers the API server has put together, says nothing against it.
     for record in [json!([{}]), json!([]), json!([{ "manager": "ancient-changes", "fieldsV1": pod()["metadata"]["managedFields"][1]["fieldsV1"] }])] {
         let mut emptied = pod();

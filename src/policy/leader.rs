@@ -14,7 +14,6 @@ use super::holder;
 use super::observation::{Candidate, Lease, Observation, Pod};
 use super::standing::{self, Standing};
 use crate::api::LeaderGroup;
-use crate::names;
 
 /// The choice, and the moment at which another may follow from the passing of time alone.
 pub fn choose(observation: &Observation) -> (Choice, Option<Timestamp>) {
@@ -87,10 +86,7 @@ pub fn incumbent(observation: &Observation) -> Option<&Candidate> {
         let candidates = observation.candidates.iter().filter(|candidate| leads(&candidate.pod));
         candidates.min_by_key(|candidate| (Reverse(candidate.pod.term), preference(observation, candidate, standing::of_leader(candidate))))
     };
-    let former = |pod: &Pod| {
-        let member = pod.member_of.as_deref().and_then(names::parse_member_of).filter(|_| !group.spec.suspend);
-        member.is_some_and(|(name, key)| observation.led_under(pod, key).is_some_and(|it| it.metadata.name.as_deref() == Some(name)))
-    };
+    let former = |pod: &Pod| pod.led_for().is_some_and(|led_for| led_for != (&*observation.name, &*label.key)) && !group.spec.suspend;
     recorded.or_else(|| first(&|pod| pod.labels.get(&label.key) == Some(&label.value))).or_else(|| first(&former))
 }
 

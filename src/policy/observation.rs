@@ -100,12 +100,6 @@ impl Observation {
         *group == *self.name || pod.fence(&self.fence_key).is_some() || self.siblings.iter().any(sibling)
     }
 
-    /// The other group of the Deployment whose leader's label, under this key, the operator has given the pod.
-    pub fn led_under(&self, pod: &Pod, key: &str) -> Option<&Arc<LeaderGroup>> {
-        let is_its_leaders = |it: &&Arc<LeaderGroup>| it.spec.leader_label.key == key && pod.labels.get(key) == Some(&it.spec.leader_label.value);
-        self.siblings.iter().filter(|_| pod.is_set(key)).find(is_its_leaders)
-    }
-
     /// The pods that are known to the group, its own and others.
     pub fn pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
         self.candidates.iter().map(|candidate| &candidate.pod).chain(&self.strays)
@@ -315,6 +309,12 @@ impl Pod {
     /// who did is lost.
     pub fn may_be_set(&self, key: &str) -> bool {
         self.is_set(key) || self.unowned
+    }
+
+    /// The group that has made this pod its leader, and the key of that one's label: only leaders bear a term.
+    pub fn led_for(&self) -> Option<(&str, &str)> {
+        let (group, key) = self.member_of.as_deref().and_then(names::parse_member_of)?;
+        (self.is_set(key) && self.term.is_some()).then_some((group, key))
     }
 
     /// Whether nothing runs in it.

@@ -30,6 +30,8 @@ const UNTRUE: Duration = Duration::from_secs(4);
 
 /// Numbers and words of the status that change alone are written once in so long: of a large group they change with every pod.
 const NUMBERS: Duration = Duration::from_secs(2);
+/// What another group has not taken over yet of one that is gone is looked at again after so long.
+const LEFT_TO_ANOTHER: Duration = Duration::from_secs(5);
 /// So many that are armed are waited for, so that the status names the successor at once.
 const ARMED: usize = 2;
 
@@ -48,7 +50,8 @@ pub struct Plan {
 /// Plans the next stage for one group, from what was observed and what this process remembers.
 pub fn plan(observation: &Observation, memory: &Memory) -> Plan {
     let Some(group) = &observation.group else {
-        return Plan { writes: forget(observation), ..Plan::default() }.held_back(observation, memory);
+        let (writes, recheck) = forget(observation);
+        return Plan { writes, recheck, ..Plan::default() }.held_back(observation, memory);
     };
     if let Some(other) = verdict::steps_back(observation) {
         // The other keeps the group, its status too, as long as that can be.
@@ -91,37 +94,34 @@ impl Plan {
     }
 }
 
-/// The traces of a group that is gone: its label, its annotations, its fence. What it owned goes by garbage collection.
-fn forget(observation: &Observation) -> Vec<Write> {
-    observation
+/// The traces of a group that is gone: its label, its annotations, its fence. What it owned goes by garbage collection. Where another
+/// group leads its pods now, that one takes over whoever led them, and the rest is looked at again later.
+fn forget(observation: &Observation) -> (Vec<Write>, Option<Duration>) {
+    let taken_over = observation.siblings.iter().any(|it| leads_on(it));
+    let writes = observation
         .strays
         .iter()
         .filter_map(|pod| {
             let (group, key) = names::parse_member_of(pod.member_of.as_deref()?)?;
-            if *group != *observation.name {
+            if *group != *observation.name || taken_over && pod.led_for().is_some() {
                 return None;
             }
             let fence_key = pod.fence_keys().next().unwrap_or(&observation.fence_key);
             // Whoever leads the pod now has a value of its own.
             let leaders = observation.siblings.iter().map(|it| &it.spec.leader_label).filter(|label| label.key == key).map(|label| &*label.value);
             let now = leaders.clone().find(|value| pod.former_label.as_deref() == Some(*value)).or_else(|| leaders.clone().next());
-            let mut write = forget_pod(pod, key, now.unwrap_or_default(), fence_key);
-            // The label of a group that led before is that one's again, if it is there.
-            let further = pod.set.iter().find(|set| ***set != *key);
-            match further.map(|further| (further, observation.led_under(pod, further))) {
-                Some((further, Some(former))) => {
-                    let name = former.metadata.name.as_deref().unwrap_or_default();
-                    write.desired.member_of = Some(names::member_of(name, further));
-                }
-                Some((further, None)) => {
-                    let desired = PodMarks { label: None, fence: None, ..marks(pod, further, fence_key) };
-                    write = pod_write(pod, further, fence_key, PodPurpose::Forget, desired);
-                }
-                None => {}
-            }
-            Some(Write::Pod(write))
+            Some(Write::Pod(forget_pod(pod, key, now.unwrap_or_default(), fence_key)))
         })
-        .collect()
+        .collect();
+    (writes, taken_over.then_some(LEFT_TO_ANOTHER))
+}
+
+/// Whether a group elects, as far as can be seen.
+fn leads_on(group: &LeaderGroup) -> bool {
+    let conditions = group.status.as_ref().map(|status| &*status.conditions).unwrap_or_default();
+    // That it had to wait for the one that is gone may not be over in its status yet.
+    let stalled = conditions.iter().any(|it| it.type_ == "Stalled" && it.status == "True" && it.reason != "OverlappingGroups");
+    !group.spec.suspend && group.metadata.deletion_timestamp.is_none() && !stalled
 }
 
 /// Takes one fence away, and with the last of them everything else that the operator has set.
@@ -156,6 +156,8 @@ fn pod_write(pod: &Pod, key: &str, fence_key: &str, purpose: PodPurpose, desired
         fence_key: fence_key.to_owned(),
         observed: marks(pod, key, fence_key),
         desired,
+        instead_of: None,
+        gives_back: purpose == PodPurpose::Forget,
         has_labels: !pod.labels.is_empty(),
         has_annotations: pod.has_annotations,
     })

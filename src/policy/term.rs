@@ -111,9 +111,13 @@ impl<'a> Terms<'a> {
     fn is_of(&self, pod: &Pod, term: i64) -> bool {
         let lease = self.observation.lease.as_deref().filter(|lease| self.mark.is_some() && lease.term == Some(term));
         let recorded = lease.and_then(|lease| lease.holder_uid.as_ref());
-        let member = pod.member_of.as_deref().and_then(crate::names::parse_member_of);
-        let foreign = member.is_some_and(|(group, _)| *group != *self.observation.name);
-        recorded.map_or(!foreign, |uid| *uid == pod.uid)
+        recorded.map_or_else(|| !self.is_of_another(pod), |uid| *uid == pod.uid)
+    }
+
+    /// Whether the pod's marks are another group's, or those of this one's name under another key.
+    fn is_of_another(&self, pod: &Pod) -> bool {
+        let ours = (&*self.observation.name, &*self.group.spec.leader_label.key);
+        pod.member_of.as_deref().and_then(crate::names::parse_member_of).is_some_and(|member| member != ours)
     }
 
     /// Whether the pod, which carries the label, leads in the term that it bears.
@@ -167,7 +171,8 @@ impl<'a> Terms<'a> {
     pub(super) fn of_holder(&self, leader: &Pod, labelled: bool, transitions: i64) -> Term {
         let transitions = if usable(transitions) { transitions } else { 0 };
         let counts = |term: &i64| labelled && usable(*term) && transitions <= *term;
-        match (given(self.group, leader).filter(counts), leader.term.filter(counts)) {
+        let borne = leader.term.filter(|_| !self.is_of_another(leader));
+        match (given(self.group, leader).filter(counts), borne.filter(counts)) {
             (Some(given), Some(term)) if given == term => return Term::Kept(term),
             // Somebody has written another on it.
             (Some(given), _) if self.memory.held.is_some() => return Term::Named(given),

@@ -153,6 +153,10 @@ pub struct PodWrite {
     pub observed: PodMarks,
     /// What shall be.
     pub desired: PodMarks,
+    /// The leader's label of a group that led before, key and value, which goes with the same write.
+    pub instead_of: Option<(String, String)>,
+    /// The label's value, if it gets one, is what others had given it.
+    pub gives_back: bool,
     /// Whether the pod has labels at all.
     pub has_labels: bool,
     /// Whether the pod has annotations at all.

@@ -11,7 +11,7 @@ use leadergroup::policy::write::{PodPurpose, PodWrite, Write};
 use leadergroup::policy::{self, Memory};
 use serde_json::{Value, json};
 
-use super::scene::{add_label, fenced, holding, labelled, observation, pod, stage, with};
+use super::scene::{add_label, fenced, followed, holding, labelled, observation, pod, stage, with};
 
 /// Another group of the same Deployment.
 fn sibling(name: &str, label: &Value, status: &Value) -> Arc<LeaderGroup> {
@@ -180,99 +180,109 @@ fn who_carries_the_label_and_does_not_lead_is_named() {
     assert!(!told.contains("no pod of the Deployment carries the label"), "{told}");
 }
 
-/// A group with the key `to`, on whose Deployment's pods another leads still, under `role`.
+/// A group with the key `to`, on whose Deployment's pods another led, under `role`.
 fn changed_key(candidates: Vec<Candidate>, holder: Option<&str>, siblings: Vec<Arc<LeaderGroup>>) -> Observation {
     let spec = json!({ "deploymentRef": { "name": "web" }, "leaderLabel": { "key": "to" } });
     Observation { siblings, ..observation(&spec, candidates, holder) }
 }
 
-fn former() -> Vec<Arc<LeaderGroup>> {
-    vec![sibling("former", &json!({}), &json!({}))]
-}
-
-/// Who leads for the former group.
-fn leads_for_another() -> Candidate {
+/// Who led for the former group.
+fn led_for_another() -> Candidate {
     with(fenced(labelled(pod("z"))), |pod| (pod.term, pod.member_of) = (Some(3), Some("former/role".into())))
 }
 
-/// The same after it was given the label of this group, too.
-fn leads_for_both() -> Candidate {
-    with(leads_for_another(), |pod| {
-        add_label(pod, "to", "leader");
-        (pod.term, pod.member_of) = (Some(7), Some("web/to".into()));
-    })
-}
-
-/// What the plan does to this pod's labels, in short: the key, and the value that it is to have.
-fn to_label(observation: &Observation, name: &str) -> Option<(String, Option<String>)> {
-    pod_write(observation, name).map(|write| (write.key, write.desired.label))
-}
-
 #[test]
-fn who_leads_for_the_former_group_gets_the_label_under_another_key_beside_the_one_that_it_carries() {
-    let mut observed = changed_key(vec![pod("a"), leads_for_another()], Some("z"), former());
-    let write = pod_write(&observed, "z").unwrap();
-    assert_eq!((write.purpose, &*write.key, write.desired.label.as_deref()), (PodPurpose::Label, "to", Some("leader")));
-    assert_eq!(write.desired.member_of.as_deref(), Some("web/to"));
-    assert_ne!(write.desired.fence, write.observed.fence, "no earlier write reaches it");
-    // Nor does it need a record of that.
-    observed.lease = None;
-    let choice = policy::leader::choose(&observed).0;
-    assert_eq!(choice.leader().map(|pod| &*pod.name), Some("z"));
-    let settled = changed_key(vec![pod("a"), leads_for_both()], Some("z"), former());
-    assert_eq!(to_label(&settled, "z"), None, "both stay");
+fn who_led_for_another_group_gets_the_label_under_another_key_in_place_of_the_former_in_one_write() {
+    for siblings in [vec![sibling("former", &json!({}), &json!({}))], Vec::new()] {
+        let mut observed = changed_key(vec![pod("a"), led_for_another()], Some("z"), siblings);
+        let write = pod_write(&observed, "z").unwrap();
+        assert_eq!((write.purpose, &*write.key, write.desired.label.as_deref()), (PodPurpose::Label, "to", Some("leader")));
+        assert_eq!(write.instead_of, Some(("role".into(), "leader".into())));
+        assert_eq!(write.desired.member_of.as_deref(), Some("web/to"));
+        assert_ne!(write.desired.fence, write.observed.fence, "no earlier write reaches it");
+        // Nor does it need a record of that.
+        observed.lease = None;
+        assert_eq!(policy::leader::choose(&observed).0.leader().map(|pod| &*pod.name), Some("z"));
+    }
 }
 
 #[test]
 fn the_former_label_goes_before_another_pod_gets_the_new_one() {
-    let not_ready = |candidate: Candidate| with(candidate, |pod| pod.ready_since = None);
-    let armed = || with(fenced(pod("a")), |pod| pod.member_of = Some("web/to".into()));
-    for (what, old) in [("it leads for both", leads_for_both()), ("it leads for the former", leads_for_another())] {
-        let observed = changed_key(vec![armed(), not_ready(old)], Some("z"), former());
-        assert_eq!(to_label(&observed, "z"), Some(("role".into(), None)), "{what}");
+    let not_ready = with(led_for_another(), |pod| pod.ready_since = None);
+    let armed = with(fenced(pod("a")), |pod| pod.member_of = Some("web/to".into()));
+    let observed = changed_key(vec![armed, not_ready], Some("z"), Vec::new());
+    let write = pod_write(&observed, "z").unwrap();
+    assert_eq!((write.purpose, &*write.key, &write.desired.label), (PodPurpose::Forget, "role", &None));
+    assert!(pod_write(&observed, "a").is_none_or(|write| write.purpose != PodPurpose::Label));
+}
+
+#[test]
+fn a_value_that_is_to_be_given_back_is_given_back_before_the_label_changes_its_key() {
+    let leader = with(led_for_another(), |pod| pod.former_label = Some("backend".into()));
+    let write = pod_write(&changed_key(vec![pod("a"), leader], Some("z"), Vec::new()), "z").unwrap();
+    assert_eq!((&*write.key, write.desired.label.as_deref(), write.gives_back), ("role", Some("backend"), true));
+}
+
+#[test]
+fn a_leader_of_another_group_under_the_same_key_loses_its_value_first_also_while_it_goes() {
+    for what in ["it is not ready", "it terminates", "it has ended"] {
+        let former = with(fenced(pod("z")), |pod| {
+            add_label(pod, "role", "main");
+            (pod.term, pod.member_of) = (Some(3), Some("former/role".into()));
+        });
+        let next = with(fenced(pod("a")), |pod| pod.member_of = Some("web/role".into()));
+        let observed = observation(
+            &json!({ "deploymentRef": { "name": "web" } }),
+            vec![with(former, |pod| (pod.ready_since, pod.terminating, pod.finished) = (None, what == "it terminates", what == "it has ended")), next],
+            Some("z"),
+        );
+        let write = pod_write(&observed, "z").expect(what);
+        assert_eq!((write.purpose, &write.desired.label, write.desired.term), (PodPurpose::Unlabel, &None, None), "{what}");
         assert!(pod_write(&observed, "a").is_none_or(|write| write.purpose != PodPurpose::Label), "{what}");
     }
 }
 
 #[test]
-fn the_former_label_goes_with_the_former_group_and_the_leader_leads_on() {
-    let observed = changed_key(vec![pod("a"), leads_for_both()], Some("z"), Vec::new());
-    let write = pod_write(&observed, "z").unwrap();
-    assert_eq!((&*write.key, &write.desired.label), ("role", &None));
-    assert_eq!((write.desired.term, write.desired.member_of.as_deref()), (Some(7), Some("web/to")));
-    assert!(write.desired.fence.is_some() && write.desired.fence != write.observed.fence);
-}
-
-#[test]
-fn a_value_that_is_to_be_given_back_is_given_back_before_the_label_changes_its_key() {
-    let leader = with(leads_for_another(), |pod| pod.former_label = Some("backend".into()));
-    let observed = changed_key(vec![pod("a"), leader], Some("z"), former());
-    assert_eq!(to_label(&observed, "z"), Some(("role".into(), Some("backend".into()))));
-}
-
-#[test]
-fn a_label_that_others_have_set_under_a_siblings_key_is_nobodys_order() {
-    let leader = with(fenced(pod("z")), |pod| {
-        add_label(pod, "to", "leader");
-        pod.labels = pod.labels.lines().filter_map(|line| line.split_once('=')).chain([("role", "leader")]).collect();
-        (pod.term, pod.member_of) = (Some(7), Some("web/to".into()));
+fn where_pods_elect_themselves_the_term_of_another_group_is_not_taken_for_ones_own() {
+    let leader = with(fenced(labelled(pod("a"))), |pod| (pod.term, pod.member_of) = (Some(7), Some("other/role".into())));
+    let observed = followed(&json!({}), vec![leader], "a", 3, 0);
+    let statuses = policy::plan(&observed, &Memory::new("t")).writes.into_iter().filter_map(|write| match write {
+        Write::Status { names, .. } => names.map(|named| named.term),
+        _ => None,
     });
-    assert_eq!(to_label(&changed_key(vec![leader.clone()], Some("z"), former()), "z"), None);
-    assert_eq!(to_label(&changed_key(vec![leader], Some("z"), Vec::new()), "z"), None);
+    assert_eq!(statuses.collect::<Vec<_>>(), [8], "the status has 7");
 }
 
 #[test]
-fn of_a_group_that_is_gone_its_leaders_former_label_is_the_former_groups_again_or_goes() {
-    let gone = |siblings| Observation {
-        group: None,
-        deployment: None,
-        candidates: Vec::new(),
-        strays: vec![leads_for_both().pod],
-        siblings,
-        ..changed_key(Vec::new(), None, Vec::new())
+fn a_mark_that_somebody_took_from_a_leader_or_a_follower_with_a_value_is_put_back() {
+    let spec = json!({ "deploymentRef": { "name": "web" }, "leaderLabel": { "followerValue": "follower" } });
+    let leader = with(fenced(labelled(pod("a"))), |pod| (pod.term, pod.member_of) = (Some(7), None));
+    let follower = with(pod("b"), |pod| add_label(pod, "role", "follower"));
+    let observed = observation(&spec, vec![leader, follower], Some("a"));
+    for name in ["a", "b"] {
+        let write = pod_write(&observed, name).expect(name);
+        assert_eq!(write.desired.member_of.as_deref(), Some("web/role"), "{name}");
+        assert_eq!(write.desired.label, write.observed.label, "{name}");
+    }
+}
+
+#[test]
+fn the_leader_of_a_group_that_is_gone_is_left_to_the_group_that_leads_on_if_that_one_does() {
+    let gone = |sibling: Option<(Value, Value)>| {
+        let siblings = sibling.into_iter().map(|(suspend, status)| {
+            let mut it = (*self::sibling("next", &json!({ "key": "to" }), &status)).clone();
+            it.spec.suspend = suspend == json!(true);
+            Arc::new(it)
+        });
+        let strays = vec![with(led_for_another(), |pod| pod.member_of = Some("web/role".into())).pod];
+        Observation { group: None, deployment: None, candidates: Vec::new(), strays, siblings: siblings.collect(), ..changed_key(Vec::new(), None, Vec::new()) }
     };
-    let write = pod_write(&gone(former()), "z").unwrap();
-    assert_eq!((&*write.key, write.desired.label, write.desired.member_of.as_deref()), ("to", None, Some("former/role")));
-    let write = pod_write(&gone(Vec::new()), "z").unwrap();
-    assert_eq!((&*write.key, write.desired.label, write.desired.member_of.as_deref()), ("role", None, Some("web/to")));
+    let stalled = |reason: &str| json!({ "conditions": [{ "type": "Stalled", "status": "True", "reason": reason, "message": "", "lastTransitionTime": "2026-01-01T12:00:00Z" }] });
+    for left in [Some((json!(false), json!({}))), Some((json!(false), stalled("OverlappingGroups")))] {
+        let plan = policy::plan(&gone(left), &Memory::new("t"));
+        assert!(plan.writes.is_empty() && plan.recheck.is_some());
+    }
+    for nobodys in [None, Some((json!(true), json!({}))), Some((json!(false), stalled("LabelInSelector")))] {
+        assert_eq!(pod_write(&gone(nobodys), "z").map(|write| (write.purpose, write.desired.label)), Some((PodPurpose::Forget, None)));
+    }
 }

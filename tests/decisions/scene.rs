@@ -105,7 +105,10 @@ pub(super) fn stage(observation: &Observation, memory: &Memory) -> Vec<String> {
 }
 
 pub(super) fn fenced(candidate: Candidate) -> Candidate {
-    with(candidate, |pod| add_label(pod, "leadergroup.io/fence.web", "f.1"))
+    with(candidate, |pod| {
+        add_label(pod, "leadergroup.io/fence.web", "f.1");
+        pod.member_of = pod.member_of.take().or(Some("web/role".into()));
+    })
 }
 
 /// What a process remembers that wrote the Lease last, has reserved its mark, and has listed the fenced.

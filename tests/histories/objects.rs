@@ -267,6 +267,8 @@ pub(super) fn lengthen(short: &Write) -> write::Write {
                 fence_key: FENCE_KEY.into(),
                 observed: marks(before),
                 desired: marks(after),
+                instead_of: None,
+                gives_back: false,
                 has_labels: true,
                 has_annotations: true,
             }))

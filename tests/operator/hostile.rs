@@ -294,6 +294,23 @@ async fn a_former_label_that_the_operator_has_not_kept_is_not_given_back() {
 }
 
 #[tokio::test]
+async fn a_membership_that_somebody_else_writes_on_a_leader_takes_nothing_from_it_and_is_put_right() {
+    let mut arena = super::looks::deployed("forged-member", "app", 2).await;
+    arena.start_operator();
+    arena.apply(&arena::reference("web", "app")).await;
+    let leader = arena.leader("web").await;
+    for forged in ["zz/role", "web/app", "zz/app"] {
+        let before = arena.api::<Pod>().get(&leader.name_any()).await.unwrap();
+        arena.kubectl(&["annotate", "--overwrite", "pod", &leader.name_any(), &format!("leadergroup.io/member-of={forged}")]).await;
+        let right = |pod: &Pod| pod.annotations().get("leadergroup.io/member-of").is_some_and(|it| it == "web/role");
+        let now = arena.leader_where("web", "its mark is right", right).await;
+        assert_eq!(super::steps::term(&now), super::steps::term(&before), "{forged}");
+        assert_eq!(now.labels().get("app"), before.labels().get("app"), "{forged}");
+    }
+    arena.finish().await;
+}
+
+#[tokio::test]
 async fn a_leader_whose_record_was_lost_loses_its_label_before_another_gets_it_when_it_leaves() {
     let leave = r#"{"metadata":{"ownerReferences":null,"labels":{"pod-template-hash":null}}}"#;
     let bare = r#"{"metadata":{"ownerReferences":null,"labels":{"pod-template-hash":null,"leadergroup.io/fence.web":null},"annotations":{"leadergroup.io/member-of":null}}}"#;

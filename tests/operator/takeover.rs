@@ -1,4 +1,5 @@
-//! Another group takes the place of one: with another key, or another Lease, while somebody carries the leader's label at every moment.
+//! Another group takes the place of one: with another key, another value, or another Lease, while one pod carries the leader's label of
+//! one of the two at every moment.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,7 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 
 use super::arena::{self, Arena};
-use super::looks::deployed;
+use super::looks::{deployed, two_renewals};
 use super::steps::term;
 
 const END: &str = "example.com/seen-up-to-here";
@@ -64,79 +65,164 @@ fn labels_of(pod: &Pod) -> [Option<&str>; 2] {
     [FORMER, NEXT].map(|key| pod.labels().get(key).map(String::as_str))
 }
 
-#[tokio::test]
-async fn a_group_with_another_key_takes_the_place_of_one_while_its_pod_carries_both_labels() {
-    let mut arena = deployed("other-key", "app", 3).await;
+/// Two groups over one Deployment, the former of which leads; the next has this leader's label.
+async fn two_groups(namespace: &str, label: &str) -> (Arena, Pod) {
+    let mut arena = deployed(namespace, "app", 3).await;
     arena.start_operator();
     arena.apply(&arena::reference("former", "app")).await;
     let leader = arena.leader("former").await;
-    arena.apply(&(arena::reference("next", "app") + "  leaderLabel: { key: leadergroup.io/role }\n")).await;
+    arena.apply(&(arena::reference("next", "app") + &format!("  leaderLabel: {label}\n"))).await;
     arena.condition("next", "Stalled", "True", "OverlappingGroups").await;
-    let seen = history(&arena).await;
-    arena.kubectl(&["label", "deployment", "app", "leadergroup.io/group=next"]).await;
-    let both = of_group(&arena, "next", NEXT).await;
-    assert_eq!((both.uid(), labels_of(&both)), (leader.uid(), [Some("leader"), Some("leader")]));
-    // A Service may select by either, until the former is deleted.
-    arena.kubectl(&["delete", "lg", "former"]).await;
-    let alone = arena.leader_where("next", "it carries one label", |pod| !pod.labels().contains_key(FORMER)).await;
-    assert_eq!((alone.uid(), term(&alone)), (leader.uid(), term(&both)), "it led on");
-    let carriers = carriers(&arena, &alone, seen, "role|leadergroup.io/role").await;
-    assert!(carriers.len() > 1 && carriers.iter().all(|names| *names == [leader.name_any()]), "{carriers:?}");
-    arena.finish().await;
+    (arena, leader)
 }
 
-#[tokio::test]
-async fn whoever_leads_next_has_the_new_label_alone_and_gets_it_after_the_former_one_is_gone() {
-    let mut arena = deployed("other-key-moves", "app", 3).await;
-    arena.start_operator();
-    arena.apply(&arena::reference("former", "app")).await;
-    let leader = arena.leader("former").await;
-    arena.apply(&(arena::reference("next", "app") + "  leaderLabel: { key: leadergroup.io/role }\n")).await;
-    arena.kubectl(&["label", "deployment", "app", "leadergroup.io/group=next"]).await;
-    of_group(&arena, "next", NEXT).await;
-    let seen = history(&arena).await;
-    arena.set_ready(&leader, false).await;
-    let other = arena.leader_where("next", "another", |pod| pod.uid() != leader.uid()).await;
-    assert_eq!(labels_of(&other), [None, Some("leader")]);
-    let carriers = carriers(&arena, &other, seen, "role|leadergroup.io/role").await;
-    assert!(carriers.iter().all(|names| names.len() < 2), "{carriers:?}");
-    // And back, with the key of the former.
-    arena.set_ready(&leader, true).await;
-    let seen = history(&arena).await;
-    arena.kubectl(&["label", "--overwrite", "deployment", "app", "leadergroup.io/group=former"]).await;
-    let again = of_group(&arena, "former", FORMER).await;
-    let carriers = self::carriers(&arena, &again, seen, "role|leadergroup.io/role").await;
-    assert!(carriers.iter().all(|names| names.len() < 2), "{carriers:?}");
-    arena.kubectl(&["delete", "lg", "next"]).await;
-    arena.leader_where("former", "it carries one label", |pod| labels_of(pod) == [Some("leader"), None]).await;
-    arena.finish().await;
+async fn hand_over(arena: &Arena, to: &str) {
+    arena.kubectl(&["label", "--overwrite", "deployment", "app", &format!("leadergroup.io/group={to}")]).await;
 }
 
-#[tokio::test]
-async fn nothing_is_left_of_two_groups_that_are_deleted_while_a_pod_carries_the_labels_of_both() {
-    for (namespace, order) in [("both-gone", ["next", "former"]), ("both-gone-too", ["former", "next"])] {
-        let mut arena = deployed(namespace, "app", 2).await;
-        arena.start_operator();
-        arena.apply(&arena::reference("former", "app")).await;
-        arena.leader("former").await;
-        arena.apply(&(arena::reference("next", "app") + "  leaderLabel: { key: leadergroup.io/role }\n")).await;
-        arena.kubectl(&["label", "deployment", "app", "leadergroup.io/group=next"]).await;
-        of_group(&arena, "next", NEXT).await;
-        for name in order {
-            arena.kubectl(&["delete", "lg", name]).await;
+async fn nothing_is_left(arena: &Arena, others: Option<(&str, &str)>) {
+    let clean = async || {
+        let pods = arena.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
+        let ours = |key: &String| key.contains("leadergroup.io/") || key.contains("deletion-cost") || key == FORMER && others.is_none();
+        let given_back = |pod: &Pod| others.is_none_or(|(key, value)| pod.labels().get(key).map(String::as_str) == Some(value));
+        let left = |pod: &&Pod| pod.labels().keys().chain(pod.annotations().keys()).any(ours) || !given_back(pod);
+        match pods.iter().find(left) {
+            None => Ok(()),
+            Some(pod) => Err(format!("{} has {:?} {:?}", pod.name_any(), pod.labels(), pod.annotations())),
         }
-        let clean = async || {
-            let pods = arena.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
-            let ours = |key: &String| key.contains("leadergroup.io/") || key == FORMER;
-            let left = |pod: &&Pod| pod.labels().keys().chain(pod.annotations().keys()).any(ours);
-            match pods.iter().find(left) {
-                None => Ok(()),
-                Some(pod) => Err(format!("{} has {:?} {:?}", pod.name_any(), pod.labels(), pod.annotations())),
-            }
-        };
-        arena.until("nothing is left on any pod", clean).await;
+    };
+    arena.until("nothing is left on any pod, and what others have set is there", clean).await;
+}
+
+#[tokio::test]
+async fn a_group_with_another_key_takes_the_place_of_one_without_a_moment_without_a_leader() {
+    for (namespace, at_once) in [("other-key", false), ("other-key-at-once", true)] {
+        let (arena, leader) = two_groups(namespace, "{ key: leadergroup.io/role }").await;
+        let seen = history(&arena).await;
+        hand_over(&arena, "next").await;
+        if at_once {
+            arena.kubectl(&["delete", "lg", "former"]).await;
+        }
+        let taken = of_group(&arena, "next", NEXT).await;
+        assert_eq!((taken.uid(), labels_of(&taken)), (leader.uid(), [None, Some("leader")]));
+        if !at_once {
+            arena.kubectl(&["delete", "lg", "former"]).await;
+            two_renewals(&arena, "next").await;
+        }
+        let now = arena.leader("next").await;
+        assert_eq!((now.uid(), term(&now)), (leader.uid(), term(&taken)), "it leads on");
+        let carriers = carriers(&arena, &now, seen, "role|leadergroup.io/role").await;
+        assert!(carriers.len() > 1 && carriers.iter().all(|names| *names == [leader.name_any()]), "{carriers:?}");
+        arena.kubectl(&["delete", "lg", "next"]).await;
+        nothing_is_left(&arena, None).await;
         arena.finish().await;
     }
+}
+
+#[tokio::test]
+async fn a_leader_that_is_not_fit_when_the_deployment_is_handed_over_loses_its_label_before_another_gets_the_new_one() {
+    let (arena, leader) = two_groups("other-key-moves", "{ key: leadergroup.io/role }").await;
+    let seen = history(&arena).await;
+    arena.kubectl(&["label", "--overwrite", "pod", &leader.name_any(), "pod-template-hash=odd"]).await;
+    hand_over(&arena, "next").await;
+    let other = arena.leader_where("next", "another", |pod| pod.uid() != leader.uid()).await;
+    hand_over(&arena, "former").await;
+    let again = of_group(&arena, "former", FORMER).await;
+    assert_eq!(labels_of(&again), [Some("leader"), None]);
+    let carriers = carriers(&arena, &other, seen, "role|leadergroup.io/role").await;
+    assert!(carriers.iter().all(|names| names.len() < 2), "{carriers:?}");
+    for group in ["former", "next"] {
+        arena.kubectl(&["delete", "lg", group]).await;
+    }
+    nothing_is_left(&arena, None).await;
+    arena.finish().await;
+}
+
+#[tokio::test]
+async fn a_leader_that_terminates_when_the_deployment_is_handed_over_does_not_keep_another_value_of_the_same_key() {
+    let (arena, leader) = two_groups("other-value", "{ value: main }").await;
+    let hold = json!({ "metadata": { "finalizers": ["example.com/hold"] } });
+    arena.kubectl(&["patch", "pod", &leader.name_any(), "--type=merge", "-p", &hold.to_string()]).await;
+    arena.kubectl(&["delete", "pod", &leader.name_any(), "--wait=false"]).await;
+    hand_over(&arena, "next").await;
+    arena.leader_where("next", "another", |pod| pod.uid() != leader.uid() && pod.labels().get(FORMER).is_some_and(|value| value == "main")).await;
+    let left = arena.api::<Pod>().get(&leader.name_any()).await.unwrap();
+    assert_eq!(left.labels().get(FORMER), None, "{:?}", left.metadata);
+    let free = json!({ "metadata": { "finalizers": null } });
+    arena.kubectl(&["patch", "pod", &leader.name_any(), "--type=merge", "-p", &free.to_string()]).await;
+    arena.finish().await;
+}
+
+#[tokio::test]
+async fn what_others_had_set_under_the_keys_of_two_groups_is_there_when_both_are_gone_however_often_they_took_turns() {
+    let mut arena = deployed("turns", "app", 2).await;
+    arena.kubectl(&["label", "pods", "--selector=app=app", "leadergroup.io/role=mine"]).await;
+    arena.start_operator();
+    arena.apply(&arena::reference("former", "app")).await;
+    arena.leader("former").await;
+    let follower = "{ key: leadergroup.io/role, followerValue: follower }";
+    arena.apply(&(arena::reference("next", "app") + &format!("  leaderLabel: {follower}\n"))).await;
+    arena.condition("next", "Stalled", "True", "OverlappingGroups").await;
+    for _ in 0..2 {
+        hand_over(&arena, "next").await;
+        of_group(&arena, "next", NEXT).await;
+        hand_over(&arena, "former").await;
+        of_group(&arena, "former", FORMER).await;
+    }
+    for group in ["next", "former"] {
+        arena.kubectl(&["delete", "lg", group]).await;
+    }
+    arena
+        .until("no mark is left", async || {
+            let pods = arena.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
+            let keys =
+                |pod: &Pod| pod.labels().iter().map(|(key, value)| format!("{key}={value}")).chain(pod.annotations().keys().cloned()).collect::<Vec<_>>();
+            let left = pods.iter().flat_map(keys).find(|it| it.contains("leadergroup.io/") && it != "leadergroup.io/role=mine");
+            left.map_or(Ok(()), Err)
+        })
+        .await;
+    let pods = arena.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
+    assert!(
+        pods.iter().all(|pod| pod.labels().get(NEXT).is_some_and(|value| value == "mine")),
+        "{:?}",
+        pods.iter().map(ResourceExt::labels).collect::<Vec<_>>()
+    );
+    arena.finish().await;
+}
+
+#[tokio::test]
+async fn what_a_group_has_given_back_is_not_taken_away_by_the_next_group_of_its_name() {
+    let mut arena = deployed("remade", "app", 2).await;
+    arena.start_operator();
+    let group = arena::reference("web", "app") + "  leaderLabel: { followerValue: follower }\n";
+    arena.apply(&group).await;
+    arena.leader("web").await;
+    arena.kubectl(&["delete", "lg", "web"]).await;
+    nothing_is_left(&arena, None).await;
+    arena.kubectl(&["label", "pods", "--selector=app=app", "role=backend"]).await;
+    // With the user's consent: what stands in the way is said first, and then a group that leads already leaves it alone.
+    arena.kubectl(&["label", "pods", "--selector=app=app", "role-"]).await;
+    let plain = arena::reference("web", "app");
+    arena.apply(&plain).await;
+    let leader = arena.leader("web").await;
+    arena.kubectl(&["label", "--overwrite", "pods", "--selector=app=app", "role=backend"]).await;
+    let carries = async |value: &str, count: usize| {
+        let pods = arena.api::<Pod>().list(&ListParams::default().labels(&format!("role={value}"))).await.unwrap().items.len();
+        if pods == count { Ok(()) } else { Err(format!("{pods} with {value}")) }
+    };
+    arena.until("the leader leads again", async || carries("leader", 1).await).await;
+    for _ in 0..2 {
+        arena.set_ready(&leader, false).await;
+        arena.leader_other_than("web", &leader).await;
+        arena.set_ready(&leader, true).await;
+        let now = arena.leader("web").await;
+        arena.set_ready(&now, false).await;
+        arena.leader_other_than("web", &now).await;
+        arena.set_ready(&now, true).await;
+    }
+    arena.kubectl(&["delete", "lg", "web"]).await;
+    arena.until("all of it is given back", async || carries("backend", 2).await).await;
+    arena.finish().await;
 }
 
 #[tokio::test]

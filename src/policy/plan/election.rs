@@ -7,7 +7,7 @@ use crate::elector::clock::Instant;
 use crate::names;
 use crate::policy::leader::{self, Choice};
 use crate::policy::memory::Held;
-use crate::policy::observation::{Lock, Pod};
+use crate::policy::observation::{Lock, Observation, Pod};
 use crate::policy::standing::{self, Standing};
 use crate::policy::term::Term;
 use crate::policy::write::{PodMarks, PodPurpose, Write};
@@ -19,6 +19,15 @@ struct Others {
     in_the_way: bool,
     /// A pod that such a write may still reach does not bear a fence any more as far as it was seen.
     unknown: bool,
+}
+
+/// The label that a pod carries as the leader of a group that led these pods before, under another key: key and value. It can give way
+/// to this group's in one write where the pod bears a fence, and nothing is to be given back under it.
+fn former_leaders_label(observation: &Observation, pod: &Pod) -> Option<(String, String)> {
+    let label = &observation.group.as_ref()?.spec.leader_label;
+    let (_, key) = pod.led_for().filter(|(_, key)| **key != *label.key)?;
+    let ready = pod.fence(&observation.fence_key).is_some() && pod.former_label.is_none() && pod.labels.get(&label.key) != Some(&label.value);
+    ready.then(|| Some((key.to_owned(), pod.labels.get(key)?.to_owned()))).flatten()
 }
 
 /// So many followers are prepared in one stage to get their value: nothing waits for them.
@@ -79,6 +88,7 @@ impl Planner<'_> {
             let successor = leader::successor(self.observation, leader);
             for pod in [Some(leader), successor].into_iter().flatten() {
                 self.arm(pod);
+                self.mark(pod);
             }
             self.others(Some(leader), successor, Stage::Settled);
             self.lease(record(term), self.to_hold);
@@ -122,7 +132,9 @@ impl Planner<'_> {
                 fence: Some(self.next_fence()),
                 member_of: Some(names::member_of(&self.observation.name, &label.key)),
             };
-            self.writes.push(Write::Pod(pod_write(leader, &label.key, &self.observation.fence_key, PodPurpose::Label, desired)));
+            let mut write = pod_write(leader, &label.key, &self.observation.fence_key, PodPurpose::Label, desired);
+            write.instead_of = former_leaders_label(self.observation, leader);
+            self.writes.push(Write::Pod(write));
         }
     }
 
@@ -164,10 +176,22 @@ impl Planner<'_> {
 
     /// Gives a pod a fence, unless it bears one.
     fn arm(&mut self, pod: &Pod) {
-        let fence_key = &self.observation.fence_key;
-        if pod.fence(fence_key).is_some() {
-            return;
+        if pod.fence(&self.observation.fence_key).is_none() {
+            self.fence(pod);
         }
+    }
+
+    /// Marks a pod that bears a fence as one of this group's, where somebody has taken that mark away, or has written another: by it the
+    /// pod is known when the group is gone.
+    fn mark(&mut self, pod: &Pod) {
+        let is_ours = pod.member_of.as_deref() == Some(&*names::member_of(&self.observation.name, &self.group.spec.leader_label.key));
+        if !is_ours && pod.fence(&self.observation.fence_key).is_some() {
+            self.fence(pod);
+        }
+    }
+
+    fn fence(&mut self, pod: &Pod) {
+        let fence_key = &self.observation.fence_key;
         let key = &self.group.spec.leader_label.key;
         let leads = pod.labels.get(key) == Some(&self.group.spec.leader_label.value);
         let desired = PodMarks {
@@ -204,18 +228,13 @@ impl Planner<'_> {
         let (label, fence_key) = (&self.group.spec.leader_label, &self.observation.fence_key);
         let member = pod.member_of.as_deref().and_then(names::parse_member_of);
         let of_this_group = member.is_some_and(|(group, _)| *group == *self.observation.name);
-        let member_key = member.map(|(_, key)| key);
-        // Services may select by the label of the group that led before, until that one is deleted: it goes with its pod, and to no other.
-        let kept = |key: &str| leads && self.observation.led_under(pod, key).is_some() && (member_key != Some(key) || pod.former_label.is_none());
-        let former = |key: &&str| **key != *label.key && (was_ours || of_ours) && !kept(key);
-        if let Some(key) = pod.set.iter().map(|key| &**key).filter(|key| member_key != Some(*key)).find(former) {
-            let fence = pod.fence(fence_key).map(|_| self.next_fence());
-            self.writes.push(Write::Pod(pod_write(pod, key, fence_key, PodPurpose::Forget, PodMarks { label: None, fence, ..marks(pod, key, fence_key) })));
-            return true;
+        if leads && former_leaders_label(self.observation, pod).is_some() {
+            // It gives way to this group's in one write.
+            return false;
         }
         // What a group of this name has left under another key, or with the fence of another Deployment; what another group has left on a
         // pod that is not its own any more.
-        let former_key = member_key.filter(former);
+        let former_key = member.filter(|(_, key)| **key != *label.key && (was_ours || of_ours)).map(|(_, key)| key);
         // A write that compares the fence of another Deployment may still arrive.
         let former_fence = pod.fence_keys().find(|key| **key != **fence_key).filter(|_| of_ours || of_this_group);
         let write = match (former_key, former_fence) {
@@ -260,8 +279,10 @@ impl Planner<'_> {
                 continue;
             }
             let value = pod.labels.get(&label.key);
+            // Under the same key, and with another value, it may lead for another group still.
+            let leads_for_another = value.is_some() && pod.led_for().is_some_and(|led_for| led_for != (&*self.observation.name, &*label.key));
             // On a pod that is not of the group its label may be somebody else's, and stays.
-            let leads = value == Some(&label.value) && (standing.is_some() || pod.may_be_set(&label.key));
+            let leads = leads_for_another || value == Some(&label.value) && (standing.is_some() || pod.may_be_set(&label.key));
             others.in_the_way |= leads || exposed;
             let Some(standing) = standing else {
                 // No longer of the group. One that is on its way out takes its marks with it.
@@ -310,6 +331,10 @@ impl Planner<'_> {
                 () if leads => PodPurpose::Unlabel,
                 // What was somebody's value before it became the leader's is not given back.
                 () if desired.as_deref() != value || pod.former_label.as_deref() == Some(&label.value) => PodPurpose::Follow,
+                // It would not be known any more when the group is gone.
+                () if stage == Stage::Settled && value.is_some() && pod.is_set(&label.key) && pod.member_of.as_deref() != Some(&*member_of) => {
+                    PodPurpose::Follow
+                }
                 // A term that no election gave it, or what is left of one that was armed.
                 () if exposed && fenced || stage == Stage::Settled && (pod.term.is_some() || fenced && successor.is_some() && !armed && !pod.terminating) => {
                     PodPurpose::Seal
@@ -328,7 +353,9 @@ impl Planner<'_> {
                 former_label: former_label.map(str::to_owned),
                 cost: pod.cost.given_back(),
             };
-            self.writes.push(Write::Pod(pod_write(pod, &label.key, fence_key, purpose, desired)));
+            let mut write = pod_write(pod, &label.key, fence_key, purpose, desired);
+            write.gives_back = label.follower_value.is_empty();
+            self.writes.push(Write::Pod(write));
         }
         others.unknown = held.is_some_and(|held| held.all_exposed().any(|uid| !known.contains(&uid)));
         others
