@@ -16,6 +16,7 @@ mod kinds;
 mod lenient;
 mod liveness;
 mod managers;
+mod newcomers;
 mod pace;
 mod pod_patch;
 #[cfg(test)]
@@ -231,7 +232,7 @@ pub async fn run(
     let client = cluster.client()?;
     // Set once: this function is the only one that does.
     let _ = vitals.contact.set(cluster.contact());
-    let store = Arc::new(Store::default());
+    let store = Arc::new(if options.namespaces.is_empty() { Store::sparing() } else { Store::default() });
     let groups = Arc::new(Groups::default());
     let synced = Arc::new(Notify::new());
     let (events, publishing) = EventRecorder::new(client.clone(), metrics.clone());
@@ -249,17 +250,22 @@ pub async fn run(
     };
 
     let mut background = JoinSet::new();
-    let watches = Watches { cluster, store: store.clone(), groups: groups.clone(), restores: restores.clone(), synced: synced.clone() };
+    let newcomers = Arc::new(Notify::new());
+    let (shared, told) = (restores.clone(), newcomers.clone());
+    let watches = Watches { cluster, store: store.clone(), groups: groups.clone(), restores: shared, synced: synced.clone(), newcomers: told };
     let mut pulses = vec![watches.nodes(&mut background)?];
     let namespaces = if options.namespaces.is_empty() { vec![None] } else { options.namespaces.iter().map(|it| Some(it.as_str())).collect() };
     for namespace in namespaces {
         let groups_health = watches.slim::<LeaderGroup>(namespace, &mut background)?;
         pulses.push(groups_health.clone());
-        pulses.push(watches.slim::<Deployment>(namespace, &mut background)?);
-        pulses.push(watches.slim::<ReplicaSet>(namespace, &mut background)?);
-        pulses.push(watches.slim::<Pod>(namespace, &mut background)?);
+        // Of one namespace all is kept, and can be listed at once.
+        let former = namespace.is_none().then(|| groups_health.clone());
+        pulses.push(watches.slim_after::<Deployment>(former.clone(), namespace, &mut background)?);
+        pulses.push(watches.slim_after::<ReplicaSet>(former.clone(), namespace, &mut background)?);
+        pulses.push(watches.slim_after::<Pod>(former, namespace, &mut background)?);
         pulses.push(watches.slim_after::<Lease>(Some(groups_health), namespace, &mut background)?);
     }
+    background.spawn(newcomers::read(client.clone(), store.clone(), groups.clone(), newcomers));
     // Set once: this function is the only one that does.
     let _ = vitals.pulses.set(pulses);
     let node_watch = NodeWatch::new(&client, store.clone(), groups.clone(), metrics.clone(), options.node_liveness);

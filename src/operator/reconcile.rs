@@ -65,6 +65,11 @@ pub(super) async fn reconcile(context: &Arc<Context>, key: &Key, state: &mut Gro
             }
             return Ended::Gone;
         };
+        if observation.namespace_unread {
+            // It is woken when that was read.
+            ended = Ended::Settled(None);
+            break;
+        }
         if observation.lease_unread {
             match context.executor.read_lease(&observation).await {
                 Ok(()) => continue,

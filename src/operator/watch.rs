@@ -20,6 +20,7 @@ use super::restores::Restores;
 use super::slim::{Kind, Slim};
 use super::store::{Concerned, Key, Source, Store, Table};
 use super::wire;
+use crate::api::LeaderGroup;
 use crate::cluster::Cluster;
 use crate::elector::clock::Stopwatch;
 use crate::policy::observation::{Node, NodeState};
@@ -47,6 +48,8 @@ pub(super) struct Watches {
     pub(super) restores: Arc<Restores>,
     /// Told whenever a watch has completed its first list.
     pub(super) synced: Arc<Notify>,
+    /// Told when a namespace has got its first group.
+    pub(super) newcomers: Arc<Notify>,
 }
 
 impl Watches {
@@ -55,7 +58,7 @@ impl Watches {
         self.slim_after::<T>(None, namespace, tasks)
     }
 
-    /// The same, once `former` is listed: what is kept of a Lease depends on whether a group names it.
+    /// The same, once `former` is listed: what is kept depends on the groups that there are.
     pub(super) fn slim_after<T: Kind + Table>(
         &self,
         former: Option<Arc<WatchHealth>>,
@@ -178,6 +181,9 @@ impl Watches {
         let concerned = take(event);
         if listed && health.listed() {
             self.synced.notify_waiters();
+        }
+        if health.kind == LeaderGroup::KIND && self.store.unread_namespace().is_some() {
+            self.newcomers.notify_one();
         }
         self.groups.wake(concerned);
     }

@@ -44,6 +44,8 @@ pub struct Observation {
     pub blind: Option<String>,
     /// The Lease is there, and has to be read before anything is planned.
     pub lease_unread: bool,
+    /// What was there before the namespace got its first group has not been read yet: nothing is planned before.
+    pub namespace_unread: bool,
     /// When this process last began to prove that it leads the operator's replicas, with success. `None`: it has no rivals
     /// and needs no proof.
     pub proven: Option<Instant>,

@@ -26,7 +26,7 @@ pub(crate) struct Arena {
     pub(crate) plane: Plane,
     pub(crate) namespace: String,
     pub(crate) client: Client,
-    kubeconfig: PathBuf,
+    pub(crate) kubeconfig: PathBuf,
     pub(crate) witness: Witness,
 }
 

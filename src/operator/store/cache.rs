@@ -19,6 +19,11 @@ pub trait Stored: Clone {
     fn differs(&self, other: &Self) -> bool;
     /// What is kept of it where it concerns no group, if that is less than all.
     const OF_NOBODY: Option<fn(Arc<Self>) -> Arc<Self>> = None;
+    /// Whether it is not kept where its namespace has no group, unless it is marked.
+    const SPARED: bool = false;
+    fn is_marked(&self) -> bool {
+        false
+    }
     /// Whether nobody but its own group could tell the difference, and where it is found is the same.
     fn is_same_to_others(&self, _former: &Self) -> bool {
         false
@@ -39,6 +44,7 @@ macro_rules! stored {
             fn differs(&self, other: &Self) -> bool {
                 Self { resource_version: other.resource_version, ..self.clone() } != *other
             }
+            const SPARED: bool = true;
         }
     )* };
 }
@@ -50,6 +56,10 @@ impl Stored for Pod {
     }
     fn resource_version(&self) -> u64 {
         self.resource_version
+    }
+    const SPARED: bool = true;
+    fn is_marked(&self) -> bool {
+        self.member_of.is_some() || !self.set.is_empty() || self.fence_keys().next().is_some()
     }
     fn differs(&self, other: &Self) -> bool {
         let same_readiness = self.unready_since.is_some() == other.unready_since.is_some();
@@ -138,13 +148,15 @@ pub(super) struct Cache<T> {
     pub aside: HashSet<Key>,
     /// By version: objects that were read in part, or are set aside.
     pub unread: HashMap<Key, u64>,
+    /// What was deleted while its namespace was read for its first group.
+    gone: HashSet<Key>,
     /// The lists under way, by the namespace that they are of; `None`: of all.
     lists: HashMap<Option<Box<str>>, List>,
 }
 
 impl<T> Default for Cache<T> {
     fn default() -> Self {
-        Self { objects: HashMap::new(), aside: HashSet::new(), unread: HashMap::new(), lists: HashMap::new() }
+        Self { objects: HashMap::new(), aside: HashSet::new(), unread: HashMap::new(), gone: HashSet::new(), lists: HashMap::new() }
     }
 }
 
@@ -153,6 +165,8 @@ impl<T> Default for Cache<T> {
 struct List {
     listed: HashSet<Key>,
     answered: HashSet<Key>,
+    /// What had a group when it began.
+    began: u64,
 }
 
 /// Where an object comes from.
@@ -164,6 +178,8 @@ pub enum Source {
     Watch,
     /// The answer to a request of ours.
     Answer,
+    /// A list of a namespace that has got its first group, beside the watch: whatever that has told is newer.
+    Fill,
 }
 
 /// What an insertion replaced.
@@ -181,7 +197,10 @@ impl<T: Stored> Cache<T> {
     }
 
     pub(super) fn insert(&mut self, key: Key, mut object: Arc<T>, source: Source) -> Insertion<T> {
-        let Self { objects, aside, lists, .. } = self;
+        let Self { objects, aside, lists, gone, .. } = self;
+        if source == Source::Fill && (objects.contains_key(&key) || aside.contains(&key) || gone.contains(&key)) {
+            return Insertion::Stale;
+        }
         aside.remove(&key);
         let mut lists: Vec<&mut List> = lists.iter_mut().filter(|(scope, _)| covers(scope.as_deref(), &key)).map(|(_, list)| list).collect();
         if source == Source::List {
@@ -238,15 +257,34 @@ impl<T: Stored> Cache<T> {
         }
     }
 
-    pub(super) fn begin_list(&mut self, scope: Option<&str>) {
-        self.lists.insert(scope.map(Into::into), List::default());
+    pub(super) fn begin_list(&mut self, scope: Option<&str>, began: u64) {
+        self.lists.insert(scope.map(Into::into), List { began, ..List::default() });
+    }
+
+    /// The same of what a namespace held before its first group, where nothing newer is known.
+    pub(super) fn fill_aside(&mut self, key: Key) {
+        if !self.objects.contains_key(&key) && !self.gone.contains(&key) {
+            self.aside.insert(key);
+        }
+    }
+
+    /// Notes a deletion in a namespace that is being read.
+    pub(super) fn is_gone(&mut self, key: &Key) {
+        self.gone.insert(key.clone());
+    }
+
+    /// A namespace was read.
+    pub(super) fn forget_gone(&mut self, namespace: &str) {
+        self.gone.retain(|key| *key.namespace != *namespace);
     }
 
     /// The keys that the list did not bring: they were deleted while nobody watched. What an answer has brought meanwhile was
-    /// there before, and may have been deleted since.
-    pub(super) fn end_list(&mut self, scope: Option<&str>) -> Vec<Key> {
+    /// there before, and may have been deleted since. `is_later`: whether the list has left out a namespace, because it had no group when
+    /// the list began.
+    pub(super) fn end_list(&mut self, scope: Option<&str>, is_later: impl Fn(&str, u64) -> bool) -> Vec<Key> {
         let Some(list) = self.lists.remove(&scope.map(Box::from)) else { return Vec::new() };
-        self.objects.keys().chain(&self.aside).filter(|key| covers(scope, key) && !list.listed.contains(*key)).cloned().collect()
+        let missing = |key: &&Key| covers(scope, key) && !list.listed.contains(*key) && !is_later(&key.namespace, list.began);
+        self.objects.keys().chain(&self.aside).filter(missing).cloned().collect()
     }
 }
 

@@ -7,6 +7,7 @@ mod cache;
 mod impostors;
 mod index;
 mod key;
+mod namespaces;
 mod nodes;
 
 use std::cell::RefCell;
@@ -26,6 +27,7 @@ use crate::policy::observation::{Candidate, Deployment, Lease, Lock, LockRecord,
 
 use impostors::Impostors;
 use index::Index;
+use namespaces::Namespaces;
 use nodes::Nodes;
 
 pub use cache::{Source, Stored};
@@ -47,6 +49,7 @@ struct Tables {
     pods: Cache<Pod>,
     leases: Cache<Lease>,
     nodes: Nodes,
+    namespaces: Namespaces,
     groups_by_deployment: Index,
     groups_by_lease: Index,
     /// By the key of a fence.
@@ -72,6 +75,8 @@ pub trait Table: Stored + Send + Sync + 'static {
     /// It is complete: what it did not bring is gone.
     fn end_list(store: &Store, scope: Option<&str>) -> Concerned;
     fn apply(store: &Store, key: Key, object: Arc<Self>, source: Source) -> Concerned;
+    /// An object of a namespace that is read for its first group; `None`: nothing may be concluded from it.
+    fn fill(store: &Store, key: Key, object: Option<Arc<Self>>);
     fn delete(store: &Store, key: &Key) -> Concerned;
     /// The object is there, and nothing may be concluded from what can be read of it.
     fn set_aside(store: &Store, key: &Key) -> Concerned;
@@ -88,14 +93,23 @@ macro_rules! table {
     ($kind:ty, $cache:ident, $link:ident, $concerns:ident) => {
         impl Table for $kind {
             fn begin_list(store: &Store, scope: Option<&str>) {
-                store.lock().$cache.begin_list(scope);
+                let tables = &mut *store.lock();
+                let began = if Self::SPARED { tables.namespaces.list_begins() } else { 0 };
+                tables.$cache.begin_list(scope, began);
             }
             fn end_list(store: &Store, scope: Option<&str>) -> Concerned {
-                let gone = store.lock().$cache.end_list(scope);
+                let gone = {
+                    let Tables { $cache, namespaces, .. } = &mut *store.lock();
+                    $cache.end_list(scope, |namespace, began| Self::SPARED && namespaces.is_later(namespace, began))
+                };
                 gone.iter().flat_map(|key| Self::delete(store, key)).collect()
             }
             fn apply(store: &Store, key: Key, object: Arc<Self>, source: Source) -> Concerned {
                 let tables = &mut *store.lock();
+                if Self::SPARED && !object.is_marked() && !tables.namespaces.keeps(&key.namespace) {
+                    let (former, aside) = tables.$cache.remove(&key);
+                    return tables.unlinked::<Self>(&key, former, aside);
+                }
                 let object = match Self::OF_NOBODY {
                     Some(stub) if tables.$concerns(&key, &object).is_empty() => stub(object),
                     _ => object,
@@ -113,6 +127,12 @@ macro_rules! table {
                 concerned.extend(tables.$concerns(&key, &object));
                 concerned
             }
+            fn fill(store: &Store, key: Key, object: Option<Arc<Self>>) {
+                match object {
+                    Some(object) => drop(Self::apply(store, key, object, Source::Fill)),
+                    None => store.lock().$cache.fill_aside(key),
+                }
+            }
             fn read_anew(store: &Store, key: Key, object: Arc<Self>) -> Concerned {
                 let other = store.lock().$cache.get(&key).is_some_and(|stored| stored.uid() != object.uid());
                 if other {
@@ -127,16 +147,17 @@ macro_rules! table {
             }
             fn delete(store: &Store, key: &Key) -> Concerned {
                 let tables = &mut *store.lock();
-                let (former, aside) = tables.$cache.remove(key);
-                let mut concerned: Concerned = aside.then(|| key.clone()).into_iter().collect();
-                if let Some(former) = former {
-                    concerned.extend(tables.$concerns(key, &former));
-                    tables.$link(key, &former, false);
+                if Self::SPARED && tables.namespaces.is_unread(&key.namespace) {
+                    tables.$cache.is_gone(key);
                 }
-                concerned
+                let (former, aside) = tables.$cache.remove(key);
+                tables.unlinked(key, former, aside)
             }
             fn set_aside(store: &Store, key: &Key) -> Concerned {
                 let tables = &mut *store.lock();
+                if Self::SPARED && !tables.namespaces.keeps(&key.namespace) && tables.$cache.get(key).is_none() {
+                    return Concerned::new();
+                }
                 let Some(former) = tables.$cache.set_aside(key) else { return Concerned::new() };
                 let concerned = tables.$concerns(key, &former);
                 tables.$link(key, &former, false);
@@ -146,8 +167,22 @@ macro_rules! table {
                 store.lock().$cache.note_unread(key, version)
             }
         }
+        impl Linked for $kind {
+            fn unlink(&self, tables: &mut Tables, key: &Key) -> Concerned {
+                let concerned = tables.$concerns(key, self);
+                tables.$link(key, self, false);
+                concerned
+            }
+        }
     };
 }
+
+/// What indices lead to.
+trait Linked {
+    /// Takes an object that is not kept any more out of all indices, and says whom that concerns.
+    fn unlink(&self, tables: &mut Tables, key: &Key) -> Concerned;
+}
+
 table!(LeaderGroup, groups, link_group, concerns_of_group);
 table!(Deployment, deployments, link_deployment, concerns_of_deployment);
 table!(ReplicaSet, replica_sets, link_replica_set, concerns_of_replica_set);
@@ -155,6 +190,12 @@ table!(Pod, pods, link_pod, concerns_of_pod);
 table!(Lease, leases, link_lease, concerns_of_lease);
 
 impl Tables {
+    fn unlinked<T: Linked>(&mut self, key: &Key, former: Option<Arc<T>>, aside: bool) -> Concerned {
+        let mut concerned: Concerned = aside.then(|| key.clone()).into_iter().collect();
+        concerned.extend(former.into_iter().flat_map(|former| former.unlink(self, key)));
+        concerned
+    }
+
     fn link_group(&mut self, key: &Key, group: &LeaderGroup, present: bool) {
         let deployment = key.sibling(objects::deployment_name(group));
         let lease = key.sibling(objects::lease_name(group));
@@ -162,6 +203,7 @@ impl Tables {
         self.nodes.changes += 1;
         let fence = key.sibling(&names::fence_key(objects::deployment_name(group)));
         if present {
+            self.namespaces.lead(&key.namespace);
             self.groups_by_fence.add(fence, key);
             self.impostors.add_group(&deployment, group, self.pods.objects.iter().map(|(key, pod)| (key, &**pod)));
             self.groups_by_deployment.add(deployment, key);
@@ -350,6 +392,26 @@ fn member_of(key: &Key, pod: &Pod) -> Option<Key> {
 }
 
 impl Store {
+    /// One that keeps nothing of namespaces without groups but what bears marks.
+    pub fn sparing() -> Self {
+        Self(Mutex::new(Tables { namespaces: Namespaces::sparing(), ..Tables::default() }))
+    }
+
+    /// A namespace that has to be read, because it has got its first group.
+    pub fn unread_namespace(&self) -> Option<Arc<str>> {
+        self.lock().namespaces.unread().cloned()
+    }
+
+    /// It was read: its groups are known now, and what they need.
+    pub fn namespace_is_read(&self, namespace: &str) -> Concerned {
+        let tables = &mut *self.lock();
+        tables.namespaces.is_read(namespace);
+        tables.deployments.forget_gone(namespace);
+        tables.replica_sets.forget_gone(namespace);
+        tables.pods.forget_gone(namespace);
+        tables.groups.objects.keys().chain(tables.members.0.keys()).filter(|key| *key.namespace == *namespace).cloned().collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Tables> {
         self.0.lock().expect("no code panics while it holds the lock")
     }
@@ -367,6 +429,7 @@ impl Store {
             // Its pods are neither elected nor forgotten.
             return None;
         }
+        let namespace_unread = tables.namespaces.is_unread(&key.namespace);
         let group = tables.groups.get(key).cloned();
         let fence_key: Arc<str> = names::fence_key(group.as_ref().map_or(&key.name, |group| objects::deployment_name(group))).into();
         let deployment = group.as_ref().and_then(|group| tables.deployments.get(&key.sibling(objects::deployment_name(group)))).cloned();
@@ -420,6 +483,7 @@ impl Store {
             other_lock: lease.as_ref().and_then(|lease| tables.lock_of_operator(lease)),
             lease,
             lease_unread,
+            namespace_unread,
             sent: None,
             blind: None,
             proven,

@@ -249,3 +249,64 @@ fn a_pod_that_bears_a_fence_concerns_whoever_leads_its_deployment() {
     assert_eq!(Pod::apply(&store, Key::new("a", "x"), Arc::new(fenced), Source::Watch), [key.clone()].into());
     assert_eq!(Pod::delete(&store, &Key::new("a", "x")), [key].into());
 }
+
+#[test]
+fn of_a_namespace_without_a_group_nothing_is_kept_but_what_bears_marks() {
+    let store = Store::sparing();
+    let [plain, marked] = ["web-1", "web-2"].map(|name| Key::new("a", name));
+    Pod::begin_list(&store, None);
+    Pod::apply(&store, plain.clone(), pod("u", 1), Source::List);
+    let member = |marks: Option<&str>| Arc::new(Pod { uid: "v".into(), resource_version: 1, member_of: marks.map(Into::into), ..Pod::default() });
+    Pod::apply(&store, marked.clone(), member(Some("gone/role")), Source::List);
+    Pod::end_list(&store, None);
+    Deployment::apply(&store, Key::new("a", "web"), Arc::new(Deployment::default()), Source::Watch);
+    assert_eq!(store.sizes().map(|(_, count)| count), [0, 0, 0, 1, 0]);
+    let gone = Key::new("a", "gone");
+    assert_eq!(store.all(), Concerned::from([gone.clone()]));
+    assert_eq!(Pod::apply(&store, marked, member(None), Source::Watch), Concerned::from([gone]), "its marks are gone");
+    assert_eq!((store.sizes()[3].1, store.unread_namespace()), (0, None));
+}
+
+#[test]
+fn what_was_there_before_the_first_group_of_a_namespace_is_read_and_what_the_watch_has_told_since_is_newer() {
+    let store = Store::sparing();
+    let key = Key::new("a", "group");
+    let [old, new, gone, remade] = ["old", "new", "gone", "remade"].map(|name| Key::new("a", name));
+    Pod::begin_list(&store, None);
+    for key in [&old, &new, &gone, &remade] {
+        Pod::apply(&store, key.clone(), pod("u", 1), Source::List);
+    }
+    // The list is not over when the group comes.
+    LeaderGroup::apply(&store, key.clone(), group("group"), Source::Watch);
+    assert_eq!(store.unread_namespace().as_deref(), Some("a"));
+    let observe = || store.observe(&key, None, &Operator::default()).unwrap();
+    assert!(observe().namespace_unread);
+    Pod::apply(&store, new.clone(), pod("u", 7), Source::Watch);
+    Pod::delete(&store, &gone);
+    Pod::delete(&store, &remade);
+    Pod::apply(&store, remade.clone(), pod("w", 9), Source::Watch);
+    for key in [&old, &new, &gone, &remade] {
+        Pod::fill(&store, key.clone(), Some(pod("u", 3)));
+    }
+    Pod::end_list(&store, None);
+    assert_eq!([&old, &new, &gone, &remade].map(|key| version(&store, key)), [Some(3), Some(7), None, Some(9)]);
+    assert_eq!(store.namespace_is_read("a"), Concerned::from([key.clone()]));
+    assert!(!observe().namespace_unread);
+    // From now on it is as any other.
+    Pod::apply(&store, gone.clone(), pod("x", 11), Source::Watch);
+    assert_eq!(version(&store, &gone), Some(11));
+    Pod::begin_list(&store, None);
+    Pod::apply(&store, old.clone(), pod("u", 3), Source::List);
+    Pod::end_list(&store, None);
+    assert_eq!([&old, &new, &gone, &remade].map(|key| version(&store, key)), [Some(3), None, None, None]);
+}
+
+#[test]
+fn a_namespace_whose_groups_were_listed_before_anything_else_is_not_read_again() {
+    let store = Store::sparing();
+    LeaderGroup::apply(&store, Key::new("a", "group"), group("group"), Source::List);
+    Pod::begin_list(&store, None);
+    Pod::apply(&store, Key::new("a", "web-1"), pod("u", 1), Source::List);
+    Pod::end_list(&store, None);
+    assert_eq!((store.unread_namespace(), store.sizes()[3].1), (None, 1));
+}
