@@ -19,6 +19,9 @@ pub const FENCE_PREFIX: &str = "leadergroup.io/fence.";
 /// On a pod that the operator wrote to: `GROUP/LABEL-KEY`. It tells what to clean where the group is gone.
 pub const ANNOTATION_MEMBER_OF: &str = "leadergroup.io/member-of";
 
+/// The key of the leader's label, unless a group says another.
+pub const DEFAULT_KEY: &str = "role";
+
 /// On a pod, by whoever wants to say which pod a smaller ReplicaSet should delete last (KEP-2255).
 pub const ANNOTATION_DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// On a pod of a group: what others had given it under the label's key, where the operator has given it another value since.

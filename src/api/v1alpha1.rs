@@ -338,7 +338,7 @@ fn default_lease_duration() -> i32 {
 }
 
 fn default_label_key() -> String {
-    "role".to_owned()
+    crate::names::DEFAULT_KEY.to_owned()
 }
 
 fn default_label_value() -> String {

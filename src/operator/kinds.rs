@@ -52,8 +52,10 @@ impl Kind for Pod {
             status.field("conditions").items().any(|it| is(&it))
         };
         let phase = status.field("phase").text().unwrap_or_default();
-        let Record { set, is_member, keeps_former, unowned } = Record::of(metadata);
+        let Record { set, is_marked, is_member, set_term, keeps_former, unowned } = Record::of(metadata);
         let (labels, labels_unread) = labels(metadata.labels());
+        // A longer one is none that the operator ever wrote.
+        let membership = metadata.annotation(names::ANNOTATION_MEMBER_OF).filter(|it| is_membership(it));
         let ready = condition("Ready");
         Some(Pod {
             resource_version: metadata.version(),
@@ -75,8 +77,10 @@ impl Kind for Pod {
             excluded: metadata.excluded(),
             odd_candidate: metadata.short(names::ANNOTATION_CANDIDATE, LONGEST_REASON).filter(|it| !matches!(&**it, "true" | "false")),
             term: metadata.number(names::ANNOTATION_TERM),
-            // A longer one is none that the operator ever wrote.
-            member_of: metadata.annotation(names::ANNOTATION_MEMBER_OF).filter(|it| is_member && is_membership(it)).map(Into::into),
+            set_term,
+            marked: is_marked,
+            member_of: membership.filter(|_| is_member).map(Into::into),
+            claims: membership.filter(|_| !is_member).map(Into::into),
             former_label: metadata.short(names::ANNOTATION_FORMER_LABEL, LONGEST_VALUE).filter(|former| keeps_former && is_value(former)),
             set,
             unowned,
@@ -98,12 +102,17 @@ const TOGETHER: [&str; 2] = ["ancient-changes", "before-first-apply"];
 const MOST_SET: usize = 8;
 
 /// What the API server's record (`metadata.managedFields`) says of who has set a pod's marks.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Record {
     /// The labels that the operator has set, but fences.
     set: Box<[Box<str>]>,
+    /// The operator has set a mark.
+    is_marked: bool,
     /// The operator has set `member-of`; or it has set another mark, and nobody has set this; or nobody has set anything, and the record
     /// was read as a whole: clients may empty it.
     is_member: bool,
+    /// The operator has set the term.
+    set_term: bool,
     /// The operator has set the annotation that keeps a former label.
     keeps_former: bool,
     /// Nobody who is named has set the label that `member-of` names.
@@ -119,7 +128,7 @@ impl Record {
             set.keys().filter_map(|key| key.strip_prefix("f:"))
         };
         let ours = |manager: &Part<'a>| [names::FIELD_MANAGER, names::FIELD_MANAGER_GIVES_BACK].contains(&name(manager));
-        let (mut set, mut is_marked, mut is_member, mut keeps_former) = (BTreeSet::new(), false, false, false);
+        let (mut set, mut is_marked, mut is_member, mut set_term, mut keeps_former) = (BTreeSet::new(), false, false, false, false);
         for manager in managers.items().filter(ours) {
             for key in keys(&manager, "f:labels") {
                 if key.starts_with(names::FENCE_PREFIX) {
@@ -131,6 +140,7 @@ impl Record {
             for key in keys(&manager, "f:annotations") {
                 is_marked |= key.starts_with(names::PREFIX);
                 is_member |= key == names::ANNOTATION_MEMBER_OF;
+                set_term |= key == names::ANNOTATION_TERM;
                 keeps_former |= key == names::ANNOTATION_FORMER_LABEL;
             }
         }
@@ -155,7 +165,7 @@ impl Record {
         }
         // What the pod does not carry is nothing to take away; nor has the operator ever set many.
         let carried: BTreeSet<&str> = metadata.labels().keys().collect();
-        Self { set: set.intersection(&carried).take(MOST_SET).map(|key| (*key).into()).collect(), is_member, keeps_former, unowned }
+        Self { set: set.intersection(&carried).take(MOST_SET).map(|key| (*key).into()).collect(), is_marked, is_member, set_term, keeps_former, unowned }
     }
 }
 

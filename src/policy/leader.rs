@@ -86,7 +86,7 @@ pub fn incumbent(observation: &Observation) -> Option<&Candidate> {
         let candidates = observation.candidates.iter().filter(|candidate| leads(&candidate.pod));
         candidates.min_by_key(|candidate| (Reverse(candidate.pod.term), preference(observation, candidate, standing::of_leader(candidate))))
     };
-    let former = |pod: &Pod| pod.led_for().is_some_and(|led_for| led_for != (&*observation.name, &*label.key)) && !group.spec.suspend;
+    let former = |pod: &Pod| observation.led_for(pod).is_some_and(|led_for| led_for != (&*observation.name, &*label.key)) && !group.spec.suspend;
     recorded.or_else(|| first(&|pod| pod.labels.get(&label.key) == Some(&label.value))).or_else(|| first(&former))
 }
 

@@ -102,6 +102,17 @@ impl Observation {
         *group == *self.name || pod.fence(&self.fence_key).is_some() || self.siblings.iter().any(sibling)
     }
 
+    /// The group that has made this pod its leader, and the key of that one's label: by the value of its label, or where that group is
+    /// gone by the term, which only leaders bear.
+    pub fn led_for<'a>(&self, pod: &'a Pod) -> Option<(&'a str, &'a str)> {
+        let (group, key) = pod.member_of.as_deref().and_then(names::parse_member_of).filter(|(_, key)| pod.is_set(key))?;
+        let leads = match self.siblings.iter().find(|it| it.metadata.name.as_deref() == Some(group)) {
+            Some(it) => it.spec.leader_label.key == key && pod.labels.get(key) == Some(&it.spec.leader_label.value),
+            None => pod.term.is_some() && pod.set_term,
+        };
+        leads.then_some((group, key))
+    }
+
     /// The pods that are known to the group, its own and others.
     pub fn pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
         self.candidates.iter().map(|candidate| &candidate.pod).chain(&self.strays)
@@ -241,6 +252,12 @@ pub struct Pod {
     /// What the annotation `leadergroup.io/candidate` says, where that is neither true nor false.
     pub odd_candidate: Option<Box<str>>,
     pub term: Option<i64>,
+    /// By the API server's record the operator has set a mark on it.
+    pub marked: bool,
+    /// By the same the operator has set the term.
+    pub set_term: bool,
+    /// The same annotation as `member_of`, where somebody else has written it.
+    pub claims: Option<Box<str>>,
     /// The annotation `leadergroup.io/member-of`, where the API server's record says that the operator has set a mark on this pod:
     /// one that a template brings along is nobody's order.
     pub member_of: Option<Box<str>>,
@@ -313,10 +330,9 @@ impl Pod {
         self.is_set(key) || self.unowned
     }
 
-    /// The group that has made this pod its leader, and the key of that one's label: only leaders bear a term.
-    pub fn led_for(&self) -> Option<(&str, &str)> {
-        let (group, key) = self.member_of.as_deref().and_then(names::parse_member_of)?;
-        (self.is_set(key) && self.term.is_some()).then_some((group, key))
+    /// Whether its annotation says this, whoever has written that.
+    pub fn is_said_to_be(&self, member_of: &str) -> bool {
+        [&self.member_of, &self.claims].iter().any(|it| it.as_deref() == Some(member_of))
     }
 
     /// Whether nothing runs in it.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::memory::Memory;
+use super::objects;
 use super::observation::{Observation, Pod};
 use super::obstacle::Obstacle;
 use super::progress::{HeldBack, Target};
@@ -31,7 +32,7 @@ const UNTRUE: Duration = Duration::from_secs(4);
 /// Numbers and words of the status that change alone are written once in so long: of a large group they change with every pod.
 const NUMBERS: Duration = Duration::from_secs(2);
 /// What another group has not taken over yet of one that is gone is looked at again after so long.
-const LEFT_TO_ANOTHER: Duration = Duration::from_secs(5);
+const LEFT_TO_ANOTHER: Duration = Duration::from_secs(1);
 /// So many that are armed are waited for, so that the status names the successor at once.
 const ARMED: usize = 2;
 
@@ -97,16 +98,28 @@ impl Plan {
 /// The traces of a group that is gone: its label, its annotations, its fence. What it owned goes by garbage collection. Where another
 /// group leads its pods now, that one takes over whoever led them, and the rest is looked at again later.
 fn forget(observation: &Observation) -> (Vec<Write>, Option<Duration>) {
-    let taken_over = observation.siblings.iter().any(|it| leads_on(it));
+    let mut taken_over = false;
+    let mut passes_on = |pod: &Pod| {
+        let bears = |it: &LeaderGroup| pod.fence(&names::fence_key(objects::deployment_name(it))).is_some();
+        let passes_on = observation.siblings.iter().any(|it| bears(it) && leads_on(it));
+        taken_over |= passes_on;
+        passes_on
+    };
     let writes = observation
         .strays
         .iter()
         .filter_map(|pod| {
-            let (group, key) = names::parse_member_of(pod.member_of.as_deref()?)?;
-            if *group != *observation.name || taken_over && pod.led_for().is_some() {
+            let member = pod.member_of.as_deref().and_then(names::parse_member_of);
+            // A pod whose mark somebody has taken away, or written over, is of the group without a name.
+            let (group, key) = member.unwrap_or(("", pod.set.first().map_or(names::DEFAULT_KEY, |set| set)));
+            if *group != *observation.name || (member.is_none() || observation.led_for(pod).is_some()) && passes_on(pod) {
                 return None;
             }
             let fence_key = pod.fence_keys().next().unwrap_or(&observation.fence_key);
+            if let Some(further) = pod.set.iter().find(|set| ***set != *key) {
+                let desired = PodMarks { label: None, fence: None, ..marks(pod, further, fence_key) };
+                return Some(Write::Pod(pod_write(pod, further, fence_key, PodPurpose::Forget, desired)));
+            }
             // Whoever leads the pod now has a value of its own.
             let leaders = observation.siblings.iter().map(|it| &it.spec.leader_label).filter(|label| label.key == key).map(|label| &*label.value);
             let now = leaders.clone().find(|value| pod.former_label.as_deref() == Some(*value)).or_else(|| leaders.clone().next());

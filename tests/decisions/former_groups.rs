@@ -188,7 +188,7 @@ fn changed_key(candidates: Vec<Candidate>, holder: Option<&str>, siblings: Vec<A
 
 /// Who led for the former group.
 fn led_for_another() -> Candidate {
-    with(fenced(labelled(pod("z"))), |pod| (pod.term, pod.member_of) = (Some(3), Some("former/role".into())))
+    with(fenced(labelled(pod("z"))), |pod| (pod.term, pod.set_term, pod.member_of) = (Some(3), true, Some("former/role".into())))
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn a_leader_of_another_group_under_the_same_key_loses_its_value_first_also_while
     for what in ["it is not ready", "it terminates", "it has ended"] {
         let former = with(fenced(pod("z")), |pod| {
             add_label(pod, "role", "main");
-            (pod.term, pod.member_of) = (Some(3), Some("former/role".into()));
+            (pod.term, pod.set_term, pod.member_of) = (Some(3), true, Some("former/role".into()));
         });
         let next = with(fenced(pod("a")), |pod| pod.member_of = Some("web/role".into()));
         let observed = observation(
@@ -285,4 +285,58 @@ fn the_leader_of_a_group_that_is_gone_is_left_to_the_group_that_leads_on_if_that
     for nobodys in [None, Some((json!(true), json!({}))), Some((json!(false), stalled("LabelInSelector")))] {
         assert_eq!(pod_write(&gone(nobodys), "z").map(|write| (write.purpose, write.desired.label)), Some((PodPurpose::Forget, None)));
     }
+}
+
+#[test]
+fn a_label_that_the_operator_has_set_goes_first_though_no_mark_says_any_more_for_whom() {
+    for member in [None, Some("zz/role"), Some("web/to")] {
+        let ready = with(led_for_another(), |pod| pod.member_of = member.map(Into::into));
+        for (what, old) in [("it leads", ready.clone()), ("another leads", with(ready, |pod| pod.ready_since = None))] {
+            let armed = with(fenced(pod("a")), |pod| pod.member_of = Some("web/to".into()));
+            let observed = changed_key(vec![armed, old], Some("z"), Vec::new());
+            let write = pod_write(&observed, "z").unwrap();
+            let taken = write.desired.label.is_none() && write.key == "role" || write.instead_of == Some(("role".into(), "leader".into()));
+            assert!(taken, "{member:?}, {what}: {write:?}");
+            assert!(pod_write(&observed, "a").is_none_or(|write| write.purpose != PodPurpose::Label), "{member:?}, {what}");
+        }
+    }
+}
+
+#[test]
+fn a_term_that_somebody_else_wrote_on_a_follower_of_another_group_makes_it_no_leader_of_the_next() {
+    let former = vec![sibling("former", &json!({ "followerValue": "follower" }), &json!({}))];
+    let forged = with(fenced(pod("a")), |pod| {
+        add_label(pod, "role", "follower");
+        (pod.term, pod.member_of) = (Some(9_999_999), Some("former/role".into()));
+    });
+    let leader = with(led_for_another(), |pod| pod.term = None);
+    for siblings in [former, Vec::new()] {
+        let wiped = siblings.is_empty();
+        let leader = if wiped { led_for_another() } else { leader.clone() };
+        let observed = changed_key(vec![forged.clone(), leader], None, siblings);
+        assert_eq!(policy::leader::choose(&observed).0.leader().map(|pod| &*pod.name), Some("z"));
+    }
+}
+
+#[test]
+fn a_mark_that_somebody_else_wrote_as_it_should_be_is_not_written_again_and_again() {
+    let leader = with(fenced(labelled(pod("a"))), |pod| (pod.term, pod.member_of, pod.claims) = (Some(7), None, Some("web/role".into())));
+    assert_eq!(pod_write(&observation(&json!({ "deploymentRef": { "name": "web" } }), vec![leader], Some("a")), "a"), None);
+}
+
+#[test]
+fn what_is_left_on_a_pod_without_a_mark_that_says_whose_it_is_goes_where_no_group_looks_after_it() {
+    let left = with(led_for_another(), |pod| pod.member_of = None).pod;
+    let nobodys = |siblings| Observation {
+        name: "".into(),
+        group: None,
+        deployment: None,
+        candidates: Vec::new(),
+        strays: vec![left.clone()],
+        siblings,
+        ..changed_key(Vec::new(), None, Vec::new())
+    };
+    let write = pod_write(&nobodys(Vec::new()), "z").unwrap();
+    assert_eq!((&*write.key, write.desired.label, write.desired.term, write.desired.fence), ("role", None, None, None));
+    assert_eq!(pod_write(&nobodys(vec![sibling("web", &json!({}), &json!({}))]), "z"), None);
 }

@@ -252,3 +252,54 @@ async fn a_group_with_another_lease_takes_the_place_of_one_while_its_label_stays
     assert!(!carriers.is_empty() && carriers.iter().all(|names| *names == [leader.name_any()]), "{carriers:?}");
     arena.finish().await;
 }
+
+#[tokio::test]
+async fn marks_that_a_tenant_takes_or_forges_while_a_deployment_is_handed_over_leave_no_second_label_and_nothing_behind() {
+    for (number, forged) in [json!(null), json!("zz/role"), json!("former/app")].into_iter().enumerate() {
+        let (arena, leader) = two_groups(&format!("forged-{number}"), "{ key: leadergroup.io/role }").await;
+        let seen = history(&arena).await;
+        let forge = json!({ "metadata": { "annotations": { "leadergroup.io/member-of": forged } } }).to_string();
+        hand_over(&arena, "next").await;
+        arena.kubectl(&["patch", "pod", &leader.name_any(), "--type=merge", "-p", &forge]).await;
+        of_group(&arena, "next", NEXT).await;
+        let one_label = async || match arena
+            .api::<Pod>()
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .items
+            .iter()
+            .map(labels_of)
+            .filter(|it| *it != [None; 2])
+            .collect::<Vec<_>>()
+        {
+            labels if labels == [[None, Some("leader")]] => Ok(()),
+            labels => Err(format!("{labels:?}")),
+        };
+        arena.until("there is one label", one_label).await;
+        let now = arena.leader("next").await;
+        arena.set_ready(&now, false).await;
+        let other = arena.leader_other_than("next", &now).await;
+        arena.until("there is one label", one_label).await;
+        let carriers = carriers(&arena, &other, seen, "role|leadergroup.io/role").await;
+        assert!(carriers.iter().all(|names| names.len() < 2), "{carriers:?}");
+        // What is forged on the leader while the groups go is left to nobody.
+        arena.kubectl(&["patch", "pod", &other.name_any(), "--type=merge", "-p", &forge]).await;
+        for group in ["next", "former"] {
+            arena.kubectl(&["delete", "lg", group]).await;
+        }
+        arena
+            .until("the tenant's own mark is gone", async || {
+                let pod = arena.api::<Pod>().get(&other.name_any()).await.unwrap();
+                let annotations: Vec<_> = pod
+                    .annotations()
+                    .keys()
+                    .chain(pod.labels().keys())
+                    .filter(|key| key.contains("leadergroup.io/") && *key != "leadergroup.io/member-of")
+                    .collect();
+                if annotations.is_empty() { Ok(()) } else { Err(format!("{annotations:?}")) }
+            })
+            .await;
+        arena.finish().await;
+    }
+}

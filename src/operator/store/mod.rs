@@ -348,7 +348,8 @@ impl Tables {
         } else {
             let owners = self.members.get(key).filter_map(|pod| self.replica_set_of(pod, self.pods.get(pod)?));
             let deployments: BTreeSet<&Key> = owners.filter_map(|it| self.deployment_by_uid.get(it.deployment.as_ref()?)).collect();
-            deployments.into_iter().flat_map(named).collect()
+            // Of those only who leads.
+            deployments.into_iter().flat_map(named).filter(|other| self.groups.get(other).is_some_and(|group| self.rival(other, group).is_none())).collect()
         };
         keys.into_iter().filter_map(|key| self.groups.get(key).cloned()).collect()
     }
@@ -385,10 +386,13 @@ fn lock_of(lease: Option<&Lease>) -> Lock {
     })
 }
 
-/// The group that a pod says it is a member of.
+/// The group that a pod says it is a member of; where it does not say that any more, or somebody else has written it, the one without a
+/// name, which there never is: so what is left on it goes where no group of its Deployment looks after it.
 fn member_of(key: &Key, pod: &Pod) -> Option<Key> {
-    let (group, _) = names::parse_member_of(pod.member_of.as_deref()?)?;
-    Some(key.sibling(group))
+    match pod.member_of.as_deref().and_then(names::parse_member_of) {
+        Some((group, _)) => Some(key.sibling(group)),
+        None => pod.marked.then(|| key.sibling("")),
+    }
 }
 
 impl Store {

@@ -25,8 +25,9 @@ struct Others {
 /// to this group's in one write where the pod bears a fence, and nothing is to be given back under it.
 fn former_leaders_label(observation: &Observation, pod: &Pod) -> Option<(String, String)> {
     let label = &observation.group.as_ref()?.spec.leader_label;
-    let (_, key) = pod.led_for().filter(|(_, key)| **key != *label.key)?;
-    let ready = pod.fence(&observation.fence_key).is_some() && pod.former_label.is_none() && pod.labels.get(&label.key) != Some(&label.value);
+    let (_, key) = observation.led_for(pod).filter(|(_, key)| **key != *label.key)?;
+    let alone = pod.set.iter().all(|set| **set == *key || **set == *label.key);
+    let ready = alone && pod.fence(&observation.fence_key).is_some() && pod.former_label.is_none() && pod.labels.get(&label.key) != Some(&label.value);
     ready.then(|| Some((key.to_owned(), pod.labels.get(key)?.to_owned()))).flatten()
 }
 
@@ -184,8 +185,9 @@ impl Planner<'_> {
     /// Marks a pod that bears a fence as one of this group's, where somebody has taken that mark away, or has written another: by it the
     /// pod is known when the group is gone.
     fn mark(&mut self, pod: &Pod) {
-        let is_ours = pod.member_of.as_deref() == Some(&*names::member_of(&self.observation.name, &self.group.spec.leader_label.key));
-        if !is_ours && pod.fence(&self.observation.fence_key).is_some() {
+        let ours = names::member_of(&self.observation.name, &self.group.spec.leader_label.key);
+        // What somebody else has written as it should be stays that one's, by the record, whoever writes the same again.
+        if !pod.is_said_to_be(&ours) && pod.fence(&self.observation.fence_key).is_some() {
             self.fence(pod);
         }
     }
@@ -231,6 +233,15 @@ impl Planner<'_> {
         if leads && former_leaders_label(self.observation, pod).is_some() {
             // It gives way to this group's in one write.
             return false;
+        }
+        // By the record the operator has set it, and no mark says any more for whom.
+        let member_key = member.map(|(_, key)| key);
+        let further = pod.set.iter().map(|key| &**key).find(|key| **key != *label.key && member_key != Some(*key));
+        if let Some(key) = further.filter(|_| was_ours || of_ours) {
+            let fence = pod.fence(fence_key).map(|_| self.next_fence());
+            let desired = PodMarks { label: None, fence, ..marks(pod, key, fence_key) };
+            self.writes.push(Write::Pod(pod_write(pod, key, fence_key, PodPurpose::Forget, desired)));
+            return true;
         }
         // What a group of this name has left under another key, or with the fence of another Deployment; what another group has left on a
         // pod that is not its own any more.
@@ -280,7 +291,7 @@ impl Planner<'_> {
             }
             let value = pod.labels.get(&label.key);
             // Under the same key, and with another value, it may lead for another group still.
-            let leads_for_another = value.is_some() && pod.led_for().is_some_and(|led_for| led_for != (&*self.observation.name, &*label.key));
+            let leads_for_another = value.is_some() && self.observation.led_for(pod).is_some_and(|led_for| led_for != (&*self.observation.name, &*label.key));
             // On a pod that is not of the group its label may be somebody else's, and stays.
             let leads = leads_for_another || value == Some(&label.value) && (standing.is_some() || pod.may_be_set(&label.key));
             others.in_the_way |= leads || exposed;
@@ -332,9 +343,7 @@ impl Planner<'_> {
                 // What was somebody's value before it became the leader's is not given back.
                 () if desired.as_deref() != value || pod.former_label.as_deref() == Some(&label.value) => PodPurpose::Follow,
                 // It would not be known any more when the group is gone.
-                () if stage == Stage::Settled && value.is_some() && pod.is_set(&label.key) && pod.member_of.as_deref() != Some(&*member_of) => {
-                    PodPurpose::Follow
-                }
+                () if stage == Stage::Settled && value.is_some() && pod.is_set(&label.key) && !pod.is_said_to_be(&member_of) => PodPurpose::Follow,
                 // A term that no election gave it, or what is left of one that was armed.
                 () if exposed && fenced || stage == Stage::Settled && (pod.term.is_some() || fenced && successor.is_some() && !armed && !pod.terminating) => {
                     PodPurpose::Seal
