@@ -338,7 +338,7 @@ fn default_lease_duration() -> i32 {
 }
 
 fn default_label_key() -> String {
-    crate::names::DEFAULT_KEY.to_owned()
+    "role".to_owned()
 }
 
 fn default_label_value() -> String {
