@@ -1,12 +1,14 @@
 //! Reads what is in a namespace that has got its first group: before that nothing of it was kept. Every replica does, so that one which
 //! comes to lead knows what it needs. Reads only.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kube::api::ListParams;
 use kube::{Api, Client};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::backoff;
@@ -16,34 +18,54 @@ use super::store::{Key, Store, Table};
 use super::wire;
 use crate::policy::observation::{Deployment, Pod, ReplicaSet};
 
-/// Objects of one request: what a page takes in memory is taken at once.
-const PAGE_SIZE: u32 = 50;
-const DEADLINE: Duration = Duration::from_secs(30);
+/// Objects of one request; they are thinned while they arrive.
+const PAGE_SIZE: u32 = 200;
+/// For one request.
+const DEADLINE: Duration = Duration::from_secs(15);
+/// So many namespaces are read at once: a large one holds up no other.
+const AT_ONCE: usize = 8;
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
-/// Reads one namespace after the other. `come`: told when there may be another.
+/// Reads namespaces as they come. `come`: told when there may be another.
 pub(super) async fn read(client: Client, store: Arc<Store>, groups: Arc<Groups>, come: Arc<Notify>) {
     let client = wire::thinned(&client);
+    let mut tasks = JoinSet::new();
+    let mut under_way: BTreeSet<Arc<str>> = BTreeSet::new();
+    loop {
+        while under_way.len() < AT_ONCE
+            && let Some((namespace, reading)) = store.unread_namespace_but(&under_way)
+        {
+            under_way.insert(namespace.clone());
+            tasks.spawn(read_one(client.clone(), store.clone(), namespace, reading));
+        }
+        tokio::select! {
+            Some(ended) = tasks.join_next() => {
+                // None of them panics; what was read of one that did would be read again.
+                let Ok((namespace, reading)) = ended else { continue };
+                under_way.remove(&namespace);
+                groups.wake(store.namespace_is_read(&namespace, reading));
+            }
+            () = come.notified() => {}
+        }
+    }
+}
+
+/// Reads one until all of it was.
+async fn read_one(client: Client, store: Arc<Store>, namespace: Arc<str>, reading: u64) -> (Arc<str>, u64) {
     let mut failures = 0;
     loop {
-        let Some(namespace) = store.unread_namespace() else {
-            come.notified().await;
-            continue;
-        };
-        let all = async {
+        let kinds = async {
             tokio::try_join!(
-                fill::<Deployment>(&client, &store, &namespace),
-                fill::<ReplicaSet>(&client, &store, &namespace),
-                fill::<Pod>(&client, &store, &namespace)
+                fill::<Deployment>(&client, &store, &namespace, reading),
+                fill::<ReplicaSet>(&client, &store, &namespace, reading),
+                fill::<Pod>(&client, &store, &namespace, reading)
             )
         };
-        let read = tokio::time::timeout(DEADLINE, all).await;
-        match read.map_err(|_| "no answer in time".to_owned()).and_then(|read| read.map_err(|error| error.to_string())) {
+        match kinds.await {
             Ok((deployments, replica_sets, pods)) => {
-                failures = 0;
                 debug!(%namespace, deployments, replica_sets, pods, "Namespace has its first group, and was read");
-                groups.wake(store.namespace_is_read(&namespace));
+                return (namespace, reading);
             }
             Err(problem) => {
                 failures += 1;
@@ -57,15 +79,16 @@ pub(super) async fn read(client: Client, store: Arc<Store>, groups: Arc<Groups>,
 }
 
 /// Takes in all objects of one kind, and says how many there are.
-async fn fill<T: Kind + Table>(client: &Client, store: &Store, namespace: &str) -> Result<usize, kube::Error> {
+async fn fill<T: Kind + Table>(client: &Client, store: &Store, namespace: &str, reading: u64) -> Result<usize, String> {
     let api: Api<Slim<T>> = Api::namespaced(client.clone(), namespace);
     let (mut parameters, mut count) = (ListParams::default().limit(PAGE_SIZE), 0);
     loop {
-        let page = api.list(&parameters).await?;
+        let page = tokio::time::timeout(DEADLINE, api.list(&parameters)).await;
+        let page = page.map_err(|_| format!("no answer within {} s", DEADLINE.as_secs()))?.map_err(|error| error.to_string())?;
         count += page.items.len();
         for object in page.items {
             let key = Key::new(object.namespace(), object.name());
-            T::fill(store, key, object.data);
+            T::fill(store, key, object.data, reading);
         }
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => parameters = parameters.continue_token(&token),

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::names;
 use crate::policy::observation::Pod;
-use crate::policy::write::{PodMarks, PodWrite};
+use crate::policy::write::{PodMarks, PodPurpose, PodWrite};
 
 /// Whether the pod still is what a write was decided on.
 pub(super) fn is_as_observed(pod: &Pod, write: &PodWrite) -> bool {
@@ -17,6 +17,7 @@ pub(super) fn is_as_observed(pod: &Pod, write: &PodWrite) -> bool {
         && pod.former_label.as_deref() == former_label.as_deref()
         && pod.cost == *cost
         && pod.has_annotations == write.has_annotations
+        && (write.purpose != PodPurpose::Forget || pod.claims == write.claims)
         && write.instead_of.as_ref().is_none_or(|(key, value)| pod.labels.get(key) == Some(value))
 }
 
@@ -27,7 +28,7 @@ pub(super) fn gives_back(write: &PodWrite) -> bool {
 
 /// The JSON Patch of a pod: tests of what was observed, then what shall be.
 pub(super) fn of(write: &PodWrite) -> Value {
-    let PodWrite { name: _, uid, purpose: _, key, fence_key, observed, desired, instead_of, gives_back: _, has_labels, has_annotations } = write;
+    let PodWrite { name: _, uid, purpose, key, fence_key, observed, desired, instead_of, gives_back: _, claims, has_labels, has_annotations } = write;
     let mut operations = vec![json!({ "op": "test", "path": "/metadata/uid", "value": uid })];
     let label_path = format!("/metadata/labels/{}", escape(key));
     let fence_path = format!("/metadata/labels/{}", escape(fence_key));
@@ -38,6 +39,12 @@ pub(super) fn of(write: &PodWrite) -> Value {
     } else {
         operations.push(json!({ "op": "test", "path": "/metadata/labels", "value": null }));
         operations.push(json!({ "op": "add", "path": "/metadata/labels", "value": {} }));
+    }
+    // What is forgotten is what one group has left: not what another has begun since.
+    if *purpose == PodPurpose::Forget {
+        let said = observed.member_of.as_deref().or(claims.as_deref());
+        let path = if *has_annotations { format!("/metadata/annotations/{}", escape(names::ANNOTATION_MEMBER_OF)) } else { "/metadata/annotations".to_owned() };
+        operations.push(json!({ "op": "test", "path": path, "value": said }));
     }
     if let Some((key, value)) = instead_of {
         let path = format!("/metadata/labels/{}", escape(key));
@@ -82,7 +89,6 @@ fn escape(key: &str) -> String {
 mod tests {
     use super::*;
     use crate::policy::observation::DeletionCost;
-    use crate::policy::write::PodPurpose;
 
     #[test]
     fn a_pod_without_labels_or_annotations_gets_the_maps_that_its_marks_need() {
@@ -104,6 +110,7 @@ mod tests {
             desired: marks(Some("f.1")),
             instead_of: None,
             gives_back: false,
+            claims: None,
             has_labels: false,
             has_annotations: false,
         };

@@ -4,6 +4,7 @@
 //! A watch is asked anew every 25 seconds, and gives up a silent connection 5 seconds later: one that has shown no sign of
 //! life for longer hangs, and liveness fails. A refused or unreachable API server is a sign of life.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -182,7 +183,7 @@ impl Watches {
         if listed && health.listed() {
             self.synced.notify_waiters();
         }
-        if health.kind == LeaderGroup::KIND && self.store.unread_namespace().is_some() {
+        if (listed || health.kind == LeaderGroup::KIND) && self.store.unread_namespace_but(&BTreeSet::new()).is_some() {
             self.newcomers.notify_one();
         }
         self.groups.wake(concerned);

@@ -112,7 +112,7 @@ fn forget(observation: &Observation) -> (Vec<Write>, Option<Duration>) {
             let member = pod.member_of.as_deref().and_then(names::parse_member_of);
             // A pod whose mark somebody has taken away, or written over, is of the group without a name.
             let (group, key) = member.unwrap_or(("", pod.set.first().map_or(names::DEFAULT_KEY, |set| set)));
-            if *group != *observation.name || (member.is_none() || observation.led_for(pod).is_some()) && passes_on(pod) {
+            if *group != *observation.name || observation.led_for(pod).is_some() && passes_on(pod) {
                 return None;
             }
             let fence_key = pod.fence_keys().next().unwrap_or(&observation.fence_key);
@@ -171,6 +171,7 @@ fn pod_write(pod: &Pod, key: &str, fence_key: &str, purpose: PodPurpose, desired
         desired,
         instead_of: None,
         gives_back: purpose == PodPurpose::Forget,
+        claims: pod.claims.clone(),
         has_labels: !pod.labels.is_empty(),
         has_annotations: pod.has_annotations,
     })

@@ -157,6 +157,8 @@ pub struct PodWrite {
     pub instead_of: Option<(String, String)>,
     /// The label's value, if it gets one, is what others had given it.
     pub gives_back: bool,
+    /// What somebody else has written as its membership.
+    pub claims: Option<Box<str>>,
     /// Whether the pod has labels at all.
     pub has_labels: bool,
     /// Whether the pod has annotations at all.

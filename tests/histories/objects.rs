@@ -269,6 +269,7 @@ pub(super) fn lengthen(short: &Write) -> write::Write {
                 desired: marks(after),
                 instead_of: None,
                 gives_back: false,
+                claims: None,
                 has_labels: true,
                 has_annotations: true,
             }))

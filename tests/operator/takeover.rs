@@ -303,3 +303,51 @@ async fn marks_that_a_tenant_takes_or_forges_while_a_deployment_is_handed_over_l
         arena.finish().await;
     }
 }
+
+#[tokio::test]
+async fn a_suspended_leader_keeps_its_label_whatever_is_done_to_the_mark_that_says_whose_it_is() {
+    let mut arena = deployed("suspended-mark", "app", 2).await;
+    arena.start_operator();
+    arena.apply(&arena::reference("web", "app")).await;
+    let leader = arena.leader("web").await;
+    arena.kubectl(&["patch", "lg", "web", "--type=merge", "-p", r#"{"spec":{"suspend":true}}"#]).await;
+    arena.condition("web", "Ready", "True", "Suspended").await;
+    let seen = history(&arena).await;
+    for round in 0..4 {
+        let marks = if round % 2 == 0 { json!({ "leadergroup.io/member-of": null }) } else { json!({ "leadergroup.io/member-of": "zz/a" }) };
+        let fence = if round == 3 { json!({ "leadergroup.io/fence.app": null }) } else { json!({}) };
+        let patch = json!({ "metadata": { "annotations": marks, "labels": fence } }).to_string();
+        arena.kubectl(&["patch", "pod", &leader.name_any(), "--type=merge", "-p", &patch]).await;
+        if round == 1 {
+            arena.kill_operator();
+            arena.start_operator();
+        }
+        of_group(&arena, "web", FORMER).await;
+    }
+    let now = arena.leader("web").await;
+    let carriers = carriers(&arena, &now, seen, FORMER).await;
+    assert!(carriers.iter().all(|names| *names == [leader.name_any()]), "{carriers:?}");
+    arena.finish().await;
+}
+
+#[tokio::test]
+async fn a_followers_value_goes_with_its_group_though_nothing_but_the_record_says_whose_it_is() {
+    let mut arena = deployed("bare-follower", "app", 3).await;
+    arena.start_operator();
+    arena.apply(&(arena::reference("web", "app") + "  leaderLabel: { followerValue: follower }\n")).await;
+    arena.leader("web").await;
+    let all = async || match arena.api::<Pod>().list(&ListParams::default().labels("role")).await.unwrap().items.len() {
+        3 => Ok(()),
+        count => Err(format!("{count} have the label")),
+    };
+    arena.until("all have a value", all).await;
+    arena.kill_operator();
+    for pod in arena.api::<Pod>().list(&ListParams::default()).await.unwrap().items {
+        let bare = json!({ "metadata": { "annotations": null, "labels": { "leadergroup.io/fence.app": null } } }).to_string();
+        arena.kubectl(&["patch", "pod", &pod.name_any(), "--type=merge", "-p", &bare]).await;
+    }
+    arena.kubectl(&["delete", "lg", "web"]).await;
+    arena.start_operator();
+    nothing_is_left(&arena, None).await;
+    arena.finish().await;
+}

@@ -178,8 +178,8 @@ pub enum Source {
     Watch,
     /// The answer to a request of ours.
     Answer,
-    /// A list of a namespace that has got its first group, beside the watch: whatever that has told is newer.
-    Fill,
+    /// A list of a namespace that has got its first group, beside the watch: whatever that has told is newer. With the number of that reading.
+    Fill(u64),
 }
 
 /// What an insertion replaced.
@@ -198,7 +198,7 @@ impl<T: Stored> Cache<T> {
 
     pub(super) fn insert(&mut self, key: Key, mut object: Arc<T>, source: Source) -> Insertion<T> {
         let Self { objects, aside, lists, gone, .. } = self;
-        if source == Source::Fill && (objects.contains_key(&key) || aside.contains(&key) || gone.contains(&key)) {
+        if matches!(source, Source::Fill(_)) && (objects.contains_key(&key) || aside.contains(&key) || gone.contains(&key)) {
             return Insertion::Stale;
         }
         aside.remove(&key);
@@ -279,12 +279,11 @@ impl<T: Stored> Cache<T> {
     }
 
     /// The keys that the list did not bring: they were deleted while nobody watched. What an answer has brought meanwhile was
-    /// there before, and may have been deleted since. `is_later`: whether the list has left out a namespace, because it had no group when
-    /// the list began.
-    pub(super) fn end_list(&mut self, scope: Option<&str>, is_later: impl Fn(&str, u64) -> bool) -> Vec<Key> {
-        let Some(list) = self.lists.remove(&scope.map(Box::from)) else { return Vec::new() };
-        let missing = |key: &&Key| covers(scope, key) && !list.listed.contains(*key) && !is_later(&key.namespace, list.began);
-        self.objects.keys().chain(&self.aside).filter(missing).cloned().collect()
+    /// there before, and may have been deleted since. And what had a group when it began.
+    pub(super) fn end_list(&mut self, scope: Option<&str>) -> Option<(Vec<Key>, u64)> {
+        let list = self.lists.remove(&scope.map(Box::from))?;
+        let missing = |key: &&Key| covers(scope, key) && !list.listed.contains(*key);
+        Some((self.objects.keys().chain(&self.aside).filter(missing).cloned().collect(), list.began))
     }
 }
 

@@ -76,7 +76,8 @@ pub trait Table: Stored + Send + Sync + 'static {
     fn end_list(store: &Store, scope: Option<&str>) -> Concerned;
     fn apply(store: &Store, key: Key, object: Arc<Self>, source: Source) -> Concerned;
     /// An object of a namespace that is read for its first group; `None`: nothing may be concluded from it.
-    fn fill(store: &Store, key: Key, object: Option<Arc<Self>>);
+    /// `reading`: the number of that.
+    fn fill(store: &Store, key: Key, object: Option<Arc<Self>>, reading: u64);
     fn delete(store: &Store, key: &Key) -> Concerned;
     /// The object is there, and nothing may be concluded from what can be read of it.
     fn set_aside(store: &Store, key: &Key) -> Concerned;
@@ -98,14 +99,24 @@ macro_rules! table {
                 tables.$cache.begin_list(scope, began);
             }
             fn end_list(store: &Store, scope: Option<&str>) -> Concerned {
-                let gone = {
+                let Some((gone, began)) = store.lock().$cache.end_list(scope) else { return Concerned::new() };
+                let concerned = gone.iter().flat_map(|key| Self::delete(store, key)).collect();
+                if Self::SPARED {
+                    // What was deleted there before the list's snapshot nobody tells.
                     let Tables { $cache, namespaces, .. } = &mut *store.lock();
-                    $cache.end_list(scope, |namespace, began| Self::SPARED && namespaces.is_later(namespace, began))
-                };
-                gone.iter().flat_map(|key| Self::delete(store, key)).collect()
+                    for namespace in namespaces.later_than(began) {
+                        // What the list has left out is not gone.
+                        $cache.forget_gone(&namespace);
+                        namespaces.is_to_be_read(namespace);
+                    }
+                }
+                concerned
             }
             fn apply(store: &Store, key: Key, object: Arc<Self>, source: Source) -> Concerned {
                 let tables = &mut *store.lock();
+                if matches!(source, Source::Fill(reading) if !tables.namespaces.is_wanted(&key.namespace, reading)) {
+                    return Concerned::new();
+                }
                 if Self::SPARED && !object.is_marked() && !tables.namespaces.keeps(&key.namespace) {
                     let (former, aside) = tables.$cache.remove(&key);
                     return tables.unlinked::<Self>(&key, former, aside);
@@ -127,10 +138,15 @@ macro_rules! table {
                 concerned.extend(tables.$concerns(&key, &object));
                 concerned
             }
-            fn fill(store: &Store, key: Key, object: Option<Arc<Self>>) {
+            fn fill(store: &Store, key: Key, object: Option<Arc<Self>>, reading: u64) {
                 match object {
-                    Some(object) => drop(Self::apply(store, key, object, Source::Fill)),
-                    None => store.lock().$cache.fill_aside(key),
+                    Some(object) => drop(Self::apply(store, key, object, Source::Fill(reading))),
+                    None => {
+                        let tables = &mut *store.lock();
+                        if tables.namespaces.is_wanted(&key.namespace, reading) {
+                            tables.$cache.fill_aside(key);
+                        }
+                    }
                 }
             }
             fn read_anew(store: &Store, key: Key, object: Arc<Self>) -> Concerned {
@@ -221,7 +237,14 @@ impl Tables {
         let deployment = key.sibling(objects::deployment_name(group));
         match self.elder(&deployment).and_then(|elder| Some((self.groups.get(&elder)?.clone(), elder))) {
             Some((leads, elder)) if elder != *key && seniority(&elder, &leads) < seniority(key, group) => [key.clone(), elder].into(),
-            _ => self.groups_by_deployment.get(&deployment).cloned().chain([key.clone()]).collect(),
+            // Nobody may look after what it has left under no name any more.
+            _ => self
+                .groups_by_deployment
+                .get(&deployment)
+                .cloned()
+                .chain([key.clone(), key.sibling("")])
+                .filter(|it| !it.name.is_empty() || self.members.0.contains_key(it))
+                .collect(),
         }
     }
 
@@ -391,7 +414,7 @@ fn lock_of(lease: Option<&Lease>) -> Lock {
 fn member_of(key: &Key, pod: &Pod) -> Option<Key> {
     match pod.member_of.as_deref().and_then(names::parse_member_of) {
         Some((group, _)) => Some(key.sibling(group)),
-        None => pod.marked.then(|| key.sibling("")),
+        None => (pod.marked || !pod.set.is_empty()).then(|| key.sibling("")),
     }
 }
 
@@ -401,15 +424,18 @@ impl Store {
         Self(Mutex::new(Tables { namespaces: Namespaces::sparing(), ..Tables::default() }))
     }
 
-    /// A namespace that has to be read, because it has got its first group.
-    pub fn unread_namespace(&self) -> Option<Arc<str>> {
-        self.lock().namespaces.unread().cloned()
+    /// A namespace that has to be read, because it has got its first group, and is not one of these; and the number of that reading.
+    pub fn unread_namespace_but(&self, under_way: &BTreeSet<Arc<str>>) -> Option<(Arc<str>, u64)> {
+        let tables = self.lock();
+        tables.namespaces.unread().find(|(namespace, _)| !under_way.contains(*namespace)).map(|(namespace, reading)| (namespace.clone(), reading))
     }
 
-    /// It was read: its groups are known now, and what they need.
-    pub fn namespace_is_read(&self, namespace: &str) -> Concerned {
+    /// It was read: its groups are known now, and what they need. Nobody, where it has to be read again.
+    pub fn namespace_is_read(&self, namespace: &str, reading: u64) -> Concerned {
         let tables = &mut *self.lock();
-        tables.namespaces.is_read(namespace);
+        if !tables.namespaces.is_read(namespace, reading) {
+            return Concerned::new();
+        }
         tables.deployments.forget_gone(namespace);
         tables.replica_sets.forget_gone(namespace);
         tables.pods.forget_gone(namespace);
@@ -449,7 +475,10 @@ impl Store {
         // What another group of the Deployment has marked and cannot look after any more is for whoever leads its pods now.
         let former = siblings.iter().flat_map(|sibling| tables.members.get(&key.sibling(sibling.metadata.name.as_deref().unwrap_or_default())));
         let marked: BTreeSet<&Key> = tables.members.get(key).chain(fenced).chain(former.filter(|_| group.is_some())).collect();
-        let beside = |key: &Key| tables.pods.get(key).filter(|pod| !belongs(pod)).cloned();
+        // What is known by no group's name is no business of who has none while there is a group that hears of it.
+        let nameless = key.name.is_empty();
+        let looked_after = |key: &Key, pod: &Pod| nameless && tables.concerns_of_pod(key, pod).iter().any(|it| tables.groups.get(it).is_some());
+        let beside = |key: &Key| tables.pods.get(key).filter(|pod| !belongs(pod) && !looked_after(key, pod)).cloned();
         let mut strays: Vec<_> = marked.into_iter().filter_map(beside).collect();
         let mut impostors = Vec::new();
         let mut impostors_in_all = 0;

@@ -1,15 +1,17 @@
 //! Which namespaces have had a group. Of the others no more is kept than what bears marks of the operator: a cluster is full of what
 //! has nothing to do with any group. What had been there already when a namespace got its first group is read once.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 #[derive(Debug, Default)]
 pub(super) struct Namespaces {
     /// `None`: everything is kept.
     led: Option<HashMap<Arc<str>, u64>>,
-    /// Those that have to be read.
-    unread: BTreeSet<Arc<str>>,
+    /// Those that have to be read, each with the number of the reading that counts.
+    unread: BTreeMap<Arc<str>, u64>,
+    /// How many readings were asked for.
+    readings: u64,
     /// How many have had a group so far.
     count: u64,
     /// A list has begun that brings nothing of a namespace which has no group yet.
@@ -32,7 +34,7 @@ impl Namespaces {
         self.count += 1;
         led.insert(namespace.clone(), self.count);
         if self.begun {
-            self.unread.insert(namespace.clone());
+            self.is_to_be_read(namespace.clone());
         }
     }
 
@@ -42,20 +44,33 @@ impl Namespaces {
         self.count
     }
 
-    /// Whether this namespace got its first group after a list had begun, which may have brought nothing of it therefore.
-    pub(super) fn is_later(&self, namespace: &str, began: u64) -> bool {
-        self.led.as_ref().and_then(|led| led.get(namespace)).is_some_and(|number| *number > began)
+    /// The namespaces that got their first group after a list had begun, which may have brought nothing of them therefore.
+    pub(super) fn later_than(&self, began: u64) -> Vec<Arc<str>> {
+        let later = |(namespace, number): (&Arc<str>, &u64)| (*number > began).then(|| namespace.clone());
+        self.led.iter().flatten().filter_map(later).collect()
+    }
+
+    /// From now on, whatever was read of it.
+    pub(super) fn is_to_be_read(&mut self, namespace: Arc<str>) {
+        self.readings += 1;
+        self.unread.insert(namespace, self.readings);
     }
 
     pub(super) fn is_unread(&self, namespace: &str) -> bool {
-        self.unread.contains(namespace)
+        self.unread.contains_key(namespace)
     }
 
-    pub(super) fn unread(&self) -> Option<&Arc<str>> {
-        self.unread.first()
+    /// Each with the number of the reading that is wanted.
+    pub(super) fn unread(&self) -> impl Iterator<Item = (&Arc<str>, u64)> {
+        self.unread.iter().map(|(namespace, reading)| (namespace, *reading))
     }
 
-    pub(super) fn is_read(&mut self, namespace: &str) {
-        self.unread.remove(namespace);
+    pub(super) fn is_wanted(&self, namespace: &str, reading: u64) -> bool {
+        self.unread.get(namespace) == Some(&reading)
+    }
+
+    /// This reading is complete. Another may have been asked for since.
+    pub(super) fn is_read(&mut self, namespace: &str, reading: u64) -> bool {
+        self.is_wanted(namespace, reading) && self.unread.remove(namespace).is_some()
     }
 }

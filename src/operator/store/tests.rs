@@ -264,7 +264,7 @@ fn of_a_namespace_without_a_group_nothing_is_kept_but_what_bears_marks() {
     let gone = Key::new("a", "gone");
     assert_eq!(store.all(), Concerned::from([gone.clone()]));
     assert_eq!(Pod::apply(&store, marked, member(None), Source::Watch), Concerned::from([gone]), "its marks are gone");
-    assert_eq!((store.sizes()[3].1, store.unread_namespace()), (0, None));
+    assert_eq!((store.sizes()[3].1, store.unread_namespace_but(&BTreeSet::new())), (0, None));
 }
 
 #[test]
@@ -278,7 +278,8 @@ fn what_was_there_before_the_first_group_of_a_namespace_is_read_and_what_the_wat
     }
     // The list is not over when the group comes.
     LeaderGroup::apply(&store, key.clone(), group("group"), Source::Watch);
-    assert_eq!(store.unread_namespace().as_deref(), Some("a"));
+    let wanted = || store.unread_namespace_but(&BTreeSet::new()).map(|(_, reading)| reading);
+    let first = wanted().unwrap();
     let observe = || store.observe(&key, None, &Operator::default()).unwrap();
     assert!(observe().namespace_unread);
     Pod::apply(&store, new.clone(), pod("u", 7), Source::Watch);
@@ -286,19 +287,30 @@ fn what_was_there_before_the_first_group_of_a_namespace_is_read_and_what_the_wat
     Pod::delete(&store, &remade);
     Pod::apply(&store, remade.clone(), pod("w", 9), Source::Watch);
     for key in [&old, &new, &gone, &remade] {
-        Pod::fill(&store, key.clone(), Some(pod("u", 3)));
+        Pod::fill(&store, key.clone(), Some(pod("u", 3)), first);
     }
-    Pod::end_list(&store, None);
     assert_eq!([&old, &new, &gone, &remade].map(|key| version(&store, key)), [Some(3), Some(7), None, Some(9)]);
-    assert_eq!(store.namespace_is_read("a"), Concerned::from([key.clone()]));
+    assert_eq!(store.namespace_is_read("a", first), Concerned::from([key.clone()]));
+    // The list that had begun before has left all of that out, and what was deleted before its snapshot nobody tells.
+    Pod::end_list(&store, None);
+    assert!(observe().namespace_unread);
+    Pod::fill(&store, gone.clone(), Some(pod("u", 3)), first);
+    assert_eq!(store.namespace_is_read("a", first), Concerned::new(), "a reading of before does not count");
+    let second = wanted().unwrap();
+    for key in [&old, &new] {
+        Pod::fill(&store, key.clone(), Some(pod("u", 8)), second);
+    }
+    assert_eq!([&old, &new, &gone, &remade].map(|key| version(&store, key)), [Some(8), Some(8), None, None]);
+    store.namespace_is_read("a", second);
     assert!(!observe().namespace_unread);
     // From now on it is as any other.
     Pod::apply(&store, gone.clone(), pod("x", 11), Source::Watch);
     assert_eq!(version(&store, &gone), Some(11));
     Pod::begin_list(&store, None);
-    Pod::apply(&store, old.clone(), pod("u", 3), Source::List);
+    Pod::apply(&store, old.clone(), pod("u", 8), Source::List);
     Pod::end_list(&store, None);
-    assert_eq!([&old, &new, &gone, &remade].map(|key| version(&store, key)), [Some(3), None, None, None]);
+    assert_eq!([&old, &new, &gone, &remade].map(|key| version(&store, key)), [Some(8), None, None, None]);
+    assert!(!observe().namespace_unread);
 }
 
 #[test]
@@ -308,5 +320,33 @@ fn a_namespace_whose_groups_were_listed_before_anything_else_is_not_read_again()
     Pod::begin_list(&store, None);
     Pod::apply(&store, Key::new("a", "web-1"), pod("u", 1), Source::List);
     Pod::end_list(&store, None);
-    assert_eq!((store.unread_namespace(), store.sizes()[3].1), (None, 1));
+    assert_eq!((store.unread_namespace_but(&BTreeSet::new()), store.sizes()[3].1), (None, 1));
+}
+
+#[test]
+fn what_a_list_has_left_out_while_its_namespace_was_read_is_there_after_the_next_reading() {
+    let store = Store::sparing();
+    let key = Key::new("a", "web-1");
+    let wanted = || store.unread_namespace_but(&BTreeSet::new()).unwrap().1;
+    Pod::begin_list(&store, None);
+    LeaderGroup::apply(&store, Key::new("a", "group"), group("group"), Source::Watch);
+    let first = wanted();
+    Pod::fill(&store, key.clone(), Some(pod("u", 3)), first);
+    // The reading is under way when the list ends.
+    Pod::end_list(&store, None);
+    assert_eq!(version(&store, &key), None);
+    Pod::fill(&store, key.clone(), Some(pod("u", 3)), wanted());
+    assert_eq!(version(&store, &key), Some(3));
+}
+
+#[test]
+fn what_bears_no_name_of_a_group_is_nobodys_while_a_group_hears_of_it_and_is_looked_at_when_that_goes() {
+    let store = Store::default();
+    let group = with_deployment(&store, "a");
+    let nameless = Key::new("a", "");
+    let marked = Pod { uid: "u".into(), marked: true, labels: [("leadergroup.io/fence.web", "f.1")].into_iter().collect(), ..Pod::default() };
+    assert!(Pod::apply(&store, Key::new("a", "x"), Arc::new(marked), Source::Watch).contains(&nameless));
+    assert!(store.observe(&nameless, None, &Operator::default()).is_none());
+    assert!(LeaderGroup::delete(&store, &group).contains(&nameless));
+    assert_eq!(store.observe(&nameless, None, &Operator::default()).unwrap().strays.len(), 1);
 }
