@@ -165,7 +165,14 @@ impl Record {
         }
         // What the pod does not carry is nothing to take away; nor has the operator ever set many.
         let carried: BTreeSet<&str> = metadata.labels().keys().collect();
-        Self { set: set.intersection(&carried).take(MOST_SET).map(|key| (*key).into()).collect(), is_marked, is_member, set_term, keeps_former, unowned }
+        Self {
+            set: set.intersection(&carried).take(MOST_SET).map(|key| (*key).into()).collect(),
+            is_marked,
+            is_member,
+            set_term,
+            keeps_former,
+            unowned: unowned && is_member,
+        }
     }
 }
 

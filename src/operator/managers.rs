@@ -39,6 +39,7 @@ fn tell(managers: &[Manager], key: &str) -> String {
     let field = format!("f:{key}");
     let owns = |manager: &&Manager| manager.fields_v1.pointer("/f:metadata/f:labels").is_some_and(|labels| labels.get(&field).is_some());
     match managers.iter().find(owns) {
+        Some(owner) if owner.manager == names::FIELD_MANAGER_GIVES_BACK => "others, to whom a group has given it back".to_owned(),
         Some(owner) if owner.manager != names::FIELD_MANAGER => format!("{:?} (as metadata.managedFields of the pod say)", owner.manager),
         // What admission changes is nobody's there; the name is the client's own choice.
         _ => "a webhook, a policy, or somebody who writes under this operator's name (metadata.managedFields of the pod name nobody else)".to_owned(),

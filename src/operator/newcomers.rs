@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kube::api::ListParams;
 use kube::{Api, Client};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
@@ -30,18 +30,17 @@ const LONGEST_DELAY: Duration = Duration::from_secs(5);
 /// Reads namespaces as they come. `come`: told when there may be another.
 pub(super) async fn read(client: Client, store: Arc<Store>, groups: Arc<Groups>, come: Arc<Notify>) {
     let client = wire::thinned(&client);
+    let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut tasks = JoinSet::new();
     let mut under_way: BTreeSet<Arc<str>> = BTreeSet::new();
     loop {
-        while under_way.len() < AT_ONCE
-            && let Some((namespace, reading)) = store.unread_namespace_but(&under_way)
-        {
+        while let Some((namespace, reading)) = store.unread_namespace_but(&under_way) {
             under_way.insert(namespace.clone());
-            tasks.spawn(read_one(client.clone(), store.clone(), namespace, reading));
+            tasks.spawn(read_one(client.clone(), store.clone(), places.clone(), namespace, reading));
         }
         tokio::select! {
             Some(ended) = tasks.join_next() => {
-                // None of them panics; what was read of one that did would be read again.
+                // None of them panics.
                 let Ok((namespace, reading)) = ended else { continue };
                 under_way.remove(&namespace);
                 groups.wake(store.namespace_is_read(&namespace, reading));
@@ -52,7 +51,7 @@ pub(super) async fn read(client: Client, store: Arc<Store>, groups: Arc<Groups>,
 }
 
 /// Reads one until all of it was.
-async fn read_one(client: Client, store: Arc<Store>, namespace: Arc<str>, reading: u64) -> (Arc<str>, u64) {
+async fn read_one(client: Client, store: Arc<Store>, places: Arc<Semaphore>, namespace: Arc<str>, reading: u64) -> (Arc<str>, u64) {
     let mut failures = 0;
     loop {
         let kinds = async {
@@ -62,7 +61,11 @@ async fn read_one(client: Client, store: Arc<Store>, namespace: Arc<str>, readin
                 fill::<Pod>(&client, &store, &namespace, reading)
             )
         };
-        match kinds.await {
+        // The semaphore is never closed. What cannot be read keeps no place while it waits.
+        let place = places.acquire().await;
+        let read = kinds.await;
+        drop(place);
+        match read {
             Ok((deployments, replica_sets, pods)) => {
                 debug!(%namespace, deployments, replica_sets, pods, "Namespace has its first group, and was read");
                 return (namespace, reading);

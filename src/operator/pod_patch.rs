@@ -41,9 +41,10 @@ pub(super) fn of(write: &PodWrite) -> Value {
         operations.push(json!({ "op": "add", "path": "/metadata/labels", "value": {} }));
     }
     // What is forgotten is what one group has left: not what another has begun since.
-    if *purpose == PodPurpose::Forget {
-        let said = observed.member_of.as_deref().or(claims.as_deref());
-        let path = if *has_annotations { format!("/metadata/annotations/{}", escape(names::ANNOTATION_MEMBER_OF)) } else { "/metadata/annotations".to_owned() };
+    if *purpose == PodPurpose::Forget
+        && let Some(said) = observed.member_of.as_deref().or(claims.as_deref())
+    {
+        let path = format!("/metadata/annotations/{}", escape(names::ANNOTATION_MEMBER_OF));
         operations.push(json!({ "op": "test", "path": path, "value": said }));
     }
     if let Some((key, value)) = instead_of {

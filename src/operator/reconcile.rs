@@ -135,13 +135,15 @@ impl GroupState {
 
     /// How long a stage that takes the label away has to wait, because leaders of the namespace move without end.
     fn paced(&mut self, context: &Context, observation: &Observation, writes: &[Write]) -> Option<Duration> {
-        if !writes.iter().any(|write| matches!(write, Write::Pod(write) if write.purpose == PodPurpose::Unlabel)) {
+        let moves = |write: &Write| matches!(write, Write::Pod(write) if write.purpose == PodPurpose::Unlabel && write.observed.term.is_some());
+        if !writes.iter().any(moves) {
             return None;
         }
         let now = observation.moment;
         let groups = || context.store.count_of_groups(&observation.namespace);
         let at = self.moves_at.take().filter(|at| now - *at < MISSED).unwrap_or_else(|| context.pace.next(&observation.namespace, groups, now));
-        let wait = at - now;
+        // What else the stage holds, the Lease among it, waits no longer than that.
+        let wait = (at - now).min(MISSED);
         self.moves_at = Some(at).filter(|_| !wait.is_zero());
         (!wait.is_zero()).then_some(wait)
     }

@@ -117,7 +117,8 @@ fn forget(observation: &Observation) -> (Vec<Write>, Option<Duration>) {
             }
             let fence_key = pod.fence_keys().next().unwrap_or(&observation.fence_key);
             if let Some(further) = pod.set.iter().find(|set| ***set != *key) {
-                let desired = PodMarks { label: None, fence: None, ..marks(pod, further, fence_key) };
+                let member_of = member.map(|(group, _)| names::member_of(group, further));
+                let desired = PodMarks { label: None, fence: None, member_of, ..marks(pod, further, fence_key) };
                 return Some(Write::Pod(pod_write(pod, further, fence_key, PodPurpose::Forget, desired)));
             }
             // Whoever leads the pod now has a value of its own.

@@ -255,7 +255,7 @@ async fn a_group_with_another_lease_takes_the_place_of_one_while_its_label_stays
 
 #[tokio::test]
 async fn marks_that_a_tenant_takes_or_forges_while_a_deployment_is_handed_over_leave_no_second_label_and_nothing_behind() {
-    for (number, forged) in [json!(null), json!("zz/role"), json!("former/app")].into_iter().enumerate() {
+    for (number, forged) in [json!(null), json!("zz/role"), json!("former/app"), json!("x")].into_iter().enumerate() {
         let (arena, leader) = two_groups(&format!("forged-{number}"), "{ key: leadergroup.io/role }").await;
         let seen = history(&arena).await;
         let forge = json!({ "metadata": { "annotations": { "leadergroup.io/member-of": forged } } }).to_string();

@@ -59,7 +59,7 @@ impl Stored for Pod {
     }
     const SPARED: bool = true;
     fn is_marked(&self) -> bool {
-        self.member_of.is_some() || !self.set.is_empty() || self.fence_keys().next().is_some()
+        self.marked || self.member_of.is_some() || !self.set.is_empty() || self.fence_keys().next().is_some()
     }
     fn differs(&self, other: &Self) -> bool {
         let same_readiness = self.unready_since.is_some() == other.unready_since.is_some();

@@ -99,16 +99,21 @@ macro_rules! table {
                 tables.$cache.begin_list(scope, began);
             }
             fn end_list(store: &Store, scope: Option<&str>) -> Concerned {
-                let Some((gone, began)) = store.lock().$cache.end_list(scope) else { return Concerned::new() };
-                let concerned = gone.iter().flat_map(|key| Self::delete(store, key)).collect();
-                if Self::SPARED {
-                    // What was deleted there before the list's snapshot nobody tells.
-                    let Tables { $cache, namespaces, .. } = &mut *store.lock();
-                    for namespace in namespaces.later_than(began) {
-                        // What the list has left out is not gone.
-                        $cache.forget_gone(&namespace);
-                        namespaces.is_to_be_read(namespace);
+                let tables = &mut *store.lock();
+                let Some((gone, began)) = tables.$cache.end_list(scope) else { return Concerned::new() };
+                let later = if Self::SPARED { tables.namespaces.later_than(began) } else { BTreeSet::new() };
+                let mut concerned = Concerned::new();
+                for key in gone {
+                    // What the list has left out is read again, and is not gone.
+                    if Self::SPARED && tables.namespaces.is_unread(&key.namespace) && !later.contains(&key.namespace) {
+                        tables.$cache.is_gone(&key);
                     }
+                    let (former, aside) = tables.$cache.remove(&key);
+                    concerned.extend(tables.unlinked(&key, former, aside));
+                }
+                for namespace in later {
+                    tables.$cache.forget_gone(&namespace);
+                    tables.namespaces.is_to_be_read(namespace);
                 }
                 concerned
             }
@@ -455,7 +460,8 @@ impl Store {
     /// The same at another time than now.
     pub fn observe_at(&self, key: &Key, proven: Option<Instant>, operator: &Operator, now: Timestamp, moment: Instant) -> Option<Observation> {
         let tables = self.lock();
-        if tables.groups.aside.contains(key) {
+        let someones = |namespace: &str| tables.groups.aside.iter().any(|key| *key.namespace == *namespace);
+        if tables.groups.aside.contains(key) || key.name.is_empty() && someones(&key.namespace) {
             // Its pods are neither elected nor forgotten.
             return None;
         }

@@ -1,7 +1,7 @@
 //! Which namespaces have had a group. Of the others no more is kept than what bears marks of the operator: a cluster is full of what
 //! has nothing to do with any group. What had been there already when a namespace got its first group is read once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ impl Namespaces {
     }
 
     /// The namespaces that got their first group after a list had begun, which may have brought nothing of them therefore.
-    pub(super) fn later_than(&self, began: u64) -> Vec<Arc<str>> {
+    pub(super) fn later_than(&self, began: u64) -> BTreeSet<Arc<str>> {
         let later = |(namespace, number): (&Arc<str>, &u64)| (*number > began).then(|| namespace.clone());
         self.led.iter().flatten().filter_map(later).collect()
     }

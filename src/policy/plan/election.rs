@@ -87,11 +87,11 @@ impl Planner<'_> {
         if let Term::Kept(term) = term {
             self.settled = true;
             let successor = leader::successor(self.observation, leader);
+            self.others(Some(leader), successor, Stage::Settled);
             for pod in [Some(leader), successor].into_iter().flatten() {
                 self.arm(pod);
                 self.mark(pod);
             }
-            self.others(Some(leader), successor, Stage::Settled);
             self.lease(record(term), self.to_hold);
             return;
         }
@@ -193,6 +193,10 @@ impl Planner<'_> {
     }
 
     fn fence(&mut self, pod: &Pod) {
+        // What it bears of others goes first: it is known by the mark that this would write over.
+        if self.writes.iter().any(|write| matches!(write, Write::Pod(write) if write.uid == pod.uid)) {
+            return;
+        }
         let fence_key = &self.observation.fence_key;
         let key = &self.group.spec.leader_label.key;
         let leads = pod.labels.get(key) == Some(&self.group.spec.leader_label.value);
@@ -239,7 +243,9 @@ impl Planner<'_> {
         let further = pod.set.iter().map(|key| &**key).find(|key| **key != *label.key && member_key != Some(*key));
         if let Some(key) = further.filter(|_| was_ours || of_ours) {
             let fence = pod.fence(fence_key).map(|_| self.next_fence());
-            let desired = PodMarks { label: None, fence, ..marks(pod, key, fence_key) };
+            // What it is taken for is said, so that the policies can judge it.
+            let member_of = Some(names::member_of(&self.observation.name, key));
+            let desired = PodMarks { label: None, fence, member_of, ..marks(pod, key, fence_key) };
             self.writes.push(Write::Pod(pod_write(pod, key, fence_key, PodPurpose::Forget, desired)));
             return true;
         }
@@ -291,7 +297,8 @@ impl Planner<'_> {
             }
             let value = pod.labels.get(&label.key);
             // Under the same key, and with another value, it may lead for another group still.
-            let leads_for_another = value.is_some() && self.observation.led_for(pod).is_some_and(|led_for| led_for != (&*self.observation.name, &*label.key));
+            let leads_for_another =
+                value.is_some() && self.observation.led_for(pod).is_some_and(|(group, key)| key == label.key && *group != *self.observation.name);
             // On a pod that is not of the group its label may be somebody else's, and stays.
             let leads = leads_for_another || value == Some(&label.value) && (standing.is_some() || pod.may_be_set(&label.key));
             others.in_the_way |= leads || exposed;
