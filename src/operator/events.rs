@@ -87,11 +87,8 @@ impl EventRecorder {
             self.metrics.events_dropped.inc();
             return;
         };
-        let mut note = names::beginning(&event.note, LONGEST_NOTE).to_owned();
-        if untold > 0 {
-            let more = format!(" (and {untold} happenings before it that were not told: they were too many)");
-            note = format!("{}{more}", names::beginning(&note, LONGEST_NOTE - more.len()));
-        }
+        let more = if untold > 0 { format!(" (and {untold} happenings before it that were not told: they were too many)") } else { String::new() };
+        let note = format!("{}{more}", names::beginning(&event.note, LONGEST_NOTE - more.len()));
         let namespace = group.metadata.namespace.clone();
         let pod = event.pod.map(|(name, uid)| ObjectReference {
             api_version: Some("v1".into()),

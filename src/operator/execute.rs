@@ -247,7 +247,7 @@ impl Executor {
         }
         let api: Api<Slim<Lease>> = Api::namespaced(self.client.clone(), &observation.namespace);
         let key = Key::new(&observation.namespace, name);
-        match ask_to_write(Subject::of::<Lease>(name), api.patch(name, &field_manager(), &Patch::Merge(&patch))).await {
+        match ask_to_write(Subject::of::<Lease>(name), api.patch(name, &patched_by(names::FIELD_MANAGER), &Patch::Merge(&patch))).await {
             Ok(written) => {
                 let written = known(written)?;
                 Lease::answered(&self.store, key, written.clone());
@@ -290,8 +290,7 @@ impl Executor {
         let subject = Subject::of::<Pod>(&write.name);
         let patch = serde_json::from_value(pod_patch::of(write)).map_err(Failure::impossible)?;
         let manager = if pod_patch::gives_back(write) { names::FIELD_MANAGER_GIVES_BACK } else { names::FIELD_MANAGER };
-        let parameters = PatchParams { field_manager: Some(manager.into()), ..PatchParams::default() };
-        match ask_to_write(subject, api.patch(&write.name, &parameters, &Patch::Json::<()>(patch))).await {
+        match ask_to_write(subject, api.patch(&write.name, &patched_by(manager), &Patch::Json::<()>(patch))).await {
             Ok(written) => {
                 let written = known(written)?;
                 let fence = written.fence(&write.fence_key).map(str::to_owned);
@@ -322,7 +321,12 @@ impl Executor {
             { "op": "add", "path": "/status", "value": status },
         ]);
         let patch = serde_json::from_value(patch).map_err(Failure::impossible)?;
-        let request = template::groups(&observation.namespace).patch_subresource("status", &observation.name, &field_manager(), &Patch::Json::<()>(patch));
+        let request = template::groups(&observation.namespace).patch_subresource(
+            "status",
+            &observation.name,
+            &patched_by(names::FIELD_MANAGER),
+            &Patch::Json::<()>(patch),
+        );
         match ask_to_write(GROUP.named(&observation.name), self.metadata(request)).await {
             Ok(written) => {
                 // The precondition was its version: nothing else of it has changed.
@@ -380,8 +384,8 @@ fn known<T>(object: Slim<T>) -> Result<Arc<T>, Failure> {
     data.ok_or_else(|| Failure::Unknown(format!("{} could not be read", unread.join(", "))))
 }
 
-fn field_manager() -> PatchParams {
-    PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() }
+fn patched_by(manager: &str) -> PatchParams {
+    PatchParams { field_manager: Some(manager.into()), ..PatchParams::default() }
 }
 
 fn lease_body(observation: &Observation, record: &Record, label: bool) -> Value {

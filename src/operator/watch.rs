@@ -4,7 +4,6 @@
 //! A watch is asked anew every 25 seconds, and gives up a silent connection 5 seconds later: one that has shown no sign of
 //! life for longer hangs, and liveness fails. A refused or unreachable API server is a sign of life.
 
-use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -49,7 +48,7 @@ pub(super) struct Watches {
     pub(super) restores: Arc<Restores>,
     /// Told whenever a watch has completed its first list.
     pub(super) synced: Arc<Notify>,
-    /// Told when a namespace has got its first group.
+    /// Told when a namespace may have to be read for its first group.
     pub(super) newcomers: Arc<Notify>,
 }
 
@@ -183,7 +182,7 @@ impl Watches {
         if listed && health.listed() {
             self.synced.notify_waiters();
         }
-        if (listed || health.kind == LeaderGroup::KIND) && self.store.unread_namespace_but(&BTreeSet::new()).is_some() {
+        if listed || health.kind == LeaderGroup::KIND {
             self.newcomers.notify_one();
         }
         self.groups.wake(concerned);

@@ -127,9 +127,9 @@ impl Heartbeat {
         self.renewed_after.is_some_and(|renewed| renewed >= moment) && now - self.changed <= self.patience()
     }
 
-    /// Renewed without a gap since before `moment`.
-    fn steady_since(&self, moment: Instant) -> bool {
-        self.steady <= moment && self.looked - self.changed <= late(self.period)
+    /// Renewed without a gap for so long before `now`.
+    fn steady_for(&self, long: Duration, now: Instant) -> bool {
+        now - self.steady >= long && self.looked - self.changed <= late(self.period)
     }
 }
 
@@ -256,7 +256,7 @@ impl Judged {
 
     /// Notes that it does not answer, or that it has answered for long enough.
     fn look(&mut self, node: &Evidence, now: Instant) {
-        let steady_for = |long: Duration| node.heartbeat.as_ref().is_some_and(|it| it.steady_since(Instant(now.0.saturating_sub(long))));
+        let steady_for = |long: Duration| node.heartbeat.as_ref().is_some_and(|it| it.steady_for(long, now));
         // What was renewed before the silence began says nothing of it.
         let goes_on = |moment: Instant| node.heartbeat.as_ref().is_some_and(|it| it.goes_on(moment, now));
         let behind = matches!(node.line, Line::Silent { since, .. } if now - since >= BLOCKED && goes_on(since) && steady_for(BLOCKED / 2));
@@ -299,5 +299,5 @@ impl Judged {
 fn overdue(name: &str, evidence: &BTreeMap<Box<str>, Evidence>, others: &[&Heartbeat]) -> bool {
     let Some(heartbeat) = evidence.get(name).and_then(|it| it.heartbeat.as_ref()).filter(|it| it.overdue()) else { return false };
     let watched = evidence.iter().filter(|(other, _)| ***other != *name).filter_map(|(_, it)| it.heartbeat.as_ref());
-    watched.chain(others.iter().copied()).any(|other| other.steady_since(Instant(heartbeat.looked.0.saturating_sub(heartbeat.patience()))))
+    watched.chain(others.iter().copied()).any(|other| other.steady_for(heartbeat.patience(), heartbeat.looked))
 }

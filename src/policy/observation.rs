@@ -97,7 +97,7 @@ impl Observation {
 
     /// Whether a pod that is not of the Deployment was marked by a group that names it: by this one, or by one that led its pods before.
     pub fn was_of_the_deployment(&self, pod: &Pod) -> bool {
-        let Some((group, _)) = pod.member_of.as_deref().and_then(names::parse_member_of) else { return true };
+        let Some((group, _)) = pod.member() else { return true };
         let sibling = |it: &Arc<LeaderGroup>| it.metadata.name.as_deref() == Some(group);
         *group == *self.name || pod.fence(&self.fence_key).is_some() || self.siblings.iter().any(sibling)
     }
@@ -105,7 +105,7 @@ impl Observation {
     /// The group that has made this pod its leader, and the key of that one's label: by the value of its label, or where that group is
     /// gone by the term, which only leaders bear.
     pub fn led_for<'a>(&self, pod: &'a Pod) -> Option<(&'a str, &'a str)> {
-        let (group, key) = pod.member_of.as_deref().and_then(names::parse_member_of).filter(|(_, key)| pod.is_set(key))?;
+        let (group, key) = pod.member().filter(|(_, key)| pod.is_set(key))?;
         let leads = match self.siblings.iter().find(|it| it.metadata.name.as_deref() == Some(group)) {
             Some(it) => it.spec.leader_label.key == key && pod.labels.get(key) == Some(&it.spec.leader_label.value),
             None => pod.term.is_some() && pod.set_term,
@@ -256,11 +256,11 @@ pub struct Pod {
     pub marked: bool,
     /// By the same the operator has set the term.
     pub set_term: bool,
-    /// The same annotation as `member_of`, where somebody else has written it.
-    pub claims: Option<Box<str>>,
-    /// The annotation `leadergroup.io/member-of`, where the API server's record says that the operator has set a mark on this pod:
-    /// one that a template brings along is nobody's order.
+    /// The annotation `leadergroup.io/member-of`, where the API server's record says that the operator has written it, or does not say
+    /// who has: one that a template brings along, or that somebody else has written since, is nobody's order.
     pub member_of: Option<Box<str>>,
+    /// The same annotation, where somebody else has written it.
+    pub claims: Option<Box<str>>,
     /// The keys of the labels that the API server's record (`metadata.managedFields`) says the operator has set, but its fences.
     pub set: Box<[Box<str>]>,
     /// Nobody whom the record names has set the label that `member_of` names.
@@ -328,6 +328,11 @@ impl Pod {
     /// who did is lost.
     pub fn may_be_set(&self, key: &str) -> bool {
         self.is_set(key) || self.unowned
+    }
+
+    /// The group whose member it is, and the key of that one's label.
+    pub fn member(&self) -> Option<(&str, &str)> {
+        self.member_of.as_deref().and_then(names::parse_member_of)
     }
 
     /// Whether its annotation says this, whoever has written that.

@@ -109,7 +109,7 @@ fn forget(observation: &Observation) -> (Vec<Write>, Option<Duration>) {
         .strays
         .iter()
         .filter_map(|pod| {
-            let member = pod.member_of.as_deref().and_then(names::parse_member_of);
+            let member = pod.member();
             // A pod whose mark somebody has taken away, or written over, is of the group without a name.
             let (group, key) = member.unwrap_or(("", pod.set.first().map_or(names::DEFAULT_KEY, |set| set)));
             if *group != *observation.name || observation.led_for(pod).is_some() && passes_on(pod) {
@@ -117,9 +117,7 @@ fn forget(observation: &Observation) -> (Vec<Write>, Option<Duration>) {
             }
             let fence_key = pod.fence_keys().next().unwrap_or(&observation.fence_key);
             if let Some(further) = pod.set.iter().find(|set| ***set != *key) {
-                let member_of = member.map(|(group, _)| names::member_of(group, further));
-                let desired = PodMarks { label: None, fence: None, member_of, ..marks(pod, further, fence_key) };
-                return Some(Write::Pod(pod_write(pod, further, fence_key, PodPurpose::Forget, desired)));
+                return Some(Write::Pod(strip(pod, further, fence_key, None, member.map(|(group, _)| group))));
             }
             // Whoever leads the pod now has a value of its own.
             let leaders = observation.siblings.iter().map(|it| &it.spec.leader_label).filter(|label| label.key == key).map(|label| &*label.value);
@@ -148,6 +146,14 @@ fn forget_pod(pod: &Pod, key: &str, leaders: &str, fence_key: &str) -> Box<PodWr
     let ours = pod.is_set(key) || leads && pod.unowned;
     let label = if ours { pod.value_of_others(key, leaders).filter(|_| pod.is_set(key)) } else { value }.map(str::to_owned);
     pod_write(pod, key, fence_key, PodPurpose::Forget, PodMarks { label, term: None, fence: None, member_of, former_label: None, cost: pod.cost.given_back() })
+}
+
+/// Takes a label away that the operator has set by the record, and that no mark is for any more. For which group that is done is said
+/// on the pod, so that the policies can judge it.
+fn strip(pod: &Pod, key: &str, fence_key: &str, fence: Option<String>, group: Option<&str>) -> Box<PodWrite> {
+    let member_of = group.map(|group| names::member_of(group, key));
+    let desired = PodMarks { label: None, fence, member_of, ..marks(pod, key, fence_key) };
+    pod_write(pod, key, fence_key, PodPurpose::Forget, desired)
 }
 
 fn marks(pod: &Pod, key: &str, fence_key: &str) -> PodMarks {

@@ -117,7 +117,7 @@ impl<'a> Terms<'a> {
     /// Whether the pod's marks are another group's, or those of this one's name under another key.
     fn is_of_another(&self, pod: &Pod) -> bool {
         let ours = (&*self.observation.name, &*self.group.spec.leader_label.key);
-        pod.member_of.as_deref().and_then(crate::names::parse_member_of).is_some_and(|member| member != ours)
+        pod.member().is_some_and(|member| member != ours)
     }
 
     /// Whether the pod, which carries the label, leads in the term that it bears.

@@ -1,4 +1,4 @@
-//! Namespaces that are named and do not exist.
+//! Namespaces: those that are named and do not exist, and those that have no group.
 
 use kube::ResourceExt;
 

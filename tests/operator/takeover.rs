@@ -17,6 +17,7 @@ use super::steps::term;
 const END: &str = "example.com/seen-up-to-here";
 const FORMER: &str = "role";
 const NEXT: &str = "leadergroup.io/role";
+const OTHER_KEY: &str = "leaderLabel: { key: leadergroup.io/role }";
 
 /// The labels of all pods, after each change of one of them.
 type History = JoinHandle<Vec<BTreeMap<String, BTreeMap<String, String>>>>;
@@ -47,12 +48,12 @@ async fn history(arena: &Arena) -> History {
     })
 }
 
-/// Who carried `key=leader` at each moment of this history, once it is over.
-async fn carriers(arena: &Arena, pod: &Pod, history: History, key: &str) -> Vec<Vec<String>> {
+/// Who carried the leader's label under one of these keys at each moment of this history, once it is over.
+async fn carriers(arena: &Arena, pod: &Pod, history: History, keys: &[&str]) -> Vec<Vec<String>> {
     arena.kubectl(&["annotate", "pod", &pod.name_any(), &format!("{END}=yes")]).await;
     let seen = history.await.unwrap();
     arena.kubectl(&["annotate", "pod", &pod.name_any(), &format!("{END}-")]).await;
-    let carries = |labels: &BTreeMap<String, String>| key.split('|').any(|key| labels.get(key).is_some_and(|value| value == "leader"));
+    let carries = |labels: &BTreeMap<String, String>| keys.iter().any(|key| labels.get(*key).is_some_and(|value| value == "leader"));
     seen.iter().map(|pods| pods.iter().filter(|(_, labels)| carries(labels)).map(|(name, _)| name.clone()).collect()).collect()
 }
 
@@ -65,13 +66,12 @@ fn labels_of(pod: &Pod) -> [Option<&str>; 2] {
     [FORMER, NEXT].map(|key| pod.labels().get(key).map(String::as_str))
 }
 
-/// Two groups over one Deployment, the former of which leads; the next has this leader's label.
-async fn two_groups(namespace: &str, label: &str) -> (Arena, Pod) {
-    let mut arena = deployed(namespace, "app", 3).await;
+/// Two groups over one Deployment, the former of which leads; `more` is what else the spec of the next says.
+async fn two_groups(mut arena: Arena, more: &str) -> (Arena, Pod) {
     arena.start_operator();
     arena.apply(&arena::reference("former", "app")).await;
     let leader = arena.leader("former").await;
-    arena.apply(&(arena::reference("next", "app") + &format!("  leaderLabel: {label}\n"))).await;
+    arena.apply(&(arena::reference("next", "app") + &format!("  {more}\n"))).await;
     arena.condition("next", "Stalled", "True", "OverlappingGroups").await;
     (arena, leader)
 }
@@ -80,24 +80,24 @@ async fn hand_over(arena: &Arena, to: &str) {
     arena.kubectl(&["label", "--overwrite", "deployment", "app", &format!("leadergroup.io/group={to}")]).await;
 }
 
-async fn nothing_is_left(arena: &Arena, others: Option<(&str, &str)>) {
+/// Waits until no pod has a label or an annotation of ours but this one, which is somebody's own.
+async fn nothing_is_left_but(arena: &Arena, own: Option<&str>) -> Vec<Pod> {
     let clean = async || {
         let pods = arena.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
-        let ours = |key: &String| key.contains("leadergroup.io/") || key.contains("deletion-cost") || key == FORMER && others.is_none();
-        let given_back = |pod: &Pod| others.is_none_or(|(key, value)| pod.labels().get(key).map(String::as_str) == Some(value));
-        let left = |pod: &&Pod| pod.labels().keys().chain(pod.annotations().keys()).any(ours) || !given_back(pod);
-        match pods.iter().find(left) {
-            None => Ok(()),
-            Some(pod) => Err(format!("{} has {:?} {:?}", pod.name_any(), pod.labels(), pod.annotations())),
+        let ours = |text: &String| text.contains("leadergroup.io/") || text.contains("deletion-cost") || text.starts_with("role=");
+        let all = |pod: &Pod| pod.labels().iter().chain(pod.annotations()).map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
+        match pods.iter().flat_map(all).find(|text| ours(text) && own.is_none_or(|own| !text.starts_with(own))) {
+            None => Ok(pods),
+            Some(left) => Err(left),
         }
     };
-    arena.until("nothing is left on any pod, and what others have set is there", clean).await;
+    arena.until("nothing is left on any pod", clean).await
 }
 
 #[tokio::test]
 async fn a_group_with_another_key_takes_the_place_of_one_without_a_moment_without_a_leader() {
     for (namespace, at_once) in [("other-key", false), ("other-key-at-once", true)] {
-        let (arena, leader) = two_groups(namespace, "{ key: leadergroup.io/role }").await;
+        let (arena, leader) = two_groups(deployed(namespace, "app", 3).await, OTHER_KEY).await;
         let seen = history(&arena).await;
         hand_over(&arena, "next").await;
         if at_once {
@@ -111,17 +111,17 @@ async fn a_group_with_another_key_takes_the_place_of_one_without_a_moment_withou
         }
         let now = arena.leader("next").await;
         assert_eq!((now.uid(), term(&now)), (leader.uid(), term(&taken)), "it leads on");
-        let carriers = carriers(&arena, &now, seen, "role|leadergroup.io/role").await;
+        let carriers = carriers(&arena, &now, seen, &[FORMER, NEXT]).await;
         assert!(carriers.len() > 1 && carriers.iter().all(|names| *names == [leader.name_any()]), "{carriers:?}");
         arena.kubectl(&["delete", "lg", "next"]).await;
-        nothing_is_left(&arena, None).await;
+        nothing_is_left_but(&arena, None).await;
         arena.finish().await;
     }
 }
 
 #[tokio::test]
 async fn a_leader_that_is_not_fit_when_the_deployment_is_handed_over_loses_its_label_before_another_gets_the_new_one() {
-    let (arena, leader) = two_groups("other-key-moves", "{ key: leadergroup.io/role }").await;
+    let (arena, leader) = two_groups(deployed("other-key-moves", "app", 3).await, OTHER_KEY).await;
     let seen = history(&arena).await;
     arena.kubectl(&["label", "--overwrite", "pod", &leader.name_any(), "pod-template-hash=odd"]).await;
     hand_over(&arena, "next").await;
@@ -129,18 +129,18 @@ async fn a_leader_that_is_not_fit_when_the_deployment_is_handed_over_loses_its_l
     hand_over(&arena, "former").await;
     let again = of_group(&arena, "former", FORMER).await;
     assert_eq!(labels_of(&again), [Some("leader"), None]);
-    let carriers = carriers(&arena, &other, seen, "role|leadergroup.io/role").await;
+    let carriers = carriers(&arena, &other, seen, &[FORMER, NEXT]).await;
     assert!(carriers.iter().all(|names| names.len() < 2), "{carriers:?}");
     for group in ["former", "next"] {
         arena.kubectl(&["delete", "lg", group]).await;
     }
-    nothing_is_left(&arena, None).await;
+    nothing_is_left_but(&arena, None).await;
     arena.finish().await;
 }
 
 #[tokio::test]
 async fn a_leader_that_terminates_when_the_deployment_is_handed_over_does_not_keep_another_value_of_the_same_key() {
-    let (arena, leader) = two_groups("other-value", "{ value: main }").await;
+    let (arena, leader) = two_groups(deployed("other-value", "app", 3).await, "leaderLabel: { value: main }").await;
     let hold = json!({ "metadata": { "finalizers": ["example.com/hold"] } });
     arena.kubectl(&["patch", "pod", &leader.name_any(), "--type=merge", "-p", &hold.to_string()]).await;
     arena.kubectl(&["delete", "pod", &leader.name_any(), "--wait=false"]).await;
@@ -155,14 +155,9 @@ async fn a_leader_that_terminates_when_the_deployment_is_handed_over_does_not_ke
 
 #[tokio::test]
 async fn what_others_had_set_under_the_keys_of_two_groups_is_there_when_both_are_gone_however_often_they_took_turns() {
-    let mut arena = deployed("turns", "app", 2).await;
+    let arena = deployed("turns", "app", 2).await;
     arena.kubectl(&["label", "pods", "--selector=app=app", "leadergroup.io/role=mine"]).await;
-    arena.start_operator();
-    arena.apply(&arena::reference("former", "app")).await;
-    arena.leader("former").await;
-    let follower = "{ key: leadergroup.io/role, followerValue: follower }";
-    arena.apply(&(arena::reference("next", "app") + &format!("  leaderLabel: {follower}\n"))).await;
-    arena.condition("next", "Stalled", "True", "OverlappingGroups").await;
+    let (arena, _) = two_groups(arena, "leaderLabel: { key: leadergroup.io/role, followerValue: follower }").await;
     for _ in 0..2 {
         hand_over(&arena, "next").await;
         of_group(&arena, "next", NEXT).await;
@@ -172,16 +167,7 @@ async fn what_others_had_set_under_the_keys_of_two_groups_is_there_when_both_are
     for group in ["next", "former"] {
         arena.kubectl(&["delete", "lg", group]).await;
     }
-    arena
-        .until("no mark is left", async || {
-            let pods = arena.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
-            let keys =
-                |pod: &Pod| pod.labels().iter().map(|(key, value)| format!("{key}={value}")).chain(pod.annotations().keys().cloned()).collect::<Vec<_>>();
-            let left = pods.iter().flat_map(keys).find(|it| it.contains("leadergroup.io/") && it != "leadergroup.io/role=mine");
-            left.map_or(Ok(()), Err)
-        })
-        .await;
-    let pods = arena.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
+    let pods = nothing_is_left_but(&arena, Some("leadergroup.io/role=mine")).await;
     assert!(
         pods.iter().all(|pod| pod.labels().get(NEXT).is_some_and(|value| value == "mine")),
         "{:?}",
@@ -198,10 +184,7 @@ async fn what_a_group_has_given_back_is_not_taken_away_by_the_next_group_of_its_
     arena.apply(&group).await;
     arena.leader("web").await;
     arena.kubectl(&["delete", "lg", "web"]).await;
-    nothing_is_left(&arena, None).await;
-    arena.kubectl(&["label", "pods", "--selector=app=app", "role=backend"]).await;
-    // With the user's consent: what stands in the way is said first, and then a group that leads already leaves it alone.
-    arena.kubectl(&["label", "pods", "--selector=app=app", "role-"]).await;
+    nothing_is_left_but(&arena, None).await;
     let plain = arena::reference("web", "app");
     arena.apply(&plain).await;
     let leader = arena.leader("web").await;
@@ -222,23 +205,20 @@ async fn what_a_group_has_given_back_is_not_taken_away_by_the_next_group_of_its_
     }
     arena.kubectl(&["delete", "lg", "web"]).await;
     arena.until("all of it is given back", async || carries("backend", 2).await).await;
+    // It is somebody else's again, to the next group of the name as well.
+    arena.apply(&plain).await;
+    arena.condition("web", "Stalled", "True", "ForeignLabelValue").await;
+    arena.kubectl(&["delete", "lg", "web"]).await;
+    nothing_is_left_but(&arena, Some("role=backend")).await;
+    assert_eq!(carries("backend", 2).await, Ok(()));
     arena.finish().await;
 }
 
 #[tokio::test]
 async fn a_group_with_another_lease_takes_the_place_of_one_while_its_label_stays_where_it_is() {
-    let mut arena = deployed("other-lease", "app", 3).await;
-    arena.start_operator();
-    arena.apply(&arena::reference("former", "app")).await;
-    let leader = arena.leader("former").await;
-    let next = json!({
-        "apiVersion": "leadergroup.io/v1alpha1", "kind": "LeaderGroup", "metadata": { "name": "next" },
-        "spec": { "deploymentRef": { "name": "app" }, "lease": { "name": "another" } },
-    });
-    arena.apply(&next.to_string()).await;
-    arena.condition("next", "Stalled", "True", "OverlappingGroups").await;
+    let (arena, leader) = two_groups(deployed("other-lease", "app", 3).await, "lease: { name: another }").await;
     let seen = history(&arena).await;
-    arena.kubectl(&["label", "deployment", "app", "leadergroup.io/group=next"]).await;
+    hand_over(&arena, "next").await;
     let taken = of_group(&arena, "next", FORMER).await;
     assert_eq!(taken.uid(), leader.uid());
     arena.kubectl(&["delete", "lg", "former"]).await;
@@ -248,7 +228,7 @@ async fn a_group_with_another_lease_takes_the_place_of_one_while_its_label_stays
             other => Err(format!("{other:?}")),
         })
         .await;
-    let carriers = carriers(&arena, &taken, seen, FORMER).await;
+    let carriers = carriers(&arena, &taken, seen, &[FORMER]).await;
     assert!(!carriers.is_empty() && carriers.iter().all(|names| *names == [leader.name_any()]), "{carriers:?}");
     arena.finish().await;
 }
@@ -256,50 +236,32 @@ async fn a_group_with_another_lease_takes_the_place_of_one_while_its_label_stays
 #[tokio::test]
 async fn marks_that_a_tenant_takes_or_forges_while_a_deployment_is_handed_over_leave_no_second_label_and_nothing_behind() {
     for (number, forged) in [json!(null), json!("zz/role"), json!("former/app"), json!("x")].into_iter().enumerate() {
-        let (arena, leader) = two_groups(&format!("forged-{number}"), "{ key: leadergroup.io/role }").await;
+        let (arena, leader) = two_groups(deployed(&format!("forged-{number}"), "app", 3).await, OTHER_KEY).await;
         let seen = history(&arena).await;
         let forge = json!({ "metadata": { "annotations": { "leadergroup.io/member-of": forged } } }).to_string();
         hand_over(&arena, "next").await;
         arena.kubectl(&["patch", "pod", &leader.name_any(), "--type=merge", "-p", &forge]).await;
         of_group(&arena, "next", NEXT).await;
-        let one_label = async || match arena
-            .api::<Pod>()
-            .list(&ListParams::default())
-            .await
-            .unwrap()
-            .items
-            .iter()
-            .map(labels_of)
-            .filter(|it| *it != [None; 2])
-            .collect::<Vec<_>>()
-        {
-            labels if labels == [[None, Some("leader")]] => Ok(()),
-            labels => Err(format!("{labels:?}")),
+        let one_label = async || {
+            let pods = arena.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
+            match pods.iter().map(labels_of).filter(|it| *it != [None; 2]).collect::<Vec<_>>() {
+                labels if labels == [[None, Some("leader")]] => Ok(()),
+                labels => Err(format!("{labels:?}")),
+            }
         };
         arena.until("there is one label", one_label).await;
         let now = arena.leader("next").await;
         arena.set_ready(&now, false).await;
         let other = arena.leader_other_than("next", &now).await;
         arena.until("there is one label", one_label).await;
-        let carriers = carriers(&arena, &other, seen, "role|leadergroup.io/role").await;
+        let carriers = carriers(&arena, &other, seen, &[FORMER, NEXT]).await;
         assert!(carriers.iter().all(|names| names.len() < 2), "{carriers:?}");
         // What is forged on the leader while the groups go is left to nobody.
         arena.kubectl(&["patch", "pod", &other.name_any(), "--type=merge", "-p", &forge]).await;
         for group in ["next", "former"] {
             arena.kubectl(&["delete", "lg", group]).await;
         }
-        arena
-            .until("the tenant's own mark is gone", async || {
-                let pod = arena.api::<Pod>().get(&other.name_any()).await.unwrap();
-                let annotations: Vec<_> = pod
-                    .annotations()
-                    .keys()
-                    .chain(pod.labels().keys())
-                    .filter(|key| key.contains("leadergroup.io/") && *key != "leadergroup.io/member-of")
-                    .collect();
-                if annotations.is_empty() { Ok(()) } else { Err(format!("{annotations:?}")) }
-            })
-            .await;
+        nothing_is_left_but(&arena, Some("leadergroup.io/member-of=")).await;
         arena.finish().await;
     }
 }
@@ -325,7 +287,7 @@ async fn a_suspended_leader_keeps_its_label_whatever_is_done_to_the_mark_that_sa
         of_group(&arena, "web", FORMER).await;
     }
     let now = arena.leader("web").await;
-    let carriers = carriers(&arena, &now, seen, FORMER).await;
+    let carriers = carriers(&arena, &now, seen, &[FORMER]).await;
     assert!(carriers.iter().all(|names| *names == [leader.name_any()]), "{carriers:?}");
     arena.finish().await;
 }
@@ -348,6 +310,6 @@ async fn a_followers_value_goes_with_its_group_though_nothing_but_the_record_say
     }
     arena.kubectl(&["delete", "lg", "web"]).await;
     arena.start_operator();
-    nothing_is_left(&arena, None).await;
+    nothing_is_left_but(&arena, None).await;
     arena.finish().await;
 }

@@ -269,7 +269,7 @@ impl<T: Stored> Cache<T> {
     }
 
     /// Notes a deletion in a namespace that is being read.
-    pub(super) fn is_gone(&mut self, key: &Key) {
+    pub(super) fn note_gone(&mut self, key: &Key) {
         self.gone.insert(key.clone());
     }
 

@@ -14,6 +14,16 @@ impl Key {
         Self { namespace: namespace.into(), name: name.into() }
     }
 
+    /// Of no group, for what is left in its namespace and names none: there never is one without a name.
+    #[must_use]
+    pub fn nameless(&self) -> Self {
+        self.sibling("")
+    }
+
+    pub fn is_nameless(&self) -> bool {
+        self.name.is_empty()
+    }
+
     /// Another name in the same namespace.
     #[must_use]
     pub fn sibling(&self, name: &str) -> Self {

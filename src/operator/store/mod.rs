@@ -9,6 +9,7 @@ mod index;
 mod key;
 mod namespaces;
 mod nodes;
+mod table;
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -16,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use jiff::Timestamp;
 
-use cache::{Cache, Insertion};
+use cache::Cache;
 
 use crate::api::LeaderGroup;
 use crate::api::v1alpha1::Mode;
@@ -33,6 +34,7 @@ use nodes::Nodes;
 pub use cache::{Source, Stored};
 pub use key::Key;
 pub use nodes::{Bearers, News};
+pub use table::Table;
 
 /// The groups that a change concerns.
 pub type Concerned = BTreeSet<Key>;
@@ -68,155 +70,7 @@ struct Tables {
     impostors: Impostors,
 }
 
-/// A change to one kind's part of the store.
-pub trait Table: Stored + Send + Sync + 'static {
-    /// A list of this namespace, or of all, begins.
-    fn begin_list(store: &Store, scope: Option<&str>);
-    /// It is complete: what it did not bring is gone.
-    fn end_list(store: &Store, scope: Option<&str>) -> Concerned;
-    fn apply(store: &Store, key: Key, object: Arc<Self>, source: Source) -> Concerned;
-    /// An object of a namespace that is read for its first group; `None`: nothing may be concluded from it.
-    /// `reading`: the number of that.
-    fn fill(store: &Store, key: Key, object: Option<Arc<Self>>, reading: u64);
-    fn delete(store: &Store, key: &Key) -> Concerned;
-    /// The object is there, and nothing may be concluded from what can be read of it.
-    fn set_aside(store: &Store, key: &Key) -> Concerned;
-    /// Notes the version of an object that was read in part, or that it was read as a whole. Says whether that is to be told.
-    fn note_unread(store: &Store, key: &Key, version: Option<u64>) -> bool;
-    /// The object as it was read anew, by its name: another one under the name takes its place.
-    fn read_anew(store: &Store, key: Key, object: Arc<Self>) -> Concerned;
-    /// The answer to a write of ours: taken only in place of the very object that it was, because the watch may have
-    /// seen its deletion already.
-    fn answered(store: &Store, key: Key, object: Arc<Self>) -> Concerned;
-}
-
-macro_rules! table {
-    ($kind:ty, $cache:ident, $link:ident, $concerns:ident) => {
-        impl Table for $kind {
-            fn begin_list(store: &Store, scope: Option<&str>) {
-                let tables = &mut *store.lock();
-                let began = if Self::SPARED { tables.namespaces.list_begins() } else { 0 };
-                tables.$cache.begin_list(scope, began);
-            }
-            fn end_list(store: &Store, scope: Option<&str>) -> Concerned {
-                let tables = &mut *store.lock();
-                let Some((gone, began)) = tables.$cache.end_list(scope) else { return Concerned::new() };
-                let later = if Self::SPARED { tables.namespaces.later_than(began) } else { BTreeSet::new() };
-                let mut concerned = Concerned::new();
-                for key in gone {
-                    // What the list has left out is read again, and is not gone.
-                    if Self::SPARED && tables.namespaces.is_unread(&key.namespace) && !later.contains(&key.namespace) {
-                        tables.$cache.is_gone(&key);
-                    }
-                    let (former, aside) = tables.$cache.remove(&key);
-                    concerned.extend(tables.unlinked(&key, former, aside));
-                }
-                for namespace in later {
-                    tables.$cache.forget_gone(&namespace);
-                    tables.namespaces.is_to_be_read(namespace);
-                }
-                concerned
-            }
-            fn apply(store: &Store, key: Key, object: Arc<Self>, source: Source) -> Concerned {
-                let tables = &mut *store.lock();
-                if matches!(source, Source::Fill(reading) if !tables.namespaces.is_wanted(&key.namespace, reading)) {
-                    return Concerned::new();
-                }
-                if Self::SPARED && !object.is_marked() && !tables.namespaces.keeps(&key.namespace) {
-                    let (former, aside) = tables.$cache.remove(&key);
-                    return tables.unlinked::<Self>(&key, former, aside);
-                }
-                let object = match Self::OF_NOBODY {
-                    Some(stub) if tables.$concerns(&key, &object).is_empty() => stub(object),
-                    _ => object,
-                };
-                let Insertion::Changed(former) = tables.$cache.insert(key.clone(), object.clone(), source) else { return Concerned::new() };
-                let mut concerned = Concerned::new();
-                if former.as_ref().is_some_and(|former| object.is_same_to_others(former)) {
-                    return [key].into();
-                }
-                if let Some(former) = former {
-                    concerned.extend(tables.$concerns(&key, &former));
-                    tables.$link(&key, &former, false);
-                }
-                tables.$link(&key, &object, true);
-                concerned.extend(tables.$concerns(&key, &object));
-                concerned
-            }
-            fn fill(store: &Store, key: Key, object: Option<Arc<Self>>, reading: u64) {
-                match object {
-                    Some(object) => drop(Self::apply(store, key, object, Source::Fill(reading))),
-                    None => {
-                        let tables = &mut *store.lock();
-                        if tables.namespaces.is_wanted(&key.namespace, reading) {
-                            tables.$cache.fill_aside(key);
-                        }
-                    }
-                }
-            }
-            fn read_anew(store: &Store, key: Key, object: Arc<Self>) -> Concerned {
-                let other = store.lock().$cache.get(&key).is_some_and(|stored| stored.uid() != object.uid());
-                if other {
-                    Self::delete(store, &key);
-                    return Self::apply(store, key, object, Source::Answer);
-                }
-                Self::answered(store, key, object)
-            }
-            fn answered(store: &Store, key: Key, object: Arc<Self>) -> Concerned {
-                let stored = store.lock().$cache.get(&key).is_some_and(|stored| stored.uid() == object.uid());
-                if stored { Self::apply(store, key, object, Source::Answer) } else { Concerned::new() }
-            }
-            fn delete(store: &Store, key: &Key) -> Concerned {
-                let tables = &mut *store.lock();
-                if Self::SPARED && tables.namespaces.is_unread(&key.namespace) {
-                    tables.$cache.is_gone(key);
-                }
-                let (former, aside) = tables.$cache.remove(key);
-                tables.unlinked(key, former, aside)
-            }
-            fn set_aside(store: &Store, key: &Key) -> Concerned {
-                let tables = &mut *store.lock();
-                if Self::SPARED && !tables.namespaces.keeps(&key.namespace) && tables.$cache.get(key).is_none() {
-                    return Concerned::new();
-                }
-                let Some(former) = tables.$cache.set_aside(key) else { return Concerned::new() };
-                let concerned = tables.$concerns(key, &former);
-                tables.$link(key, &former, false);
-                concerned
-            }
-            fn note_unread(store: &Store, key: &Key, version: Option<u64>) -> bool {
-                store.lock().$cache.note_unread(key, version)
-            }
-        }
-        impl Linked for $kind {
-            fn unlink(&self, tables: &mut Tables, key: &Key) -> Concerned {
-                let concerned = tables.$concerns(key, self);
-                tables.$link(key, self, false);
-                concerned
-            }
-        }
-    };
-}
-
-/// What indices lead to.
-trait Linked {
-    /// Takes an object that is not kept any more out of all indices, and says whom that concerns.
-    fn unlink(&self, tables: &mut Tables, key: &Key) -> Concerned;
-}
-
-table!(LeaderGroup, groups, link_group, concerns_of_group);
-table!(Deployment, deployments, link_deployment, concerns_of_deployment);
-table!(ReplicaSet, replica_sets, link_replica_set, concerns_of_replica_set);
-table!(Pod, pods, link_pod, concerns_of_pod);
-table!(Lease, leases, link_lease, concerns_of_lease);
-
 impl Tables {
-    fn unlinked<T: Linked>(&mut self, key: &Key, former: Option<Arc<T>>, aside: bool) -> Concerned {
-        let mut concerned: Concerned = aside.then(|| key.clone()).into_iter().collect();
-        concerned.extend(former.into_iter().flat_map(|former| former.unlink(self, key)));
-        concerned
-    }
-
     fn link_group(&mut self, key: &Key, group: &LeaderGroup, present: bool) {
         let deployment = key.sibling(objects::deployment_name(group));
         let lease = key.sibling(objects::lease_name(group));
@@ -242,14 +96,11 @@ impl Tables {
         let deployment = key.sibling(objects::deployment_name(group));
         match self.elder(&deployment).and_then(|elder| Some((self.groups.get(&elder)?.clone(), elder))) {
             Some((leads, elder)) if elder != *key && seniority(&elder, &leads) < seniority(key, group) => [key.clone(), elder].into(),
-            // Nobody may look after what it has left under no name any more.
-            _ => self
-                .groups_by_deployment
-                .get(&deployment)
-                .cloned()
-                .chain([key.clone(), key.sibling("")])
-                .filter(|it| !it.name.is_empty() || self.members.0.contains_key(it))
-                .collect(),
+            _ => {
+                // Nobody may look after what it has left under no name any more.
+                let nameless = Some(key.nameless()).filter(|it| self.members.0.contains_key(it));
+                self.groups_by_deployment.get(&deployment).cloned().chain([key.clone()]).chain(nameless).collect()
+            }
         }
     }
 
@@ -415,11 +266,11 @@ fn lock_of(lease: Option<&Lease>) -> Lock {
 }
 
 /// The group that a pod says it is a member of; where it does not say that any more, or somebody else has written it, the one without a
-/// name, which there never is: so what is left on it goes where no group of its Deployment looks after it.
+/// name: so what is left on it goes where no group of its Deployment looks after it.
 fn member_of(key: &Key, pod: &Pod) -> Option<Key> {
-    match pod.member_of.as_deref().and_then(names::parse_member_of) {
+    match pod.member() {
         Some((group, _)) => Some(key.sibling(group)),
-        None => (pod.marked || !pod.set.is_empty()).then(|| key.sibling("")),
+        None => (pod.marked || !pod.set.is_empty()).then(|| key.nameless()),
     }
 }
 
@@ -461,7 +312,7 @@ impl Store {
     pub fn observe_at(&self, key: &Key, proven: Option<Instant>, operator: &Operator, now: Timestamp, moment: Instant) -> Option<Observation> {
         let tables = self.lock();
         let someones = |namespace: &str| tables.groups.aside.iter().any(|key| *key.namespace == *namespace);
-        if tables.groups.aside.contains(key) || key.name.is_empty() && someones(&key.namespace) {
+        if tables.groups.aside.contains(key) || key.is_nameless() && someones(&key.namespace) {
             // Its pods are neither elected nor forgotten.
             return None;
         }
@@ -482,7 +333,7 @@ impl Store {
         let former = siblings.iter().flat_map(|sibling| tables.members.get(&key.sibling(sibling.metadata.name.as_deref().unwrap_or_default())));
         let marked: BTreeSet<&Key> = tables.members.get(key).chain(fenced).chain(former.filter(|_| group.is_some())).collect();
         // What is known by no group's name is no business of who has none while there is a group that hears of it.
-        let nameless = key.name.is_empty();
+        let nameless = key.is_nameless();
         let looked_after = |key: &Key, pod: &Pod| nameless && tables.concerns_of_pod(key, pod).iter().any(|it| tables.groups.get(it).is_some());
         let beside = |key: &Key| tables.pods.get(key).filter(|pod| !belongs(pod) && !looked_after(key, pod)).cloned();
         let mut strays: Vec<_> = marked.into_iter().filter_map(beside).collect();

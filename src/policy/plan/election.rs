@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Planner, TermToReport, forget_pod, marks, pod_write};
+use super::{Planner, TermToReport, forget_pod, marks, pod_write, strip};
 use crate::elector::clock::Instant;
 use crate::names;
 use crate::policy::leader::{self, Choice};
@@ -28,7 +28,8 @@ fn former_leaders_label(observation: &Observation, pod: &Pod) -> Option<(String,
     let (_, key) = observation.led_for(pod).filter(|(_, key)| **key != *label.key)?;
     let alone = pod.set.iter().all(|set| **set == *key || **set == *label.key);
     let ready = alone && pod.fence(&observation.fence_key).is_some() && pod.former_label.is_none() && pod.labels.get(&label.key) != Some(&label.value);
-    ready.then(|| Some((key.to_owned(), pod.labels.get(key)?.to_owned()))).flatten()
+    let value = pod.labels.get(key).filter(|_| ready)?;
+    Some((key.to_owned(), value.to_owned()))
 }
 
 /// So many followers are prepared in one stage to get their value: nothing waits for them.
@@ -232,7 +233,7 @@ impl Planner<'_> {
     /// group of this Deployment has marked it.
     fn is_cleared_of_others(&mut self, pod: &Pod, leads: bool, of_ours: bool, was_ours: bool) -> bool {
         let (label, fence_key) = (&self.group.spec.leader_label, &self.observation.fence_key);
-        let member = pod.member_of.as_deref().and_then(names::parse_member_of);
+        let member = pod.member();
         let of_this_group = member.is_some_and(|(group, _)| *group == *self.observation.name);
         if leads && former_leaders_label(self.observation, pod).is_some() {
             // It gives way to this group's in one write.
@@ -243,10 +244,7 @@ impl Planner<'_> {
         let further = pod.set.iter().map(|key| &**key).find(|key| **key != *label.key && member_key != Some(*key));
         if let Some(key) = further.filter(|_| was_ours || of_ours) {
             let fence = pod.fence(fence_key).map(|_| self.next_fence());
-            // What it is taken for is said, so that the policies can judge it.
-            let member_of = Some(names::member_of(&self.observation.name, key));
-            let desired = PodMarks { label: None, fence, member_of, ..marks(pod, key, fence_key) };
-            self.writes.push(Write::Pod(pod_write(pod, key, fence_key, PodPurpose::Forget, desired)));
+            self.writes.push(Write::Pod(strip(pod, key, fence_key, fence, Some(&self.observation.name))));
             return true;
         }
         // What a group of this name has left under another key, or with the fence of another Deployment; what another group has left on a
