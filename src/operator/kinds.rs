@@ -115,7 +115,7 @@ struct Record {
     set_term: bool,
     /// The operator has set the annotation that keeps a former label.
     keeps_former: bool,
-    /// Nobody who is named has set the label that `member-of` names.
+    /// Nobody who is named but the operator has set the label that `member-of` names, and it has not given it back.
     unowned: bool,
 }
 

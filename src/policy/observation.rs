@@ -263,7 +263,7 @@ pub struct Pod {
     pub claims: Option<Box<str>>,
     /// The keys of the labels that the API server's record (`metadata.managedFields`) says the operator has set, but its fences.
     pub set: Box<[Box<str>]>,
-    /// Nobody whom the record names has set the label that `member_of` names.
+    /// By the record nobody but the operator has set the label that `member_of` names, and it has not given it back.
     pub unowned: bool,
     /// The annotation `leadergroup.io/former-label`, where the record says that the operator has set it.
     pub former_label: Option<Box<str>>,

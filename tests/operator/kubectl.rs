@@ -153,11 +153,11 @@ async fn addresses(arena: &Arena, service: &str) -> BTreeSet<String> {
 }
 
 /// Waits until the Service names this pod, and no other.
-async fn serves(arena: &Arena, leader: &Pod) {
+pub(super) async fn serves(arena: &Arena, service: &str, leader: &Pod) {
     let wanted = BTreeSet::from([leader.status.as_ref().unwrap().pod_ip.clone().expect("a running pod has an address")]);
     arena
         .until("the Service names the leader alone", async || {
-            let addresses = addresses(arena, "web-leader").await;
+            let addresses = addresses(arena, service).await;
             if addresses == wanted { Ok(()) } else { Err(format!("{addresses:?} instead of {wanted:?}")) }
         })
         .await;
@@ -175,12 +175,12 @@ spec:
   ports: [{ port: 80 }]
 ";
     arena.apply(service).await;
-    serves(&arena, &first).await;
+    serves(&arena, "web-leader", &first).await;
     arena.set_ready(&first, false).await;
     let second = arena.leader_other_than("web", &first).await;
-    serves(&arena, &second).await;
+    serves(&arena, "web-leader", &second).await;
     arena.delete_pod(&second).await;
     let third = arena.leader_other_than("web", &second).await;
-    serves(&arena, &third).await;
+    serves(&arena, "web-leader", &third).await;
     arena.finish().await;
 }

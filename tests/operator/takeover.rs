@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 
 use super::arena::{self, Arena};
+use super::kubectl::serves;
 use super::looks::{deployed, two_renewals};
 use super::steps::term;
 
@@ -211,6 +212,33 @@ async fn what_a_group_has_given_back_is_not_taken_away_by_the_next_group_of_its_
     arena.kubectl(&["delete", "lg", "web"]).await;
     nothing_is_left_but(&arena, Some("role=backend")).await;
     assert_eq!(carries("backend", 2).await, Ok(()));
+    arena.finish().await;
+}
+
+#[tokio::test]
+async fn a_service_that_selects_by_a_label_of_the_users_own_meanwhile_finds_the_leader_all_the_time() {
+    let (arena, leader) = two_groups(deployed("bridged", "app", 2).await, OTHER_KEY).await;
+    let name = leader.name_any();
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": "app" },
+        "spec": { "selector": { "app": "app", FORMER: "leader" }, "ports": [{ "port": 80 }] },
+    });
+    arena.apply(&service.to_string()).await;
+    serves(&arena, "app", &leader).await;
+    // As docs/running.md has it.
+    let patch = async |selector: &str| {
+        arena.kubectl(&["patch", "service", "app", "-p", &format!(r#"{{"spec":{{"selector":{selector}}}}}"#)]).await;
+        serves(&arena, "app", &leader).await;
+    };
+    arena.kubectl(&["label", "pod", &name, "example.com/bridge=yes"]).await;
+    patch(r#"{"role":null,"example.com/bridge":"yes"}"#).await;
+    hand_over(&arena, "next").await;
+    arena.kubectl(&["wait", "leadergroup", "next", "--for=condition=Ready", "--timeout=30s"]).await;
+    patch(r#"{"example.com/bridge":null,"leadergroup.io/role":"leader"}"#).await;
+    arena.kubectl(&["label", "pod", &name, "example.com/bridge-"]).await;
+    arena.kubectl(&["delete", "lg", "former"]).await;
+    two_renewals(&arena, "next").await;
+    serves(&arena, "app", &leader).await;
     arena.finish().await;
 }
 
