@@ -8,6 +8,7 @@
 //! - [`policy`]: the decisions. What was observed in, the next writes out; pure.
 //! - [`operator`]: the I/O shell around them.
 //! - [`names`], [`settings`], [`metrics`], [`server`]: labels, flags, metrics and HTTP endpoints.
+//! - [`selector`]: which groups an operator keeps, where several share them.
 //! - [`cluster`]: how the cluster is found and reached, with credentials that change.
 //! - [`program`], [`logs`]: what the binaries share.
 //! - [`contender`], and on Linux `wrapper`: the elector beside an application, and in front of one.
@@ -33,6 +34,8 @@ pub mod operator;
 pub mod policy;
 #[cfg(feature = "programs")]
 pub mod program;
+#[cfg(feature = "programs")]
+pub mod selector;
 #[cfg(feature = "programs")]
 pub mod server;
 #[cfg(feature = "programs")]

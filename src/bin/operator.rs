@@ -20,7 +20,7 @@ use tracing::{error, info};
 
 const METRICS_FLAG: &str = "--metrics-bind-address";
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let settings = OperatorSettings::parse();
     logs::start(&settings.logs);
@@ -60,7 +60,8 @@ async fn run(settings: OperatorSettings, election: Option<Election>, certificate
     let name = election.as_ref().map(|election| election.config.name.clone());
     let identity = elector::unique_identity(&settings::host_name().unwrap_or_else(|| LOCK_NAME.to_owned()));
     let lock = election.as_ref().map(|election| format!("{}/{}", election.namespace, election.name).into());
-    let operator = Operator { identity: identity.as_str().into(), lock };
+    let selector = settings.watch_label_selector;
+    let operator = Operator { identity: identity.as_str().into(), lock, selector: selector.as_ref().map(|selector| selector.to_string().into()) };
     let elector = election.map(|election| candidate(election, identity, settings.proof, &cluster)).transpose()?;
     let shown = name.zip(elector.as_ref().map(Elector::leadership));
     let metrics_server = server::metrics(registry, shown);
@@ -75,6 +76,7 @@ async fn run(settings: OperatorSettings, election: Option<Election>, certificate
     serving.map_err(|problem| problem.to_string())??;
     let options = Options {
         namespaces: settings.namespaces,
+        selector,
         concurrent_groups: settings.concurrent_groups.into(),
         home: settings::pod_namespace(),
         node_liveness: NodeLiveness {

@@ -80,7 +80,8 @@ impl Executor {
         let namespace = &observation.namespace;
         match write {
             Write::ListFenced => self.list_fenced(observation).await,
-            Write::Prove { version } => self.prove(observation, *version).await,
+            Write::Prove { version, ahead: true } => self.prove_record(observation, *version).await.map(|()| Done::Written),
+            Write::Prove { version, ahead: false } => self.prove(observation, *version).await,
             Write::ApplyDeployment { name, uid } => self.apply_deployment(observation, name, uid.as_deref()).await,
             Write::HoldReplicas { name, uid, resource_version, replicas } => {
                 let body = json!({

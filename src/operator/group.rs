@@ -4,7 +4,9 @@
 //! A spec that cannot be read, or what the status says of terms, sets the group aside: whatever were concluded from the rest could
 //! give it a second leader or a term twice. Everything else in a status that cannot be read is dropped, and written anew.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use serde_json::{Map, Value};
 
 use super::lenient::Part;
@@ -21,7 +23,10 @@ impl Kind for LeaderGroup {
     fn read(object: &Object<'_>) -> Option<Self> {
         let spec = spec(object.spec, object.bytes);
         let status = if object.status.is_there() { status(object.status).map(Some) } else { Some(None) };
-        Some(LeaderGroup { metadata: object.metadata.read(), spec: spec?, status: status? })
+        let (labels, _) = object.metadata.labels().texts();
+        let labels =
+            Some(labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()).filter(|labels: &BTreeMap<_, _>| !labels.is_empty());
+        Some(LeaderGroup { metadata: ObjectMeta { labels, ..object.metadata.read() }, spec: spec?, status: status? })
     }
 }
 

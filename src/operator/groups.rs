@@ -12,7 +12,7 @@ use tracing::error;
 use super::Context;
 use super::reconcile::{Ended, reconcile};
 use super::state::GroupState;
-use super::store::Key;
+use super::store::{Key, Store};
 use crate::elector::clock::{Clock, SystemClock};
 use crate::metrics::CONTROLLER;
 
@@ -64,7 +64,7 @@ impl Groups {
         let mut tasks: JoinSet<Key> = JoinSet::new();
         let mut keys = BTreeMap::new();
         loop {
-            for (key, wake) in self.take_waiting() {
+            for (key, wake) in self.take_waiting(&context.store) {
                 let context = context.clone();
                 let task = tasks.spawn(run(context, key.clone(), wake));
                 keys.insert(task.id(), key);
@@ -91,11 +91,13 @@ impl Groups {
         while tasks.join_next().await.is_some() {}
     }
 
-    fn take_waiting(&self) -> Vec<(Key, Arc<Notify>)> {
+    /// Those of which there is something to observe.
+    fn take_waiting(&self, store: &Store) -> Vec<(Key, Arc<Notify>)> {
         let inner = &mut *self.lock();
         let waiting = std::mem::take(&mut inner.waiting);
         waiting
             .into_iter()
+            .filter(|key| store.knows(key))
             .map(|key| {
                 let wake = Arc::new(Notify::new());
                 inner.tasks.insert(key.clone(), wake.clone());

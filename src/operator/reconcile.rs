@@ -163,10 +163,14 @@ impl GroupState {
             self.memory.sending(write);
         }
         let (sent, round) = (SystemClock.now(), self.memory.round(observation));
-        let is_led = matches!(self.leaderless, Leaderless::No);
-        let labels = stage.iter().any(|write| matches!(write, Write::Pod(write) if write.purpose == PodPurpose::Label));
-        for write in stage {
-            let urgency = urgency_of(&write, is_led, labels);
+        let any = |purpose| stage.iter().any(|write| matches!(write, Write::Pod(write) if write.purpose == purpose));
+        let labels = any(PodPurpose::Label);
+        // A leader that is about to lose its label may still serve.
+        let is_led = matches!(self.leaderless, Leaderless::No) && !labels && !any(PodPurpose::Unlabel);
+        let mut stage: Vec<_> = stage.into_iter().map(|write| (urgency_of(&write, is_led, labels), write)).collect();
+        // What is sent first is on its way first.
+        stage.sort_by_key(|(urgency, _)| *urgency);
+        for (urgency, write) in stage {
             let failures = self.memory.progress.failures(&policy::progress::Target::of(&write));
             self.memory.progress.sending(&write, round, sent, observation.now);
             self.flights.send(context, observation, (write, urgency), (sent, began), failures);
@@ -180,7 +184,7 @@ impl GroupState {
         context.metrics.active_workers.get_or_create(&CONTROLLER).inc();
         while self.flights.waited_for().next().is_some() {
             // A read is quick, or given up soon.
-            let reads = self.flights.waited_for().any(|flight| matches!(flight.write, Write::ListFenced | Write::Prove { .. }));
+            let reads = self.flights.waited_for().any(|flight| matches!(flight.write, Write::ListFenced | Write::Prove { ahead: false, .. }));
             let elapsed = began.elapsed();
             tokio::select! {
                 biased;
@@ -330,14 +334,14 @@ impl GroupState {
     }
 }
 
-/// How soon a write of a stage is wanted. `is_led`: a leader serves. `labels`: the stage gives the label.
+/// How soon a write of a stage is wanted. `is_led`: a leader serves, and goes on. `labels`: the stage gives the label.
 fn urgency_of(write: &Write, is_led: bool, labels: bool) -> Urgency {
     match write {
         Write::Pod(write) if write.purpose == PodPurpose::Label => Urgency::Finishes,
         Write::Pod(write) if write.purpose == PodPurpose::Unlabel => Urgency::Moves,
         // What can be written beside the label may as well come after it.
         Write::UpdateLease { .. } if labels => Urgency::CanWait,
-        Write::Status { names: None, .. } | Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } => Urgency::CanWait,
+        Write::Status { names: None, .. } | Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::Prove { ahead: true, .. } => Urgency::CanWait,
         Write::Pod(write) if write.purpose == PodPurpose::Follow => Urgency::CanWait,
         _ if is_led => Urgency::CanWait,
         Write::ListFenced | Write::Prove { .. } => Urgency::Finishes,

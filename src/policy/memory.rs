@@ -218,7 +218,7 @@ impl Memory {
                     self.hold(observation.group_version(), *version, began);
                 }
             }
-            (Write::Prove { version }, _) => {
+            (Write::Prove { version, .. }, _) => {
                 self.alive = self.alive.max(began);
                 if let Some(held) = self.held.as_mut().filter(|held| held.version == *version) {
                     held.proven = held.proven.max(began);

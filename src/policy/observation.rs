@@ -2,6 +2,7 @@
 //!
 //! Pods are many, so [`Pod`] is small: a cluster of 30,000 of them must fit into a few dozen megabytes.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use jiff::Timestamp;
 use crate::api::LeaderGroup;
 use crate::elector::clock::Instant;
 use crate::names;
+use crate::selector::GroupSelector;
 
 /// Everything that a plan for one group depends on.
 #[derive(Clone, Debug, Default)]
@@ -180,15 +182,32 @@ pub struct Operator {
     pub identity: Arc<str>,
     /// The Lease on which its replicas elect one, as NAMESPACE/NAME; `None` where there is none.
     pub lock: Option<Arc<str>>,
+    /// By which labels it chooses its groups; `None`: it keeps all.
+    pub selector: Option<Arc<str>>,
 }
 
 impl Operator {
-    /// What stands on a Lease: IDENTITY, or IDENTITY@NAMESPACE/NAME.
+    /// What stands on a Lease: IDENTITY, or IDENTITY@NAMESPACE/NAME; with a selector IDENTITY@NAMESPACE/NAME?SELECTOR, or
+    /// IDENTITY@?SELECTOR.
     pub fn parse(text: &str) -> Self {
-        match text.rsplit_once('@') {
-            Some((identity, lock)) if lock.contains('/') => Self { identity: identity.into(), lock: Some(lock.into()) },
-            _ => Self { identity: text.into(), lock: None },
+        let (identity, rest) = text.rsplit_once('@').unwrap_or((text, ""));
+        let (lock, selector) = rest.split_once('?').map_or((rest, None), |(lock, selector)| (lock, Some(selector)));
+        if !lock.contains('/') && (selector.is_none() || !lock.is_empty()) {
+            return Self { identity: text.into(), ..Self::default() };
         }
+        Self { identity: identity.into(), lock: (!lock.is_empty()).then(|| lock.into()), selector: selector.map(Into::into) }
+    }
+
+    /// Whether it has left a group with these labels to others, by its own word. `known`: by which keys they are known.
+    fn leaves_out(&self, labels: &BTreeMap<String, String>, known: &GroupSelector) -> bool {
+        let selector = self.selector.as_deref().and_then(|selector| selector.parse::<GroupSelector>().ok());
+        selector.is_some_and(|selector| selector.asks_for_no_more_than(known) && !selector.matches(labels))
+    }
+
+    /// Whether the other, which has written this group's Lease, keeps it no more, because its labels are this one's business now.
+    pub fn follows(&self, other: &Self, group: &LeaderGroup) -> bool {
+        let known = self.selector.as_deref().and_then(|selector| selector.parse().ok());
+        known.is_some_and(|known| other.leaves_out(group.metadata.labels.as_ref().unwrap_or(&BTreeMap::new()), &known))
     }
 
     /// Whether both are of one installation, whose replicas take turns.
@@ -199,10 +218,11 @@ impl Operator {
 
 impl fmt::Display for Operator {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.lock {
-            Some(lock) => write!(formatter, "{}@{lock}", self.identity),
-            None => formatter.write_str(&self.identity),
+        formatter.write_str(&self.identity)?;
+        if self.lock.is_some() || self.selector.is_some() {
+            write!(formatter, "@{}", self.lock.as_deref().unwrap_or_default())?;
         }
+        self.selector.iter().try_for_each(|selector| write!(formatter, "?{selector}"))
     }
 }
 

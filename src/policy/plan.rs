@@ -21,6 +21,7 @@ use super::verdict::{self, OtherOperator};
 use super::write::{LeasePurpose, Named, PodMarks, PodPurpose, PodWrite, Write};
 use crate::api::LeaderGroup;
 use crate::api::v1alpha1::Next;
+use crate::elector::clock::Instant;
 use crate::names;
 
 /// How long a watch may take to show what was made: until then it is not made again.
@@ -66,6 +67,9 @@ pub fn plan(observation: &Observation, memory: &Memory) -> Plan {
         plan.election();
     }
     plan.status(obstacle.as_ref());
+    if plan.writes.iter().all(|write| matches!(write, Write::Status { names: None, .. })) {
+        plan.prove_ahead();
+    }
     let wait = plan.recheck.map(|at| observation.now.duration_until(at).max(SignedDuration::ZERO).unsigned_abs());
     Plan { writes: plan.writes, recheck: wait, ..Plan::default() }.held_back(observation, memory)
 }
@@ -202,13 +206,26 @@ struct Planner<'a> {
     term_to_report: Option<TermToReport>,
     /// The leader leads, in its term.
     settled: bool,
+    /// When the successor was read, if there is one and it bears a fence.
+    successor_read: Option<Instant>,
     /// The record is to be written, so that this process holds it, if it does not.
     to_hold: bool,
 }
 
 impl<'a> Planner<'a> {
     fn new(observation: &'a Observation, memory: &'a Memory, group: &'a Arc<LeaderGroup>, terms: Terms<'a>) -> Self {
-        Self { observation, memory, group, terms, writes: Vec::new(), recheck: None, term_to_report: None, settled: false, to_hold: false }
+        Self {
+            observation,
+            memory,
+            group,
+            terms,
+            writes: Vec::new(),
+            recheck: None,
+            term_to_report: None,
+            settled: false,
+            successor_read: None,
+            to_hold: false,
+        }
     }
 
     fn look_again(&mut self, at: Timestamp) {

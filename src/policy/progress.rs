@@ -30,6 +30,7 @@ const WORDS: usize = 512;
 pub enum Target {
     List,
     Proof,
+    ProofAhead,
     Pod(Box<str>, PodPurpose),
     Lease(LeasePurpose),
     Deployment,
@@ -51,7 +52,8 @@ impl Target {
     pub fn of(write: &Write) -> Self {
         match write {
             Write::ListFenced => Target::List,
-            Write::Prove { .. } => Target::Proof,
+            Write::Prove { ahead: false, .. } => Target::Proof,
+            Write::Prove { ahead: true, .. } => Target::ProofAhead,
             Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } => Target::Deployment,
             Write::CreateLease { .. } => Target::Lease(LeasePurpose::Transition),
             Write::UpdateLease { purpose, .. } => Target::Lease(*purpose),
@@ -64,7 +66,7 @@ impl Target {
     /// `None`: it is a read.
     fn object(&self) -> Option<Object<'_>> {
         match self {
-            Target::List | Target::Proof => None,
+            Target::List | Target::Proof | Target::ProofAhead => None,
             Target::Pod(uid, _) => Some(Object::Pod(uid)),
             Target::Lease(_) => Some(Object::Lease),
             Target::Deployment => Some(Object::Deployment),
@@ -80,7 +82,7 @@ impl Target {
             Target::Deployment => (10, Duration::from_secs(6)),
             Target::Status => (10, Duration::from_secs(1)),
             Target::List => (8, Duration::from_secs(2)),
-            Target::Proof => (20, Duration::from_secs(1)),
+            Target::Proof | Target::ProofAhead => (20, Duration::from_secs(1)),
             // Each is a leadership, or its Lease made anew.
             Target::Lease(LeasePurpose::Transition) => (30, Duration::from_secs(1)),
             Target::Lease(LeasePurpose::Renewal) => (10, Duration::from_millis(500)),
@@ -304,6 +306,10 @@ fn paced(target: &Target, attempt: &Attempt, now: Instant) -> Duration {
 }
 
 fn trouble_of(target: &Target, attempt: &Attempt, round: Round, now: Instant) -> Option<(u8, Obstacle)> {
+    if *target == Target::ProofAhead {
+        // Nobody waits for it.
+        return None;
+    }
     let what = &attempt.what;
     // Whole seconds, as the API's own times.
     let since = attempt.since.strftime("%Y-%m-%dT%H:%M:%SZ");

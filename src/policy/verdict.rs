@@ -29,14 +29,14 @@ pub struct OtherOperator {
 pub fn steps_back(observation: &Observation) -> Option<OtherOperator> {
     let lease = observation.lease.as_ref()?;
     let operator = Operator::parse(lease.operator.as_deref()?);
-    if operator.takes_turns_with(&observation.operator) || holder::is_followed(observation.group.as_ref()?) {
+    let group = observation.group.as_ref()?;
+    if operator.takes_turns_with(&observation.operator) || holder::is_followed(group) || observation.operator.follows(&operator, group) {
         return None;
     }
     let fresh = |lease: &Lease| {
         let valid = Duration::from_secs(u64::try_from(lease.duration_seconds.unwrap_or_default()).unwrap_or_default());
         (lease.changed + valid.min(LONGEST_SIGN)) - observation.moment
     };
-    let group = observation.group.as_ref()?;
     // It keeps this very group only if it renews the group's Lease, where that is renewed, whatever else it does.
     let renewed = group.spec.lease.renewal == Renewal::Periodic && !lease.holder.is_empty();
     let until = match (&operator.lock, &observation.other_lock) {

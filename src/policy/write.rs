@@ -15,9 +15,11 @@ pub enum Write {
     /// Lists from the API server the pods that bear a fence of the group, and those of its Deployment that carry its label;
     /// reads the group itself anew.
     ListFenced,
-    /// Proves that the record is still as this process left it, and that it leads the operator's replicas, from now on.
+    /// Proves that the record is still as this process left it, and that it leads the operator's replicas, from now on. `ahead`: no
+    /// other write waits for it yet, and the leadership of the replicas, which is renewed anyway, is not asked about.
     Prove {
         version: u64,
+        ahead: bool,
     },
     /// Server-side apply of the owned Deployment, as the group has it by a fresh read that shows it alive and of the generation
     /// observed. `uid`: of the one observed; `None` creates it and takes over nothing.

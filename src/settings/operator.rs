@@ -3,6 +3,7 @@
 use clap::Parser;
 
 use super::{BindAddress, ClusterSettings, DeathByProof, GoDuration, LeaderElection, LogSettings, MetricsSettings, bind_address, namespace};
+use crate::selector::GroupSelector;
 
 /// The lock's name where none is given.
 pub const LOCK_NAME: &str = "leadergroup-operator";
@@ -19,6 +20,11 @@ pub struct OperatorSettings {
     /// not exist yet is told at the start, and watched.
     #[arg(short, long = "namespace", env = "WATCH_NAMESPACE", value_delimiter = ',', value_name = "NAMESPACE", value_parser = namespace)]
     pub namespaces: Vec<String>,
+
+    /// Keep the groups whose labels match this selector only, so that several installations share the groups: each with a selector of its
+    /// own, over the same keys, and with a lock of its own. Default: all groups.
+    #[arg(long, env = "WATCH_LABEL_SELECTOR", value_name = "SELECTOR")]
+    pub watch_label_selector: Option<GroupSelector>,
 
     #[command(flatten)]
     pub cluster: ClusterSettings,

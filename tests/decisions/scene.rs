@@ -96,7 +96,8 @@ pub(super) fn stage(observation: &Observation, memory: &Memory) -> Vec<String> {
             Write::Pod(write) => format!("{} {}", write.purpose.as_str(), write.name),
             Write::UpdateLease { record, .. } => format!("lease {} {}", record.holder, record.term),
             Write::ListFenced => "list".to_owned(),
-            Write::Prove { version } => format!("prove {version}"),
+            Write::Prove { version, ahead: false } => format!("prove {version}"),
+            Write::Prove { version, ahead: true } => format!("prove {version} ahead"),
             other => format!("{other:?}"),
         })
         .collect();

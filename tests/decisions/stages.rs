@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use leadergroup::api::LeaderGroup;
 use leadergroup::elector::clock::Instant;
 use leadergroup::policy::leader::{Choice, choose};
 use leadergroup::policy::observation::{Candidate, Lease, Observation, Operator};
-use leadergroup::policy::write::{Done, Write};
+use leadergroup::policy::progress::Failed;
+use leadergroup::policy::write::{Done, Undone, Write};
 use leadergroup::policy::{self, Memory};
 use serde_json::json;
 
@@ -45,6 +47,63 @@ fn a_pod_is_labelled_only_after_it_was_fenced_the_fenced_were_listed_and_the_rec
     let mut memory = holding();
     memory.held.as_mut().unwrap().recorded = Some((8, "uid-of-b".into()));
     assert_eq!(stage(&recorded, &memory), ["prove 70"]);
+}
+
+/// The same once the status says what there is to say.
+fn reported(mut observation: Observation, memory: &Memory) -> Observation {
+    let status = policy::plan(&observation, memory).writes.into_iter().find_map(|write| match write {
+        Write::Status { status, .. } => Some(status),
+        _ => None,
+    });
+    let mut group = LeaderGroup::clone(observation.group.as_ref().unwrap());
+    group.status = status.map(|status| *status).or(group.status);
+    observation.group = Some(Arc::new(group));
+    observation
+}
+
+#[test]
+fn what_the_successors_label_needs_is_proven_while_the_leader_leads() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let seconds = |seconds| Instant(Duration::from_secs(seconds));
+    let leader = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(7));
+    let at = |read, moment| {
+        let successor = with(fenced(pod("b")), |pod| pod.read = seconds(read));
+        let observation = Observation { moment: seconds(moment), ..observation(&spec, vec![leader.clone(), successor], Some("a")) };
+        reported(observation, &holding())
+    };
+    assert_eq!(stage(&at(0, 60), &holding()), [""; 0], "it was read before the record was proven");
+    let armed_since = at(5, 60);
+    assert_eq!(stage(&armed_since, &holding()), ["prove 70 ahead"]);
+    let mut memory = holding();
+    memory.done(&armed_since, &Write::Prove { version: 70, ahead: true }, &Done::Written, seconds(60));
+    assert_eq!(stage(&armed_since, &memory), [""; 0], "once");
+    assert_eq!(stage(&at(60, 60), &memory), [""; 0], "and no oftener than five times a second");
+    let plan = policy::plan(&at(60, 60), &memory);
+    assert_eq!(plan.recheck, Some(Duration::from_millis(200)));
+    assert_eq!(stage(&at(60, 61), &memory), ["prove 70 ahead"]);
+    for forgets in [|memory: &mut Memory| memory.held = None, |memory: &mut Memory| memory.held.as_mut().unwrap().exposed = None] {
+        let mut memory = holding();
+        forgets(&mut memory);
+        assert_eq!(stage(&armed_since, &memory), [""; 0], "nothing is asked about that does not spare the failover a request");
+    }
+}
+
+#[test]
+fn nobody_is_told_that_a_proof_which_nothing_waits_for_fails() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let leader = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(7));
+    let successor = with(fenced(pod("b")), |pod| pod.read = Instant(Duration::from_secs(5)));
+    let observation = Observation { moment: Instant(Duration::from_secs(60)), ..observation(&spec, vec![leader, successor], Some("a")) };
+    let (observation, mut memory) = (reported(observation, &holding()), holding());
+    let write = Write::Prove { version: 70, ahead: true };
+    for _ in 0..8 {
+        let failed = Failed { undone: Undone::Unknown, refused: true, unanswered: false, words: "leases is forbidden".into(), retry_after: None };
+        memory.progress.sending(&write, memory.round(&observation), observation.moment, observation.now);
+        memory.progress.answered(&write, Err(failed), observation.moment);
+    }
+    let plan = policy::plan(&observation, &memory);
+    assert_eq!(plan.writes, [], "neither is it repeated without a pause");
+    assert!(plan.recheck.is_some_and(|wait| wait > Duration::ZERO));
 }
 
 #[test]
@@ -170,7 +229,7 @@ fn written_by(operator: &str, seen_to_change: bool, lock: Option<Lease>) -> Obse
     let lease = observed.lease.take().unwrap();
     observed.lease = Some(Arc::new(Lease { operator: Some(operator.into()), seen_to_change, changed: Instant(Duration::from_secs(10)), ..(*lease).clone() }));
     observed.other_lock = lock.map(Arc::new);
-    observed.operator = Operator { identity: "me_1".into(), lock: Some("ours/lock".into()) };
+    observed.operator = Operator { identity: "me_1".into(), lock: Some("ours/lock".into()), ..Operator::default() };
     observed.moment = Instant(Duration::from_secs(11));
     observed
 }
@@ -198,6 +257,26 @@ fn a_group_is_left_to_an_operator_of_another_installation_while_that_one_lives()
     assert_eq!(steps_back(&written_by("me_0", false, None)), None, "it may be this one's predecessor");
     assert_eq!(steps_back(&written_by("them_2", true, None)), Some(14), "it was seen to write");
     assert!(policy::plan(&written_by("them_2", true, None), &Memory::default()).writes.is_empty());
+}
+
+#[test]
+fn a_group_is_not_left_to_an_operator_that_has_left_it_out_by_its_own_word() {
+    let lock = Lease { holder: "them_2".into(), duration_seconds: Some(15), changed: Instant(Duration::from_secs(10)), ..Lease::default() };
+    let steps_back = |theirs: &str, ours: Option<&str>, shard: &str| {
+        let mut observed = written_by(&format!("them_2@theirs/lock{theirs}"), true, Some(lock.clone()));
+        observed.operator.selector = ours.map(Into::into);
+        Arc::make_mut(observed.group.as_mut().unwrap()).metadata.labels = Some([("shard".to_owned(), shard.to_owned())].into());
+        leadergroup::policy::verdict::steps_back(&observed).is_some()
+    };
+    let ours = Some("shard in (a,c)");
+    assert!(!steps_back("?shard=b", ours, "a"), "it was given from one to the other");
+    assert!(steps_back("?shard in (a,b)", ours, "a"), "both choose it");
+    assert!(steps_back("", ours, "a"), "it keeps all groups");
+    assert!(steps_back("?shard=b,tier=db", ours, "a"), "by what else that one chooses is not known here");
+    assert!(steps_back("?shard=b", None, "a"), "no labels are known where all groups are kept");
+    assert!(steps_back("?(", ours, "a"), "that is no selector");
+    let told = |text: &str| Operator::parse(text).to_string() == text;
+    assert!(["them_2", "them_2@theirs/lock", "them_2@theirs/lock?shard in (a,b)", "them_2@?!shard", "a@b", "a@b?c"].into_iter().all(told));
 }
 
 #[test]

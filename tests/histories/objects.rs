@@ -187,7 +187,7 @@ pub(super) fn shorten(planned: &write::Write, group: Option<&Group>, mut fresh: 
     let holder = |record: &Record| record.holder_uid.as_ref().map(|uid| (slot(&record.holder), parse(uid)));
     Some(match planned {
         write::Write::ListFenced => Write::List,
-        write::Write::Prove { version } => Write::Prove { version: (*version).try_into().unwrap() },
+        write::Write::Prove { version, .. } => Write::Prove { version: (*version).try_into().unwrap() },
         write::Write::CreateLease { record, gives, .. } => {
             Write::Create { owner: group?.uid, holder: holder(record), term: record.term, mark: record.reserved_term, gives: *gives }
         }
@@ -240,7 +240,7 @@ pub(super) fn lengthen(short: &Write) -> write::Write {
     };
     match short {
         Write::List => write::Write::ListFenced,
-        Write::Prove { version } => write::Write::Prove { version: (*version).into() },
+        Write::Prove { version } => write::Write::Prove { version: (*version).into(), ahead: false },
         Write::Create { holder, term, mark, gives, .. } => write::Write::CreateLease { name: "web".into(), record: record(holder, term, mark), gives: *gives },
         Write::Update { version, holder, term, mark, purpose, reserves, gives, .. } => write::Write::UpdateLease {
             name: "web".into(),

@@ -211,11 +211,16 @@ impl Arena {
 
     /// An operator of another installation that keeps the namespace, too: its replicas elect themselves on this Lease.
     pub(crate) fn installation(&self, lock_namespace: &str, lock: &str) -> Operator {
+        self.installation_with(lock_namespace, lock, &[])
+    }
+
+    /// The same, with further flags.
+    pub(crate) fn installation_with(&self, lock_namespace: &str, lock: &str, more: &[&str]) -> Operator {
         let name = format!("--leader-elect-resource-name={lock}");
         let namespace = format!("--leader-elect-resource-namespace={lock_namespace}");
         let variables = [("POD_NAMESPACE", lock_namespace), ("POD_NAME", "operator"), ("POD_UID", "uid"), ("CONTAINER_NAME", "operator")];
         let environment = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        operator_in(&self.plane, &self.kubeconfig, Some(&self.namespace), &[&name, &namespace], &environment)
+        operator_in(&self.plane, &self.kubeconfig, Some(&self.namespace), &[&[&*name, &*namespace], more].concat(), &environment)
     }
 
     /// SIGKILL: nothing is finished, nothing is said.

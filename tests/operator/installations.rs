@@ -3,9 +3,14 @@
 
 use kube::ResourceExt;
 
-use super::arena::{self, Arena};
+use serde_json::json;
+
+use super::arena::{self, Arena, Operator};
 use super::looks::{ready, told, writes};
 use super::steps::{settled, term};
+
+/// What an operator needs for its own lock in the namespace that it keeps.
+const LOCKS: &str = r"{ apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: { name: leases }, rules: [{ apiGroups: [coordination.k8s.io], resources: [leases], verbs: [get, watch, create, update] }] }";
 
 #[tokio::test]
 async fn an_operator_without_election_that_comes_later_takes_over_and_the_earlier_one_steps_back() {
@@ -27,6 +32,80 @@ async fn an_operator_without_election_that_comes_later_takes_over_and_the_earlie
     arena.finish().await;
 }
 
+/// Two installations that share the groups of one namespace by the label `shard`, with locks that both can see.
+async fn shards(arena: &Arena) -> [Operator; 2] {
+    let own = &arena.namespace;
+    let mut account = vec!["create".to_owned(), "rolebinding".into(), "locks".into()];
+    account.extend(["--clusterrole=edit".to_owned(), "--serviceaccount=leadergroup-system:leadergroup-operator".into()]);
+    arena.kubectl(&account.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    arena.apply(LOCKS).await;
+    arena.kubectl(&["create", "rolebinding", "leases", "--role=leases", "--serviceaccount=leadergroup-system:leadergroup-operator"]).await;
+    ["a", "b"].map(|shard| arena.installation_with(own, &format!("{own}-{shard}"), &[&format!("--watch-label-selector=shard={shard}")]))
+}
+
+/// The operator that has written the group's Lease last.
+async fn keeper(arena: &Arena) -> String {
+    arena.lease("web").await.annotations()["leadergroup.io/operator"].clone()
+}
+
+#[tokio::test]
+async fn installations_share_the_groups_by_their_labels_and_a_group_goes_from_one_to_the_other_without_a_move() {
+    let mut arena = Arena::without_operator("shards").await;
+    arena.witness.expect_rising_terms();
+    let [a, b] = shards(&arena).await;
+    arena.apply(&format!("{}  lease: {{ renewal: OnTransition }}\n", arena::web(3))).await;
+    arena
+        .until("both are at work", async || {
+            let works = |it: &Operator| it.log().contains("Groups are reconciled from now on");
+            if works(&a) && works(&b) { Ok(()) } else { Err(a.log_end(5) + &b.log_end(5)) }
+        })
+        .await;
+    assert_eq!(writes(&arena, "deployments").len(), 0, "it is nobody's");
+    arena.kubectl(&["label", "leadergroup", "web", "shard=a"]).await;
+    let leader = arena.leader("web").await;
+    arena.ready_pods("web", 3).await;
+    assert!(keeper(&arena).await.ends_with("-a?shard=a"), "{}", keeper(&arena).await);
+    arena.kubectl(&["label", "--overwrite", "leadergroup", "web", "shard=b"]).await;
+    arena.delete_pod(&leader).await;
+    let second = arena.leader_other_than("web", &leader).await;
+    assert!(term(&leader) < term(&second));
+    arena
+        .until("the other has written the Lease", async || {
+            let keeper = keeper(&arena).await;
+            if keeper.ends_with("-b?shard=b") { Ok(()) } else { Err(keeper) }
+        })
+        .await;
+    assert!(!b.log().contains("leaves it alone"), "{}", b.log_end(20));
+    // And back, while nothing else happens: nobody loses the label.
+    arena.kubectl(&["label", "--overwrite", "leadergroup", "web", "shard=a"]).await;
+    arena.ready_pods("web", 3).await;
+    arena.change(json!({ "lease": { "leaseDurationSeconds": 20 } })).await;
+    arena
+        .until("the first keeps it again", async || {
+            let keeper = keeper(&arena).await;
+            if keeper.ends_with("-a?shard=a") { Ok(()) } else { Err(keeper) }
+        })
+        .await;
+    assert_eq!(arena.leader("web").await.uid(), second.uid());
+    arena.finish().await;
+}
+
+#[tokio::test]
+async fn of_two_groups_of_one_deployment_the_elder_leads_though_another_installation_keeps_it() {
+    let arena = Arena::without_operator("shards-overlap").await;
+    let _operators = shards(&arena).await;
+    arena.apply(&arena::deployment("web", 3)).await;
+    let group = |name: &str| arena::reference(name, "web");
+    arena.apply(&group("one")).await;
+    arena.kubectl(&["label", "leadergroup", "one", "shard=a"]).await;
+    let leader = arena.leader("one").await;
+    arena.apply(&group("two")).await;
+    arena.kubectl(&["label", "leadergroup", "two", "shard=b"]).await;
+    told(&arena, "OverlappingGroups", "LeaderGroup one names Deployment web, too, and was there first").await;
+    assert_eq!(arena.leader("one").await.uid(), leader.uid());
+    arena.finish().await;
+}
+
 #[tokio::test]
 async fn of_two_installations_the_later_leaves_the_group_alone_until_the_first_is_gone() {
     let mut arena = Arena::without_operator("installed-twice").await;
@@ -37,8 +116,7 @@ async fn of_two_installations_the_later_leaves_the_group_alone_until_the_first_i
     let mut account = vec!["create".to_owned(), "rolebinding".into(), "locks".into()];
     account.extend(["--clusterrole=edit".to_owned(), "--serviceaccount=leadergroup-system:leadergroup-operator".into()]);
     arena.kubectl(&account.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    let grant = r"{ apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: { name: leases }, rules: [{ apiGroups: [coordination.k8s.io], resources: [leases], verbs: [get, watch, create, update] }] }";
-    arena.apply(grant).await;
+    arena.apply(LOCKS).await;
     arena.kubectl(&["create", "rolebinding", "leases", "--role=leases", "--serviceaccount=leadergroup-system:leadergroup-operator"]).await;
     let first = arena.installation(&own, &one);
     arena.apply(&arena::web(3)).await;

@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 use super::arena::{self, Arena};
 use crate::control_plane::{AuditEvent, wait};
 
-const OPERATOR: &str = "system:serviceaccount:leadergroup-system:leadergroup-operator";
+pub(super) const OPERATOR: &str = "system:serviceaccount:leadergroup-system:leadergroup-operator";
 
 /// A namespace without an operator, with a Deployment of so many ready pods.
 pub(super) async fn deployed(prefix: &str, name: &str, replicas: u32) -> Arena {

@@ -54,6 +54,7 @@ fn a_flag_that_makes_no_sense_is_refused_with_what_is_allowed() {
     assert!(refused(&["--log-level", "info,=,"]).contains("as in \"info\""));
     assert!(refused(&[]).contains("set --leader-elect-resource-namespace or POD_NAMESPACE, or --leader-elect=false"));
     assert!(refused(&["--leader-elect-renew-deadline=15s"]).contains("--leader-elect-lease-duration must be greater than"));
+    assert!(refused(&["--watch-label-selector=shard in a"]).contains("must be a label selector such as shard=a"));
     let alone = "--leader-elect=false";
     assert!(refused(&[alone, "--kubeconfig", "/does/not/exist"]).contains("Give --kubeconfig, set KUBECONFIG"));
     assert!(refused(&[alone, "--health-probe-bind-address=0", "--metrics-bind-address=0"]).contains("Give --kubeconfig, set KUBECONFIG"));
@@ -66,6 +67,7 @@ fn help_names_every_flag_with_its_environment_variable() {
     for expected in [
         "--namespace",
         "WATCH_NAMESPACE",
+        "WATCH_LABEL_SELECTOR",
         "--kubeconfig",
         "--metrics-bind-address",
         "--health-probe-bind-address",

@@ -5,8 +5,9 @@ use kube::ResourceExt;
 use kube::api::DeleteParams;
 
 use super::arena::{self, Arena};
-use super::looks::{fence, two_renewals, writes};
+use super::looks::{OPERATOR, fence, two_renewals, writes};
 use super::steps::{settled, settled_with};
+use crate::control_plane::AuditEvent;
 
 /// The patches of pods that the operator has done since so many, once the next successor is armed.
 async fn patches(arena: &Arena, before: usize, leader: &Pod) -> Vec<String> {
@@ -44,6 +45,42 @@ async fn a_leader_that_is_gone_is_followed_by_one_write_and_the_next_successor_i
     let others: Vec<_> = patches.iter().filter(|patch| **patch != format!("patch {}", first.name_any())).collect();
     assert_eq!(*others[0], format!("patch {}", second.name_any()), "{patches:?}");
     assert_eq!(others.len(), 2, "{patches:?}");
+    arena.finish().await;
+}
+
+/// What the operator has asked about objects of this test's namespace so far, in the order in which it arrived: no watches, nor the
+/// question for the store's version.
+fn requests(arena: &Arena) -> Vec<AuditEvent> {
+    let mut requests = arena.plane.requests().unwrap();
+    let is_question = |it: &AuditEvent| it.verb == "watch" || it.verb == "list" && it.resource == "leadergroups";
+    requests.retain(|it| it.user == OPERATOR && it.namespace == arena.namespace && it.resource != "events" && !is_question(it));
+    requests.sort_by_key(|it| it.received);
+    requests
+}
+
+#[tokio::test]
+async fn between_the_loss_of_a_leader_and_the_new_label_nothing_is_asked_but_two_writes() {
+    let yaml = format!("{}  lease: {{ renewal: OnTransition }}\n", arena::web(3));
+    let (arena, first) = settled_with("nothing-else", 3, &yaml).await;
+    arena.set_ready(&first, false).await;
+    let second = arena.leader_other_than("web", &first).await;
+    // The next successor was armed after all that this leadership has written.
+    patches(&arena, 0, &second).await;
+    let proven = async || {
+        let written = requests(&arena).into_iter().rposition(|it| it.verb == "patch").unwrap();
+        let read = requests(&arena).into_iter().skip(written).any(|it| it.verb == "get" && it.resource == "leases");
+        if read { Ok(()) } else { Err("the Lease was not read since the last write".to_owned()) }
+    };
+    arena.until("what the next label needs is known", proven).await;
+    let before = requests(&arena).len();
+    arena.set_ready(&second, false).await;
+    let third = arena.leader_other_than("web", &second).await;
+    let labelled = |it: &&AuditEvent| it.resource == "pods" && it.name == third.name_any();
+    arena.until("the write is told", async || requests(&arena).iter().skip(before).find(labelled).map(|_| ()).ok_or("not yet".to_owned())).await;
+    let all: Vec<_> = requests(&arena).into_iter().skip(before).collect();
+    let label = all.iter().find(labelled).unwrap();
+    let asked: Vec<_> = all.iter().filter(|it| it.received < label.time).map(|it| format!("{} {}", it.verb, it.name)).collect();
+    assert_eq!(asked, [format!("patch {}", second.name_any()), format!("patch {}", third.name_any())]);
     arena.finish().await;
 }
 

@@ -7,6 +7,7 @@ use super::key::Key;
 use crate::api::LeaderGroup;
 use crate::names;
 use crate::policy::observation::{Deployment, Lease, Pod, ReplicaSet};
+use crate::selector::GroupSelector;
 
 /// What is kept of the holder of another operator's lock.
 const LONGEST_HOLDER: usize = 128;
@@ -30,6 +31,10 @@ pub trait Stored: Clone {
     }
     /// Takes over what is known of the version that it replaces.
     fn replacing(_object: &mut Arc<Self>, _former: &Self) {}
+    /// What is kept of it where groups are selected like this.
+    fn cut(object: Arc<Self>, _selector: Option<&GroupSelector>) -> Arc<Self> {
+        object
+    }
 }
 
 macro_rules! stored {
@@ -130,6 +135,7 @@ impl Stored for LeaderGroup {
         self.metadata.generation != other.metadata.generation
             || self.metadata.uid != other.metadata.uid
             || self.metadata.deletion_timestamp != other.metadata.deletion_timestamp
+            || self.metadata.labels != other.metadata.labels
             || self.status != other.status
     }
     fn is_same_to_others(&self, former: &Self) -> bool {
@@ -137,6 +143,15 @@ impl Stored for LeaderGroup {
             && self.metadata.uid == former.metadata.uid
             && self.metadata.deletion_timestamp == former.metadata.deletion_timestamp
             && self.metadata.creation_timestamp == former.metadata.creation_timestamp
+            && self.metadata.labels == former.metadata.labels
+    }
+    /// Of the labels no more than the selector asks for: it decides, and they may be many.
+    fn cut(mut object: Arc<Self>, selector: Option<&GroupSelector>) -> Arc<Self> {
+        if let Some(labels) = &object.metadata.labels {
+            let asked_for = selector.map(|selector| selector.asked_for(labels));
+            Arc::make_mut(&mut object).metadata.labels = asked_for;
+        }
+        object
     }
 }
 

@@ -12,7 +12,7 @@ mod nodes;
 mod table;
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use jiff::Timestamp;
@@ -25,6 +25,7 @@ use crate::elector::clock::{self, Clock, Instant, SystemClock};
 use crate::names;
 use crate::policy::objects;
 use crate::policy::observation::{Candidate, Deployment, Lease, Lock, LockRecord, Observation, Operator, Pod, ReplicaSet};
+use crate::selector::GroupSelector;
 
 use impostors::Impostors;
 use index::Index;
@@ -52,6 +53,8 @@ struct Tables {
     leases: Cache<Lease>,
     nodes: Nodes,
     namespaces: Namespaces,
+    /// Which groups are kept; the others are known, for what they have to do with these.
+    selector: Option<GroupSelector>,
     groups_by_deployment: Index,
     groups_by_lease: Index,
     /// By the key of a fence.
@@ -71,6 +74,16 @@ struct Tables {
 }
 
 impl Tables {
+    fn selects(&self, group: &LeaderGroup) -> bool {
+        let labels = || group.metadata.labels.as_ref();
+        self.selector.as_ref().is_none_or(|selector| selector.matches(labels().unwrap_or(&BTreeMap::new())))
+    }
+
+    /// Whether the group is there and somebody else's to keep.
+    fn leaves_out(&self, key: &Key) -> bool {
+        self.groups.get(key).is_some_and(|group| !self.selects(group))
+    }
+
     fn link_group(&mut self, key: &Key, group: &LeaderGroup, present: bool) {
         let deployment = key.sibling(objects::deployment_name(group));
         let lease = key.sibling(objects::lease_name(group));
@@ -78,7 +91,9 @@ impl Tables {
         self.nodes.changes += 1;
         let fence = key.sibling(&names::fence_key(objects::deployment_name(group)));
         if present {
-            self.namespaces.lead(&key.namespace);
+            if self.selects(group) {
+                self.namespaces.lead(&key.namespace);
+            }
             self.groups_by_fence.add(fence, key);
             self.impostors.add_group(&deployment, group, self.pods.objects.iter().map(|(key, pod)| (key, &**pod)));
             self.groups_by_deployment.add(deployment, key);
@@ -280,6 +295,13 @@ impl Store {
         Self(Mutex::new(Tables { namespaces: Namespaces::sparing(), ..Tables::default() }))
     }
 
+    /// One in which no others of the groups are kept than those of this selector.
+    #[must_use]
+    pub fn with_selector(self, selector: Option<GroupSelector>) -> Self {
+        self.lock().selector = selector;
+        self
+    }
+
     /// A namespace that has to be read, because it has got its first group, and is not one of these; and the number of that reading.
     pub fn unread_namespace_but(&self, under_way: &BTreeSet<Arc<str>>) -> Option<(Arc<str>, u64)> {
         let tables = self.lock();
@@ -302,7 +324,7 @@ impl Store {
         self.0.lock().expect("no code panics while it holds the lock")
     }
 
-    /// Everything that a plan for this group depends on; `None` where neither the group nor a trace of it is left.
+    /// Everything that a plan for this group depends on; `None` where neither the group nor a trace of it is left, or it is left out.
     /// `proven` and `operator` are as in [`Observation`].
     pub fn observe(&self, key: &Key, proven: Option<Instant>, operator: &Operator) -> Option<Observation> {
         self.observe_at(key, proven, operator, clock::wall(), SystemClock.now())
@@ -312,7 +334,7 @@ impl Store {
     pub fn observe_at(&self, key: &Key, proven: Option<Instant>, operator: &Operator, now: Timestamp, moment: Instant) -> Option<Observation> {
         let tables = self.lock();
         let someones = |namespace: &str| tables.groups.aside.iter().any(|key| *key.namespace == *namespace);
-        if tables.groups.aside.contains(key) || key.is_nameless() && someones(&key.namespace) {
+        if tables.groups.aside.contains(key) || tables.leaves_out(key) || key.is_nameless() && someones(&key.namespace) {
             // Its pods are neither elected nor forgotten.
             return None;
         }
@@ -414,9 +436,10 @@ impl Store {
         self.lock().groups.objects.keys().filter(|key| *key.namespace == *namespace).count()
     }
 
+    /// Whether there is anything to observe of it.
     pub fn knows(&self, key: &Key) -> bool {
         let tables = self.lock();
-        !tables.groups.aside.contains(key) && (tables.groups.objects.contains_key(key) || tables.members.0.contains_key(key))
+        !tables.groups.aside.contains(key) && !tables.leaves_out(key) && (tables.groups.objects.contains_key(key) || tables.members.0.contains_key(key))
     }
 
     /// How many objects of each kind are kept.

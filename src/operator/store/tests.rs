@@ -268,6 +268,32 @@ fn of_a_namespace_without_a_group_nothing_is_kept_but_what_bears_marks() {
 }
 
 #[test]
+fn a_group_that_the_selector_leaves_out_is_known_and_not_kept() {
+    let store = Store::sparing().with_selector(Some("shard=a".parse().unwrap()));
+    let sharded = |name: &str, shard: &str| {
+        let mut group = LeaderGroup::clone(&group(name));
+        group.metadata.labels = Some([("shard", shard), ("team", "db")].map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+        Arc::new(group)
+    };
+    let [elder, younger] = ["elder", "younger"].map(|name| Key::new("a", name));
+    let observe = |key: &Key| store.observe(key, None, &Operator::default());
+    Pod::begin_list(&store, None);
+    LeaderGroup::apply(&store, elder.clone(), sharded("elder", "b"), Source::Watch);
+    assert!(!store.knows(&elder) && observe(&elder).is_none());
+    assert_eq!(store.unread_namespace_but(&BTreeSet::new()), None, "nothing of its namespace is needed");
+    LeaderGroup::apply(&store, younger.clone(), sharded("younger", "a"), Source::Watch);
+    assert!(store.unread_namespace_but(&BTreeSet::new()).is_some());
+    let younger = observe(&younger).unwrap();
+    assert_eq!(younger.rival.as_deref(), Some("elder"), "whoever keeps that one, it was there first");
+    assert_eq!(younger.group.unwrap().metadata.labels.clone().unwrap().into_keys().collect::<Vec<_>>(), ["shard"], "no more is kept of them");
+    // Its labels change: it is kept, and then not any more.
+    for (shard, kept) in [("a", true), ("b", false)] {
+        assert!(LeaderGroup::apply(&store, elder.clone(), sharded("elder", shard), Source::Watch).contains(&elder), "its task hears of it");
+        assert_eq!((store.knows(&elder), observe(&elder).is_some()), (kept, kept));
+    }
+}
+
+#[test]
 fn what_was_there_before_the_first_group_of_a_namespace_is_read_and_what_the_watch_has_told_since_is_newer() {
     let store = Store::sparing();
     let key = Key::new("a", "group");

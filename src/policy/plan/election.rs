@@ -1,6 +1,7 @@
 //! The election's next step: who loses the label, who gets it, and what must be done before.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Planner, TermToReport, forget_pod, marks, pod_write, strip};
 use crate::elector::clock::Instant;
@@ -34,6 +35,9 @@ fn former_leaders_label(observation: &Observation, pod: &Pod) -> Option<(String,
 
 /// So many followers are prepared in one stage to get their value: nothing waits for them.
 const FOLLOWERS: usize = 16;
+
+/// Between two proofs that nothing waits for.
+const PROOFS: Duration = Duration::from_millis(200);
 
 /// How far the election is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -93,6 +97,7 @@ impl Planner<'_> {
                 self.arm(pod);
                 self.mark(pod);
             }
+            self.successor_read = successor.filter(|pod| pod.fence(&self.observation.fence_key).is_some()).map(|pod| pod.read);
             self.lease(record(term), self.to_hold);
             return;
         }
@@ -165,9 +170,24 @@ impl Planner<'_> {
         // So is the list, of the group.
         let lists = matches!(self.writes.first(), Some(Write::ListFenced));
         if !proven && !moves && (!holds || !lists) {
-            self.writes.push(Write::Prove { version: held.version });
+            self.writes.push(Write::Prove { version: held.version, ahead: false });
         }
         proven
+    }
+
+    /// Proves, while nothing else is to be done but to tell of it, what the successor's label will need, so that nothing but the labels is left to be written
+    /// when the leader is lost.
+    pub(super) fn prove_ahead(&mut self) {
+        let Some((held, read)) = self.memory.held.as_ref().filter(|held| !held.doubted && held.exposed.is_some()).zip(self.successor_read) else { return };
+        if read < held.proven && read < self.memory.alive {
+            return;
+        }
+        let wait = (held.proven.max(self.memory.alive) + PROOFS) - self.observation.moment;
+        if wait.is_zero() {
+            self.writes.push(Write::Prove { version: held.version, ahead: true });
+        } else if let Ok(at) = self.observation.now.checked_add(wait) {
+            self.look_again(at);
+        }
     }
 
     fn vacate(&mut self) {
