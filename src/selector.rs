@@ -1,4 +1,4 @@
-//! A label selector as kubectl writes it, and whether a group's labels match it. Plain data; it asks nobody.
+//! A label selector as kubectl takes it, without < and >, and whether a group's labels match it. Plain data; it asks nobody.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,6 +9,8 @@ use kube::core::{Expression, Selector, SelectorExt};
 /// What a label's key, its prefix, or its value has at most, by the API server's rules.
 const LONGEST_NAME: usize = 63;
 const LONGEST_PREFIX: usize = 253;
+/// More is not written onto a Lease.
+const LONGEST: usize = 512;
 const FORM: &str = "must be a label selector such as shard=a, shard!=a, shard in (a,b), shard notin (a,b), shard or !shard, or several with commas between";
 
 /// Which groups an operator keeps, by their labels.
@@ -46,6 +48,9 @@ impl FromStr for GroupSelector {
 
     /// Fails with what is wrong and what is allowed.
     fn from_str(text: &str) -> Result<Self, String> {
+        if text.len() > LONGEST {
+            return Err(format!("{FORM}; it has more than {LONGEST} bytes"));
+        }
         let mut keys = BTreeSet::new();
         let mut selector = Selector::default();
         for requirement in requirements(text) {
@@ -149,6 +154,7 @@ mod tests {
             assert!(refused.starts_with("must be a label selector such as"), "{text:?}: {refused}");
         }
         assert!(format!("a={}", "x".repeat(64)).parse::<GroupSelector>().is_err());
+        assert!(vec!["a"; 300].join(",").parse::<GroupSelector>().unwrap_err().ends_with("it has more than 512 bytes"));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::metrics::{Metrics, WriteLabels};
 use crate::names;
 use crate::policy::objects;
 use crate::policy::observation::{Deployment, Lease, Observation, Pod};
-use crate::policy::write::{Done, PodWrite, Record, Write};
+use crate::policy::write::{Done, PodPurpose, PodWrite, Record, Write};
 
 /// A word for metrics.
 pub(super) fn kind_of(write: &Write) -> &'static str {
@@ -93,7 +93,12 @@ impl Executor {
             }
             Write::CreateLease { name, record, gives: _ } => self.create_lease(observation, name, record).await,
             Write::UpdateLease { name, resource_version, record, .. } => self.update_lease(observation, name, *resource_version, record).await,
-            Write::Pod(write) => self.patch_pod(namespace, write).await,
+            Write::Pod(write) => {
+                if write.purpose == PodPurpose::Forget && observation.group.is_none() && observation.operator.selector.is_some() {
+                    self.is_gone(observation).await?;
+                }
+                self.patch_pod(namespace, write).await
+            }
             Write::Status { status, .. } => self.patch_status(observation, status).await,
         }
     }
@@ -147,6 +152,20 @@ impl Executor {
                 if same { Ok(group) } else { Err(Failure::GroupGone) }
             }
             Err(Failure::Gone) => Err(Failure::GroupGone),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Fails where the group is there by the API server's newest word: where several installations share the groups another may have marked
+    /// pods for one that this process has not heard of yet.
+    async fn is_gone(&self, observation: &Observation) -> Result<(), Failure> {
+        if observation.name.is_empty() {
+            return Ok(());
+        }
+        let request = template::groups(&observation.namespace).get(&observation.name, &GetParams::default());
+        match ask(GROUP.named(&observation.name), self.metadata(request)).await {
+            Ok(_) => Err(Failure::Changed),
+            Err(Failure::Gone) => Ok(()),
             Err(failure) => Err(failure),
         }
     }

@@ -92,7 +92,8 @@ impl Flights {
 
     /// What is under way and waited for.
     pub(super) fn waited_for(&self) -> impl Iterator<Item = &Flight> {
-        self.flights.values().filter(|flight| !flight.late && !flight.given_up && !flight.write.is_of_deployment())
+        let nothing_waits = |write: &Write| write.is_of_deployment() || matches!(write, Write::Prove { ahead: true, .. });
+        self.flights.values().filter(move |flight| !flight.late && !flight.given_up && !nothing_waits(&flight.write))
     }
 
     pub(super) fn all(&mut self) -> impl Iterator<Item = &mut Flight> {

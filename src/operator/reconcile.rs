@@ -35,6 +35,8 @@ const MISSED: Duration = Duration::from_secs(10);
 const UNREAD: Duration = Duration::from_secs(1);
 /// How many pods get the followers' label in one stage: nothing waits for them.
 const FOLLOWERS: usize = 16;
+/// What is known of a group that is left out from now on is forgotten after so long.
+const LEFT_OUT: Duration = Duration::from_secs(600);
 /// A stage is not waited for any longer: the rest of it stays under way.
 const STAGE: Duration = Duration::from_secs(1);
 /// The same where something has happened to the group meanwhile.
@@ -63,8 +65,9 @@ pub(super) async fn reconcile(context: &Arc<Context>, key: &Key, state: &mut Gro
             if state.left_to.take().is_some() {
                 context.metrics.groups_left.dec();
             }
-            return Ended::Gone;
+            return state.left_out(context, key);
         };
+        state.left_out_since = None;
         if observation.namespace_unread {
             // It is woken when that was read.
             ended = Ended::Settled(None);
@@ -124,6 +127,18 @@ pub(super) async fn reconcile(context: &Arc<Context>, key: &Key, state: &mut Gro
 }
 
 impl GroupState {
+    /// There is nothing to observe. Of a group that is left out what was tried is remembered for a while: whoever may label it could end
+    /// every pause else.
+    fn left_out(&mut self, context: &Context, key: &Key) -> Ended {
+        if !context.store.leaves_out(key) {
+            return Ended::Gone;
+        }
+        self.memory.store_went_back();
+        self.follower = None;
+        let wait = LEFT_OUT.saturating_sub(self.left_out_since.get_or_insert_with(Stopwatch::start).elapsed());
+        if wait.is_zero() { Ended::Gone } else { Ended::Settled(Some(wait)) }
+    }
+
     /// Forgets every version, where the store was put back since the last look.
     fn note_restores(&mut self, context: &Context) {
         let restores = context.restores.count();
@@ -184,7 +199,7 @@ impl GroupState {
         context.metrics.active_workers.get_or_create(&CONTROLLER).inc();
         while self.flights.waited_for().next().is_some() {
             // A read is quick, or given up soon.
-            let reads = self.flights.waited_for().any(|flight| matches!(flight.write, Write::ListFenced | Write::Prove { ahead: false, .. }));
+            let reads = self.flights.waited_for().any(|flight| matches!(flight.write, Write::ListFenced | Write::Prove { .. }));
             let elapsed = began.elapsed();
             tokio::select! {
                 biased;

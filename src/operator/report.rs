@@ -125,7 +125,7 @@ pub(super) fn of_another_operator(context: &Context, observation: &Observation, 
         (state.left_told, state.left_ends_untold) = (Some(Stopwatch::start()), true);
         let lock = other.operator.lock.as_deref().map_or_else(|| "without leader election".to_owned(), |lock| format!("elected on Lease {lock}"));
         let note = format!(
-            "another operator, {} ({lock}), keeps this group, and this one ({}) leaves it alone; stop one of the two, or give each its own namespaces with --namespace",
+            "another operator, {} ({lock}), keeps this group, and this one ({}) leaves it alone; stop one of the two, or give each its own groups with --namespace or --watch-label-selector",
             other.operator.identity, observation.operator
         );
         warn!(namespace = %observation.namespace, name = %observation.name, other = name, "{note}");

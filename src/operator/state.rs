@@ -31,6 +31,8 @@ pub(super) struct GroupState {
     pub(super) moves_at: Option<Instant>,
     /// What is left of the group's share of events.
     pub(super) events: Share,
+    /// Since when the group is another installation's to keep.
+    pub(super) left_out_since: Option<Stopwatch>,
     /// How many requests have failed.
     pub(super) failures: u64,
 }

@@ -264,6 +264,8 @@ impl Memory {
             // Of a version that this process has replaced by another write it can change nothing any more.
             Write::UpdateLease { resource_version, .. } if self.held.as_ref().is_some_and(|held| held.version > *resource_version) => {}
             Write::CreateLease { .. } | Write::UpdateLease { .. } if lost => self.held = None,
+            // Another version is this process' own by now, and what was read may be it.
+            Write::Prove { version, .. } if self.held.as_ref().is_some_and(|held| held.version != *version) => {}
             Write::Prove { .. } if matches!(undone, Undone::Changed | Undone::Gone) => self.held = None,
             Write::Status { names, .. } if lost => {
                 if names.is_some() {

@@ -2,7 +2,7 @@
 //!
 //! Pods are many, so [`Pod`] is small: a cluster of 30,000 of them must fit into a few dozen megabytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,6 +13,9 @@ use crate::api::LeaderGroup;
 use crate::elector::clock::Instant;
 use crate::names;
 use crate::selector::GroupSelector;
+
+/// More labels than so many are not looked for one after the other.
+const FEW: usize = 8;
 
 /// Everything that a plan for one group depends on.
 #[derive(Clone, Debug, Default)]
@@ -477,7 +480,11 @@ impl Deployment {
 
     /// Whether a pod has the labels that are required one by one: a Service that selects by them reaches it.
     pub fn selects(&self, pod: &Pod) -> bool {
-        self.match_labels.lines().all(|label| pod.labels.lines().any(|other| other == label))
+        if self.match_labels.lines().nth(FEW).is_none() {
+            return self.match_labels.lines().all(|label| pod.labels.lines().any(|other| other == label));
+        }
+        let labels: HashSet<&str> = pod.labels.lines().collect();
+        self.match_labels.lines().all(|label| labels.contains(label))
     }
 }
 

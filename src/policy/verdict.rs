@@ -33,6 +33,12 @@ pub fn steps_back(observation: &Observation) -> Option<OtherOperator> {
     if operator.takes_turns_with(&observation.operator) || holder::is_followed(group) || observation.operator.follows(&operator, group) {
         return None;
     }
+    // By what it chooses its groups now nobody knows: the process that wrote the Lease is not the one that leads there any more. Whoever
+    // has a selector was told that this group is its own.
+    let begun_anew = observation.other_lock.as_ref().is_some_and(|lock| !lock.holder.is_empty() && *lock.holder != *operator.identity);
+    if begun_anew && observation.operator.selector.is_some() {
+        return None;
+    }
     let fresh = |lease: &Lease| {
         let valid = Duration::from_secs(u64::try_from(lease.duration_seconds.unwrap_or_default()).unwrap_or_default());
         (lease.changed + valid.min(LONGEST_SIGN)) - observation.moment

@@ -89,6 +89,19 @@ fn what_the_successors_label_needs_is_proven_while_the_leader_leads() {
 }
 
 #[test]
+fn a_proof_that_was_asked_for_before_the_record_was_written_again_takes_nothing_back() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let observed = observation(&spec, vec![fenced(pod("b"))], Some("a"));
+    for undone in [Undone::Changed, Undone::Gone] {
+        let mut memory = holding();
+        memory.undone(&observed, &Write::Prove { version: 69, ahead: true }, undone);
+        assert!(memory.held.is_some());
+        memory.undone(&observed, &Write::Prove { version: 70, ahead: true }, undone);
+        assert!(memory.held.is_none());
+    }
+}
+
+#[test]
 fn nobody_is_told_that_a_proof_which_nothing_waits_for_fails() {
     let spec = json!({ "deploymentRef": { "name": "web" } });
     let leader = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(7));
@@ -275,6 +288,14 @@ fn a_group_is_not_left_to_an_operator_that_has_left_it_out_by_its_own_word() {
     assert!(steps_back("?shard=b,tier=db", ours, "a"), "by what else that one chooses is not known here");
     assert!(steps_back("?shard=b", None, "a"), "no labels are known where all groups are kept");
     assert!(steps_back("?(", ours, "a"), "that is no selector");
+    let begun_anew = |ours: Option<&str>| {
+        let lock = Lease { holder: "them_3".into(), ..lock.clone() };
+        let mut observed = written_by("them_2@theirs/lock", true, Some(lock));
+        observed.operator.selector = ours.map(Into::into);
+        leadergroup::policy::verdict::steps_back(&observed).is_some()
+    };
+    assert!(!begun_anew(ours), "another process leads there now, and has not written this group's Lease");
+    assert!(begun_anew(None), "who keeps all groups leaves those of others alone");
     let told = |text: &str| Operator::parse(text).to_string() == text;
     assert!(["them_2", "them_2@theirs/lock", "them_2@theirs/lock?shard in (a,b)", "them_2@?!shard", "a@b", "a@b?c"].into_iter().all(told));
 }

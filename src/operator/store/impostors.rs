@@ -28,6 +28,8 @@ pub(super) struct Impostors {
     due: BTreeSet<Key>,
     /// The namespace of the last census: each has its turn.
     last: Arc<str>,
+    /// The label that is looked at, and the Deployments that are left of it.
+    under_way: Option<(Key, Vec<Key>)>,
     /// By leader's label and Deployment.
     found: HashMap<(Box<str>, Key), Found>,
 }
@@ -153,22 +155,20 @@ impl Tables {
 }
 
 impl Store {
-    /// Looks at one label that is due, and returns the groups that something has changed for; `None` where none is due. The store is
-    /// free between one Deployment and the next.
+    /// Looks at one Deployment under a label that is due, and returns the groups that something has changed for; `None` where none is due.
     pub fn census(&self) -> Option<Concerned> {
-        let (under, deployments) = self.lock().impostors.next()?;
-        let mut concerned = Concerned::new();
-        for deployment in deployments {
-            let tables = &mut *self.lock();
-            let found = tables.count_beside(&under, &deployment);
-            let place = (Box::from(&*under.name), deployment);
-            let former = tables.impostors.found.get(&place);
-            if former.map_or(found == Found::default(), |former| *former == found) {
-                continue;
-            }
-            concerned.extend(tables.elder(&place.1));
-            tables.impostors.found.insert(place, found);
+        let tables = &mut *self.lock();
+        let (under, mut deployments) = tables.impostors.under_way.take().or_else(|| tables.impostors.next())?;
+        let Some(deployment) = deployments.pop() else { return Some(Concerned::new()) };
+        let found = tables.count_beside(&under, &deployment);
+        let place = (Box::from(&*under.name), deployment);
+        tables.impostors.under_way = Some((under, deployments)).filter(|(_, left)| !left.is_empty());
+        let former = tables.impostors.found.get(&place);
+        if former.map_or(found == Found::default(), |former| *former == found) {
+            return Some(Concerned::new());
         }
+        let concerned = tables.elder(&place.1).into_iter().collect();
+        tables.impostors.found.insert(place, found);
         Some(concerned)
     }
 }

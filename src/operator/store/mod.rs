@@ -79,9 +79,15 @@ impl Tables {
         self.selector.as_ref().is_none_or(|selector| selector.matches(labels().unwrap_or(&BTreeMap::new())))
     }
 
-    /// Whether the group is there and somebody else's to keep.
+    /// Whether it is not this installation's to keep: a group that is there; what one has left that is gone, in a namespace of which no more
+    /// is known than that it has groups of others.
     fn leaves_out(&self, key: &Key) -> bool {
-        self.groups.get(key).is_some_and(|group| !self.selects(group))
+        match self.groups.get(key) {
+            Some(group) => !self.selects(group),
+            None => {
+                self.selector.is_some() && !self.namespaces.keeps(&key.namespace) && self.groups.objects.keys().any(|other| other.namespace == key.namespace)
+            }
+        }
     }
 
     fn link_group(&mut self, key: &Key, group: &LeaderGroup, present: bool) {
@@ -349,6 +355,10 @@ impl Store {
         let rival = group.as_ref().and_then(|group| tables.rival(key, group));
         // Who does not lead the Deployment's pods has nothing to do with what others have left.
         let siblings = if rival.is_some() { Vec::new() } else { tables.siblings(key, group.as_deref()) };
+        if group.is_none() && siblings.iter().any(|sibling| !tables.selects(sibling)) {
+            // Whoever keeps that one looks after what this one has left, and knows how far it is.
+            return None;
+        }
         let fence = key.sibling(&fence_key);
         let fenced = tables.fenced.get(&fence).filter(|_| group.is_some());
         // What another group of the Deployment has marked and cannot look after any more is for whoever leads its pods now.
@@ -430,6 +440,11 @@ impl Store {
     /// Whether the group itself is there.
     pub fn has_group(&self, key: &Key) -> bool {
         self.lock().groups.objects.contains_key(key)
+    }
+
+    /// Whether it is another installation's to keep, by its labels.
+    pub fn leaves_out(&self, key: &Key) -> bool {
+        self.lock().leaves_out(key)
     }
 
     pub fn count_of_groups(&self, namespace: &str) -> usize {

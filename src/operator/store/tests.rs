@@ -294,6 +294,33 @@ fn a_group_that_the_selector_leaves_out_is_known_and_not_kept() {
 }
 
 #[test]
+fn what_is_left_of_a_group_is_left_to_whoever_keeps_the_others_of_its_namespace_or_of_its_deployment() {
+    let sharded = |name: &str, shard: &str| {
+        let mut group = LeaderGroup::clone(&group(name));
+        group.metadata.labels = Some([("shard".to_owned(), shard.to_owned())].into());
+        Arc::new(group)
+    };
+    let (gone, next) = (Key::new("a", "gone"), Key::new("a", "next"));
+    let marked =
+        || Arc::new(Pod { uid: "v".into(), resource_version: 1, member_of: Some("gone/role".into()), replica_set: Some("r".into()), ..Pod::default() });
+    let observed = |others: &[(&str, &str)]| {
+        let store = Store::sparing().with_selector(Some("shard=a".parse().unwrap()));
+        for (name, shard) in others {
+            LeaderGroup::apply(&store, Key::new("a", name), sharded(name, shard), Source::Watch);
+        }
+        Deployment::apply(&store, Key::new("a", "web"), Arc::new(Deployment { name: "web".into(), uid: "d".into(), ..Deployment::default() }), Source::Watch);
+        let replica_set = ReplicaSet { uid: "r".into(), deployment: Some("d".into()), ..ReplicaSet::default() };
+        ReplicaSet::apply(&store, Key::new("a", "web-1"), Arc::new(replica_set), Source::Watch);
+        Pod::apply(&store, Key::new("a", "web-1-1"), marked(), Source::Watch);
+        store.observe(&gone, None, &Operator::default()).is_some()
+    };
+    assert!(observed(&[]), "there is nobody else to do it");
+    assert!(!observed(&[("next", "b")]), "of their namespace no ReplicaSets are known");
+    assert!(!observed(&[("next", "b"), ("other", "a")]), "the one that leads the pods now is another's");
+    assert!(observed(&[("next", "a")]), "{next:?} is this installation's");
+}
+
+#[test]
 fn what_was_there_before_the_first_group_of_a_namespace_is_read_and_what_the_watch_has_told_since_is_newer() {
     let store = Store::sparing();
     let key = Key::new("a", "group");
