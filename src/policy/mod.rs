@@ -20,6 +20,7 @@
 
 mod choice;
 mod holder;
+mod labels;
 pub mod leader;
 pub mod liveness;
 pub mod memory;

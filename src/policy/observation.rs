@@ -14,6 +14,8 @@ use crate::elector::clock::Instant;
 use crate::names;
 use crate::selector::GroupSelector;
 
+pub use super::labels::Labels;
+
 /// More labels than so many are not looked for one after the other.
 const FEW: usize = 8;
 
@@ -375,44 +377,7 @@ impl Pod {
 
     /// The keys of its fences, of whichever Deployment.
     pub fn fence_keys(&self) -> impl Iterator<Item = &str> {
-        self.labels.keys().filter(|key| key.starts_with(names::FENCE_PREFIX))
-    }
-}
-
-/// A pod's labels in one allocation: keys and values never contain a line break or an equals sign.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Labels(Box<str>);
-
-impl Labels {
-    /// The value of `key`.
-    pub fn get(&self, key: &str) -> Option<&str> {
-        self.0.lines().filter_map(|line| line.split_once('=')).find(|(name, _)| *name == key).map(|(_, value)| value)
-    }
-
-    pub fn keys(&self) -> impl Iterator<Item = &str> {
-        self.0.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name)
-    }
-
-    /// Each as `key=value`.
-    pub fn lines(&self) -> impl Iterator<Item = &str> {
-        self.0.lines()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for Labels {
-    fn from_iter<I: IntoIterator<Item = (K, V)>>(labels: I) -> Self {
-        let mut packed = String::new();
-        for (key, value) in labels {
-            packed.push_str(key.as_ref());
-            packed.push('=');
-            packed.push_str(value.as_ref());
-            packed.push('\n');
-        }
-        Self(packed.into())
+        self.labels.fences()
     }
 }
 
@@ -533,15 +498,6 @@ pub struct Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn packed_labels_are_found_by_their_whole_key() {
-        let labels: Labels = [("app", "web"), ("role", "leader"), ("empty", "")].into_iter().collect();
-        assert_eq!(labels.get("role"), Some("leader"));
-        assert_eq!(labels.get("empty"), Some(""));
-        assert_eq!(labels.get("rol"), None);
-        assert_eq!(labels.get("leader"), None);
-    }
 
     #[test]
     fn the_cost_of_deleting_the_leader_is_given_back_as_it_was() {

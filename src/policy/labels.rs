@@ -1,0 +1,94 @@
+//! The labels of a pod, packed: of most pods of a large group the keys that a plan asks for are not there, and that is seen without
+//! looking through them.
+
+use crate::names;
+
+/// A pod's labels in one allocation: keys and values never contain a line break or an equals sign.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Labels {
+    text: Box<str>,
+    /// The traces of all keys.
+    traces: u64,
+}
+
+/// Bits that a key has in common with few others; [`IS_FENCE`] beside them.
+fn traces(key: &str) -> u64 {
+    let last = key.bytes().last().unwrap_or_default();
+    let fence = if key.starts_with(names::FENCE_PREFIX) { IS_FENCE } else { 0 };
+    1 << ((key.len() * 5 + usize::from(last)) % 63) | fence
+}
+
+/// Some key is a fence's.
+const IS_FENCE: u64 = 1 << 63;
+
+impl Labels {
+    /// The value of `key`.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        let traces = traces(key);
+        if self.traces & traces != traces {
+            return None;
+        }
+        self.lines().filter_map(|line| line.split_once('=')).find(|(name, _)| *name == key).map(|(_, value)| value)
+    }
+
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name)
+    }
+
+    /// The keys of fences.
+    pub fn fences(&self) -> impl Iterator<Item = &str> {
+        let any = self.traces & IS_FENCE != 0;
+        any.then(|| self.keys().filter(|key| key.starts_with(names::FENCE_PREFIX))).into_iter().flatten()
+    }
+
+    /// Each as `key=value`.
+    pub fn lines(&self) -> impl Iterator<Item = &str> {
+        self.text.lines()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+}
+
+impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for Labels {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(labels: I) -> Self {
+        let (mut text, mut all) = (String::new(), 0);
+        for (key, value) in labels {
+            all |= traces(key.as_ref());
+            text.push_str(key.as_ref());
+            text.push('=');
+            text.push_str(value.as_ref());
+            text.push('\n');
+        }
+        Self { text: text.into(), traces: all }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packed_labels_are_found_by_their_whole_key() {
+        let labels: Labels = [("app", "web"), ("role", "leader"), ("empty", "")].into_iter().collect();
+        assert_eq!(labels.get("role"), Some("leader"));
+        assert_eq!(labels.get("empty"), Some(""));
+        assert_eq!(labels.get("rol"), None);
+        assert_eq!(labels.get("leader"), None);
+        assert_eq!(labels.fences().count(), 0);
+    }
+
+    #[test]
+    fn no_label_is_missed_and_none_is_made_up_whatever_traces_the_keys_share() {
+        let name = |number: u32| format!("{}{}", "k".repeat(1 + number as usize % 60), number);
+        let labels: Labels = (0..200).map(|number| (name(number), number.to_string())).collect();
+        for number in 0..400 {
+            let wanted = (number < 200).then(|| number.to_string());
+            assert_eq!(labels.get(&name(number)), wanted.as_deref());
+        }
+        let fenced: Labels = [("app", "web"), ("leadergroup.io/fence.web", "f.1")].into_iter().collect();
+        assert_eq!(fenced.fences().collect::<Vec<_>>(), ["leadergroup.io/fence.web"]);
+        assert_eq!((fenced.get("leadergroup.io/fence.web"), fenced.get("leadergroup.io/fence.wef")), (Some("f.1"), None));
+    }
+}
