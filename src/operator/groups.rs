@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tracing::error;
@@ -75,20 +76,25 @@ impl Groups {
                 Some(ended) = tasks.join_next_with_id() => {
                     let id = match &ended { Ok((id, _)) => *id, Err(error) => error.id() };
                     let Some(key) = keys.remove(&id) else { continue };
+                    let panicked = ended.is_err();
                     if let Err(error) = ended {
                         error!(namespace = %key.namespace, name = %key.name, %error, "Task of a group ended unexpectedly and is started anew");
                         context.metrics.reconcile_panics.get_or_create(&CONTROLLER).inc();
                     }
-                    self.lock().tasks.remove(&key);
-                    // Something may have come in after the task's last look.
-                    if context.store.knows(&key) {
-                        self.wake([key]);
-                    }
+                    self.ended(key, panicked);
                 }
                 () = self.news.notified() => {}
             }
         }
         while tasks.join_next().await.is_some() {}
+    }
+
+    /// A task has ended, because there was nothing to observe, or unexpectedly. It begins anew where something has come in after its last look.
+    fn ended(&self, key: Key, panicked: bool) {
+        let wake = self.lock().tasks.remove(&key);
+        if panicked || wake.is_some_and(|wake| wake.notified().now_or_never().is_some()) {
+            self.wake([key]);
+        }
     }
 
     /// Those of which there is something to observe.
@@ -138,5 +144,37 @@ async fn sleep_for(wait: Option<Duration>) {
     match wait {
         Some(wait) => tokio::time::sleep(wait).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operator::store::{Source, Table};
+    use crate::policy::observation::Pod;
+
+    /// The keys of the tasks that are started now.
+    fn started(groups: &Groups, store: &Store) -> Vec<Key> {
+        groups.take_waiting(store).into_iter().map(|(key, _)| key).collect()
+    }
+
+    #[test]
+    fn a_task_that_had_nothing_to_observe_begins_anew_only_where_something_came_in_after_its_last_look() {
+        let (store, groups, gone) = (Store::default(), Groups::default(), Key::new("a", "gone"));
+        let marked = Pod { uid: "u".into(), resource_version: 1, member_of: Some("gone/role".into()), ..Pod::default() };
+        Pod::apply(&store, Key::new("a", "web-1"), Arc::new(marked), Source::Watch);
+        let alone = vec![gone.clone()];
+        groups.open();
+        groups.wake([gone.clone()]);
+        assert_eq!(started(&groups, &store), alone);
+        groups.ended(gone.clone(), false);
+        assert!(started(&groups, &store).is_empty(), "nothing has happened since: it would end and begin without a pause");
+        groups.wake([gone.clone()]);
+        assert_eq!(started(&groups, &store), alone);
+        groups.wake([gone.clone()]);
+        groups.ended(gone.clone(), false);
+        assert_eq!(started(&groups, &store), alone);
+        groups.ended(gone, true);
+        assert_eq!(started(&groups, &store), alone, "whatever made it end");
     }
 }
