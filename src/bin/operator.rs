@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use clap::Parser;
 use leadergroup::cluster::Cluster;
@@ -60,8 +60,7 @@ async fn run(settings: OperatorSettings, election: Option<Election>, certificate
     let name = election.as_ref().map(|election| election.config.name.clone());
     let identity = elector::unique_identity(&settings::host_name().unwrap_or_else(|| LOCK_NAME.to_owned()));
     let lock = election.as_ref().map(|election| format!("{}/{}", election.namespace, election.name).into());
-    let selector = settings.watch_label_selector;
-    let operator = Operator { identity: identity.as_str().into(), lock, selector: selector.as_ref().map(|selector| selector.to_string().into()) };
+    let operator = Operator { identity: identity.as_str().into(), lock, selector: settings.watch_label_selector.map(Arc::new) };
     let elector = election.map(|election| candidate(election, identity, settings.proof, &cluster)).transpose()?;
     let shown = name.zip(elector.as_ref().map(Elector::leadership));
     let metrics_server = server::metrics(registry, shown);
@@ -76,7 +75,6 @@ async fn run(settings: OperatorSettings, election: Option<Election>, certificate
     serving.map_err(|problem| problem.to_string())??;
     let options = Options {
         namespaces: settings.namespaces,
-        selector,
         concurrent_groups: settings.concurrent_groups.into(),
         home: settings::pod_namespace(),
         node_liveness: NodeLiveness {

@@ -162,8 +162,7 @@ impl Executor {
         if observation.name.is_empty() {
             return Ok(());
         }
-        let request = template::groups(&observation.namespace).get(&observation.name, &GetParams::default());
-        match ask(GROUP.named(&observation.name), self.metadata(request)).await {
+        match self.group_now(observation).await {
             Ok(_) => Err(Failure::Changed),
             Err(Failure::Gone) => Ok(()),
             Err(failure) => Err(failure),
@@ -175,12 +174,17 @@ impl Executor {
     /// collected with it.
     async fn may_adopt(&self, observation: &Observation) -> Result<(), Failure> {
         let uid = observation.group.as_ref().and_then(|group| group.metadata.uid.as_ref());
-        let request = template::groups(&observation.namespace).get(&observation.name, &GetParams::default());
-        match ask(GROUP.named(&observation.name), self.metadata(request)).await {
+        match self.group_now(observation).await {
             Ok(group) if uid.is_some_and(|uid| group.uid() == uid) && !group.terminating() => Ok(()),
             Ok(_) | Err(Failure::Gone) => Err(Failure::GroupGone),
             Err(failure) => Err(failure),
         }
+    }
+
+    /// The group by the API server's newest word.
+    async fn group_now(&self, observation: &Observation) -> Result<Slim<LeaderGroup>, Failure> {
+        let request = template::groups(&observation.namespace).get(&observation.name, &GetParams::default());
+        ask(GROUP.named(&observation.name), self.metadata(request)).await
     }
 
     /// Asks for no more of a group than its metadata: its template may be large.

@@ -50,7 +50,6 @@ use crate::elector::{Callbacks, Elector, Ended, HealthAdaptor, Loss, Tenure};
 use crate::metrics::{KindLabels, Metrics};
 use crate::policy::observation::{Deployment, Lease, Operator, Pod, ReplicaSet};
 use crate::policy::progress::Progress;
-use crate::selector::GroupSelector;
 use events::EventRecorder;
 use execute::Executor;
 use groups::Groups;
@@ -175,8 +174,6 @@ impl Vitals {
 pub struct Options {
     /// Empty: every namespace.
     pub namespaces: Vec<String>,
-    /// `None`: whatever their labels.
-    pub selector: Option<GroupSelector>,
     pub concurrent_groups: usize,
     pub node_liveness: NodeLiveness,
     /// The namespace that this process runs in, if it is known.
@@ -236,7 +233,7 @@ pub async fn run(
     // Set once: this function is the only one that does.
     let _ = vitals.contact.set(cluster.contact());
     let store = if options.namespaces.is_empty() { Store::sparing() } else { Store::default() };
-    let store = Arc::new(store.with_selector(options.selector.clone()));
+    let store = Arc::new(store.with_selector(options.operator.selector.clone()));
     let groups = Arc::new(Groups::default());
     let synced = Arc::new(Notify::new());
     let (events, publishing) = EventRecorder::new(client.clone(), metrics.clone());

@@ -2,12 +2,13 @@
 //!
 //! Pods are many, so [`Pod`] is small: a cluster of 30,000 of them must fit into a few dozen megabytes.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use kube::ResourceExt;
 
 use crate::api::LeaderGroup;
 use crate::elector::clock::Instant;
@@ -15,9 +16,6 @@ use crate::names;
 use crate::selector::GroupSelector;
 
 pub use super::labels::Labels;
-
-/// More labels than so many are not looked for one after the other.
-const FEW: usize = 8;
 
 /// Everything that a plan for one group depends on.
 #[derive(Clone, Debug, Default)]
@@ -188,7 +186,7 @@ pub struct Operator {
     /// The Lease on which its replicas elect one, as NAMESPACE/NAME; `None` where there is none.
     pub lock: Option<Arc<str>>,
     /// By which labels it chooses its groups; `None`: it keeps all.
-    pub selector: Option<Arc<str>>,
+    pub selector: Option<Arc<GroupSelector>>,
 }
 
 impl Operator {
@@ -200,19 +198,16 @@ impl Operator {
         if !lock.contains('/') && (selector.is_none() || !lock.is_empty()) {
             return Self { identity: text.into(), ..Self::default() };
         }
-        Self { identity: identity.into(), lock: (!lock.is_empty()).then(|| lock.into()), selector: selector.map(Into::into) }
+        // What cannot be read leaves out nothing.
+        let selector = selector.and_then(|selector| selector.parse().ok()).map(Arc::new);
+        Self { identity: identity.into(), lock: (!lock.is_empty()).then(|| lock.into()), selector }
     }
 
-    /// Whether it has left a group with these labels to others, by its own word. `known`: by which keys they are known.
-    fn leaves_out(&self, labels: &BTreeMap<String, String>, known: &GroupSelector) -> bool {
-        let selector = self.selector.as_deref().and_then(|selector| selector.parse::<GroupSelector>().ok());
-        selector.is_some_and(|selector| selector.asks_for_no_more_than(known) && !selector.matches(labels))
-    }
-
-    /// Whether the other, which has written this group's Lease, keeps it no more, because its labels are this one's business now.
+    /// Whether the other, which has written this group's Lease, keeps it no more, by its own word. Of the group's labels those are known that
+    /// this one's selector asks for.
     pub fn follows(&self, other: &Self, group: &LeaderGroup) -> bool {
-        let known = self.selector.as_deref().and_then(|selector| selector.parse().ok());
-        known.is_some_and(|known| other.leaves_out(group.metadata.labels.as_ref().unwrap_or(&BTreeMap::new()), &known))
+        let both = self.selector.as_ref().zip(other.selector.as_ref());
+        both.is_some_and(|(known, theirs)| theirs.asks_for_no_more_than(known) && !theirs.matches(group.labels()))
     }
 
     /// Whether both are of one installation, whose replicas take turns.
@@ -445,9 +440,6 @@ impl Deployment {
 
     /// Whether a pod has the labels that are required one by one: a Service that selects by them reaches it.
     pub fn selects(&self, pod: &Pod) -> bool {
-        if self.match_labels.lines().nth(FEW).is_none() {
-            return self.match_labels.lines().all(|label| pod.labels.lines().any(|other| other == label));
-        }
         let labels: HashSet<&str> = pod.labels.lines().collect();
         self.match_labels.lines().all(|label| labels.contains(label))
     }

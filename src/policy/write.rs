@@ -141,7 +141,8 @@ pub enum LeasePurpose {
 }
 
 /// One patch of one pod: it sets the leader label, the term and another fence, if the pod is still the one with this
-/// uid, this label and this fence; and with the label that it takes the place of, or the membership that it forgets. The kubelet's writes do not disturb it.
+/// uid, this label and this fence; and with the label that it takes the place of, or the membership that it forgets. The kubelet's
+/// writes do not disturb it.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct PodWrite {
     pub name: Box<str>,

@@ -277,7 +277,7 @@ fn a_group_is_not_left_to_an_operator_that_has_left_it_out_by_its_own_word() {
     let lock = Lease { holder: "them_2".into(), duration_seconds: Some(15), changed: Instant(Duration::from_secs(10)), ..Lease::default() };
     let steps_back = |theirs: &str, ours: Option<&str>, shard: &str| {
         let mut observed = written_by(&format!("them_2@theirs/lock{theirs}"), true, Some(lock.clone()));
-        observed.operator.selector = ours.map(Into::into);
+        observed.operator.selector = ours.map(|ours| Arc::new(ours.parse().unwrap()));
         Arc::make_mut(observed.group.as_mut().unwrap()).metadata.labels = Some([("shard".to_owned(), shard.to_owned())].into());
         leadergroup::policy::verdict::steps_back(&observed).is_some()
     };
@@ -291,7 +291,7 @@ fn a_group_is_not_left_to_an_operator_that_has_left_it_out_by_its_own_word() {
     let begun_anew = |ours: Option<&str>| {
         let lock = Lease { holder: "them_3".into(), ..lock.clone() };
         let mut observed = written_by("them_2@theirs/lock", true, Some(lock));
-        observed.operator.selector = ours.map(Into::into);
+        observed.operator.selector = ours.map(|ours| Arc::new(ours.parse().unwrap()));
         leadergroup::policy::verdict::steps_back(&observed).is_some()
     };
     assert!(!begun_anew(ours), "another process leads there now, and has not written this group's Lease");

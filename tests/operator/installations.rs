@@ -2,7 +2,6 @@
 //! the other goes on where the first is gone.
 
 use kube::ResourceExt;
-
 use serde_json::json;
 
 use super::arena::{self, Arena, Operator};
@@ -32,20 +31,33 @@ async fn an_operator_without_election_that_comes_later_takes_over_and_the_earlie
     arena.finish().await;
 }
 
+/// Lets the operator have its own lock in the namespace that it keeps, where locks can be seen.
+async fn may_have_locks(arena: &Arena) {
+    const ACCOUNT: &str = "--serviceaccount=leadergroup-system:leadergroup-operator";
+    arena.kubectl(&["create", "rolebinding", "locks", "--clusterrole=edit", ACCOUNT]).await;
+    arena.apply(LOCKS).await;
+    arena.kubectl(&["create", "rolebinding", "leases", "--role=leases", ACCOUNT]).await;
+}
+
 /// Two installations that share the groups of one namespace by the label `shard`, with locks that both can see.
 async fn shards(arena: &Arena) -> [Operator; 2] {
     let own = &arena.namespace;
-    let mut account = vec!["create".to_owned(), "rolebinding".into(), "locks".into()];
-    account.extend(["--clusterrole=edit".to_owned(), "--serviceaccount=leadergroup-system:leadergroup-operator".into()]);
-    arena.kubectl(&account.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    arena.apply(LOCKS).await;
-    arena.kubectl(&["create", "rolebinding", "leases", "--role=leases", "--serviceaccount=leadergroup-system:leadergroup-operator"]).await;
+    may_have_locks(arena).await;
     ["a", "b"].map(|shard| arena.installation_with(own, &format!("{own}-{shard}"), &[&format!("--watch-label-selector=shard={shard}")]))
 }
 
 /// The operator that has written the group's Lease last.
 async fn keeper(arena: &Arena) -> String {
     arena.lease("web").await.annotations()["leadergroup.io/operator"].clone()
+}
+
+/// Waits until it is this one.
+async fn kept_by(arena: &Arena, operator: &str) {
+    let kept = async || {
+        let keeper = keeper(arena).await;
+        if keeper.ends_with(operator) { Ok(()) } else { Err(keeper) }
+    };
+    arena.until(&format!("{operator} has written the Lease"), kept).await;
 }
 
 #[tokio::test]
@@ -69,23 +81,13 @@ async fn installations_share_the_groups_by_their_labels_and_a_group_goes_from_on
     arena.delete_pod(&leader).await;
     let second = arena.leader_other_than("web", &leader).await;
     assert!(term(&leader) < term(&second));
-    arena
-        .until("the other has written the Lease", async || {
-            let keeper = keeper(&arena).await;
-            if keeper.ends_with("-b?shard=b") { Ok(()) } else { Err(keeper) }
-        })
-        .await;
+    kept_by(&arena, "-b?shard=b").await;
     assert!(!b.log().contains("leaves it alone"), "{}", b.log_end(20));
     // And back, while nothing else happens: nobody loses the label.
     arena.kubectl(&["label", "--overwrite", "leadergroup", "web", "shard=a"]).await;
     arena.ready_pods("web", 3).await;
     arena.change(json!({ "lease": { "leaseDurationSeconds": 20 } })).await;
-    arena
-        .until("the first keeps it again", async || {
-            let keeper = keeper(&arena).await;
-            if keeper.ends_with("-a?shard=a") { Ok(()) } else { Err(keeper) }
-        })
-        .await;
+    kept_by(&arena, "-a?shard=a").await;
     assert_eq!(arena.leader("web").await.uid(), second.uid());
     arena.finish().await;
 }
@@ -113,11 +115,7 @@ async fn of_two_installations_the_later_leaves_the_group_alone_until_the_first_i
     let [one, two] = ["one", "two"].map(|lock| format!("{}-{lock}", arena.namespace));
     // Locks in the namespace that is kept can be seen.
     let own = arena.namespace.clone();
-    let mut account = vec!["create".to_owned(), "rolebinding".into(), "locks".into()];
-    account.extend(["--clusterrole=edit".to_owned(), "--serviceaccount=leadergroup-system:leadergroup-operator".into()]);
-    arena.kubectl(&account.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    arena.apply(LOCKS).await;
-    arena.kubectl(&["create", "rolebinding", "leases", "--role=leases", "--serviceaccount=leadergroup-system:leadergroup-operator"]).await;
+    may_have_locks(&arena).await;
     let first = arena.installation(&own, &one);
     arena.apply(&arena::web(3)).await;
     let leader = arena.leader("web").await;

@@ -12,10 +12,11 @@ mod nodes;
 mod table;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use jiff::Timestamp;
+use kube::ResourceExt;
 
 use cache::Cache;
 
@@ -54,7 +55,7 @@ struct Tables {
     nodes: Nodes,
     namespaces: Namespaces,
     /// Which groups are kept; the others are known, for what they have to do with these.
-    selector: Option<GroupSelector>,
+    selector: Option<Arc<GroupSelector>>,
     groups_by_deployment: Index,
     groups_by_lease: Index,
     /// By the key of a fence.
@@ -75,8 +76,7 @@ struct Tables {
 
 impl Tables {
     fn selects(&self, group: &LeaderGroup) -> bool {
-        let labels = || group.metadata.labels.as_ref();
-        self.selector.as_ref().is_none_or(|selector| selector.matches(labels().unwrap_or(&BTreeMap::new())))
+        self.selector.as_ref().is_none_or(|selector| selector.matches(group.labels()))
     }
 
     /// Whether it is not this installation's to keep: a group that is there; what one has left that is gone, in a namespace of which no more
@@ -303,7 +303,7 @@ impl Store {
 
     /// One in which no others of the groups are kept than those of this selector.
     #[must_use]
-    pub fn with_selector(self, selector: Option<GroupSelector>) -> Self {
+    pub fn with_selector(self, selector: Option<Arc<GroupSelector>>) -> Self {
         self.lock().selector = selector;
         self
     }

@@ -63,7 +63,7 @@ macro_rules! table {
                 if matches!(source, Source::Fill(reading) if !tables.namespaces.is_wanted(&key.namespace, reading)) {
                     return Concerned::new();
                 }
-                let object = Self::cut(object, tables.selector.as_ref());
+                let object = Self::cut(object, tables.selector.as_deref());
                 if Self::SPARED && !object.is_marked() && !tables.namespaces.keeps(&key.namespace) {
                     let (former, aside) = tables.$cache.remove(&key);
                     return tables.unlinked::<Self>(&key, former, aside);

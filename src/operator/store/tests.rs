@@ -269,7 +269,7 @@ fn of_a_namespace_without_a_group_nothing_is_kept_but_what_bears_marks() {
 
 #[test]
 fn a_group_that_the_selector_leaves_out_is_known_and_not_kept() {
-    let store = Store::sparing().with_selector(Some("shard=a".parse().unwrap()));
+    let store = Store::sparing().with_selector(Some(Arc::new("shard=a".parse().unwrap())));
     let sharded = |name: &str, shard: &str| {
         let mut group = LeaderGroup::clone(&group(name));
         group.metadata.labels = Some([("shard", shard), ("team", "db")].map(|(key, value)| (key.to_owned(), value.to_owned())).into());
@@ -304,7 +304,7 @@ fn what_is_left_of_a_group_is_left_to_whoever_keeps_the_others_of_its_namespace_
     let marked =
         || Arc::new(Pod { uid: "v".into(), resource_version: 1, member_of: Some("gone/role".into()), replica_set: Some("r".into()), ..Pod::default() });
     let observed = |others: &[(&str, &str)]| {
-        let store = Store::sparing().with_selector(Some("shard=a".parse().unwrap()));
+        let store = Store::sparing().with_selector(Some(Arc::new("shard=a".parse().unwrap())));
         for (name, shard) in others {
             LeaderGroup::apply(&store, Key::new("a", name), sharded(name, shard), Source::Watch);
         }

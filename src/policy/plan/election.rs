@@ -175,8 +175,8 @@ impl Planner<'_> {
         proven
     }
 
-    /// Proves, while nothing else is to be done but to tell of it, what the successor's label will need, so that nothing but the labels is left to be written
-    /// when the leader is lost.
+    /// Proves, while nothing else is to be done but to tell of it, what the successor's label will need, so that nothing but the labels is
+    /// left to be written when the leader is lost.
     pub(super) fn prove_ahead(&mut self) {
         let Some((held, read)) = self.memory.held.as_ref().filter(|held| !held.doubted && held.exposed.is_some()).zip(self.successor_read) else { return };
         if read < held.proven && read < self.memory.alive {
