@@ -21,11 +21,35 @@ fn traces(key: &str) -> u64 {
 /// Some key is a fence's.
 const IS_FENCE: u64 = 1 << 63;
 
+/// A label's key that many pods are asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    pub(super) key: &'a str,
+    traces: u64,
+}
+
+impl Wanted<'_> {
+    /// Whether a key that has left these traces may be the one.
+    pub(super) fn may_be_among(&self, all: u64) -> bool {
+        all & self.traces == self.traces
+    }
+}
+
+impl<'a> From<&'a str> for Wanted<'a> {
+    fn from(key: &'a str) -> Self {
+        Self { key, traces: traces(key) }
+    }
+}
+
 impl Labels {
+    /// The traces of all keys: those of a key that is there are among them.
+    pub(super) fn traces(&self) -> u64 {
+        self.traces
+    }
+
     /// The value of `key`.
     pub fn get(&self, key: &str) -> Option<&str> {
-        let traces = traces(key);
-        if self.traces & traces != traces {
+        if !Wanted::from(key).may_be_among(self.traces) {
             return None;
         }
         self.lines().filter_map(|line| line.split_once('=')).find(|(name, _)| *name == key).map(|(_, value)| value)

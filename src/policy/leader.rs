@@ -3,7 +3,8 @@
 //! In order: the incumbent stays while it is as good as any other; else the pod of the best standing, of the newest
 //! ReplicaSet, armed already, ready for the longest time, first by name. Nothing here depends on the order of the observation.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
+use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,9 @@ use jiff::Timestamp;
 
 pub use super::choice::Choice;
 use super::holder;
+use super::labels::Wanted;
 use super::observation::{Candidate, Lease, Observation, Pod};
-use super::standing::{self, Standing};
+use super::standing::{self, Losses, Standing};
 use crate::api::LeaderGroup;
 
 /// The choice, and the moment at which another may follow from the passing of time alone.
@@ -28,12 +30,13 @@ pub fn choose(observation: &Observation) -> (Choice, Option<Timestamp>) {
 
     let min_ready_seconds = observation.deployment.as_ref().map_or(0, |deployment| deployment.min_ready_seconds);
     let mut recheck: Option<Timestamp> = None;
+    let losses = Losses::of(group, observation.now);
     let best = observation
         .candidates
         .iter()
-        .filter(|candidate| incumbent.is_none_or(|incumbent| incumbent.pod.uid != candidate.pod.uid))
+        .filter(|candidate| incumbent.is_none_or(|incumbent| !ptr::eq(incumbent, *candidate)))
         .filter_map(|candidate| {
-            let (standing, changes) = standing::in_the_light_of_history(candidate, group, min_ready_seconds, observation.now);
+            let (standing, changes) = standing::in_the_light_of_history(candidate, &losses, min_ready_seconds, observation.now);
             recheck = recheck.into_iter().chain(changes).min();
             standing.electable().then_some((candidate, standing))
         })
@@ -72,28 +75,27 @@ pub(super) fn patience(observation: &Observation, group: &LeaderGroup, incumbent
 
 /// The pod that leads as things stand: the one that the Lease names, else one that carries the label, else the one that led the
 /// Deployment's pods for another group.
-pub fn incumbent(observation: &Observation) -> Option<&Candidate> {
+pub fn incumbent<'a>(observation: &'a Observation) -> Option<&'a Candidate> {
     let group = observation.group.as_ref()?;
     let label = &group.spec.leader_label;
     let ours = |lease: &&Arc<Lease>| observation.sent.as_ref().is_none_or(|(uid, term)| lease.holder_uid == *uid && lease.term == Some(*term));
     let recorded = observation.lease.as_ref().filter(|lease| !lease.holder.is_empty()).filter(ours).and_then(|lease| {
-        observation.candidates.iter().find(|candidate| {
-            // A Lease written by others has no uid; a holder that its uid contradicts was changed by others.
-            candidate.pod.name == lease.holder && lease.holder_uid.as_ref().is_none_or(|uid| *uid == candidate.pod.uid)
-        })
+        // A Lease written by others has no uid; a holder that its uid contradicts was changed by others.
+        observation.candidates.named(&lease.holder).filter(|candidate| lease.holder_uid.as_ref().is_none_or(|uid| *uid == candidate.pod.uid))
     });
-    let first = |leads: &dyn Fn(&Pod) -> bool| {
-        let candidates = observation.candidates.iter().filter(|candidate| leads(&candidate.pod));
-        candidates.min_by_key(|candidate| (Reverse(candidate.pod.term), preference(observation, candidate, standing::of_leader(candidate))))
+    let first = |those: &mut dyn Iterator<Item = &'a Candidate>| {
+        those.min_by_key(|candidate| (Reverse(candidate.pod.term), preference(observation, candidate, standing::of_leader(candidate))))
     };
+    let candidates = &observation.candidates;
     let former = |pod: &Pod| observation.led_for(pod).is_some_and(|led_for| led_for != (&*observation.name, &*label.key)) && !group.spec.suspend;
-    recorded.or_else(|| first(&|pod| pod.labels.get(&label.key) == Some(&label.value))).or_else(|| first(&former))
+    let carries = |it: &&Candidate| it.label(&label.key) == Some(&label.value);
+    recorded.or_else(|| first(&mut candidates.bearing(&label.key).filter(carries))).or_else(|| first(&mut candidates.noted().filter(|it| former(&it.pod))))
 }
 
 /// The candidate that carries the label now.
 pub(super) fn labelled<'a>(observation: &'a Observation, group: &LeaderGroup) -> Option<&'a Candidate> {
     let label = &group.spec.leader_label;
-    incumbent(observation).filter(|candidate| candidate.pod.labels.get(&label.key) == Some(&label.value))
+    incumbent(observation).filter(|candidate| candidate.label(&label.key) == Some(&label.value))
 }
 
 /// Whether the status calls somebody ready and leading while nobody who serves carries the label.
@@ -107,25 +109,51 @@ pub fn successor<'a>(observation: &'a Observation, leader: &Pod) -> Option<&'a A
     let group = observation.group.as_ref().filter(|group| !group.spec.suspend && !holder::is_followed(group))?;
     let label = &group.spec.leader_label;
     let min_ready_seconds = observation.deployment.as_ref().map_or(0, |deployment| deployment.min_ready_seconds);
+    let (leader, losses) = (observation.candidates.with_uid(&leader.uid), Losses::of(group, observation.now));
+    let key = Wanted::from(&*label.key);
     observation
         .candidates
         .iter()
-        .filter(|candidate| candidate.pod.uid != leader.uid && candidate.pod.labels.get(&label.key) != Some(&label.value))
-        .map(|candidate| (candidate, standing::in_the_light_of_history(candidate, group, min_ready_seconds, observation.now).0))
+        .filter(|candidate| leader.is_none_or(|leader| !ptr::eq(leader, *candidate)) && candidate.value_of(&key) != Some(&label.value))
+        .map(|candidate| (candidate, standing::in_the_light_of_history(candidate, &losses, min_ready_seconds, observation.now).0))
         .filter(|(_, standing)| standing.electable())
         .min_by_key(|(candidate, standing)| {
             // What takes the leader's node along takes no successor with it.
-            let beside = candidate.pod.node.is_some() && candidate.pod.node == leader.node;
+            let beside = leader.is_some_and(|leader| candidate.is_beside(leader));
             (standing.rank(), Reverse(candidate.revision), beside, preference(observation, candidate, *standing))
         })
         .map(|(candidate, _)| &candidate.pod)
 }
 
 /// Sorts the better candidate first. Among equals the armed one: so the choice is the one that was prepared.
-fn preference(observation: &Observation, candidate: &Candidate, standing: Standing) -> (u8, Reverse<u64>, bool, Option<Timestamp>, Box<str>) {
-    let unarmed = candidate.pod.fence(&observation.fence_key).is_none();
-    (standing.rank(), Reverse(candidate.revision), unarmed, candidate.pod.ready_since, candidate.pod.name.clone())
+fn preference<'a>(observation: &Observation, candidate: &'a Candidate, standing: Standing) -> (u8, Reverse<u64>, bool, Option<Timestamp>, ByName<'a>) {
+    let unarmed = candidate.fence(&observation.fence_key).is_none();
+    (standing.rank(), Reverse(candidate.revision), unarmed, candidate.ready_since(), ByName(candidate))
 }
+
+/// Whose name is looked at only where nothing else tells two candidates apart.
+#[derive(Clone, Copy)]
+struct ByName<'a>(&'a Candidate);
+
+impl Ord for ByName<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.pod.name.cmp(&other.0.pod.name)
+    }
+}
+
+impl PartialOrd for ByName<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for ByName<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for ByName<'_> {}
 
 fn reason_to_replace(standing: Standing) -> &'static str {
     match standing {

@@ -18,16 +18,20 @@
 //!
 //! What keeps a term from being given out twice is in [`term`].
 
+pub mod candidates;
+mod cause;
 mod choice;
 mod holder;
 mod labels;
 pub mod leader;
 pub mod liveness;
 pub mod memory;
+mod node;
 pub mod objects;
 pub mod observation;
 mod obstacle;
 pub mod plan;
+mod pod;
 pub mod progress;
 pub mod standing;
 mod status;

@@ -280,7 +280,7 @@ impl<'a> Planner<'a> {
             Some(TermToReport::Name(named)) => {
                 status.term = named.term;
                 // Where the pods elect themselves the status is the record, and a write that changes nothing would not take it.
-                let pod = self.observation.candidates.iter().map(|candidate| &candidate.pod).find(|pod| named.pod.as_ref() == Some(&pod.uid));
+                let pod = named.pod.as_ref().and_then(|uid| self.observation.candidates.with_uid(uid)).map(|candidate| &candidate.pod);
                 status.next = pod.map(|pod| Next { pod_name: pod.name.to_string() }).or(status.next);
                 Some(named)
             }

@@ -121,6 +121,8 @@ struct Attempt {
     since: Timestamp,
     sent: Instant,
     under_way: bool,
+    /// Its turn did not come.
+    queued: bool,
     /// In a row.
     failures: u32,
     failed: Option<Failed>,
@@ -154,6 +156,7 @@ impl Progress {
             since: wall,
             sent: now,
             under_way: false,
+            queued: false,
             failures: 0,
             failed: None,
             until: Instant::default(),
@@ -165,7 +168,7 @@ impl Progress {
             let full = now + interval.saturating_mul(burst.saturating_sub(1));
             (attempt.round, attempt.drained, attempt.undone_by) = (round, attempt.drained.min(full), None);
         }
-        if attempt.failures == 0 && attempt.drained <= now {
+        if attempt.failures == 0 && attempt.drained <= now && !attempt.queued {
             attempt.since = wall;
         }
         (attempt.under_way, attempt.sent) = (true, now);
@@ -177,7 +180,7 @@ impl Progress {
         let target = Target::of(write);
         let longest = target.longest_delay();
         let Some(attempt) = self.0.get_mut(&target) else { return };
-        attempt.under_way = false;
+        (attempt.under_way, attempt.queued) = (false, false);
         match result {
             Ok(()) => (attempt.failures, attempt.failed, attempt.until) = (0, None, now),
             Err(failed) => {
@@ -193,6 +196,15 @@ impl Progress {
                 attempt.drained = Instant(attempt.drained.0.saturating_sub(target.pace().1));
                 attempt.failed = Some(Failed { words: cut(&failed.words), ..failed });
             }
+        }
+    }
+
+    /// It was called back before its turn came, and is as good as never tried.
+    pub fn called_back(&mut self, write: &Write) {
+        let target = Target::of(write);
+        if let Some(attempt) = self.0.get_mut(&target) {
+            (attempt.under_way, attempt.queued) = (false, true);
+            attempt.drained = Instant(attempt.drained.0.saturating_sub(target.pace().1));
         }
     }
 
@@ -213,7 +225,7 @@ impl Progress {
     pub fn settle(&mut self, wanted: &BTreeSet<Target>, now: Instant) {
         self.0.retain(|target, attempt| {
             if !wanted.contains(target) && !attempt.under_way {
-                (attempt.failures, attempt.failed) = (0, None);
+                (attempt.failures, attempt.failed, attempt.queued) = (0, None, false);
                 return attempt.drained > now;
             }
             true
@@ -328,6 +340,9 @@ fn trouble_of(target: &Target, attempt: &Attempt, round: Round, now: Instant) ->
             (1, "WriteSlow", false, format!("{what} has had no answer since {since}, and is tried again beside that; an admission webhook may be slow or gone"))
         }
         Some(failed) => (1, "WriteFailed", false, format!("{what} has failed since {since}, and is tried again: {}", failed.words)),
+        None if attempt.queued => {
+            (1, "WriteSlow", false, format!("{what} waits for its turn since {since}, because other writes of its kind in the namespace take long"))
+        }
         None if attempt.under_way && now - attempt.sent >= SLOW => {
             (1, "WriteSlow", false, format!("{what} has had no answer since {since}; an admission webhook may be slow or gone"))
         }

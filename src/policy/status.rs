@@ -66,8 +66,7 @@ pub(super) fn status(
     let new = last_transition.iter().filter(|last| former.last_transition.as_ref() != Some(*last)).cloned();
     let history = new.chain(former.history.clone()).take(HISTORY).collect();
     let min_ready_seconds = observation.deployment.as_ref().map_or(0, |deployment| deployment.min_ready_seconds);
-    let may_lead = |candidate: &&Candidate| standing::of_candidate(candidate, min_ready_seconds, observation.now).0.electable();
-    let alive = || observation.candidates.iter().filter(|candidate| !candidate.pod.finished);
+    let count = |count| i32::try_from(count).unwrap_or(i32::MAX);
     let findings = findings(observation, group, obstacle, trouble, labelled);
     LeaderGroupStatus {
         observed_generation: group.metadata.generation,
@@ -75,9 +74,9 @@ pub(super) fn status(
         deployment_name: Some(objects::deployment_name(group).to_owned()),
         lease_name: Some(objects::lease_name(group).to_owned()),
         selector: observation.deployment.as_ref().map(|deployment| deployment.selector.to_string()),
-        replicas: count(alive()),
-        ready_replicas: count(alive().filter(|candidate| candidate.pod.ready())),
-        candidates: count(observation.candidates.iter().filter(may_lead)),
+        replicas: count(observation.candidates.unfinished()),
+        ready_replicas: count(observation.candidates.ready()),
+        candidates: count(standing::count_electable(&observation.candidates, min_ready_seconds, observation.now)),
         transitions: lease.map_or(0, |lease| lease.transitions.into()).max(record.map_or(0, |record| record.transitions)).max(former.transitions),
         term: terms.confirmable().max(highest),
         follower_values: follower_values(observation, group),
@@ -98,10 +97,6 @@ pub(super) fn differ_in_numbers_only(one: &LeaderGroupStatus, other: &LeaderGrou
     as_other == LeaderGroupStatus { conditions: without_words(&other.conditions), ..other.clone() }
 }
 
-fn count<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> i32 {
-    i32::try_from(candidates.count()).unwrap_or(i32::MAX)
-}
-
 /// Who is prepared to lead next; where the pods elect themselves, for whom the term was named last, until it leads.
 fn next(observation: &Observation, group: &LeaderGroup, labelled: Option<&Candidate>, former: &LeaderGroupStatus, leader: Option<&Leader>) -> Option<Next> {
     if holder::is_followed(group) {
@@ -115,7 +110,7 @@ fn next(observation: &Observation, group: &LeaderGroup, labelled: Option<&Candid
 /// What pods that do not lead carry under the label's key, and what they may get.
 fn follower_values(observation: &Observation, group: &LeaderGroup) -> Vec<String> {
     let label = &group.spec.leader_label;
-    let carried = observation.candidates.iter().filter_map(|candidate| candidate.pod.labels.get(&label.key));
+    let carried = observation.candidates.bearing(&label.key).filter_map(|candidate| candidate.label(&label.key));
     let values: BTreeSet<&str> = carried.chain([&*label.follower_value]).filter(|value| !value.is_empty() && *value != label.value).collect();
     values.into_iter().take(8).map(str::to_owned).collect()
 }
@@ -214,7 +209,7 @@ fn findings(
 /// The pods of the group that carry the label, first by name.
 fn carriers<'a>(observation: &'a Observation, group: &LeaderGroup) -> Vec<&'a str> {
     let label = &group.spec.leader_label;
-    let carriers = observation.candidates.iter().map(|candidate| &candidate.pod).filter(|pod| pod.labels.get(&label.key) == Some(&label.value));
+    let carriers = observation.candidates.bearing(&label.key).map(|candidate| &candidate.pod).filter(|pod| pod.labels.get(&label.key) == Some(&label.value));
     let mut names: Vec<_> = carriers.map(|pod| &*pod.name).collect();
     names.sort_unstable();
     names
@@ -240,7 +235,7 @@ fn not_ready(observation: &Observation, trouble: Option<&Obstacle>) -> Finding {
         // The Lease may name it already.
         Some(pod) if unlabelled(pod) => ("ElectionInProgress", format!("pod {} is being made the leader", pod.name)),
         Some(pod) if observation.group.as_ref().is_some_and(|group| holder::is_followed(group)) => {
-            let standing = observation.candidates.iter().find(|it| it.pod.uid == pod.uid).map_or(Standing::Eligible, standing::of_leader);
+            let standing = observation.candidates.with_uid(&pod.uid).map_or(Standing::Eligible, standing::of_leader);
             (
                 "HolderNotReady",
                 format!(
@@ -278,7 +273,7 @@ fn not_ready(observation: &Observation, trouble: Option<&Obstacle>) -> Finding {
 /// That another pod could lead, and this one has time to recover.
 fn waits(observation: &Observation, leader: &Pod) -> Option<String> {
     let group = observation.group.as_ref()?;
-    let candidate = observation.candidates.iter().find(|candidate| candidate.pod.uid == leader.uid)?;
+    let candidate = observation.candidates.with_uid(&leader.uid)?;
     leader::patience(observation, group, candidate)?;
     let next = leader::successor(observation, leader)?;
     let (seconds, why) = (group.spec.election.failover_delay_seconds, why_not(standing::of_leader(candidate)));
@@ -287,7 +282,7 @@ fn waits(observation: &Observation, leader: &Pod) -> Option<String> {
 
 /// Why a leader that is ready is none that serves.
 fn out_of_reach(observation: &Observation, leader: &Pod) -> Option<&'static str> {
-    let candidate = observation.candidates.iter().find(|candidate| candidate.pod.uid == leader.uid).filter(|candidate| candidate.pod.ready())?;
+    let candidate = observation.candidates.with_uid(&leader.uid).filter(|candidate| candidate.pod.ready())?;
     (!standing::serves(candidate)).then(|| why_not(standing::of_leader(candidate)))
 }
 

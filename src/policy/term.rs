@@ -72,7 +72,7 @@ impl<'a> Terms<'a> {
         });
         let mark = same.and_then(|lease| lease.reserved_term).filter(|mark| usable(*mark));
         let label = &group.spec.leader_label;
-        let labelled = observation.candidates.iter().filter(|it| it.pod.labels.get(&label.key) == Some(&label.value));
+        let labelled = observation.candidates.bearing(&label.key).filter(|it| it.label(&label.key) == Some(&label.value));
         // What the status says that this pod was given counts for more than what anybody may have written on it.
         let led = labelled.filter_map(|it| given(group, &it.pod).or(it.pod.term)).filter(|term| usable(*term)).max();
         // What is above all that the status can have confirmed before it was spoilt.
@@ -91,7 +91,8 @@ impl<'a> Terms<'a> {
         let borne_out = |mark: i64| led.is_some_and(|led| above(led, mark)) || owned && above(recorded, mark);
         let explained = |mark: &i64| confirmed.is_none_or(|it| it <= *mark) && (held || near(*mark) || borne_out(*mark));
         // What a pod says without the status is believed where there is none, or as far as an election may have gone.
-        let told = observation.candidates.iter().any(|it| given(group, &it.pod).is_some());
+        let reported = status.and_then(|status| status.leader.as_ref()).and_then(|leader| observation.candidates.with_uid(&leader.pod_uid));
+        let told = reported.is_some_and(|it| given(group, &it.pod).is_some());
         let led = led.filter(|led| told || confirmed.is_none_or(|it| *led <= it.saturating_add(AHEAD + 2)));
         Self { observation, memory, group, confirmed, mark: mark.filter(explained), recorded, led: led.unwrap_or(0), lost }
     }

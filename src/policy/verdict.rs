@@ -191,7 +191,7 @@ fn remove(from: &str) -> String {
 /// Whether nothing was written for this group yet that could be looked after: it has no term, no Lease and no pod with a mark.
 fn has_never_led(observation: &Observation, group: &LeaderGroup) -> bool {
     let no_term = group.status.as_ref().is_none_or(|status| status.term == 0);
-    no_term && observation.lease.is_none() && observation.pods().all(|pod| pod.member_of.is_none() && pod.term.is_none())
+    no_term && observation.lease.is_none() && observation.noted().all(|pod| pod.member_of.is_none() && pod.term.is_none())
 }
 
 /// The first of the group's pods whose value of the leader's label somebody else has set.
@@ -206,7 +206,7 @@ pub fn with_foreign_value(observation: &Observation) -> Option<&Pod> {
         let ours = |value: &str| value == label.value || value == label.follower_value;
         !pod.terminating && !pod.finished && !pod.is_set(&label.key) && pod.labels.get(&label.key).is_some_and(|value| !ours(value))
     };
-    observation.candidates.iter().map(|candidate| &*candidate.pod).filter(foreign).min_by_key(|pod| &pod.name)
+    observation.candidates.bearing(&label.key).map(|candidate| &*candidate.pod).filter(foreign).min_by_key(|pod| &pod.name)
 }
 
 /// A value of the leader's label that somebody else has set. Before the first write it keeps the group from beginning: Services may
@@ -250,7 +250,7 @@ fn beside_the_leader(observation: &Observation, group: &LeaderGroup) -> Option<O
         );
     }
     let odd = |pod: &&Arc<Pod>| !pod.terminating && pod.odd_candidate.is_some();
-    if let Some(pod) = observation.candidates.iter().map(|candidate| &candidate.pod).filter(odd).min_by_key(|pod| &pod.name) {
+    if let Some(pod) = observation.candidates.noted().map(|candidate| &candidate.pod).filter(odd).min_by_key(|pod| &pod.name) {
         return told(
             "CandidateUnclear",
             format!(
@@ -270,7 +270,7 @@ fn unread(observation: &Observation) -> Option<String> {
     let deployment = observation.deployment.as_ref().filter(|deployment| deployment.labels_unread);
     // On a pod that is not of the Deployment the operator has set nothing, where it has set no mark.
     let strays = observation.strays.iter().filter(|pod| pod.member_of.is_some());
-    let mut pods = observation.candidates.iter().map(|candidate| &candidate.pod).chain(strays);
+    let mut pods = observation.candidates.noted().map(|candidate| &candidate.pod).chain(strays);
     let pod = pods.find(|pod| pod.labels_unread).map(|pod| format!("pod {}", pod.name));
     pod.or_else(|| deployment.map(|deployment| format!("Deployment {} (template, or a selector of more than 4 KiB)", deployment.name)))
 }

@@ -8,7 +8,7 @@ use leadergroup::policy::leader::{Choice, choose};
 use leadergroup::policy::observation::{Candidate, Deployment, Lock, NodeState, Observation};
 use serde_json::{Value, json};
 
-use super::scene::{followed, labelled, now, observation, on, pod, stage, unready, with};
+use super::scene::{followed, labelled, now, observation, of_revision, on, pod, stage, unready, with, with_node};
 
 /// Checks who leads, as `KEEP name`, `PROMOTE name: reason`, `VACATE` or `FROZEN`, in every order of the candidates.
 fn check(why: &str, candidates: Vec<Candidate>, holder: Option<&str>, expected: &str) {
@@ -32,7 +32,7 @@ fn check_with(why: &str, spec: &Value, mut candidates: Vec<Candidate>, holder: O
 #[test]
 fn a_first_leader_is_the_newest_then_the_longest_ready_then_the_first_by_name() {
     let longer = |name: &str| with(pod(name), |pod| pod.ready_since = Some(now() - SignedDuration::from_secs(90)));
-    let newer = |name: &str| Candidate { revision: 2, ..pod(name) };
+    let newer = |name: &str| of_revision(pod(name), 2);
     check("by name", vec![pod("b"), pod("a"), pod("c")], None, "PROMOTE a: FirstElection");
     check("longest ready before name", vec![pod("a"), longer("b")], None, "PROMOTE b: FirstElection");
     check("newest ReplicaSet before longest ready", vec![longer("a"), newer("b")], None, "PROMOTE b: FirstElection");
@@ -44,7 +44,7 @@ fn a_first_leader_is_the_newest_then_the_longest_ready_then_the_first_by_name() 
 
 #[test]
 fn a_leader_stays_while_it_is_as_good_as_any() {
-    let newer = Candidate { revision: 2, ..pod("b") };
+    let newer = of_revision(pod("b"), 2);
     check("though another is newer", vec![pod("a"), newer], Some("a"), "KEEP a");
     check("though it has only just become ready", vec![with(pod("a"), |pod| pod.ready_since = Some(now())), pod("b")], Some("a"), "KEEP a");
     check("though unready, where nobody can follow", vec![unready("a"), unready("b")], Some("a"), "KEEP a");
@@ -64,7 +64,7 @@ fn a_leader_is_replaced_for_a_reason() {
         (on(pod("a"), |node| node.leaving = true), "NodeLeaving"),
         (on(pod("a"), |node| node.unreachable = true), "NodeUnreachable"),
         (on(pod("a"), |node| node.out_of_service = true), "NodeOutOfService"),
-        (Candidate { node: NodeState::Gone, ..pod("a") }, "NodeGone"),
+        (with_node(pod("a"), NodeState::Gone), "NodeGone"),
     ];
     for (leader, reason) in cases {
         check(reason, vec![leader, pod("b")], Some("a"), &format!("PROMOTE b: {reason}"));
@@ -82,7 +82,7 @@ fn a_leader_that_must_not_lead_goes_even_where_nobody_follows() {
 
 #[test]
 fn what_is_unknown_of_a_node_speaks_against_no_pod() {
-    check("nodes may not be read", vec![Candidate { node: NodeState::Unknown, ..pod("a") }], None, "PROMOTE a: FirstElection");
+    check("nodes may not be read", vec![with_node(pod("a"), NodeState::Unknown)], None, "PROMOTE a: FirstElection");
 }
 
 #[test]

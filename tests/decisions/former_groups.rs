@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use leadergroup::api::LeaderGroup;
 use leadergroup::elector::clock::Instant;
-use leadergroup::policy::observation::{Candidate, Observation, Pod};
+use leadergroup::policy::observation::{Candidate, Candidates, Observation, Pod};
 use leadergroup::policy::write::{PodPurpose, PodWrite, Write};
 use leadergroup::policy::{self, Memory};
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ fn sibling(name: &str, label: &Value, status: &Value) -> Arc<LeaderGroup> {
 /// The former group's leader, which has left the Deployment.
 fn left_behind(change: impl FnOnce(&mut Pod)) -> Arc<Pod> {
     let leader = with(fenced(labelled(pod("old"))), |pod| (pod.term, pod.member_of) = (Some(3), Some("former/role".into())));
-    with(leader, change).pod
+    with(leader, change).pod().clone()
 }
 
 fn handed_over(strays: Vec<Arc<Pod>>) -> Observation {
@@ -57,7 +57,7 @@ fn a_leader_of_the_former_group_that_has_left_the_deployment_loses_its_label_fir
 
 #[test]
 fn what_a_group_of_another_deployment_has_marked_is_that_ones() {
-    let other = with(labelled(pod("old")), |pod| pod.member_of = Some("elsewhere/role".into())).pod;
+    let other = with(labelled(pod("old")), |pod| pod.member_of = Some("elsewhere/role".into())).pod().clone();
     assert_eq!(pod_write(&handed_over(vec![other]), "old"), None);
 }
 
@@ -78,8 +78,14 @@ fn what_pods_carried_before_it_became_the_leaders_value_is_not_given_back() {
     assert_eq!((write.desired.label.as_deref(), write.desired.former_label), (Some("x"), None));
 
     // Its group is gone, and another leads the Deployment with that value.
-    let gone =
-        |siblings| Observation { group: None, deployment: None, candidates: Vec::new(), strays: vec![follower.pod.clone()], siblings, ..observed.clone() };
+    let gone = |siblings| Observation {
+        group: None,
+        deployment: None,
+        candidates: Candidates::default(),
+        strays: vec![follower.pod().clone()],
+        siblings,
+        ..observed.clone()
+    };
     let given_back = |observed: &Observation| pod_write(observed, "b").expect("its marks are taken away").desired.label;
     assert_eq!(given_back(&gone(vec![sibling("next", &json!({}), &json!({}))])), None);
     assert_eq!(given_back(&gone(vec![sibling("next", &json!({ "value": "boss" }), &json!({}))])).as_deref(), Some("leader"));
@@ -164,7 +170,7 @@ fn a_fence_of_no_deployment_of_its_own_takes_no_label_from_a_leader() {
 #[test]
 fn a_pod_that_was_never_marked_blocks_nobody_however_many_labels_it_has() {
     let unread = |member: Option<&str>| {
-        let stray = with(fenced(pod("evil")), |pod| (pod.labels_unread, pod.member_of) = (true, member.map(Into::into))).pod;
+        let stray = with(fenced(pod("evil")), |pod| (pod.labels_unread, pod.member_of) = (true, member.map(Into::into))).pod().clone();
         let plan = policy::plan(&handed_over(vec![stray]), &holding());
         format!("{:?}", plan.writes).contains("LabelsUnread")
     };
@@ -274,8 +280,15 @@ fn the_leader_of_a_group_that_is_gone_is_left_to_the_group_that_leads_on_if_that
             it.spec.suspend = suspend == json!(true);
             Arc::new(it)
         });
-        let strays = vec![with(led_for_another(), |pod| pod.member_of = Some("web/role".into())).pod];
-        Observation { group: None, deployment: None, candidates: Vec::new(), strays, siblings: siblings.collect(), ..changed_key(Vec::new(), None, Vec::new()) }
+        let strays = vec![with(led_for_another(), |pod| pod.member_of = Some("web/role".into())).pod().clone()];
+        Observation {
+            group: None,
+            deployment: None,
+            candidates: Candidates::default(),
+            strays,
+            siblings: siblings.collect(),
+            ..changed_key(Vec::new(), None, Vec::new())
+        }
     };
     let stalled = |reason: &str| json!({ "conditions": [{ "type": "Stalled", "status": "True", "reason": reason, "message": "", "lastTransitionTime": "2026-01-01T12:00:00Z" }] });
     for left in [Some((json!(false), json!({}))), Some((json!(false), stalled("OverlappingGroups")))] {
@@ -326,7 +339,7 @@ fn a_mark_that_somebody_else_wrote_as_it_should_be_is_not_written_again_and_agai
 
 #[test]
 fn what_is_left_on_a_pod_without_a_mark_that_says_whose_it_is_goes() {
-    let strays = vec![with(led_for_another(), |pod| pod.member_of = None).pod];
+    let strays = vec![with(led_for_another(), |pod| pod.member_of = None).pod().clone()];
     let nobodys = changed_key(Vec::new(), None, Vec::new());
     let nobodys = Observation { name: "".into(), group: None, deployment: None, strays, ..nobodys };
     let write = pod_write(&nobodys, "z").unwrap();

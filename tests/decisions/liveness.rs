@@ -12,7 +12,7 @@ use leadergroup::policy::observation::{Candidate, Node, NodeState, Suspicion};
 use leadergroup::policy::write::Write;
 use serde_json::json;
 
-use super::scene::{fenced, labelled, now, observation, on, pod, unready, with};
+use super::scene::{fenced, labelled, now, observation, on, pod, unready, with, with_node};
 
 fn at(seconds: u64) -> Instant {
     Instant(Duration::from_secs(seconds))
@@ -435,7 +435,7 @@ fn what_a_storm_over_all_nodes_drops_moves_nobody() {
 /// A pod on a node that something speaks against since this moment.
 fn suspect(candidate: Candidate, suspicion: Suspicion, since: Instant) -> Candidate {
     let node = Arc::new(Node { name: "node".into(), ..Node::default() });
-    Candidate { node: NodeState::Suspect { node, suspicion, since, answers: false }, ..candidate }
+    with_node(candidate, NodeState::Suspect { node, suspicion, since, answers: false })
 }
 
 fn chosen(delay: i32, candidates: Vec<Candidate>, moment: Instant) -> String {
@@ -466,11 +466,8 @@ fn a_leader_on_a_suspect_node_is_followed_by_a_pod_that_is_on_none() {
 
 /// The same, of a node that answers again.
 fn returning(candidate: Candidate) -> Candidate {
-    let mut candidate = suspect(candidate, Suspicion::Silent, at(1));
-    if let NodeState::Suspect { answers, .. } = &mut candidate.node {
-        *answers = true;
-    }
-    candidate
+    let node = Arc::new(Node { name: "node".into(), ..Node::default() });
+    with_node(candidate, NodeState::Suspect { node, suspicion: Suspicion::Silent, since: at(1), answers: true })
 }
 
 #[test]
@@ -496,7 +493,7 @@ fn a_leader_that_may_recover_is_waited_for_and_one_that_has_ended_is_not() {
         (with(unready.clone(), |pod| pod.finished = true), "LeaderFinished"),
         (with(unready.clone(), |pod| pod.stopped = true), "LeaderFinished"),
         (with(unready.clone(), |pod| pod.terminating = true), "LeaderTerminating"),
-        (Candidate { node: NodeState::Gone, ..unready.clone() }, "NodeGone"),
+        (with_node(unready.clone(), NodeState::Gone), "NodeGone"),
         (on(unready, |node| node.out_of_service = true), "NodeOutOfService"),
     ];
     for (leader, reason) in ended {
@@ -534,7 +531,7 @@ fn the_successor_that_is_prepared_is_on_another_node_than_the_leader() {
     let on_node = |candidate: Candidate, node: &str| with(candidate, |pod| pod.node = Some(node.into()));
     let next = |candidates: Vec<Candidate>| {
         let observation = observation(&json!({ "deploymentRef": { "name": "web" } }), candidates, Some("a"));
-        leadergroup::policy::leader::successor(&observation, &observation.candidates[0].pod).map(|pod| pod.name.to_string())
+        leadergroup::policy::leader::successor(&observation, observation.candidates.named("a").unwrap().pod()).map(|pod| pod.name.to_string())
     };
     let leader = on_node(pod("a"), "one");
     assert_eq!(next(vec![leader.clone(), on_node(pod("b"), "one"), on_node(pod("c"), "two")]).as_deref(), Some("c"));

@@ -22,18 +22,31 @@ pub(super) fn now() -> Timestamp {
 pub(super) fn pod(name: &str) -> Candidate {
     let ready_since = Some(now() - SignedDuration::from_secs(60));
     let pod = Pod { name: name.into(), uid: format!("uid-of-{name}").into(), running: true, ready_since, ..Pod::default() };
-    Candidate { pod: Arc::new(pod), revision: 1, node: NodeState::Present(Arc::new(Node { name: "node".into(), ..Node::default() })) }
+    Candidate::new(Arc::new(pod), 1, NodeState::Present(Arc::new(Node { name: "node".into(), ..Node::default() })))
 }
 
-pub(super) fn with(mut candidate: Candidate, change: impl FnOnce(&mut Pod)) -> Candidate {
-    change(Arc::make_mut(&mut candidate.pod));
-    candidate
+pub(super) fn with(candidate: Candidate, change: impl FnOnce(&mut Pod)) -> Candidate {
+    let (mut pod, revision, node) = candidate.into_parts();
+    change(Arc::make_mut(&mut pod));
+    Candidate::new(pod, revision, node)
+}
+
+/// The same with another node.
+pub(super) fn with_node(candidate: Candidate, node: NodeState) -> Candidate {
+    let (pod, revision, _) = candidate.into_parts();
+    Candidate::new(pod, revision, node)
+}
+
+/// The same of another revision.
+pub(super) fn of_revision(candidate: Candidate, revision: u64) -> Candidate {
+    let (pod, _, node) = candidate.into_parts();
+    Candidate::new(pod, revision, node)
 }
 
 pub(super) fn on(candidate: Candidate, change: impl FnOnce(&mut Node)) -> Candidate {
     let mut node = Node { name: "node".into(), ..Node::default() };
     change(&mut node);
-    Candidate { node: NodeState::Present(Arc::new(node)), ..candidate }
+    with_node(candidate, NodeState::Present(Arc::new(node)))
 }
 
 pub(super) fn unready(name: &str) -> Candidate {
@@ -81,7 +94,7 @@ pub(super) fn observation(spec: &Value, candidates: Vec<Candidate>, holder: Opti
         group: Some(Arc::new(group)),
         deployment: Some(Arc::new(Deployment { name: "web".into(), uid: "deployment".into(), ..Deployment::default() })),
         fence_key: "leadergroup.io/fence.web".into(),
-        candidates,
+        candidates: candidates.into_iter().collect(),
         lease: lease.map(Arc::new),
         ..Observation::default()
     }

@@ -160,7 +160,7 @@ fn what_a_group_of_the_same_name_has_left_goes_before_anybody_is_labelled() {
         add_label(pod, "leadergroup.io/fence.old", "f.9");
         pod.member_of = Some("web/role".into());
     });
-    gone.strays = vec![left.pod];
+    gone.strays = vec![left.pod().clone()];
     assert_eq!(stage(&gone, &holding()), ["forget q"]);
     // Another key: its label would stay for ever.
     let tiered = with(fenced(pod("b")), |pod| {
@@ -186,9 +186,9 @@ fn a_label_that_the_operator_has_not_set_is_not_taken_from_a_pod_that_leaves_the
         let writes = policy::plan(led, &holding()).writes;
         writes.into_iter().find_map(|write| if let Write::Pod(write) = write { (&*write.name == "q").then_some(write.desired.label) } else { None })
     };
-    led.strays = vec![stray.pod.clone()];
+    led.strays = vec![stray.pod().clone()];
     assert_eq!(kept(&led), Some(None), "it was the operator's");
-    led.strays = vec![with(stray, |pod| pod.set = [].into()).pod];
+    led.strays = vec![with(stray, |pod| pod.set = [].into()).pod().clone()];
     assert_eq!(kept(&led), Some(Some("leader".into())), "its fence goes, the label stays");
     led.group = None;
     assert_eq!(kept(&led), Some(Some("leader".into())), "nor when the group is gone");
@@ -202,10 +202,10 @@ fn a_lease_that_others_gave_to_a_follower_moves_nobody_whatever_it_says_of_terms
     let lease = Arc::make_mut(forged.lease.as_mut().unwrap());
     (lease.term, lease.holder_uid) = (Some(9), Some("uid-of-b".into()));
     forged.sent = Some((Some("uid-of-a".into()), 7));
-    assert_eq!(choose(&forged).0, Choice::Keep(forged.candidates[0].pod.clone()));
+    assert_eq!(choose(&forged).0, Choice::Keep(forged.candidates.named("a").unwrap().pod().clone()));
     // A process that has written nothing yet goes on with what its predecessor may have begun.
     forged.sent = None;
-    assert_eq!(choose(&forged).0, Choice::Keep(forged.candidates[1].pod.clone()));
+    assert_eq!(choose(&forged).0, Choice::Keep(forged.candidates.named("b").unwrap().pod().clone()));
 }
 
 #[test]

@@ -201,7 +201,7 @@ fn a_term_that_a_leader_had_from_another_process_is_not_given_again_once_it_was_
     let done = Done::Lease(taken.lease.clone().unwrap());
     memory.done(&taken, write, &done, Instant(Duration::from_secs(1)));
     // The process before may have gone on to the Lease's mark: it took the label away, and gave it to one that is gone.
-    taken.candidates = vec![with(fenced(pod("b")), |pod| pod.read = Instant::default())];
+    taken.candidates = [with(fenced(pod("b")), |pod| pod.read = Instant::default())].into_iter().collect();
     let named = policy::plan(&taken, &memory).writes.into_iter().find_map(|write| match write {
         Write::UpdateLease { record, .. } => Some(record.term),
         Write::Pod(write) => write.desired.term,

@@ -8,7 +8,7 @@ use leadergroup::elector::clock::Instant;
 use leadergroup::operator::store::{Key, Source, Store, Table};
 use leadergroup::policy;
 use leadergroup::policy::memory::Memory;
-use leadergroup::policy::observation::{self as seen, NodeState, Observation, Operator, Suspicion};
+use leadergroup::policy::observation::{self as seen, Candidate, NodeState, Observation, Operator, Suspicion};
 use leadergroup::policy::write::{Done, Undone};
 
 use super::objects::{self, Group, Lease, NOW, Pod, Write};
@@ -147,10 +147,13 @@ impl Process {
             seen::Lease::apply(&store, key("web"), objects::made(lease), Source::Watch);
         }
         let mut observation = store.observe_at(&key("web"), None, &Operator::default(), *NOW, Instant(Duration::from_nanos(self.clock)))?;
-        for candidate in &mut observation.candidates {
-            if self.suspects >> objects::slot(&candidate.pod.name) & 1 == 1 {
-                candidate.node = NodeState::Suspect { node: Arc::default(), suspicion: Suspicion::Silent, since: Instant::default(), answers: false };
-            }
+        if self.suspects > 0 {
+            let suspect = || NodeState::Suspect { node: Arc::default(), suspicion: Suspicion::Silent, since: Instant::default(), answers: false };
+            observation.candidates.change(|it| {
+                let (pod, revision, node) = it.into_parts();
+                let suspected = self.suspects >> objects::slot(&pod.name) & 1 == 1;
+                Candidate::new(pod, revision, if suspected { suspect() } else { node })
+            });
         }
         Some(observation)
     }

@@ -29,6 +29,8 @@ pub trait Stored: Clone {
     fn is_same_to_others(&self, _former: &Self) -> bool {
         false
     }
+    /// Whether it is looked up elsewhere, too, as it is now, though nothing that matters has changed.
+    const ENROLLED: bool = false;
     /// Takes over what is known of the version that it replaces.
     fn replacing(_object: &mut Arc<Self>, _former: &Self) {}
     /// What is kept of it where groups are selected like this.
@@ -63,6 +65,7 @@ impl Stored for Pod {
         self.resource_version
     }
     const SPARED: bool = true;
+    const ENROLLED: bool = true;
     fn is_marked(&self) -> bool {
         self.marked || self.member_of.is_some() || !self.set.is_empty() || self.fence_keys().next().is_some()
     }

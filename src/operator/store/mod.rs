@@ -9,6 +9,7 @@ mod index;
 mod key;
 mod namespaces;
 mod nodes;
+mod rosters;
 mod table;
 
 use std::cell::RefCell;
@@ -25,13 +26,14 @@ use crate::api::v1alpha1::Mode;
 use crate::elector::clock::{self, Clock, Instant, SystemClock};
 use crate::names;
 use crate::policy::objects;
-use crate::policy::observation::{Candidate, Deployment, Lease, Lock, LockRecord, Observation, Operator, Pod, ReplicaSet};
+use crate::policy::observation::{Candidates, Deployment, Lease, Lock, LockRecord, Observation, Operator, Pod, ReplicaSet};
 use crate::selector::GroupSelector;
 
 use impostors::Impostors;
 use index::Index;
 use namespaces::Namespaces;
 use nodes::Nodes;
+use rosters::Rosters;
 
 pub use cache::{Source, Stored};
 pub use key::Key;
@@ -66,7 +68,7 @@ struct Tables {
     replica_set_by_uid: HashMap<Box<str>, Key>,
     /// By the owner's namespace and uid: an owner is of the same namespace, whatever a reference says.
     replica_sets_by_deployment: Index,
-    pods_by_replica_set: Index,
+    rosters: Rosters,
     /// By group: the pods that say they are its members.
     members: Index,
     /// By namespace and key of a fence: the pods that bear one.
@@ -144,6 +146,7 @@ impl Tables {
     fn link_replica_set(&mut self, key: &Key, replica_set: &ReplicaSet, present: bool) {
         if present {
             self.replica_set_by_uid.insert(replica_set.uid.clone(), key.clone());
+            self.rosters.set_revision(&key.sibling(&replica_set.uid), replica_set.revision);
         } else {
             self.replica_set_by_uid.remove(&replica_set.uid);
         }
@@ -163,12 +166,8 @@ impl Tables {
     }
 
     fn link_pod(&mut self, key: &Key, pod: &Pod, present: bool) {
-        if let Some(replica_set) = &pod.replica_set {
-            if present {
-                self.pods_by_replica_set.add(key.sibling(replica_set), key);
-            } else {
-                self.pods_by_replica_set.remove(&key.sibling(replica_set), key);
-            }
+        if let Some(replica_set) = pod.replica_set.as_ref().filter(|_| !present) {
+            self.rosters.remove(&key.sibling(replica_set), &pod.name);
         }
         if let Some(group) = member_of(key, pod) {
             if present {
@@ -212,15 +211,18 @@ impl Tables {
         self.groups_by_lease.get(key).cloned().collect()
     }
 
+    /// A pod is kept as it is now, whether or not anything has changed that matters.
+    fn enroll(&mut self, key: &Key) {
+        let Some((pod, replica_set)) = self.pods.get(key).and_then(|pod| Some((pod.clone(), pod.replica_set.as_ref()?))) else { return };
+        let revision = self.replica_set_of(key, &pod).map_or(0, |it| it.revision);
+        let node = self.nodes.of(&pod);
+        self.rosters.put(key.sibling(replica_set), pod.clone(), revision, node);
+    }
+
     /// The pods of a Deployment with their revisions.
-    fn candidates(&self, group: &Key, deployment: &Deployment) -> Vec<Candidate> {
+    fn candidates(&self, group: &Key, deployment: &Deployment) -> Candidates {
         let replica_sets = self.replica_sets_by_deployment.get(&group.sibling(&deployment.uid)).filter_map(|key| self.replica_sets.get(key));
-        replica_sets
-            .flat_map(|replica_set| {
-                let pods = self.pods_by_replica_set.get(&group.sibling(&replica_set.uid)).filter_map(|key| self.pods.get(key));
-                pods.map(|pod| Candidate { pod: pod.clone(), revision: replica_set.revision, node: self.nodes.of(pod) })
-            })
-            .collect()
+        replica_sets.flat_map(|replica_set| self.rosters.of(&group.sibling(&replica_set.uid))).cloned().collect()
     }
 
     /// The lock of the operator that wrote a group's Lease last.

@@ -57,9 +57,14 @@ impl Tables {
         })
     }
 
-    fn concerns_of_node(&self, name: &str) -> Concerned {
-        let on_node = self.pods.objects.iter().filter(|(_, pod)| pod.node.as_deref() == Some(name));
-        on_node.flat_map(|(key, pod)| self.concerns_of_pod(key, pod)).collect()
+    /// What is known of a node has changed. Returns whom that concerns.
+    fn node_changed(&mut self, name: &str) -> Concerned {
+        let on_node: Vec<_> =
+            self.pods.objects.iter().filter(|(_, pod)| pod.node.as_deref() == Some(name)).map(|(key, pod)| (key.clone(), pod.clone())).collect();
+        for (key, _) in &on_node {
+            self.enroll(key);
+        }
+        on_node.iter().flat_map(|(key, pod)| self.concerns_of_pod(key, pod)).collect()
     }
 }
 
@@ -116,7 +121,7 @@ impl Store {
             return Concerned::new();
         }
         nodes.changes += 1;
-        tables.concerns_of_node(name)
+        tables.node_changed(name)
     }
 
     /// The nodes that bear leaders and their successors, and where their kubelets listen, if anything of that may have changed since
@@ -163,7 +168,7 @@ impl Store {
         }
         suspects.retain(|name, _| suspicions.contains_key(name));
         let changed = ended.iter().map(|(name, _)| name).chain(&changed);
-        News { concerned: changed.flat_map(|name| tables.concerns_of_node(name)).collect(), begun, ended }
+        News { concerned: changed.flat_map(|name| tables.node_changed(name)).collect(), begun, ended }
     }
 }
 

@@ -72,13 +72,23 @@ macro_rules! table {
                     Some(stub) if tables.$concerns(&key, &object).is_empty() => stub(object),
                     _ => object,
                 };
-                let Insertion::Changed(former) = tables.$cache.insert(key.clone(), object.clone(), source) else { return Concerned::new() };
+                let former = match tables.$cache.insert(key.clone(), object.clone(), source) {
+                    Insertion::Changed(former) => former,
+                    Insertion::Same if Self::ENROLLED => {
+                        tables.enroll(&key);
+                        return Concerned::new();
+                    }
+                    Insertion::Same | Insertion::Stale => return Concerned::new(),
+                };
                 let mut concerned = Concerned::new();
                 if former.as_ref().is_some_and(|former| object.is_same_to_others(former)) {
                     return [key].into();
                 }
                 concerned.extend(former.iter().flat_map(|former| former.unlink(tables, &key)));
                 tables.$link(&key, &object, true);
+                if Self::ENROLLED {
+                    tables.enroll(&key);
+                }
                 concerned.extend(tables.$concerns(&key, &object));
                 concerned
             }

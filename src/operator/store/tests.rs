@@ -1,6 +1,8 @@
 //! What the store makes of lists, events and answers.
 
 use super::*;
+use std::collections::BTreeMap;
+
 use crate::policy::observation::NodeState;
 
 fn pod(uid: &str, resource_version: u64) -> Arc<Pod> {
@@ -402,4 +404,45 @@ fn what_bears_no_name_of_a_group_is_nobodys_while_a_group_hears_of_it_and_is_loo
     assert!(store.observe(&nameless, None, &Operator::default()).is_none());
     assert!(LeaderGroup::delete(&store, &group).contains(&nameless));
     assert_eq!(store.observe(&nameless, None, &Operator::default()).unwrap().strays.len(), 1);
+}
+
+#[test]
+fn what_is_kept_of_a_candidate_follows_its_pod_its_replica_set_and_its_node() {
+    let (store, key) = (Store::default(), |name: &str| Key::new("a", name));
+    LeaderGroup::apply(&store, key("group"), group("group"), Source::Watch);
+    let deployment = Deployment { name: "web".into(), uid: "d".into(), resource_version: 1, ..Deployment::default() };
+    Deployment::apply(&store, key("web"), Arc::new(deployment), Source::Watch);
+    let seen = || {
+        let observation = store.observe(&key("group"), None, &Operator::default()).expect("the group is there");
+        let candidates: Vec<_> = observation.candidates.iter().map(|it| (it.is_fit(), it.revision, it.pod.resource_version)).collect();
+        candidates
+    };
+    let pod = |resource_version, ready| {
+        let ready_since = Some(Timestamp::UNIX_EPOCH).filter(|_| ready);
+        let (replica_set, node) = (Some("rs".into()), Some("n".into()));
+        Arc::new(Pod { name: "web-1".into(), uid: "u".into(), resource_version, replica_set, node, running: true, ready_since, ..Pod::default() })
+    };
+    Pod::apply(&store, key("web-1"), pod(1, false), Source::Watch);
+    assert_eq!(seen(), [], "its ReplicaSet is not known yet");
+    let replica_set = |resource_version, revision| Arc::new(ReplicaSet { uid: "rs".into(), resource_version, deployment: Some("d".into()), revision });
+    ReplicaSet::apply(&store, key("web-7d4"), replica_set(1, 3), Source::Watch);
+    assert_eq!(seen(), [(false, 3, 1)]);
+    Pod::apply(&store, key("web-1"), pod(2, true), Source::Watch);
+    assert_eq!(seen(), [(true, 3, 2)]);
+    Pod::apply(&store, key("web-1"), pod(3, true), Source::Watch);
+    assert_eq!(seen(), [(true, 3, 3)], "no decision depends on that, and one pod is kept of it");
+    let node = |leaving| NodeState::Present(Arc::new(crate::policy::observation::Node { name: "n".into(), leaving, ..Default::default() }));
+    store.set_node("n", node(false));
+    assert_eq!(seen(), [(true, 3, 3)]);
+    store.set_node("n", node(true));
+    assert_eq!(seen(), [(false, 3, 3)]);
+    store.set_node("n", node(false));
+    store.suspect(&[("n".into(), (crate::policy::observation::Suspicion::Silent, false))].into(), Instant::default());
+    assert_eq!(seen(), [(false, 3, 3)]);
+    store.suspect(&BTreeMap::new(), Instant::default());
+    assert_eq!(seen(), [(true, 3, 3)]);
+    ReplicaSet::apply(&store, key("web-7d4"), replica_set(2, 4), Source::Watch);
+    assert_eq!(seen(), [(true, 4, 3)]);
+    Pod::delete(&store, &key("web-1"));
+    assert_eq!(seen(), []);
 }

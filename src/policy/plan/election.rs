@@ -1,5 +1,6 @@
 //! The election's next step: who loses the label, who gets it, and what must be done before.
 
+use std::ops::Not;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -295,7 +296,10 @@ impl Planner<'_> {
         let held = self.memory.held.as_ref();
         let mut others = Others { in_the_way: false, unknown: false };
         let is = |other: Option<&Arc<Pod>>, pod: &Pod| other.is_some_and(|other| other.uid == pod.uid);
-        let candidates = self.observation.candidates.iter().map(|candidate| (&candidate.pod, Some(standing::of_leader(candidate))));
+        // Without a value of their own there is nothing to do for followers that bear nothing.
+        let all = label.follower_value.is_empty().not().then(|| self.observation.candidates.iter()).into_iter().flatten();
+        let some = label.follower_value.is_empty().then(|| self.observation.candidates.noted_or_bearing(&label.key)).into_iter().flatten();
+        let candidates = all.chain(some).map(|candidate| (&candidate.pod, Some(standing::of_leader(candidate))));
         let strays = self.observation.strays.iter().map(|pod| (pod, None));
         let mut known: Vec<&str> = Vec::new();
         let mut given = 0;
@@ -392,6 +396,9 @@ impl Planner<'_> {
             self.writes.push(Write::Pod(write));
         }
         others.unknown = held.is_some_and(|held| held.all_exposed().any(|uid| !known.contains(&uid)));
+        // One that bears nothing any more, and is of the group, was not looked at above.
+        let is_candidate = |uid: &str| leader.is_none_or(|leader| *leader.uid != *uid) && self.observation.candidates.with_uid(uid).is_some();
+        others.in_the_way |= others.unknown && held.is_some_and(|held| held.all_exposed().any(is_candidate));
         others
     }
 }

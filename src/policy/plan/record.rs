@@ -31,7 +31,7 @@ impl Planner<'_> {
         let name = objects::lease_name(self.group).to_owned();
         let record = Record { reserved_term: mark, ..record };
         let borne = |pod: &Arc<Pod>| Some(&pod.uid) == record.holder_uid.as_ref() && pod.term == Some(record.term);
-        let gives = !self.observation.pods().any(borne);
+        let gives = !self.observation.noted().any(borne);
         let Some(lease) = self.observation.lease.as_deref() else {
             self.writes.push(Write::CreateLease { name, record, gives });
             return;

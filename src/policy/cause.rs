@@ -1,0 +1,140 @@
+//! What speaks against a pod, by what is known of it and its node. Whom that makes a leader is decided elsewhere.
+
+use super::node::{NodeState, Suspicion};
+use super::pod::Pod;
+
+/// Whether a pod may lead, and what speaks against it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Standing {
+    /// Running, ready for long enough, and nothing is about to happen to it.
+    Eligible,
+    /// Ready, but about to go, or known to fail: it leads only where no other can.
+    Leaving(Cause),
+    /// Does not qualify now. A leader in this state is replaced as soon as another can lead.
+    Unfit(Cause),
+    /// Must not lead, even if no other can.
+    Barred(Cause),
+}
+
+/// What speaks against a pod. Its name is the reason of the transition that it causes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Cause {
+    /// Not running yet, or not for the Deployment's minReadySeconds.
+    NotYetReady,
+    NotReady,
+    Terminating,
+    NodeUnreachable,
+    /// The node's kubelet answers no more, as far as this operator sees.
+    NodeSilent,
+    /// The node's heartbeat is overdue.
+    NodeOverdue,
+    /// The node was lost, and answers again since a moment ago.
+    NodeReturning,
+    /// The node does not answer, and it is not known whether it is lost.
+    NodeDoubted,
+    NodeLeaving,
+    Disrupted,
+    /// It has lost the leadership again and again of late.
+    Unsteady,
+    Excluded,
+    Finished,
+    /// Every container has terminated, and may be started again.
+    Stopped,
+    /// No node takes it.
+    Unschedulable,
+    NodeGone,
+    NodeOutOfService,
+}
+
+impl Cause {
+    /// The reason of a transition away from a leader in this state.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Cause::NotYetReady | Cause::NotReady | Cause::Unschedulable => "LeaderNotReady",
+            Cause::Terminating => "LeaderTerminating",
+            Cause::NodeUnreachable => "NodeUnreachable",
+            Cause::NodeSilent => "NodeSilent",
+            Cause::NodeOverdue => "NodeOverdue",
+            Cause::NodeReturning => "NodeReturning",
+            Cause::NodeDoubted => "NodeDoubted",
+            Cause::NodeLeaving => "NodeLeaving",
+            Cause::Disrupted => "LeaderDisrupted",
+            Cause::Unsteady => "LeaderUnsteady",
+            Cause::Excluded => "LeaderExcluded",
+            Cause::Finished | Cause::Stopped => "LeaderFinished",
+            Cause::NodeGone => "NodeGone",
+            Cause::NodeOutOfService => "NodeOutOfService",
+        }
+    }
+}
+
+impl Cause {
+    /// Whether a transition of this reason tells against the pod that led, and not against its node or its user.
+    pub(super) fn is_failure(reason: &str) -> bool {
+        [Cause::NotReady, Cause::Finished].iter().any(|cause| cause.reason() == reason)
+    }
+}
+
+impl Standing {
+    /// How much a leader of this standing wants to be replaced: it is by anybody of a lower rank who may lead.
+    pub(super) fn rank(self) -> u8 {
+        match self {
+            Standing::Eligible => 0,
+            Standing::Leaving(_) => 1,
+            Standing::Unfit(_) => 2,
+            Standing::Barred(_) => 3,
+        }
+    }
+
+    /// Whether a pod of this standing may be elected.
+    pub fn electable(self) -> bool {
+        self.rank() < 2
+    }
+}
+
+/// The standing of a pod on this node, without a look at how long it has been ready.
+pub(super) fn against(pod: &Pod, node: &NodeState) -> Standing {
+    if pod.is_dead() {
+        return Standing::Barred(if pod.finished { Cause::Finished } else { Cause::Stopped });
+    }
+    let mut leaving = None;
+    match of_node(node) {
+        Standing::Eligible => {}
+        Standing::Leaving(cause) => leaving = Some(cause),
+        unfit => return unfit,
+    }
+    if pod.excluded {
+        return Standing::Barred(Cause::Excluded);
+    }
+    if pod.terminating {
+        return Standing::Unfit(Cause::Terminating);
+    }
+    if !pod.running || !pod.ready() {
+        let waiting = if pod.unschedulable { Cause::Unschedulable } else { Cause::NotYetReady };
+        return Standing::Unfit(if pod.running { Cause::NotReady } else { waiting });
+    }
+    if pod.disrupted {
+        return Standing::Leaving(Cause::Disrupted);
+    }
+    leaving.map_or(Standing::Eligible, Standing::Leaving)
+}
+
+/// The standing of whatever is on this node.
+fn of_node(node: &NodeState) -> Standing {
+    let (node, suspicion) = match node {
+        NodeState::Unknown => return Standing::Eligible,
+        NodeState::Gone => return Standing::Barred(Cause::NodeGone),
+        NodeState::Present(node) => (node, None),
+        // A leader that nobody has followed yet may stay.
+        NodeState::Suspect { node, suspicion, answers, .. } => (node, Some(*suspicion).filter(|_| !answers)),
+    };
+    match suspicion {
+        _ if node.out_of_service => Standing::Barred(Cause::NodeOutOfService),
+        _ if node.excluded => Standing::Barred(Cause::Excluded),
+        _ if node.unreachable => Standing::Unfit(Cause::NodeUnreachable),
+        Some(Suspicion::Silent) => Standing::Unfit(Cause::NodeSilent),
+        Some(Suspicion::Overdue) => Standing::Unfit(Cause::NodeOverdue),
+        Some(Suspicion::Doubted) | None if node.leaving => Standing::Leaving(Cause::NodeLeaving),
+        Some(Suspicion::Doubted) | None => Standing::Eligible,
+    }
+}
