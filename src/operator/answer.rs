@@ -34,6 +34,9 @@ pub(super) enum Failure {
     /// An answer that does not tell, or none that could be read: the write may still be performed.
     #[error("outcome unknown: {0}")]
     Unknown(String),
+    /// It was called back before it was sent.
+    #[error("it was not sent")]
+    CalledBack,
     /// No answer: the write may still be performed.
     #[error("no answer within {} s", .0.as_secs())]
     Unanswered(Duration),
@@ -45,7 +48,7 @@ impl Failure {
         match self {
             Failure::Changed => Undone::Changed,
             Failure::Gone => Undone::Gone,
-            Failure::GroupGone | Failure::Refused { certain: true, .. } => Undone::Refused,
+            Failure::GroupGone | Failure::CalledBack | Failure::Refused { certain: true, .. } => Undone::Refused,
             Failure::Refused { .. } | Failure::Throttled(_) | Failure::Unknown(_) | Failure::Unanswered(_) => Undone::Unknown,
         }
     }
@@ -66,6 +69,7 @@ impl Failure {
             Failure::GroupGone => "group_gone",
             Failure::Refused { .. } => "refused",
             Failure::Throttled(_) => "throttled",
+            Failure::CalledBack => "called_back",
             Failure::Unknown(_) | Failure::Unanswered(_) => "unknown",
         }
     }

@@ -23,6 +23,8 @@ pub(super) enum Urgency {
 
 /// What can wait gives way to what is urgent for so long.
 const YIELD: Duration = Duration::from_millis(100);
+/// While something urgent is under way, what can wait has one of so many places.
+const FEW: usize = 16;
 /// Of so many places one goes first to what waits last, and one to what is between.
 const TURNS: u32 = 8;
 /// Whoever was passed over so often counts as having one less under way.
@@ -45,6 +47,8 @@ struct State {
     answers: usize,
     used: usize,
     urgent: usize,
+    /// Of those in use by what can wait.
+    patient: usize,
     /// By whom.
     of: HashMap<Arc<str>, usize>,
     waiting: BTreeMap<Urgency, BTreeMap<Arc<str>, Queue>>,
@@ -89,7 +93,7 @@ impl Gate {
 
     fn with(most: usize, yields: bool) -> Self {
         let (waiting, of) = (BTreeMap::new(), HashMap::new());
-        let state = State { most, yields, limit: most, answers: 0, used: 0, urgent: 0, of, waiting, came: 0, given: 0 };
+        let state = State { most, yields, limit: most, answers: 0, used: 0, urgent: 0, patient: 0, of, waiting, came: 0, given: 0 };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -142,7 +146,9 @@ impl State {
     fn takes(&self, urgency: Urgency, yields: bool, leaves: bool) -> bool {
         let can_wait = urgency == Urgency::CanWait;
         let places = if can_wait && leaves { self.limit - self.limit / 4 } else { self.limit };
-        self.used < places && !(yields && can_wait && self.urgent > 0)
+        // Beside what is urgent few are enough to keep going.
+        let few = can_wait && self.yields && self.urgent > 0 && self.patient >= (self.limit / FEW).max(1);
+        self.used < places && !few && !(yields && can_wait && self.urgent > 0)
     }
 
     /// Where somebody does, whose turn it is decides: also while there is place.
@@ -153,6 +159,7 @@ impl State {
     fn take(&mut self, state: &Arc<Mutex<Self>>, who: &Arc<str>, urgency: Urgency) -> Place {
         self.used += 1;
         self.urgent += usize::from(urgency != Urgency::CanWait);
+        self.patient += usize::from(urgency == Urgency::CanWait);
         *self.of.entry(who.clone()).or_default() += 1;
         Place { state: Some(state.clone()), who: who.clone(), urgency }
     }
@@ -160,6 +167,7 @@ impl State {
     fn give_back(&mut self, who: &Arc<str>, urgency: Urgency) {
         self.used -= 1;
         self.urgent -= usize::from(urgency != Urgency::CanWait);
+        self.patient -= usize::from(urgency == Urgency::CanWait);
         if let Some(used) = self.of.get_mut(who) {
             *used -= 1;
             if *used == 0 {

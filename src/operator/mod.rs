@@ -27,6 +27,7 @@ mod restores;
 mod shares;
 mod sieve;
 mod slim;
+mod stage;
 mod state;
 pub mod store;
 mod template;

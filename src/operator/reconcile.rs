@@ -12,7 +12,6 @@ use super::answer::Failure;
 use super::execute;
 use super::flights::Landed;
 use super::follow::{self, Follower};
-use super::gate::Urgency;
 use super::managers;
 use super::report;
 use super::state::{GroupState, Leaderless};
@@ -33,15 +32,8 @@ const BREATH: Duration = Duration::from_millis(100);
 const MISSED: Duration = Duration::from_secs(10);
 /// Until what could not be read is read again.
 const UNREAD: Duration = Duration::from_secs(1);
-/// How many pods get the followers' label in one stage: nothing waits for them.
-const FOLLOWERS: usize = 16;
 /// What is known of a group that is left out from now on is forgotten after so long.
 const LEFT_OUT: Duration = Duration::from_secs(600);
-/// A stage is not waited for any longer: the rest of it stays under way.
-const STAGE: Duration = Duration::from_secs(1);
-/// The same where something has happened to the group meanwhile.
-const INTERRUPTED_STAGE: Duration = Duration::from_millis(250);
-
 /// How a reconciliation ended.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Ended {
@@ -109,7 +101,7 @@ pub(super) async fn reconcile(context: &Arc<Context>, key: &Key, state: &mut Gro
         }
         wrote = true;
         state.send(context, &observation, writes, began);
-        state.land_stage(context, wake).await;
+        state.land_stage(context, key, wake).await;
     }
     if wrote {
         context.metrics.reconcile_seconds.observe(began.elapsed().as_secs_f64());
@@ -163,63 +155,6 @@ impl GroupState {
         (!wait.is_zero()).then_some(wait)
     }
 
-    /// Sends a stage.
-    fn send(&mut self, context: &Arc<Context>, observation: &Arc<Observation>, writes: Vec<Write>, began: Stopwatch) {
-        let is_follower = |write: &Write| matches!(write, Write::Pod(write) if write.purpose == PodPurpose::Follow);
-        let mut followers = 0;
-        let stage: Vec<_> = writes
-            .into_iter()
-            .filter(|write| {
-                followers += usize::from(is_follower(write));
-                !is_follower(write) || followers <= FOLLOWERS
-            })
-            .collect();
-        for write in &stage {
-            self.memory.sending(write);
-        }
-        let (sent, round) = (SystemClock.now(), self.memory.round(observation));
-        let any = |purpose| stage.iter().any(|write| matches!(write, Write::Pod(write) if write.purpose == purpose));
-        let labels = any(PodPurpose::Label);
-        // A leader that is about to lose its label may still serve.
-        let is_led = matches!(self.leaderless, Leaderless::No) && !labels && !any(PodPurpose::Unlabel);
-        let mut stage: Vec<_> = stage.into_iter().map(|write| (urgency_of(&write, is_led, labels), write)).collect();
-        // What is sent first is on its way first.
-        stage.sort_by_key(|(urgency, _)| *urgency);
-        for (urgency, write) in stage {
-            let failures = self.memory.progress.failures(&policy::progress::Target::of(&write));
-            self.memory.progress.sending(&write, round, sent, observation.now);
-            self.flights.send(context, observation, (write, urgency), (sent, began), failures);
-        }
-    }
-
-    /// Takes in what is answered of a stage, until all of it is or it takes too long: then the rest is planned over.
-    async fn land_stage(&mut self, context: &Context, wake: &Notify) {
-        let began = Stopwatch::start();
-        // The gauge counts groups that wait for the API server.
-        context.metrics.active_workers.get_or_create(&CONTROLLER).inc();
-        while self.flights.waited_for().next().is_some() {
-            // A read is quick, or given up soon.
-            let reads = self.flights.waited_for().any(|flight| matches!(flight.write, Write::ListFenced | Write::Prove { .. }));
-            let elapsed = began.elapsed();
-            tokio::select! {
-                biased;
-                landed = self.flights.land() => self.landed(context, landed),
-                () = wake.notified(), if !reads && elapsed >= INTERRUPTED_STAGE => break,
-                () = tokio::time::sleep(if elapsed < INTERRUPTED_STAGE { INTERRUPTED_STAGE } else { STAGE }.saturating_sub(elapsed)), if !reads => {
-                    if began.elapsed() >= STAGE {
-                        break;
-                    }
-                }
-            }
-        }
-        context.metrics.active_workers.get_or_create(&CONTROLLER).dec();
-        let Self { flights, memory, .. } = self;
-        for flight in flights.all().filter(|flight| !flight.late && !flight.write.is_of_deployment()) {
-            flight.late = true;
-            memory.late(&flight.observation, &flight.write);
-        }
-    }
-
     /// Takes in what was answered since the last look, and gives up what has been waited for long enough.
     fn take_in(&mut self, context: &Context) {
         while let Some(landed) = self.flights.try_land() {
@@ -250,7 +185,7 @@ impl GroupState {
             Ok(done) => {
                 self.memory.progress.answered(write, Ok(()), now);
                 if counts {
-                    self.memory.done(observation, write, &done, flight.sent);
+                    self.memory.done(observation, write, &done, flight.sent().unwrap_or(now));
                 }
                 self.done(context, observation, write, &done, flight.began);
             }
@@ -349,25 +284,10 @@ impl GroupState {
     }
 }
 
-/// How soon a write of a stage is wanted. `is_led`: a leader serves, and goes on. `labels`: the stage gives the label.
-fn urgency_of(write: &Write, is_led: bool, labels: bool) -> Urgency {
-    match write {
-        Write::Pod(write) if write.purpose == PodPurpose::Label => Urgency::Finishes,
-        Write::Pod(write) if write.purpose == PodPurpose::Unlabel => Urgency::Moves,
-        // What can be written beside the label may as well come after it.
-        Write::UpdateLease { .. } if labels => Urgency::CanWait,
-        Write::Status { names: None, .. } | Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::Prove { ahead: true, .. } => Urgency::CanWait,
-        Write::Pod(write) if write.purpose == PodPurpose::Follow => Urgency::CanWait,
-        _ if is_led => Urgency::CanWait,
-        Write::ListFenced | Write::Prove { .. } => Urgency::Finishes,
-        _ => Urgency::Moves,
-    }
-}
-
 /// The ready pod that carries the leader's label.
 fn serving(observation: &Observation) -> Option<String> {
     let label = &observation.group.as_ref().filter(|_| observation.rival.is_none())?.spec.leader_label;
     // Whom others have labelled leads when it has a term.
-    let leads = |candidate: &&policy::observation::Candidate| candidate.pod.labels.get(&label.key) == Some(&label.value) && candidate.pod.term.is_some();
-    observation.candidates.iter().find(|candidate| leads(candidate) && standing::serves(candidate)).map(|candidate| candidate.pod.name.to_string())
+    let leads = |candidate: &&policy::observation::Candidate| candidate.label(&label.key) == Some(&label.value) && candidate.pod.term.is_some();
+    observation.candidates.bearing(&label.key).find(|candidate| leads(candidate) && standing::serves(candidate)).map(|candidate| candidate.pod.name.to_string())
 }

@@ -113,6 +113,25 @@ fn one_write_of_an_object_is_under_way_at_a_time_and_told_after_two_seconds() {
 }
 
 #[test]
+fn a_write_that_was_called_back_before_its_turn_is_planned_again_and_told() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let moving = observation(&spec, vec![former_leader(), fenced(pod("b"))], Some("a"));
+    let mut memory = holding();
+    let unlabel = pods(&policy::plan(&moving, &memory).writes)[0].clone();
+    // As often as it takes: what was never sent has used up nothing.
+    for _ in 0..20 {
+        memory.progress.sending(&unlabel, (1, 0), moving.moment, now());
+        memory.progress.called_back(&unlabel);
+        assert_eq!(pods(&policy::plan(&moving, &memory).writes).len(), 1);
+    }
+    assert_eq!(conditions(&moving, &memory)[2], "Reconciling=True WriteSlow");
+    memory.progress.sending(&unlabel, (1, 0), moving.moment, now());
+    memory.progress.answered(&unlabel, Ok(()), moving.moment);
+    assert_eq!(pods(&policy::plan(&moving, &memory).writes).len(), 1, "it is done and has no effect yet: no trouble of its turn");
+    assert!(policy::plan(&moving, &memory).writes.iter().all(|write| !matches!(write, Write::Status { .. })));
+}
+
+#[test]
 fn the_label_stays_with_a_leader_that_may_serve_until_nothing_but_the_label_is_missing_to_another() {
     let spec = json!({ "deploymentRef": { "name": "web" } });
     let moving = observation(&spec, vec![former_leader(), fenced(pod("b"))], Some("a"));

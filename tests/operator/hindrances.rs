@@ -88,7 +88,7 @@ async fn in_force(arena: &Arena, kind: Kind) {
     arena.until("the webhook is asked", hindered).await;
 }
 
-async fn lift(arena: &Arena, name: &str) {
+pub(super) async fn lift(arena: &Arena, name: &str) {
     arena.plane.kubectl(&["delete", "validatingwebhookconfiguration", name]).await.unwrap().succeeded().unwrap();
 }
 

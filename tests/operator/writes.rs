@@ -1,13 +1,18 @@
 //! How many writes a failover takes, counted by the API server.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::DeleteParams;
+use leadergroup::elector::clock::Stopwatch;
+use serde_json::json;
 
 use super::arena::{self, Arena};
+use super::hindrances::lift;
 use super::looks::{OPERATOR, fence, two_renewals, writes};
 use super::steps::{settled, settled_with};
-use crate::control_plane::AuditEvent;
+use crate::control_plane::{AuditEvent, Verdict, Webhook};
 
 /// The patches of pods that the operator has done since so many, once the next successor is armed.
 async fn patches(arena: &Arena, before: usize, leader: &Pod) -> Vec<String> {
@@ -95,5 +100,47 @@ async fn the_first_change_after_a_start_writes_to_no_more_pods_whatever_the_size
     let second = arena.leader_other_than("web", &first).await;
     let patches = patches(&arena, before, &second).await;
     assert_eq!(patches.len(), 3, "label off, label on, the next successor's fence: {patches:?}");
+    arena.finish().await;
+}
+
+/// So many groups that some of their writes wait for others' of the namespace.
+const TOGETHER: usize = 24;
+
+#[tokio::test]
+async fn leaders_that_are_lost_together_while_writes_are_slow_cost_no_more_requests_for_that() {
+    let webhook = Webhook::start(Verdict::AllowedAfter(Duration::from_millis(400))).await.unwrap();
+    let arena = Arena::new("together").await;
+    let names: Vec<String> = (0..TOGETHER).map(|number| format!("web-{number}")).collect();
+    let groups: Vec<String> = names.iter().map(|name| arena::web(2).replace("name: web", &format!("name: {name}"))).collect();
+    arena.apply(&groups.join("---")).await;
+    let mut leaders = Vec::new();
+    for name in &names {
+        leaders.push(arena.leader(name).await);
+        arena.ready_pods(name, 2).await;
+    }
+    two_renewals(&arena, &names[0]).await;
+    let name = format!("hindrance-{}", arena.namespace);
+    let rule = json!({ "apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["pods"] });
+    arena
+        .plane
+        .kubectl_with_input(&["apply", "-f", "-"], &webhook.configuration(&name, &arena.namespace, &rule, "Fail", 10))
+        .await
+        .unwrap()
+        .succeeded()
+        .unwrap();
+    let slow = async || {
+        let began = Stopwatch::start();
+        arena.kubectl(&["annotate", "pods", "--all", "--overwrite", "test.leadergroup.io/slow=yes", "--dry-run=server"]).await;
+        if began.elapsed() > Duration::from_millis(400) { Ok(()) } else { Err("the webhook is not asked yet".to_owned()) }
+    };
+    arena.until("writes are slow", slow).await;
+    let before = requests(&arena).len();
+    futures::future::join_all(leaders.iter().map(|leader| arena.set_ready(leader, false))).await;
+    for (name, leader) in names.iter().zip(&leaders) {
+        arena.leader_other_than(name, leader).await;
+    }
+    let listed: Vec<_> = requests(&arena).into_iter().skip(before).filter(|it| it.verb == "list").map(|it| it.resource).collect();
+    assert!(listed.is_empty(), "no write was planned over that was only slow: {listed:?}");
+    lift(&arena, &name).await;
     arena.finish().await;
 }

@@ -114,7 +114,11 @@ async fn wave(stage: &mut Stage, applications: &[Application], mover: Mover, how
         process.resume()?;
     } else {
         let pair = async |(leader, next): (&String, &String)| {
-            field.label(leader, false).await?;
+            match field.label(leader, false).await {
+                // One that was deleted may be gone by now, and its label with it.
+                Err(error) if how == How::Deleted && is_gone(&error) => {}
+                done => done?,
+            }
             field.label(next, true).await
         };
         stream::iter(std::iter::zip(&leaders, &nexts)).map(pair).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
@@ -135,6 +139,10 @@ async fn wave(stage: &mut Stage, applications: &[Application], mover: Mover, how
         stream::iter(&leaders).map(ready).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
     }
     Ok(times)
+}
+
+fn is_gone(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref::<kube::Error>(), Some(kube::Error::Api(status)) if status.code == 404)
 }
 
 fn ensure_once(gained: &mut BTreeMap<String, Duration>, group: String, at: Duration) -> anyhow::Result<()> {

@@ -1,0 +1,149 @@
+//! A stage under way: its writes are sent, the urgent ones first, and their answers taken in. Something may happen to the group meanwhile:
+//! then the rest is planned over where that would write anything else. It decides nothing about who leads.
+//!
+//! What is planned over counts as unanswered, which takes more requests to clear up. Where the API server is slow because much is asked of
+//! it, that must not make it slower.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::Context;
+use super::flights::Flight;
+use super::gate::Urgency;
+use super::state::{GroupState, Leaderless};
+use super::store::Key;
+use crate::elector::clock::{Clock, Stopwatch, SystemClock};
+use crate::metrics::CONTROLLER;
+use crate::policy::observation::{Lock, Observation};
+use crate::policy::progress::Target;
+use crate::policy::write::{LeasePurpose, PodPurpose, Write};
+use crate::policy::{self, Plan};
+
+/// How many pods get the followers' label in one stage: nothing waits for them.
+const FOLLOWERS: usize = 16;
+/// When a stage that was sent is looked at again, whether or not something has happened to the group.
+const STAGE: Duration = Duration::from_secs(1);
+/// The same where something has.
+const INTERRUPTED_STAGE: Duration = Duration::from_millis(250);
+/// A stage of which something waits for its turn for so long is called back, and planned anew.
+const QUEUED: Duration = Duration::from_secs(4);
+/// Whatever is under way is planned over after so long.
+const LONGEST: Duration = Duration::from_secs(5);
+
+impl GroupState {
+    /// Sends a stage.
+    pub(super) fn send(&mut self, context: &Arc<Context>, observation: &Arc<Observation>, writes: Vec<Write>, began: Stopwatch) {
+        let is_follower = |write: &Write| matches!(write, Write::Pod(write) if write.purpose == PodPurpose::Follow);
+        let mut followers = 0;
+        let stage: Vec<_> = writes
+            .into_iter()
+            .filter(|write| {
+                followers += usize::from(is_follower(write));
+                !is_follower(write) || followers <= FOLLOWERS
+            })
+            .collect();
+        for write in &stage {
+            self.memory.sending(write);
+        }
+        let (sent, round) = (SystemClock.now(), self.memory.round(observation));
+        let any = |purpose| stage.iter().any(|write| matches!(write, Write::Pod(write) if write.purpose == purpose));
+        let labels = any(PodPurpose::Label);
+        // A leader that is about to lose its label may still serve.
+        let is_led = matches!(self.leaderless, Leaderless::No) && !labels && !any(PodPurpose::Unlabel);
+        let mut stage: Vec<_> = stage.into_iter().map(|write| (urgency_of(&write, is_led, labels), write)).collect();
+        // What is sent first is on its way first.
+        stage.sort_by_key(|(urgency, _)| *urgency);
+        for (urgency, write) in stage {
+            let failures = self.memory.progress.failures(&Target::of(&write));
+            self.memory.progress.sending(&write, round, sent, observation.now);
+            self.flights.send(context, observation, (write, urgency), began, failures);
+        }
+    }
+
+    /// Takes in what is answered of a stage, until all of it is or it takes too long: then the rest is planned over.
+    pub(super) async fn land_stage(&mut self, context: &Arc<Context>, key: &Key, wake: &Notify) {
+        let began = Stopwatch::start();
+        // The gauge counts groups that wait for the API server.
+        context.metrics.active_workers.get_or_create(&CONTROLLER).inc();
+        let (mut happened, mut looked) = (false, Duration::ZERO);
+        while self.flights.waited_for().next().is_some() {
+            // A read is quick, or given up soon.
+            let reads = self.flights.waited_for().any(|flight| matches!(flight.write, Write::ListFenced | Write::Prove { .. }));
+            // What waits for its turn takes no longer than what is in front of it.
+            let queued = self.flights.waited_for().any(|flight| flight.sent().is_none());
+            let newest = self.flights.waited_for().filter_map(Flight::sent).max();
+            let elapsed = newest.filter(|_| !queued).map_or(Duration::ZERO, |sent| SystemClock.now() - sent);
+            let quiet = self.flights.waited_for().all(|flight| holds_up_nothing(&flight.write));
+            if happened && quiet {
+                break;
+            }
+            let look = looked + if happened { INTERRUPTED_STAGE } else { STAGE };
+            if elapsed >= look && !reads {
+                (happened, looked) = (false, elapsed);
+                if elapsed >= LONGEST || self.has_else_to_write(context, key, began) {
+                    break;
+                }
+                continue;
+            }
+            let wait = if queued { INTERRUPTED_STAGE } else { look.saturating_sub(elapsed) };
+            tokio::select! {
+                biased;
+                landed = self.flights.land() => self.landed(context, landed),
+                () = wake.notified(), if !happened => happened = true,
+                () = tokio::time::sleep(wait), if queued || !reads => {
+                    if queued && began.elapsed() >= QUEUED {
+                        for write in self.flights.call_back() {
+                            self.memory.progress.called_back(&write);
+                        }
+                        break;
+                    }
+                }
+            }
+        }
+        context.metrics.active_workers.get_or_create(&CONTROLLER).dec();
+        let Self { flights, memory, .. } = self;
+        for flight in flights.all().filter(|flight| !flight.late && !flight.write.is_of_deployment()) {
+            flight.late = true;
+            memory.late(&flight.observation, &flight.write);
+        }
+    }
+
+    /// Whether a plan beside what is under way would write anything but what holds up nothing, which is sent here.
+    fn has_else_to_write(&mut self, context: &Arc<Context>, key: &Key, began: Stopwatch) -> bool {
+        let Some(mut observation) = context.store.observe(key, context.proven(), &context.operator) else { return true };
+        if observation.lock != Lock::NotFollowed || observation.lease_unread || observation.namespace_unread || context.stopping() {
+            return true;
+        }
+        observation.blind = context.vitals.blind().next();
+        let mut memory = self.memory.clone();
+        memory.look(&mut observation);
+        let Plan { writes, left_to, .. } = policy::plan(&observation, &memory);
+        if left_to.is_some() || !writes.iter().all(holds_up_nothing) {
+            return true;
+        }
+        self.send(context, &Arc::new(observation), writes, began);
+        false
+    }
+}
+
+/// Whether a plan is as good while this is under way: it tells, or says that all goes on.
+fn holds_up_nothing(write: &Write) -> bool {
+    matches!(write, Write::Status { names: None, .. } | Write::UpdateLease { purpose: LeasePurpose::Renewal, .. })
+}
+
+/// How soon a write of a stage is wanted. `is_led`: a leader serves, and goes on. `labels`: the stage gives the label.
+fn urgency_of(write: &Write, is_led: bool, labels: bool) -> Urgency {
+    match write {
+        Write::Pod(write) if write.purpose == PodPurpose::Label => Urgency::Finishes,
+        Write::Pod(write) if write.purpose == PodPurpose::Unlabel => Urgency::Moves,
+        // What can be written beside the label may as well come after it.
+        Write::UpdateLease { .. } if labels => Urgency::CanWait,
+        Write::Status { names: None, .. } | Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::Prove { ahead: true, .. } => Urgency::CanWait,
+        Write::Pod(write) if write.purpose == PodPurpose::Follow => Urgency::CanWait,
+        _ if is_led => Urgency::CanWait,
+        Write::ListFenced | Write::Prove { .. } => Urgency::Finishes,
+        _ => Urgency::Moves,
+    }
+}
