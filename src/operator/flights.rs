@@ -63,6 +63,7 @@ impl Turn {
 pub(super) struct Flight {
     pub(super) observation: Arc<Observation>,
     pub(super) write: Write,
+    urgency: Urgency,
     /// The reconciliation began that sent it.
     pub(super) began: Stopwatch,
     /// Something was planned over before it was answered.
@@ -79,6 +80,11 @@ impl Flight {
     /// When it was sent, no earlier; `None`: its turn has not come.
     pub(super) fn sent(&self) -> Option<Instant> {
         if let State::Sent(at) = self.turn.state() { Some(at) } else { None }
+    }
+
+    /// Whether nobody waits for it.
+    pub(super) fn can_wait(&self) -> bool {
+        self.urgency == Urgency::CanWait
     }
 
     /// When it will have been waited for long enough.
@@ -109,7 +115,7 @@ impl Flights {
             _ => PATIENCE.saturating_mul(1 << failures.min(3)),
         };
         let id = task.id();
-        let flight = Flight { observation: observation.clone(), write, began, late: false, given_up: false, patience, turn, task };
+        let flight = Flight { observation: observation.clone(), write, urgency, began, late: false, given_up: false, patience, turn, task };
         self.flights.insert(id, flight);
     }
 

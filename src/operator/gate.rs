@@ -1,8 +1,8 @@
 //! A limit of what is under way at once, and who comes next: what is urgent first, and of that whoever has the least under way. It
 //! knows nothing of what passes through it.
 //!
-//! What can wait does not start while something urgent is under way, for a moment at most; and one place in so many is given to what
-//! waits last, so that nothing waits for ever.
+//! In a gate that yields, what can wait does not start beside something urgent for a moment, and after that only few of it at a time; and
+//! one place in so many is given to what waits last, so that nothing waits for ever.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -23,7 +23,7 @@ pub(super) enum Urgency {
 
 /// What can wait gives way to what is urgent for so long.
 const YIELD: Duration = Duration::from_millis(100);
-/// While something urgent is under way, what can wait has one of so many places.
+/// Beside what is urgent, what can wait has one in so many of the places, and one at least.
 const FEW: usize = 16;
 /// Of so many places one goes first to what waits last, and one to what is between.
 const TURNS: u32 = 8;

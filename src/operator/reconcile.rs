@@ -1,5 +1,5 @@
-//! observe → plan → execute, stage by stage, until nothing is left to do. What takes long is left under way: the group is
-//! planned over, with that in mind, when something concerns it.
+//! observe → plan → execute, stage by stage, until nothing is left to do. What takes long is left under way, and the group is
+//! planned over with that in mind (`stage.rs`).
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -6,6 +6,8 @@
 //! left out because it is full, it gets the member `"": null`; a list gets the element `null`. Every object of an answer is told how
 //! many bytes it had, as its field `size`.
 
+use std::hash::{DefaultHasher, Hasher};
+
 use super::kept::{Keep, ROOT};
 
 /// No kept field has a longer name.
@@ -72,8 +74,8 @@ struct Text {
     escape: Escape,
     /// The first half of a pair of `\u` escapes has been kept.
     half: bool,
-    /// A hash of what was cut off.
-    cut: Option<u64>,
+    /// A hash of what was cut off: the same however that came in pieces.
+    cut: Option<DefaultHasher>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -313,7 +315,7 @@ impl Text {
         while let [byte, after @ ..] = rest {
             if self.escape == Escape::No {
                 // What lies between two characters that mean something is taken at once.
-                let plain = rest.iter().position(|byte| matches!(byte, b'"' | b'\\')).unwrap_or(rest.len());
+                let plain = memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
                 if plain > 0 {
                     let (run, after) = rest.split_at(plain);
                     self.take(run, out);
@@ -322,8 +324,8 @@ impl Text {
                     continue;
                 }
                 if *byte == b'"' {
-                    if let Some(hash) = self.cut {
-                        out.extend_from_slice(format!("…{hash:016x}").as_bytes());
+                    if let Some(hash) = &self.cut {
+                        out.extend_from_slice(format!("…{:016x}", hash.finish()).as_bytes());
                     }
                     out.push(b'"');
                     return (after, true);
@@ -386,8 +388,7 @@ impl Text {
     }
 
     fn drop(&mut self, bytes: &[u8]) {
-        let hash = self.cut.unwrap_or(0xcbf2_9ce4_8422_2325);
-        self.cut = Some(bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)));
+        self.cut.get_or_insert_default().write(bytes);
     }
 }
 
@@ -401,8 +402,12 @@ impl Skip {
     /// Takes bytes of the value up to its end: what is left, and whether it has ended.
     fn pass<'a>(&mut self, mut rest: &'a [u8]) -> (&'a [u8], bool) {
         while !rest.is_empty() {
-            let ends = |byte: &u8| if self.in_text { matches!(byte, b'"' | b'\\') } else { matches!(byte, b'"' | b'{' | b'}' | b'[' | b']') };
-            let plain = if self.escaped { 0 } else { rest.iter().position(ends).unwrap_or(rest.len()) };
+            let end = match () {
+                () if self.escaped => Some(0),
+                () if self.in_text => memchr::memchr2(b'"', b'\\', rest),
+                () => rest.iter().position(|byte| matches!(byte, b'"' | b'{' | b'}' | b'[' | b']')),
+            };
+            let plain = end.unwrap_or(rest.len());
             self.bytes = self.bytes.saturating_add(plain + 1);
             let [byte, after @ ..] = &rest[plain..] else {
                 self.bytes -= 1;

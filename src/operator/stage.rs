@@ -1,5 +1,6 @@
-//! A stage under way: its writes are sent, the urgent ones first, and their answers taken in. Something may happen to the group meanwhile:
-//! then the rest is planned over where that would write anything else. It decides nothing about who leads.
+//! A stage under way: its writes are sent, the urgent ones first, and their answers taken in. From time to time, sooner where something has
+//! happened to the group, it is looked at whether anything else is to be written: then the rest is planned over. What waits too long for
+//! its turn is called back. It decides nothing about who leads.
 //!
 //! What is planned over counts as unanswered, which takes more requests to clear up. Where the API server is slow because much is asked of
 //! it, that must not make it slower.
@@ -27,9 +28,9 @@ const FOLLOWERS: usize = 16;
 const STAGE: Duration = Duration::from_secs(1);
 /// The same where something has.
 const INTERRUPTED_STAGE: Duration = Duration::from_millis(250);
-/// A stage of which something waits for its turn for so long is called back, and planned anew.
+/// What of a stage still waits for its turn so long after it began is called back, and planned anew; what was sent is planned over.
 const QUEUED: Duration = Duration::from_secs(4);
-/// Whatever is under way is planned over after so long.
+/// A stage is planned over so long after the newest of its writes was sent, reads apart.
 const LONGEST: Duration = Duration::from_secs(5);
 
 impl GroupState {
@@ -62,7 +63,7 @@ impl GroupState {
         }
     }
 
-    /// Takes in what is answered of a stage, until all of it is or it takes too long: then the rest is planned over.
+    /// Takes in what is answered of a stage, until all of it is, or the rest is planned over or called back.
     pub(super) async fn land_stage(&mut self, context: &Arc<Context>, key: &Key, wake: &Notify) {
         let began = Stopwatch::start();
         // The gauge counts groups that wait for the API server.
@@ -71,13 +72,21 @@ impl GroupState {
         while self.flights.waited_for().next().is_some() {
             // A read is quick, or given up soon.
             let reads = self.flights.waited_for().any(|flight| matches!(flight.write, Write::ListFenced | Write::Prove { .. }));
-            // What waits for its turn takes no longer than what is in front of it.
+            // While something waits for its turn nothing counts as slow: it takes as long as what is in front of it.
             let queued = self.flights.waited_for().any(|flight| flight.sent().is_none());
             let newest = self.flights.waited_for().filter_map(Flight::sent).max();
             let elapsed = newest.filter(|_| !queued).map_or(Duration::ZERO, |sent| SystemClock.now() - sent);
             let quiet = self.flights.waited_for().all(|flight| holds_up_nothing(&flight.write));
             if happened && quiet {
                 break;
+            }
+            // What nobody waits for, and was not sent, gives way to what is wanted now.
+            if happened && self.flights.waited_for().all(|flight| holds_up_nothing(&flight.write) || flight.can_wait() && flight.sent().is_none()) {
+                happened = false;
+                if self.has_else_to_write(context, key, began) {
+                    self.call_back(false);
+                    break;
+                }
             }
             let look = looked + if happened { INTERRUPTED_STAGE } else { STAGE };
             if elapsed >= look && !reads {
@@ -94,9 +103,7 @@ impl GroupState {
                 () = wake.notified(), if !happened => happened = true,
                 () = tokio::time::sleep(wait), if queued || !reads => {
                     if queued && began.elapsed() >= QUEUED {
-                        for write in self.flights.call_back() {
-                            self.memory.progress.called_back(&write);
-                        }
+                        self.call_back(true);
                         break;
                     }
                 }
@@ -110,7 +117,15 @@ impl GroupState {
         }
     }
 
-    /// Whether a plan beside what is under way would write anything but what holds up nothing, which is sent here.
+    /// Calls back what was not sent yet. `long`: because its turn does not come.
+    fn call_back(&mut self, long: bool) {
+        for write in self.flights.call_back() {
+            self.memory.progress.called_back(&write, long);
+        }
+    }
+
+    /// Whether a plan beside what is under way would write more than a status or a renewal. Where it would write only these they are
+    /// sent here.
     fn has_else_to_write(&mut self, context: &Arc<Context>, key: &Key, began: Stopwatch) -> bool {
         let Some(mut observation) = context.store.observe(key, context.proven(), &context.operator) else { return true };
         if observation.lock != Lock::NotFollowed || observation.lease_unread || observation.namespace_unread || context.stopping() {
@@ -128,7 +143,7 @@ impl GroupState {
     }
 }
 
-/// Whether a plan is as good while this is under way: it tells, or says that all goes on.
+/// A status that names no term, or a renewal: nothing else waits for it.
 fn holds_up_nothing(write: &Write) -> bool {
     matches!(write, Write::Status { names: None, .. } | Write::UpdateLease { purpose: LeasePurpose::Renewal, .. })
 }

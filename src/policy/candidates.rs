@@ -1,6 +1,7 @@
 //! The pods of a group as candidates, in pieces that are shared with whoever keeps them as they change. Of a large group most pods are
 //! alike: nothing is noted on them, and nothing speaks against them. That is known of each, and of a piece as a whole, so that what a
-//! plan looks for is found without looking at every pod. It decides nothing: each answer is the same as that of a look at all.
+//! plan looks for is found without looking at every pod. It decides nothing: each answer is the same as that of a look at all (but that two
+//! nodes whose names have one hash pass for one).
 
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use super::cause::{self, Standing};
 use super::labels::Wanted;
 use super::node::NodeState;
 use super::pod::Pod;
+use crate::names;
 
 /// A pod of the group, with what is known of its ReplicaSet and node.
 #[derive(Clone, Debug)]
@@ -27,7 +29,7 @@ struct Glance {
     /// Of the keys of its labels.
     traces: u64,
     ready_since: Option<Timestamp>,
-    /// Of its name, and of its node's: equal names have equal ones. 0: it has no node.
+    /// Hashes of its name and of its node's. 0: it has no node.
     name: u64,
     node: u64,
     noted: bool,
@@ -40,8 +42,8 @@ impl Candidate {
         let glance = Glance {
             traces: pod.labels.traces(),
             ready_since: pod.ready_since,
-            name: fnv(&pod.name),
-            node: pod.node.as_deref().map_or(0, |name| fnv(name).max(1)),
+            name: names::fnv1a(&pod.name),
+            node: pod.node.as_deref().map_or(0, |name| names::fnv1a(name).max(1)),
             noted: is_noted(&pod),
             fit: !matches!(node, NodeState::Suspect { .. }) && cause::against(&pod, &node) == Standing::Eligible,
             finished: pod.finished,
@@ -109,13 +111,8 @@ pub struct Name<'a> {
 
 impl<'a> From<&'a str> for Name<'a> {
     fn from(text: &'a str) -> Self {
-        Self { text, hash: fnv(text) }
+        Self { text, hash: names::fnv1a(text) }
     }
-}
-
-/// FNV-1a.
-fn fnv(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Some candidates, and what is common to all of them.

@@ -1,4 +1,7 @@
 //! What speaks against a pod, by what is known of it and its node. Whom that makes a leader is decided elsewhere.
+//!
+//! Proof and suspicion are kept apart. A *dead* pod is proven not to run; a *suspect* one only looks bad, and keeps the
+//! label while nobody can take over, because a Service leaves it out by its readiness anyway.
 
 use super::node::{NodeState, Suspicion};
 use super::pod::Pod;

@@ -1,7 +1,8 @@
 //! Who leads: one named choice, with its reason.
 //!
 //! In order: the incumbent stays while it is as good as any other; else the pod of the best standing, of the newest
-//! ReplicaSet, armed already, ready for the longest time, first by name. Nothing here depends on the order of the observation.
+//! ReplicaSet, armed already, ready for the longest time, first by name. The successor that is armed in advance is, after standing and
+//! ReplicaSet, on another node than the leader. Nothing here depends on the order of the observation.
 
 use std::cmp::{Ordering, Reverse};
 use std::ptr;

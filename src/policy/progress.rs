@@ -199,11 +199,12 @@ impl Progress {
         }
     }
 
-    /// It was called back before its turn came, and is as good as never tried.
-    pub fn called_back(&mut self, write: &Write) {
+    /// It was called back before its turn came: that counts as no try, though a term that it would have given may be skipped.
+    /// `long`: it had waited for long, which is told.
+    pub fn called_back(&mut self, write: &Write, long: bool) {
         let target = Target::of(write);
         if let Some(attempt) = self.0.get_mut(&target) {
-            (attempt.under_way, attempt.queued) = (false, true);
+            (attempt.under_way, attempt.queued) = (false, attempt.queued || long);
             attempt.drained = Instant(attempt.drained.0.saturating_sub(target.pace().1));
         }
     }
@@ -340,9 +341,7 @@ fn trouble_of(target: &Target, attempt: &Attempt, round: Round, now: Instant) ->
             (1, "WriteSlow", false, format!("{what} has had no answer since {since}, and is tried again beside that; an admission webhook may be slow or gone"))
         }
         Some(failed) => (1, "WriteFailed", false, format!("{what} has failed since {since}, and is tried again: {}", failed.words)),
-        None if attempt.queued => {
-            (1, "WriteSlow", false, format!("{what} waits for its turn since {since}, because other writes of its kind in the namespace take long"))
-        }
+        None if attempt.queued => (1, "WriteSlow", false, format!("{what} waits for its turn since {since}, because others come first or take long")),
         None if attempt.under_way && now - attempt.sent >= SLOW => {
             (1, "WriteSlow", false, format!("{what} has had no answer since {since}; an admission webhook may be slow or gone"))
         }

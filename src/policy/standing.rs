@@ -1,7 +1,5 @@
-//! What each pod is good for: may it lead, must it stop?
-//!
-//! Proof and suspicion are kept apart. A *dead* pod is proven not to run; a *suspect* one only looks bad, and keeps the
-//! label while nobody can take over, because a Service leaves it out by its readiness anyway.
+//! What each pod is good for now, may it lead, must it stop: by what speaks against it (`cause.rs`), for how long it has been ready, and
+//! what became of its former leaderships.
 
 use std::collections::BTreeMap;
 

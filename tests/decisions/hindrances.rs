@@ -121,9 +121,12 @@ fn a_write_that_was_called_back_before_its_turn_is_planned_again_and_told() {
     // As often as it takes: what was never sent has used up nothing.
     for _ in 0..20 {
         memory.progress.sending(&unlabel, (1, 0), moving.moment, now());
-        memory.progress.called_back(&unlabel);
+        memory.progress.called_back(&unlabel, false);
         assert_eq!(pods(&policy::plan(&moving, &memory).writes).len(), 1);
     }
+    assert_eq!(policy::plan(&moving, &memory).writes.len(), 1, "it had not waited for long: nothing is told");
+    memory.progress.sending(&unlabel, (1, 0), moving.moment, now());
+    memory.progress.called_back(&unlabel, true);
     assert_eq!(conditions(&moving, &memory)[2], "Reconciling=True WriteSlow");
     memory.progress.sending(&unlabel, (1, 0), moving.moment, now());
     memory.progress.answered(&unlabel, Ok(()), moving.moment);

@@ -93,6 +93,19 @@ fn what_is_no_json_is_not_kept_and_does_not_hide_what_follows() {
     assert_eq!(lines[1], r#"{"kind":"Pod","size":14}"#);
 }
 
+#[test]
+fn a_long_text_is_cut_to_the_same_however_it_came_in_pieces() {
+    let long = "0123456789\\\"é".repeat(500);
+    let text = json!({ "kind": "Lease", "spec": { "holderIdentity": long } }).to_string();
+    let whole = Sieve::default().pass(text.as_bytes());
+    assert!(whole.len() < 5000 && String::from_utf8_lossy(&whole).contains('…'), "{} bytes", whole.len());
+    for size in [1, 2, 3, 7, 8, 9, 63, 64, 1000] {
+        let mut sieve = Sieve::default();
+        let pieces: Vec<u8> = text.as_bytes().chunks(size).flat_map(|piece| sieve.pass(piece)).collect();
+        assert_eq!(String::from_utf8_lossy(&pieces), String::from_utf8_lossy(&whole), "pieces of {size}");
+    }
+}
+
 fn json_values() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), any::<i64>().prop_map(Value::from), ".{0,20}".prop_map(Value::from)];
     let names = prop::sample::select(vec!["metadata", "spec", "status", "labels", "items", "object", "selector", "conditions", "name", "template", "other"]);

@@ -29,7 +29,7 @@ pub trait Stored: Clone {
     fn is_same_to_others(&self, _former: &Self) -> bool {
         false
     }
-    /// Whether it is looked up elsewhere, too, as it is now, though nothing that matters has changed.
+    /// Whether it stands in a roster, where each new version takes the old one's place, also where no decision depends on the difference.
     const ENROLLED: bool = false;
     /// Takes over what is known of the version that it replaces.
     fn replacing(_object: &mut Arc<Self>, _former: &Self) {}
