@@ -1,8 +1,8 @@
 //! A limit of what is under way at once, and who comes next: what is urgent first, and of that whoever has the least under way. It
 //! knows nothing of what passes through it.
 //!
-//! In a gate that yields, what can wait does not start beside something urgent for a moment, and after that only few of it at a time; and
-//! one place in so many is given to what waits last, so that nothing waits for ever.
+//! What can wait does not start while something urgent is under way, for a moment at most; and one place in so many is given to what
+//! waits last, so that nothing waits for ever.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -23,8 +23,6 @@ pub(super) enum Urgency {
 
 /// What can wait gives way to what is urgent for so long.
 const YIELD: Duration = Duration::from_millis(100);
-/// Beside what is urgent, what can wait has one in so many of the places, and one at least.
-const FEW: usize = 16;
 /// Of so many places one goes first to what waits last, and one to what is between.
 const TURNS: u32 = 8;
 /// Whoever was passed over so often counts as having one less under way.
@@ -47,8 +45,6 @@ struct State {
     answers: usize,
     used: usize,
     urgent: usize,
-    /// Of those in use by what can wait.
-    patient: usize,
     /// By whom.
     of: HashMap<Arc<str>, usize>,
     waiting: BTreeMap<Urgency, BTreeMap<Arc<str>, Queue>>,
@@ -93,7 +89,7 @@ impl Gate {
 
     fn with(most: usize, yields: bool) -> Self {
         let (waiting, of) = (BTreeMap::new(), HashMap::new());
-        let state = State { most, yields, limit: most, answers: 0, used: 0, urgent: 0, patient: 0, of, waiting, came: 0, given: 0 };
+        let state = State { most, yields, limit: most, answers: 0, used: 0, urgent: 0, of, waiting, came: 0, given: 0 };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -146,9 +142,7 @@ impl State {
     fn takes(&self, urgency: Urgency, yields: bool, leaves: bool) -> bool {
         let can_wait = urgency == Urgency::CanWait;
         let places = if can_wait && leaves { self.limit - self.limit / 4 } else { self.limit };
-        // Beside what is urgent few are enough to keep going.
-        let few = can_wait && self.yields && self.urgent > 0 && self.patient >= (self.limit / FEW).max(1);
-        self.used < places && !few && !(yields && can_wait && self.urgent > 0)
+        self.used < places && !(yields && can_wait && self.urgent > 0)
     }
 
     /// Where somebody does, whose turn it is decides: also while there is place.
@@ -159,7 +153,6 @@ impl State {
     fn take(&mut self, state: &Arc<Mutex<Self>>, who: &Arc<str>, urgency: Urgency) -> Place {
         self.used += 1;
         self.urgent += usize::from(urgency != Urgency::CanWait);
-        self.patient += usize::from(urgency == Urgency::CanWait);
         *self.of.entry(who.clone()).or_default() += 1;
         Place { state: Some(state.clone()), who: who.clone(), urgency }
     }
@@ -167,7 +160,6 @@ impl State {
     fn give_back(&mut self, who: &Arc<str>, urgency: Urgency) {
         self.used -= 1;
         self.urgent -= usize::from(urgency != Urgency::CanWait);
-        self.patient -= usize::from(urgency == Urgency::CanWait);
         if let Some(used) = self.of.get_mut(who) {
             *used -= 1;
             if *used == 0 {

@@ -160,6 +160,7 @@ impl GroupState {
         while let Some(landed) = self.flights.try_land() {
             self.landed(context, landed);
         }
+        self.tell_turns();
         let now = SystemClock.now();
         for write in self.flights.overdue(now) {
             let failed = policy::progress::Failed {
@@ -247,7 +248,7 @@ impl GroupState {
     }
 
     /// Notes who leads, and since when nobody does.
-    fn look(&mut self, context: &Context, observation: &Observation) {
+    pub(super) fn look(&mut self, context: &Context, observation: &Observation) {
         let serving = serving(observation);
         if serving.is_some() {
             self.leaderless = Leaderless::No;

@@ -24,13 +24,14 @@ use crate::policy::{self, Plan};
 
 /// How many pods get the followers' label in one stage: nothing waits for them.
 const FOLLOWERS: usize = 16;
-/// When a stage that was sent is looked at again, whether or not something has happened to the group.
+/// How often a stage is looked at, whether or not something has happened to the group.
 const STAGE: Duration = Duration::from_secs(1);
 /// The same where something has.
 const INTERRUPTED_STAGE: Duration = Duration::from_millis(250);
-/// What of a stage still waits for its turn so long after it began is called back, and planned anew; what was sent is planned over.
+/// What of a stage still waits for its turn so long after it began is called back, and planned anew; what was sent is planned over. The
+/// same at once where something else is to be written.
 const QUEUED: Duration = Duration::from_secs(4);
-/// A stage is planned over so long after the newest of its writes was sent, reads apart.
+/// A stage is planned over so long after the first of what is left of it was sent, reads apart.
 const LONGEST: Duration = Duration::from_secs(5);
 
 impl GroupState {
@@ -68,65 +69,64 @@ impl GroupState {
         let began = Stopwatch::start();
         // The gauge counts groups that wait for the API server.
         context.metrics.active_workers.get_or_create(&CONTROLLER).inc();
-        let (mut happened, mut looked) = (false, Duration::ZERO);
+        let (mut happened, mut looked) = (false, began);
         while self.flights.waited_for().next().is_some() {
-            // A read is quick, or given up soon.
-            let reads = self.flights.waited_for().any(|flight| matches!(flight.write, Write::ListFenced | Write::Prove { .. }));
-            // While something waits for its turn nothing counts as slow: it takes as long as what is in front of it.
             let queued = self.flights.waited_for().any(|flight| flight.sent().is_none());
-            let newest = self.flights.waited_for().filter_map(Flight::sent).max();
-            let elapsed = newest.filter(|_| !queued).map_or(Duration::ZERO, |sent| SystemClock.now() - sent);
-            let quiet = self.flights.waited_for().all(|flight| holds_up_nothing(&flight.write));
-            if happened && quiet {
+            if queued && began.elapsed() >= QUEUED {
                 break;
             }
-            // What nobody waits for, and was not sent, gives way to what is wanted now.
-            if happened && self.flights.waited_for().all(|flight| holds_up_nothing(&flight.write) || flight.can_wait() && flight.sent().is_none()) {
-                happened = false;
-                if self.has_else_to_write(context, key, began) {
-                    self.call_back(false);
-                    break;
-                }
-            }
-            let look = looked + if happened { INTERRUPTED_STAGE } else { STAGE };
-            if elapsed >= look && !reads {
-                (happened, looked) = (false, elapsed);
-                if elapsed >= LONGEST || self.has_else_to_write(context, key, began) {
+            // A read is quick, or given up soon.
+            let reads = self.flights.waited_for().any(|flight| matches!(flight.write, Write::ListFenced | Write::Prove { .. }));
+            // What nobody waits for gives way at once, unless that would leave unknown what became of it.
+            let gives_way = self.flights.waited_for().all(|flight| holds_up_nothing(&flight.write) || flight.can_wait() && flight.sent().is_none());
+            let pause = match happened {
+                true if gives_way => Duration::ZERO,
+                true => INTERRUPTED_STAGE,
+                false => STAGE,
+            };
+            let wait = pause.saturating_sub(looked.elapsed());
+            if wait.is_zero() && !reads {
+                (happened, looked) = (false, Stopwatch::start());
+                let oldest = self.flights.waited_for().filter_map(Flight::sent).min();
+                if oldest.is_some_and(|sent| SystemClock.now() - sent >= LONGEST) || self.has_else_to_write(context, key, began) {
                     break;
                 }
                 continue;
             }
-            let wait = if queued { INTERRUPTED_STAGE } else { look.saturating_sub(elapsed) };
+            let wait = if reads { QUEUED } else { wait }.min(QUEUED.saturating_sub(began.elapsed()).max(INTERRUPTED_STAGE));
             tokio::select! {
                 biased;
                 landed = self.flights.land() => self.landed(context, landed),
                 () = wake.notified(), if !happened => happened = true,
-                () = tokio::time::sleep(wait), if queued || !reads => {
-                    if queued && began.elapsed() >= QUEUED {
-                        self.call_back(true);
-                        break;
-                    }
-                }
+                () = tokio::time::sleep(wait) => {}
             }
         }
         context.metrics.active_workers.get_or_create(&CONTROLLER).dec();
+        let long = began.elapsed() >= QUEUED;
         let Self { flights, memory, .. } = self;
+        // What was not sent would block what is wanted now, for as long as its turn does not come.
+        for write in flights.call_back() {
+            memory.progress.called_back(&write, long);
+        }
         for flight in flights.all().filter(|flight| !flight.late && !flight.write.is_of_deployment()) {
             flight.late = true;
             memory.late(&flight.observation, &flight.write);
         }
     }
 
-    /// Calls back what was not sent yet. `long`: because its turn does not come.
-    fn call_back(&mut self, long: bool) {
-        for write in self.flights.call_back() {
-            self.memory.progress.called_back(&write, long);
+    /// Notes what has been sent by now of what waited for its turn.
+    pub(super) fn tell_turns(&mut self) {
+        for flight in self.flights.all().filter(|flight| !flight.given_up) {
+            if let Some(at) = flight.sent() {
+                self.memory.progress.sent(&flight.write, at);
+            }
         }
     }
 
     /// Whether a plan beside what is under way would write more than a status or a renewal. Where it would write only these they are
     /// sent here.
     fn has_else_to_write(&mut self, context: &Arc<Context>, key: &Key, began: Stopwatch) -> bool {
+        self.tell_turns();
         let Some(mut observation) = context.store.observe(key, context.proven(), &context.operator) else { return true };
         if observation.lock != Lock::NotFollowed || observation.lease_unread || observation.namespace_unread || context.stopping() {
             return true;
@@ -134,6 +134,10 @@ impl GroupState {
         observation.blind = context.vitals.blind().next();
         let mut memory = self.memory.clone();
         memory.look(&mut observation);
+        // A loss is noted when it is seen, not when the stage is over; that it has ended is for whoever reports the label.
+        if matches!(self.leaderless, Leaderless::No) {
+            self.look(context, &observation);
+        }
         let Plan { writes, left_to, .. } = policy::plan(&observation, &memory);
         if left_to.is_some() || !writes.iter().all(holds_up_nothing) {
             return true;

@@ -58,6 +58,8 @@ pub struct Held {
     /// The pods that bore a fence when they were listed, and have not been written to since: a label write that was decided
     /// before, by this process or another, may still reach them. `None`: not listed since the record is held.
     pub exposed: Option<BTreeSet<Box<str>>>,
+    /// They are being listed, and the list was asked for since the record is held.
+    pub listing: bool,
     /// Pods to which this process' last write had no answer.
     pub unanswered: BTreeSet<Box<str>>,
     /// The term that this process has recorded on the Lease for a pod that had it from nobody else, and its uid.
@@ -82,7 +84,7 @@ pub struct Applied {
 
 impl Held {
     fn of(version: u64, proven: Instant) -> Self {
-        Self { version, proven, exposed: None, unanswered: BTreeSet::new(), recorded: None, reserved: None, made: None, doubted: false }
+        Self { version, proven, exposed: None, listing: false, unanswered: BTreeSet::new(), recorded: None, reserved: None, made: None, doubted: false }
     }
 
     /// Whether a write that gives this pod the label may still arrive.
@@ -179,7 +181,7 @@ impl Memory {
             Write::ListFenced => {
                 // What had no answer until now the list will show; what has none from now on it may not.
                 if let Some(held) = &mut self.held {
-                    held.exposed = None;
+                    (held.exposed, held.listing) = (None, true);
                     held.unanswered.clear();
                 }
             }
@@ -226,8 +228,8 @@ impl Memory {
             }
             (Write::ListFenced, Done::Listed(pods)) => {
                 self.alive = self.alive.max(began);
-                if let Some(held) = &mut self.held {
-                    held.exposed = Some(pods.clone());
+                if let Some(held) = self.held.as_mut().filter(|held| held.listing) {
+                    (held.exposed, held.listing) = (Some(pods.clone()), false);
                 }
             }
             // Only a write that has moved this group's fence makes earlier ones fail: a policy may have put it back.

