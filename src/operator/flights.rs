@@ -82,6 +82,11 @@ impl Flight {
         if let State::Sent(at) = self.turn.state() { Some(at) } else { None }
     }
 
+    fn is_waited_for(&self) -> bool {
+        let nothing_waits = self.write.is_of_deployment() || matches!(self.write, Write::Prove { ahead: true, .. });
+        !self.late && !self.given_up && !nothing_waits
+    }
+
     /// Whether nobody waits for it.
     pub(super) fn can_wait(&self) -> bool {
         self.urgency == Urgency::CanWait
@@ -121,11 +126,9 @@ impl Flights {
 
     /// Calls back what is waited for and was not sent yet, and says what.
     pub(super) fn call_back(&mut self) -> Vec<Write> {
-        let waited_for: Vec<Id> = self.waited_for().map(|flight| flight.task.id()).collect();
-        let called_back = waited_for.into_iter().filter(|id| self.flights.get(id).is_some_and(|flight| flight.turn.call_back())).collect::<Vec<_>>();
-        let flights = called_back.iter().filter_map(|id| self.flights.remove(id));
-        flights
-            .map(|flight| {
+        let called_back = self.flights.extract_if(|_, flight| flight.is_waited_for() && flight.turn.call_back());
+        called_back
+            .map(|(_, flight)| {
                 flight.task.abort();
                 flight.write
             })
@@ -162,8 +165,7 @@ impl Flights {
 
     /// What is under way and waited for.
     pub(super) fn waited_for(&self) -> impl Iterator<Item = &Flight> {
-        let nothing_waits = |write: &Write| write.is_of_deployment() || matches!(write, Write::Prove { ahead: true, .. });
-        self.flights.values().filter(move |flight| !flight.late && !flight.given_up && !nothing_waits(&flight.write))
+        self.flights.values().filter(|flight| flight.is_waited_for())
     }
 
     pub(super) fn all(&mut self) -> impl Iterator<Item = &mut Flight> {

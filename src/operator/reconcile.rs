@@ -289,6 +289,9 @@ impl GroupState {
 fn serving(observation: &Observation) -> Option<String> {
     let label = &observation.group.as_ref().filter(|_| observation.rival.is_none())?.spec.leader_label;
     // Whom others have labelled leads when it has a term.
-    let leads = |candidate: &&policy::observation::Candidate| candidate.label(&label.key) == Some(&label.value) && candidate.pod.term.is_some();
-    observation.candidates.bearing(&label.key).find(|candidate| leads(candidate) && standing::serves(candidate)).map(|candidate| candidate.pod.name.to_string())
+    observation
+        .candidates
+        .carrying(&label.key, &label.value)
+        .find(|candidate| candidate.pod.term.is_some() && standing::serves(candidate))
+        .map(|candidate| candidate.pod.name.to_string())
 }

@@ -93,7 +93,8 @@ impl GroupState {
                 }
                 continue;
             }
-            let wait = if reads { QUEUED } else { wait }.min(QUEUED.saturating_sub(began.elapsed()).max(INTERRUPTED_STAGE));
+            let until_called_back = QUEUED.saturating_sub(began.elapsed()).max(INTERRUPTED_STAGE);
+            let wait = if reads { until_called_back } else { wait.min(until_called_back) };
             tokio::select! {
                 biased;
                 landed = self.flights.land() => self.landed(context, landed),

@@ -176,6 +176,11 @@ impl Candidates {
         pieces.flat_map(|piece| &piece.all).filter(move |it| it.value_of(&key).is_some())
     }
 
+    /// Those that carry this label.
+    pub fn carrying(&self, key: &str, value: &str) -> impl Iterator<Item = &Candidate> {
+        self.bearing(key).filter(move |it| it.label(key) == Some(value))
+    }
+
     /// Those that bear anything which the operator, or somebody in its place, may have put there, or that has to be told.
     pub fn noted(&self) -> impl Iterator<Item = &Candidate> {
         self.0.iter().filter(|piece| piece.noted).flat_map(|piece| &piece.all).filter(|it| it.glance.noted)
@@ -217,20 +222,6 @@ impl Candidates {
     /// How many of those are ready.
     pub fn ready(&self) -> usize {
         self.0.iter().map(|piece| piece.ready).sum()
-    }
-
-    /// The same with other pods, or what else is known of them.
-    pub fn change(&mut self, change: impl Fn(Candidate) -> Candidate) {
-        *self = self.iter().cloned().map(change).collect();
-    }
-}
-
-impl<'a> IntoIterator for &'a Candidates {
-    type Item = &'a Candidate;
-    type IntoIter = Box<dyn Iterator<Item = &'a Candidate> + 'a>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        Box::new(self.iter())
     }
 }
 

@@ -4,7 +4,7 @@
 //! ReplicaSet, armed already, ready for the longest time, first by name. The successor that is armed in advance is, after standing and
 //! ReplicaSet, on another node than the leader. Nothing here depends on the order of the observation.
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,8 +89,7 @@ pub fn incumbent<'a>(observation: &'a Observation) -> Option<&'a Candidate> {
     };
     let candidates = &observation.candidates;
     let former = |pod: &Pod| observation.led_for(pod).is_some_and(|led_for| led_for != (&*observation.name, &*label.key)) && !group.spec.suspend;
-    let carries = |it: &&Candidate| it.label(&label.key) == Some(&label.value);
-    recorded.or_else(|| first(&mut candidates.bearing(&label.key).filter(carries))).or_else(|| first(&mut candidates.noted().filter(|it| former(&it.pod))))
+    recorded.or_else(|| first(&mut candidates.carrying(&label.key, &label.value))).or_else(|| first(&mut candidates.noted().filter(|it| former(&it.pod))))
 }
 
 /// The candidate that carries the label now.
@@ -127,34 +126,11 @@ pub fn successor<'a>(observation: &'a Observation, leader: &Pod) -> Option<&'a A
 }
 
 /// Sorts the better candidate first. Among equals the armed one: so the choice is the one that was prepared.
-fn preference<'a>(observation: &Observation, candidate: &'a Candidate, standing: Standing) -> (u8, Reverse<u64>, bool, Option<Timestamp>, ByName<'a>) {
+fn preference<'a>(observation: &Observation, candidate: &'a Candidate, standing: Standing) -> impl Ord + use<'a> {
     let unarmed = candidate.fence(&observation.fence_key).is_none();
-    (standing.rank(), Reverse(candidate.revision), unarmed, candidate.ready_since(), ByName(candidate))
+    // The name is looked at only where nothing else tells two apart.
+    (standing.rank(), Reverse(candidate.revision), unarmed, candidate.ready_since(), &candidate.pod.name)
 }
-
-/// Whose name is looked at only where nothing else tells two candidates apart.
-#[derive(Clone, Copy)]
-struct ByName<'a>(&'a Candidate);
-
-impl Ord for ByName<'_> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.0.pod.name.cmp(&other.0.pod.name)
-    }
-}
-
-impl PartialOrd for ByName<'_> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for ByName<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for ByName<'_> {}
 
 fn reason_to_replace(standing: Standing) -> &'static str {
     match standing {

@@ -209,8 +209,8 @@ fn findings(
 /// The pods of the group that carry the label, first by name.
 fn carriers<'a>(observation: &'a Observation, group: &LeaderGroup) -> Vec<&'a str> {
     let label = &group.spec.leader_label;
-    let carriers = observation.candidates.bearing(&label.key).map(|candidate| &candidate.pod).filter(|pod| pod.labels.get(&label.key) == Some(&label.value));
-    let mut names: Vec<_> = carriers.map(|pod| &*pod.name).collect();
+    let carriers = observation.candidates.carrying(&label.key, &label.value);
+    let mut names: Vec<_> = carriers.map(|candidate| &*candidate.pod.name).collect();
     names.sort_unstable();
     names
 }
@@ -309,7 +309,7 @@ const NAMED: usize = 5;
 fn causes(observation: &Observation) -> String {
     let min_ready_seconds = observation.deployment.as_ref().map_or(0, |deployment| deployment.min_ready_seconds);
     let mut causes: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for candidate in &observation.candidates {
+    for candidate in observation.candidates.iter() {
         let (standing, _) = standing::of_candidate(candidate, min_ready_seconds, observation.now);
         causes.entry(why_not(standing)).or_default().insert(&candidate.pod.name);
     }

@@ -72,7 +72,7 @@ impl<'a> Terms<'a> {
         });
         let mark = same.and_then(|lease| lease.reserved_term).filter(|mark| usable(*mark));
         let label = &group.spec.leader_label;
-        let labelled = observation.candidates.bearing(&label.key).filter(|it| it.label(&label.key) == Some(&label.value));
+        let labelled = observation.candidates.carrying(&label.key, &label.value);
         // What the status says that this pod was given counts for more than what anybody may have written on it.
         let led = labelled.filter_map(|it| given(group, &it.pod).or(it.pod.term)).filter(|term| usable(*term)).max();
         // What is above all that the status can have confirmed before it was spoilt.

@@ -149,11 +149,12 @@ impl Process {
         let mut observation = store.observe_at(&key("web"), None, &Operator::default(), *NOW, Instant(Duration::from_nanos(self.clock)))?;
         if self.suspects > 0 {
             let suspect = || NodeState::Suspect { node: Arc::default(), suspicion: Suspicion::Silent, since: Instant::default(), answers: false };
-            observation.candidates.change(|it| {
+            let seen = observation.candidates.iter().cloned().map(|it| {
                 let (pod, revision, node) = it.into_parts();
                 let suspected = self.suspects >> objects::slot(&pod.name) & 1 == 1;
                 Candidate::new(pod, revision, if suspected { suspect() } else { node })
             });
+            observation.candidates = seen.collect();
         }
         Some(observation)
     }

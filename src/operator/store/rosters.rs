@@ -14,6 +14,16 @@ const PIECE: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Rosters(HashMap<Key, Vec<Arc<Piece>>>);
 
+/// Where a pod of this name is, or belongs: in the last piece that begins no later; a name before all others in the first.
+fn place(pieces: &[Arc<Piece>], name: &str) -> usize {
+    pieces.partition_point(|piece| piece.all().first().is_none_or(|first| *first.pod.name <= *name)).saturating_sub(1)
+}
+
+/// Where in a piece it is; else where it belongs.
+fn find(piece: &Piece, name: &str) -> Result<usize, usize> {
+    piece.all().binary_search_by(|it| (*it.pod.name).cmp(name))
+}
+
 impl Rosters {
     pub(super) fn of<'a>(&'a self, replica_set: &Key) -> impl Iterator<Item = &'a Arc<Piece>> + use<'a> {
         self.0.get(replica_set).into_iter().flatten()
@@ -23,10 +33,9 @@ impl Rosters {
     pub(super) fn put(&mut self, replica_set: Key, pod: Arc<Pod>, revision: u64, node: NodeState) {
         let pieces = self.0.entry(replica_set).or_default();
         let candidate = Candidate::new(pod, revision, node);
-        // The last piece that begins no later; a name before all others goes into the first.
-        let place = pieces.partition_point(|piece| piece.all().first().is_none_or(|first| first.pod.name <= candidate.pod.name)).saturating_sub(1);
+        let place = place(pieces, &candidate.pod.name);
         let Some(piece) = pieces.get_mut(place) else { return pieces.push(Arc::new(Piece::new(vec![candidate]))) };
-        let found = piece.all().binary_search_by(|it| it.pod.name.cmp(&candidate.pod.name));
+        let found = find(piece, &candidate.pod.name);
         let piece = Arc::make_mut(piece);
         let mut rest = Vec::new();
         piece.change(|all| match found {
@@ -47,10 +56,9 @@ impl Rosters {
     /// A pod is gone.
     pub(super) fn remove(&mut self, replica_set: &Key, name: &str) {
         let Some(pieces) = self.0.get_mut(replica_set) else { return };
-        let place = pieces.partition_point(|piece| piece.all().first().is_none_or(|first| *first.pod.name <= *name)).saturating_sub(1);
-        let Some((piece, at)) = pieces.get_mut(place).and_then(|it| it.all().binary_search_by(|it| (*it.pod.name).cmp(name)).ok().map(|at| (it, at))) else {
-            return;
-        };
+        let place = place(pieces, name);
+        let Some(piece) = pieces.get_mut(place) else { return };
+        let Ok(at) = find(piece, name) else { return };
         Arc::make_mut(piece).change(|all| drop(all.remove(at)));
         if piece.all().is_empty() {
             pieces.remove(place);

@@ -1,6 +1,5 @@
 //! The election's next step: who loses the label, who gets it, and what must be done before.
 
-use std::ops::Not;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use crate::elector::clock::Instant;
 use crate::names;
 use crate::policy::leader::{self, Choice};
 use crate::policy::memory::Held;
-use crate::policy::observation::{Lock, Observation, Pod};
+use crate::policy::observation::{Candidate, Lock, Observation, Pod};
 use crate::policy::standing::{self, Standing};
 use crate::policy::term::Term;
 use crate::policy::write::{PodMarks, PodPurpose, Write};
@@ -297,9 +296,12 @@ impl Planner<'_> {
         let mut others = Others { in_the_way: false, unknown: false };
         let is = |other: Option<&Arc<Pod>>, pod: &Pod| other.is_some_and(|other| other.uid == pod.uid);
         // Without a value of their own there is nothing to do for followers that bear nothing.
-        let all = label.follower_value.is_empty().not().then(|| self.observation.candidates.iter()).into_iter().flatten();
-        let some = label.follower_value.is_empty().then(|| self.observation.candidates.noted_or_bearing(&label.key)).into_iter().flatten();
-        let candidates = all.chain(some).map(|candidate| (&candidate.pod, Some(standing::of_leader(candidate))));
+        let candidates: Box<dyn Iterator<Item = &Candidate>> = if label.follower_value.is_empty() {
+            Box::new(self.observation.candidates.noted_or_bearing(&label.key))
+        } else {
+            Box::new(self.observation.candidates.iter())
+        };
+        let candidates = candidates.map(|candidate| (&candidate.pod, Some(standing::of_leader(candidate))));
         let strays = self.observation.strays.iter().map(|pod| (pod, None));
         let mut known: Vec<&str> = Vec::new();
         let mut given = 0;
