@@ -1,6 +1,6 @@
 //! A stage under way: its writes are sent, the urgent ones first, and their answers taken in. From time to time, sooner where something has
-//! happened to the group, it is looked at whether anything else is to be written: then the rest is planned over. What waits too long for
-//! its turn is called back. It decides nothing about who leads.
+//! happened to the group, it is looked at whether anything else is to be written: then the rest is planned over, and what of it
+//! was not sent is called back. So is what waits too long for its turn. It decides nothing about who leads.
 //!
 //! What is planned over counts as unanswered, which takes more requests to clear up. Where the API server is slow because much is asked of
 //! it, that must not make it slower.
