@@ -2,7 +2,7 @@
 //! and collects; it decides nothing.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::task::{AbortHandle, Id, JoinSet};
@@ -20,27 +20,37 @@ use crate::policy::write::{Done, Write};
 /// long each time.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A request whose turn has not come can be called back, and changes nothing then: it is either sent, or called back.
-#[derive(Clone, Debug, Default)]
+/// A request whose turn has not come can be called back or give its place to another, and changes nothing then.
+#[derive(Clone, Debug)]
 struct Turn(Arc<Mutex<State>>);
 
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Debug)]
 enum State {
-    #[default]
-    Waits,
+    Waits(Arc<Observation>, Write),
     /// No earlier than this.
     Sent(Instant),
     CalledBack,
 }
 
 impl Turn {
-    fn state(&self) -> State {
-        *self.0.lock().expect("nothing panics while it holds the lock")
+    fn of(observation: &Arc<Observation>, write: &Write) -> Self {
+        Self(Arc::new(Mutex::new(State::Waits(observation.clone(), write.clone()))))
     }
 
-    /// Takes the turn; `false`: it was called back.
-    fn take(&self) -> bool {
-        self.change(State::Sent(SystemClock.now()))
+    fn sent(&self) -> Option<Instant> {
+        if let State::Sent(at) = *self.lock() { Some(at) } else { None }
+    }
+
+    /// Takes the turn: what is sent now. `None`: it was called back.
+    fn take(&self) -> Option<(Arc<Observation>, Write)> {
+        let state = &mut *self.lock();
+        match std::mem::replace(state, State::Sent(SystemClock.now())) {
+            State::Waits(observation, write) => Some((observation, write)),
+            other => {
+                *state = other;
+                None
+            }
+        }
     }
 
     /// `false`: it was sent.
@@ -48,14 +58,36 @@ impl Turn {
         self.change(State::CalledBack)
     }
 
+    /// Gives the place to another write of the same kind; `false`: it was sent.
+    fn give(&self, observation: &Arc<Observation>, write: &Write) -> bool {
+        self.change(State::Waits(observation.clone(), write.clone()))
+    }
+
     fn change(&self, to: State) -> bool {
-        let state = &mut *self.0.lock().expect("nothing panics while it holds the lock");
-        let waits = *state == State::Waits;
+        let state = &mut *self.lock();
+        let waits = matches!(state, State::Waits(..));
         if waits {
             *state = to;
         }
         waits
     }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("nothing panics while it holds the lock")
+    }
+}
+
+/// How long an answer is waited for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Awaited {
+    /// Until it comes.
+    Always,
+    /// Something was planned over before it came.
+    Late,
+    /// No longer.
+    GivenUp,
+    /// The watch has shown before it came that the write was done.
+    Seen,
 }
 
 /// A request under way, or in a queue.
@@ -66,10 +98,9 @@ pub(super) struct Flight {
     urgency: Urgency,
     /// The reconciliation began that sent it.
     pub(super) began: Stopwatch,
-    /// Something was planned over before it was answered.
-    pub(super) late: bool,
-    /// It is not waited for any longer.
-    pub(super) given_up: bool,
+    /// The memory was told that it is sent.
+    told: bool,
+    pub(super) awaited: Awaited,
     /// How long it is waited for once it was sent.
     patience: Duration,
     turn: Turn,
@@ -79,23 +110,45 @@ pub(super) struct Flight {
 impl Flight {
     /// When it was sent, no earlier; `None`: its turn has not come.
     pub(super) fn sent(&self) -> Option<Instant> {
-        if let State::Sent(at) = self.turn.state() { Some(at) } else { None }
+        self.turn.sent()
+    }
+
+    /// The same, once.
+    pub(super) fn newly_sent(&mut self) -> Option<Instant> {
+        let sent = self.sent().filter(|_| !self.told)?;
+        self.told = true;
+        Some(sent)
     }
 
     fn is_waited_for(&self) -> bool {
-        let nothing_waits = self.write.is_of_deployment() || matches!(self.write, Write::Prove { ahead: true, .. });
-        !self.late && !self.given_up && !nothing_waits
+        self.awaited == Awaited::Always && !self.is_apart()
     }
 
-    /// Whether nobody waits for it.
-    pub(super) fn can_wait(&self) -> bool {
-        self.urgency == Urgency::CanWait
+    /// No stage waits for it.
+    fn is_apart(&self) -> bool {
+        self.write.is_of_deployment() || matches!(self.write, Write::Prove { ahead: true, .. })
     }
 
     /// When it will have been waited for long enough.
     fn overdue(&self) -> Option<Instant> {
-        self.sent().map(|sent| sent + self.patience)
+        self.sent().filter(|_| matches!(self.awaited, Awaited::Always | Awaited::Late)).map(|sent| sent + self.patience)
     }
+}
+
+/// What of a plan is not waiting for its turn yet.
+pub(super) struct Wanted {
+    pub(super) new: Vec<(Urgency, Write)>,
+    pub(super) called_back: Vec<Write>,
+    /// Something was sent since the plan was made, which knows nothing of it.
+    pub(super) outdated: bool,
+}
+
+/// A write that was sent, and when.
+pub(super) struct Sent {
+    pub(super) observation: Arc<Observation>,
+    pub(super) write: Write,
+    pub(super) began: Stopwatch,
+    pub(super) at: Instant,
 }
 
 /// What became of it; `None`: its task has panicked, which the runtime has reported.
@@ -108,25 +161,90 @@ pub(super) struct Flights {
 }
 
 impl Flights {
-    /// Sends a write. `failures`: how often it has failed before.
+    /// Sends a write as soon as its turn has come. `failures`: how often it has failed before.
     pub(super) fn send(&mut self, context: &Arc<Context>, observation: &Arc<Observation>, (write, urgency): (Write, Urgency), began: Stopwatch, failures: u32) {
-        let (context, observed, sending) = (context.clone(), observation.clone(), write.clone());
-        let turn = Turn::default();
-        let taken = turn.clone();
-        let task = self.tasks.spawn(async move { context.perform(&observed, &sending, urgency, &taken).await });
+        let (context, namespace, lane) = (context.clone(), observation.namespace.clone(), execute::lane_of(&write));
+        self.put(observation, (write, urgency), began, failures, |turn| async move { context.perform(&namespace, lane, urgency, &turn).await });
+    }
+
+    fn put<F>(&mut self, observation: &Arc<Observation>, (write, urgency): (Write, Urgency), began: Stopwatch, failures: u32, perform: impl FnOnce(Turn) -> F)
+    where
+        F: Future<Output = Result<Done, Failure>> + Send + 'static,
+    {
+        let turn = Turn::of(observation, &write);
+        let task = self.tasks.spawn(perform(turn.clone()));
         let patience = match Target::of(&write) {
             // Nothing waits for it.
             Target::Deployment => Duration::MAX,
             _ => PATIENCE.saturating_mul(1 << failures.min(3)),
         };
         let id = task.id();
-        let flight = Flight { observation: observation.clone(), write, urgency, began, late: false, given_up: false, patience, turn, task };
+        let observation = observation.clone();
+        let flight = Flight { observation, write, urgency, began, told: false, awaited: Awaited::Always, patience, turn, task };
         self.flights.insert(id, flight);
     }
 
-    /// Calls back what is waited for and was not sent yet, and says what.
-    pub(super) fn call_back(&mut self) -> Vec<Write> {
-        let called_back = self.flights.extract_if(|_, flight| flight.is_waited_for() && flight.turn.call_back());
+    /// What has been sent of what waited for its turn, once each.
+    pub(super) fn newly_sent(&mut self) -> impl Iterator<Item = (&Flight, Instant)> {
+        self.flights.values_mut().filter_map(|flight| flight.newly_sent().map(|at| (&*flight, at)))
+    }
+
+    /// Makes what waits for its turn what is wanted by now: the like gives its place to it, the rest is called back.
+    pub(super) fn want(&mut self, observation: &Arc<Observation>, wanted: Vec<(Urgency, Write)>) -> Wanted {
+        let mut wanted: Vec<(Target, Urgency, Write)> = wanted.into_iter().map(|(urgency, write)| (Target::of(&write), urgency, write)).collect();
+        let (mut called_back, mut outdated) = (Vec::new(), false);
+        for flight in self.flights.values_mut().filter(|flight| !flight.told) {
+            let target = Target::of(&flight.write);
+            let like = wanted.iter().position(|(other, urgency, _)| *other == target && *urgency == flight.urgency);
+            let waits = match like {
+                Some(like) => {
+                    let (_, _, write) = wanted.remove(like);
+                    let given = flight.turn.give(observation, &write);
+                    if given {
+                        (flight.observation, flight.write) = (observation.clone(), write);
+                    }
+                    given
+                }
+                None => flight.turn.call_back(),
+            };
+            if !waits {
+                outdated = true;
+            } else if like.is_none() {
+                flight.task.abort();
+                called_back.push(flight.task.id());
+            }
+        }
+        let called_back = called_back.into_iter().filter_map(|id| self.flights.remove(&id)).map(|flight| flight.write).collect();
+        Wanted { new: wanted.into_iter().map(|(_, urgency, write)| (urgency, write)).collect(), called_back, outdated }
+    }
+
+    /// Whether a write like this waits for its turn.
+    pub(super) fn is_queued(&self, target: &Target) -> bool {
+        self.queued().any(|other| other == *target)
+    }
+
+    /// Whether one waits for its turn that must not be under way beside this.
+    pub(super) fn is_met_in_queue(&self, target: &Target) -> bool {
+        self.queued().any(|other| other.meets(target))
+    }
+
+    fn queued(&self) -> impl Iterator<Item = Target> {
+        self.flights.values().filter(|flight| !flight.told).map(|flight| Target::of(&flight.write))
+    }
+
+    /// Takes it that those were done which this shows to be, and says which.
+    pub(super) fn take_as_done(&mut self, is_done: impl Fn(&Write) -> bool) -> Vec<Sent> {
+        let done = self.flights.values_mut().filter(|flight| flight.told && flight.is_waited_for() && is_done(&flight.write));
+        done.map(|flight| {
+            flight.awaited = Awaited::Seen;
+            Sent { observation: flight.observation.clone(), write: flight.write.clone(), began: flight.began, at: flight.sent().unwrap_or_default() }
+        })
+        .collect()
+    }
+
+    /// Calls back what a stage waits for and was not sent yet, and says what. `all`: and everything else.
+    pub(super) fn call_back(&mut self, all: bool) -> Vec<Write> {
+        let called_back = self.flights.extract_if(|_, flight| !flight.told && (all || flight.is_waited_for()) && flight.turn.call_back());
         called_back
             .map(|(_, flight)| {
                 flight.task.abort();
@@ -163,21 +281,22 @@ impl Flights {
         Some((self.flights.remove(&id)?, result))
     }
 
-    /// What is under way and waited for.
+    /// What was sent, and is waited for by a stage.
+    pub(super) fn unanswered(&mut self) -> impl Iterator<Item = &mut Flight> {
+        self.flights.values_mut().filter(|flight| flight.told && flight.is_waited_for())
+    }
+
+    /// What a stage waits for.
     pub(super) fn waited_for(&self) -> impl Iterator<Item = &Flight> {
         self.flights.values().filter(|flight| flight.is_waited_for())
     }
 
-    pub(super) fn all(&mut self) -> impl Iterator<Item = &mut Flight> {
-        self.flights.values_mut()
-    }
-
-    /// Gives up those that have been waited for long enough, and says which. They may still land.
+    /// Gives up those that were planned over and have been waited for long enough, and says which. They may still land.
     pub(super) fn overdue(&mut self, now: Instant) -> Vec<Write> {
-        let overdue = self.flights.values_mut().filter(|flight| !flight.given_up && flight.overdue().is_some_and(|overdue| overdue <= now));
+        let overdue = self.flights.values_mut().filter(|flight| !flight.is_waited_for() && flight.overdue().is_some_and(|overdue| overdue <= now));
         overdue
             .map(|flight| {
-                flight.given_up = true;
+                flight.awaited = Awaited::GivenUp;
                 flight.write.clone()
             })
             .collect()
@@ -185,31 +304,34 @@ impl Flights {
 
     /// When the next of them will have been.
     pub(super) fn next_overdue(&self, now: Instant) -> Option<Duration> {
-        self.flights.values().filter(|flight| !flight.given_up).filter_map(|flight| flight.overdue().map(|overdue| overdue - now)).min()
+        self.flights.values().filter_map(|flight| flight.overdue().map(|overdue| overdue - now)).min()
     }
 
-    /// Waits until nothing is under way.
+    /// Calls back what was not sent, and waits until nothing is under way.
     pub(super) async fn finish(&mut self) {
+        self.call_back(true);
         while self.tasks.join_next().await.is_some() {}
     }
 }
 
 impl Context {
-    async fn perform(&self, observation: &Observation, write: &Write, urgency: Urgency, turn: &Turn) -> Result<Done, Failure> {
+    async fn perform(&self, namespace: &Arc<str>, lane: &'static str, urgency: Urgency, turn: &Turn) -> Result<Done, Failure> {
+        let mut kind = None;
         let request = async {
-            if !turn.take() {
-                return Err(Failure::CalledBack);
-            }
+            let Some((observation, write)) = turn.take() else { return Err(Failure::CalledBack) };
+            kind = Some(execute::kind_of(&write));
             // Boxed when its turn has come: what waits is small.
-            Box::pin(self.executor.perform(observation, write)).await
+            Box::pin(self.executor.perform(&observation, &write)).await
         };
-        let result = self.shares.take_turn(&observation.namespace, execute::lane_of(write), urgency, request).await;
+        let result = self.shares.take_turn(namespace, lane, urgency, request).await;
         match &result {
             Ok(_) => self.shares.heard(false),
             Err(Failure::Throttled(_)) => self.shares.heard(true),
             Err(_) => {}
         }
-        execute::count(&self.metrics, write, &result);
+        if let Some(kind) = kind {
+            execute::count(&self.metrics, kind, &result);
+        }
         result
     }
 }
@@ -218,12 +340,88 @@ impl Context {
 mod tests {
     use super::*;
 
+    fn turn() -> Turn {
+        Turn::of(&Arc::default(), &Write::ListFenced)
+    }
+
     #[test]
     fn a_request_is_either_sent_or_called_back() {
-        let turn = Turn::default();
-        assert!(turn.take() && !turn.call_back(), "what was sent cannot be called back");
-        let turn = Turn::default();
-        assert!(turn.call_back() && !turn.take(), "what was called back is not sent");
-        assert!(!turn.call_back(), "once");
+        let taken = turn();
+        assert!(taken.take().is_some() && !taken.call_back(), "what was sent cannot be called back");
+        let called_back = turn();
+        assert!(called_back.call_back() && called_back.take().is_none(), "what was called back is not sent");
+        assert!(!called_back.call_back(), "once");
+    }
+
+    /// Reads that wait for their turn for ever: their turns.
+    fn queue(flights: &mut Flights, writes: &[Write]) -> Vec<Turn> {
+        let mut turns = Vec::new();
+        for write in writes {
+            flights.put(&Arc::default(), (write.clone(), Urgency::Moves), Stopwatch::start(), 0, |turn| {
+                turns.push(turn);
+                std::future::pending()
+            });
+        }
+        turns
+    }
+
+    fn proof(version: u64) -> Write {
+        Write::Prove { version, ahead: false }
+    }
+
+    #[tokio::test]
+    async fn of_what_waits_the_like_of_what_is_wanted_keeps_its_place_and_the_rest_is_called_back() {
+        let mut flights = Flights::default();
+        let turns = queue(&mut flights, &[Write::ListFenced, proof(7)]);
+        let status = Write::Status { status: Box::default(), names: None };
+        let wanted = flights.want(&Arc::default(), vec![(Urgency::Moves, proof(8)), (Urgency::CanWait, status.clone())]);
+        assert_eq!((wanted.called_back, wanted.outdated), (vec![Write::ListFenced], false));
+        assert_eq!(wanted.new, [(Urgency::CanWait, status)], "only that comes last");
+        assert!(turns[0].take().is_none());
+        assert_eq!(turns[1].take().map(|(_, write)| write), Some(proof(8)));
+        assert_eq!(flights.waited_for().map(|flight| flight.write.clone()).collect::<Vec<_>>(), [proof(8)]);
+    }
+
+    #[tokio::test]
+    async fn what_becomes_urgent_does_not_wait_in_the_place_of_what_was_not() {
+        let mut flights = Flights::default();
+        let turns = queue(&mut flights, &[proof(7)]);
+        let wanted = flights.want(&Arc::default(), vec![(Urgency::Finishes, proof(7))]);
+        assert_eq!((wanted.called_back.len(), wanted.new.len(), wanted.outdated), (1, 1, false));
+        assert!(turns[0].take().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_plan_that_was_made_before_something_was_sent_is_out_of_date() {
+        for wanted in [vec![(Urgency::Moves, proof(8))], vec![]] {
+            let mut flights = Flights::default();
+            let turns = queue(&mut flights, &[proof(7)]);
+            assert!(turns[0].take().is_some());
+            let wanted = flights.want(&Arc::default(), wanted);
+            assert!(wanted.outdated && wanted.called_back.is_empty());
+            assert_eq!(flights.newly_sent().count(), 1, "nobody was told of it");
+            assert_eq!(flights.newly_sent().count(), 0, "once");
+            assert!(!flights.want(&Arc::default(), vec![]).outdated, "a plan that is made from now on knows of it");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_seen_to_be_done_is_not_waited_for_and_told_once() {
+        let mut flights = Flights::default();
+        let turns = queue(&mut flights, &[proof(7)]);
+        assert!(flights.take_as_done(|_| true).is_empty(), "it was not sent");
+        turns[0].take();
+        assert_eq!(flights.newly_sent().count(), 1);
+        assert_eq!(flights.take_as_done(|write| *write == proof(7)).len(), 1);
+        assert!(flights.take_as_done(|_| true).is_empty());
+        assert_eq!((flights.waited_for().count(), flights.next_overdue(Instant::default())), (0, None));
+    }
+
+    #[test]
+    fn what_waits_gives_its_place_to_another_and_what_was_sent_does_not() {
+        let turn = turn();
+        assert!(turn.give(&Arc::default(), &proof(7)));
+        assert_eq!(turn.take().map(|(_, write)| write), Some(proof(7)));
+        assert!(!turn.give(&Arc::default(), &proof(7)), "it was sent");
     }
 }

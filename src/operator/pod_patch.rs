@@ -21,6 +21,15 @@ pub(super) fn is_as_observed(pod: &Pod, write: &PodWrite) -> bool {
         && write.instead_of.as_ref().is_none_or(|(key, value)| pod.labels.get(key) == Some(value))
 }
 
+/// Whether the pod shows that a write was done, which has moved its fence: no two set the same one, and none that was decided on the former
+/// one can be done any more.
+pub(super) fn is_done(pod: &Pod, write: &PodWrite) -> bool {
+    let PodMarks { label, term, fence, .. } = &write.desired;
+    let now = pod.fence(&write.fence_key);
+    let moved = now == fence.as_deref() && now != write.observed.fence.as_deref();
+    moved && pod.uid == write.uid && pod.labels.get(&write.key) == label.as_deref() && pod.term == *term
+}
+
 /// Whether the label gets a value that is not the operator's.
 pub(super) fn gives_back(write: &PodWrite) -> bool {
     write.gives_back && write.desired.label.is_some() && write.desired.label != write.observed.label
@@ -91,8 +100,8 @@ mod tests {
     use super::*;
     use crate::policy::observation::DeletionCost;
 
-    #[test]
-    fn a_pod_without_labels_or_annotations_gets_the_maps_that_its_marks_need() {
+    /// A write that moves the fence like this.
+    fn write(observed: Option<&str>, desired: Option<&str>) -> PodWrite {
         let marks = |fence: Option<&str>| PodMarks {
             label: None,
             term: None,
@@ -101,20 +110,44 @@ mod tests {
             former_label: None,
             cost: DeletionCost::default(),
         };
-        let mut write = PodWrite {
+        PodWrite {
             name: "web-1".into(),
             uid: "u".into(),
             purpose: PodPurpose::Arm,
             key: "role".into(),
             fence_key: "leadergroup.io/fence.web".into(),
-            observed: marks(None),
-            desired: marks(Some("f.1")),
+            observed: marks(observed),
+            desired: marks(desired),
             instead_of: None,
             gives_back: false,
             claims: None,
             has_labels: false,
             has_annotations: false,
+        }
+    }
+
+    #[test]
+    fn a_write_is_seen_to_be_done_by_the_fence_that_it_has_moved_and_by_nothing_else() {
+        let pod = |uid: &str, fence: Option<&str>, role: Option<&str>| {
+            let labels = fence.map(|fence| ("leadergroup.io/fence.web", fence)).into_iter().chain(role.map(|role| ("role", role)));
+            Pod { uid: uid.into(), labels: labels.collect(), ..Pod::default() }
         };
+        let label = |mut write: PodWrite| {
+            write.desired.label = Some("leader".into());
+            write
+        };
+        let labels = label(write(Some("f.1"), Some("f.2")));
+        assert!(is_done(&pod("u", Some("f.2"), Some("leader")), &labels));
+        assert!(!is_done(&pod("u", Some("f.1"), Some("leader")), &labels), "somebody else has set the label");
+        assert!(!is_done(&pod("u", Some("f.2"), None), &labels), "somebody else has taken it since");
+        assert!(!is_done(&pod("v", Some("f.2"), Some("leader")), &labels), "another pod of the name");
+        assert!(is_done(&pod("u", None, None), &write(Some("f.1"), None)));
+        assert!(!is_done(&pod("u", None, None), &write(None, None)), "it has no fence that could tell");
+    }
+
+    #[test]
+    fn a_pod_without_labels_or_annotations_gets_the_maps_that_its_marks_need() {
+        let mut write = write(None, Some("f.1"));
         let paths = |write: &PodWrite| -> Vec<String> {
             let patch = of(write);
             patch.as_array().unwrap().iter().map(|it| format!("{} {}", it["op"].as_str().unwrap(), it["path"].as_str().unwrap())).collect()

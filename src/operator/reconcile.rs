@@ -10,13 +10,13 @@ use tracing::debug;
 use super::Context;
 use super::answer::Failure;
 use super::execute;
-use super::flights::Landed;
+use super::flights::{Awaited, Landed};
 use super::follow::{self, Follower};
 use super::managers;
 use super::report;
 use super::state::{GroupState, Leaderless};
 use super::store::Key;
-use crate::elector::clock::{self, Clock, Stopwatch, SystemClock};
+use crate::elector::clock::{self, Clock, Instant, Stopwatch, SystemClock};
 use crate::metrics::{CONTROLLER, LeaderLabels, ReconcileLabels};
 use crate::policy::memory::Applied;
 use crate::policy::objects;
@@ -34,6 +34,7 @@ const MISSED: Duration = Duration::from_secs(10);
 const UNREAD: Duration = Duration::from_secs(1);
 /// What is known of a group that is left out from now on is forgotten after so long.
 const LEFT_OUT: Duration = Duration::from_secs(600);
+
 /// How a reconciliation ended.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Ended {
@@ -47,63 +48,10 @@ pub(super) enum Ended {
 pub(super) async fn reconcile(context: &Arc<Context>, key: &Key, state: &mut GroupState, wake: &Arc<Notify>) -> Ended {
     let began = Stopwatch::start();
     let failures = state.failures;
-    let mut wrote = false;
-    let mut ended = Ended::Settled(Some(BREATH));
-    for _ in 0..STAGES {
-        state.take_in(context);
-        state.note_restores(context);
-        let Some(mut observation) = context.store.observe(key, context.proven(), &context.operator) else {
-            state.name_leader(context, None);
-            if state.left_to.take().is_some() {
-                context.metrics.groups_left.dec();
-            }
-            return state.left_out(context, key);
-        };
-        state.left_out_since = None;
-        if observation.namespace_unread {
-            // It is woken when that was read.
-            ended = Ended::Settled(None);
-            break;
-        }
-        if observation.lease_unread {
-            match context.executor.read_lease(&observation).await {
-                Ok(()) => continue,
-                Err(failure) => {
-                    debug!(namespace = %observation.namespace, name = %observation.name, %failure, "Lease could not be read");
-                    ended = Ended::Settled(Some(UNREAD));
-                    break;
-                }
-            }
-        }
-        state.follow(context, &mut observation, wake);
-        observation.blind = context.vitals.blind().next();
-        state.memory.look(&mut observation);
-        let observation = Arc::new(observation);
-        state.look(context, &observation);
-        let Plan { writes, wanted, recheck, left_to } = policy::plan(&observation, &state.memory);
-        report::of_another_operator(context, &observation, left_to.as_ref(), state);
-        state.memory.progress.settle(&wanted, observation.moment);
-        if context.stopping() {
-            return Ended::Settled(None);
-        }
-        if writes.is_empty() {
-            // Nothing waits for it now.
-            if state.explain(context, &observation).await {
-                continue;
-            }
-            let overdue = state.flights.next_overdue(observation.moment);
-            ended = Ended::Settled(recheck.into_iter().chain(overdue).min());
-            break;
-        }
-        if let Some(wait) = state.paced(context, &observation, &writes) {
-            ended = Ended::Settled(Some(wait));
-            break;
-        }
-        wrote = true;
-        state.send(context, &observation, writes, began);
-        state.land_stage(context, key, wake).await;
-    }
-    if wrote {
+    let mut stages = 0;
+    let ended = stage_by_stage(context, key, state, wake, began, &mut stages).await;
+    state.call_back(context, context.stopping());
+    if stages > 0 {
         context.metrics.reconcile_seconds.observe(began.elapsed().as_secs_f64());
     }
     let result = match ended {
@@ -116,6 +64,62 @@ pub(super) async fn reconcile(context: &Arc<Context>, key: &Key, state: &mut Gro
         context.metrics.reconcile_errors.get_or_create(&CONTROLLER).inc();
     }
     ended
+}
+
+async fn stage_by_stage(context: &Arc<Context>, key: &Key, state: &mut GroupState, wake: &Arc<Notify>, began: Stopwatch, stages: &mut usize) -> Ended {
+    while *stages < STAGES {
+        state.take_in(context);
+        state.note_restores(context);
+        let Some(mut observation) = state.observe(context, key, wake) else {
+            state.name_leader(context, None);
+            if state.left_to.take().is_some() {
+                context.metrics.groups_left.dec();
+            }
+            return state.left_out(context, key);
+        };
+        state.left_out_since = None;
+        if observation.namespace_unread {
+            // It is woken when that was read.
+            return Ended::Settled(None);
+        }
+        if observation.lease_unread {
+            match context.executor.read_lease(&observation).await {
+                Ok(()) => continue,
+                Err(failure) => {
+                    debug!(namespace = %observation.namespace, name = %observation.name, %failure, "Lease could not be read");
+                    return Ended::Settled(Some(UNREAD));
+                }
+            }
+        }
+        state.take_in_what_is_seen(context, &observation);
+        state.plan_over();
+        state.give_up_overdue();
+        state.memory.look(&mut observation);
+        let observation = Arc::new(observation);
+        state.look(context, &observation);
+        let Plan { writes, wanted, recheck, left_to } = policy::plan(&observation, &state.memory);
+        report::of_another_operator(context, &observation, left_to.as_ref(), state);
+        state.memory.progress.settle(&wanted, observation.moment);
+        if context.stopping() {
+            return Ended::Settled(None);
+        }
+        if let Some(wait) = state.paced(context, &observation, &writes) {
+            return Ended::Settled(Some(wait));
+        }
+        let Some(sent) = state.send(context, &observation, writes, began) else { continue };
+        if sent == 0 && state.flights.waited_for().next().is_none() {
+            // Nothing waits for it now.
+            if state.explain(context, &observation).await {
+                continue;
+            }
+            let overdue = state.flights.next_overdue(observation.moment);
+            return Ended::Settled(recheck.into_iter().chain(overdue).min());
+        }
+        // What waits for its turn may be decided on again as often as something happens.
+        *stages += usize::from(sent > 0);
+        state.land_stage(context, key, wake, began).await;
+    }
+    Ended::Settled(Some(BREATH))
 }
 
 impl GroupState {
@@ -141,7 +145,7 @@ impl GroupState {
     }
 
     /// How long a stage that takes the label away has to wait, because leaders of the namespace move without end.
-    fn paced(&mut self, context: &Context, observation: &Observation, writes: &[Write]) -> Option<Duration> {
+    pub(super) fn paced(&mut self, context: &Context, observation: &Observation, writes: &[Write]) -> Option<Duration> {
         let moves = |write: &Write| matches!(write, Write::Pod(write) if write.purpose == PodPurpose::Unlabel && write.observed.term.is_some());
         if !writes.iter().any(moves) {
             return None;
@@ -155,12 +159,26 @@ impl GroupState {
         (!wait.is_zero()).then_some(wait)
     }
 
-    /// Takes in what was answered since the last look, and gives up what has been waited for long enough.
+    /// What there is to see of the group; `None`: nothing.
+    pub(super) fn observe(&mut self, context: &Context, key: &Key, wake: &Arc<Notify>) -> Option<Observation> {
+        let mut observation = context.store.observe(key, context.proven(), &context.operator)?;
+        if !observation.namespace_unread && !observation.lease_unread {
+            self.follow(context, &mut observation, wake);
+        }
+        observation.blind = context.vitals.blind().next();
+        Some(observation)
+    }
+
+    /// Takes in what was answered since the last look.
     fn take_in(&mut self, context: &Context) {
         while let Some(landed) = self.flights.try_land() {
             self.landed(context, landed);
         }
         self.tell_turns();
+    }
+
+    /// Gives up what has been waited for long enough.
+    pub(super) fn give_up_overdue(&mut self) {
         let now = SystemClock.now();
         for write in self.flights.overdue(now) {
             let failed = policy::progress::Failed {
@@ -176,26 +194,32 @@ impl GroupState {
     }
 
     /// Takes in what became of a request.
-    pub(super) fn landed(&mut self, context: &Context, (flight, result): Landed) {
+    pub(super) fn landed(&mut self, context: &Context, (mut flight, result): Landed) {
+        // What was sent before this is known was sent before what it tells.
+        self.tell_turns();
+        if let Some(at) = flight.newly_sent() {
+            self.tell_turn(&flight, at);
+        }
+        if flight.awaited == Awaited::Seen {
+            return;
+        }
         let now = SystemClock.now();
         let result = result.unwrap_or_else(|| Err(Failure::Unknown("the request ended unexpectedly".to_owned())));
         // What was planned over counts as unanswered, and stays so for the pods.
-        let counts = !flight.late || !matches!(flight.write, Write::Pod(_) | Write::ListFenced);
+        let counts = flight.awaited == Awaited::Always || !matches!(flight.write, Write::Pod(_) | Write::ListFenced);
         let (observation, write) = (&flight.observation, &flight.write);
         match result {
+            Ok(done) if counts => self.is_done(context, observation, write, &done, (flight.began, flight.sent().unwrap_or(now))),
             Ok(done) => {
                 self.memory.progress.answered(write, Ok(()), now);
-                if counts {
-                    self.memory.done(observation, write, &done, flight.sent().unwrap_or(now));
-                }
-                self.done(context, observation, write, &done, flight.began);
+                self.tell_of(context, observation, write, &done, flight.began);
             }
             Err(failure) => {
                 self.failures = self.failures.saturating_add(1);
                 if counts {
                     self.memory.undone(observation, write, failure.undone());
                 }
-                if flight.given_up {
+                if flight.awaited == Awaited::GivenUp {
                     self.memory.progress.learned(write, &failure.to_string());
                 } else {
                     self.memory.progress.answered(write, Err(failure.for_progress()), now);
@@ -275,8 +299,15 @@ impl GroupState {
         }
     }
 
+    /// Takes in that a write was done. `began`: the reconciliation that sent it; `sent`: no earlier.
+    pub(super) fn is_done(&mut self, context: &Context, observation: &Observation, write: &Write, done: &Done, (began, sent): (Stopwatch, Instant)) {
+        self.memory.progress.answered(write, Ok(()), SystemClock.now());
+        self.memory.done(observation, write, done, sent);
+        self.tell_of(context, observation, write, done, began);
+    }
+
     /// Tells of a write that was done.
-    fn done(&mut self, context: &Context, observation: &Observation, write: &Write, done: &Done, began: Stopwatch) {
+    fn tell_of(&mut self, context: &Context, observation: &Observation, write: &Write, done: &Done, began: Stopwatch) {
         report::of_write(context, observation, write, self, began);
         if let Done::Applied { uid, generation } = done {
             let group_generation = observation.group_generation();

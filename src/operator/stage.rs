@@ -1,9 +1,10 @@
 //! A stage under way: its writes are sent, the urgent ones first, and their answers taken in. From time to time, sooner where something has
-//! happened to the group, it is looked at whether anything else is to be written: then the rest is planned over, and what of it
-//! was not sent is called back. So is what waits too long for its turn. It decides nothing about who leads.
+//! happened to the group, it is looked at whether anything else is to be written: then what was sent is planned over, and counts as
+//! unanswered. What waits for its turn is no more than wanted: each plan decides on it anew, and the memory knows nothing of it. It decides
+//! nothing about who leads.
 //!
-//! What is planned over counts as unanswered, which takes more requests to clear up. Where the API server is slow because much is asked of
-//! it, that must not make it slower.
+//! To clear up what is unanswered takes more requests. Where the API server is slow because much is asked of it, that must not make it
+//! slower.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,15 +12,17 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::Context;
-use super::flights::Flight;
+use super::answer::Failure;
+use super::flights::{Awaited, Flight, Sent};
 use super::gate::Urgency;
 use super::state::{GroupState, Leaderless};
 use super::store::Key;
-use crate::elector::clock::{Clock, Stopwatch, SystemClock};
+use super::{execute, pod_patch};
+use crate::elector::clock::{Clock, Instant, Stopwatch, SystemClock};
 use crate::metrics::CONTROLLER;
-use crate::policy::observation::{Lock, Observation};
+use crate::policy::observation::Observation;
 use crate::policy::progress::Target;
-use crate::policy::write::{LeasePurpose, PodPurpose, Write};
+use crate::policy::write::{Done, LeasePurpose, PodPurpose, Write};
 use crate::policy::{self, Plan};
 
 /// How many pods get the followers' label in one stage: nothing waits for them.
@@ -28,15 +31,26 @@ const FOLLOWERS: usize = 16;
 const STAGE: Duration = Duration::from_secs(1);
 /// The same where something has.
 const INTERRUPTED_STAGE: Duration = Duration::from_millis(250);
-/// What of a stage still waits for its turn so long after it began is called back, and planned anew; what was sent is planned over. The
-/// same at once where something else is to be written.
-const QUEUED: Duration = Duration::from_secs(4);
 /// A stage is planned over so long after the first of what is left of it was sent, reads apart.
 const LONGEST: Duration = Duration::from_secs(5);
 
 impl GroupState {
-    /// Sends a stage.
-    pub(super) fn send(&mut self, context: &Arc<Context>, observation: &Arc<Observation>, writes: Vec<Write>, began: Stopwatch) {
+    /// Sends a stage: of what waits for its turn what it does not want any more is called back, and the like gives its place to it. How many
+    /// more are sent; `None`: something of what waited was sent since the plan was made, which is out of date.
+    pub(super) fn send(&mut self, context: &Arc<Context>, observation: &Arc<Observation>, writes: Vec<Write>, began: Stopwatch) -> Option<usize> {
+        let stage = self.in_order(writes);
+        let wanted = self.flights.want(observation, stage);
+        self.called_back(context, &wanted.called_back);
+        if wanted.outdated {
+            return None;
+        }
+        let new = wanted.new.len();
+        self.queue(context, observation, wanted.new, began);
+        Some(new)
+    }
+
+    /// A stage as it is sent, the urgent first.
+    fn in_order(&mut self, writes: Vec<Write>) -> Vec<(Urgency, Write)> {
         let is_follower = |write: &Write| matches!(write, Write::Pod(write) if write.purpose == PodPurpose::Follow);
         let mut followers = 0;
         let stage: Vec<_> = writes
@@ -47,9 +61,8 @@ impl GroupState {
             })
             .collect();
         for write in &stage {
-            self.memory.sending(write);
+            self.memory.decided(write);
         }
-        let (sent, round) = (SystemClock.now(), self.memory.round(observation));
         let any = |purpose| stage.iter().any(|write| matches!(write, Write::Pod(write) if write.purpose == purpose));
         let labels = any(PodPurpose::Label);
         // A leader that is about to lose its label may still serve.
@@ -57,44 +70,47 @@ impl GroupState {
         let mut stage: Vec<_> = stage.into_iter().map(|write| (urgency_of(&write, is_led, labels), write)).collect();
         // What is sent first is on its way first.
         stage.sort_by_key(|(urgency, _)| *urgency);
+        stage
+    }
+
+    fn queue(&mut self, context: &Arc<Context>, observation: &Arc<Observation>, stage: Vec<(Urgency, Write)>, began: Stopwatch) {
+        let (now, round) = (SystemClock.now(), self.memory.round(observation));
         for (urgency, write) in stage {
             let failures = self.memory.progress.failures(&Target::of(&write));
-            self.memory.progress.sending(&write, round, sent, observation.now);
+            self.memory.progress.asked(&write, round, now, observation.now);
             self.flights.send(context, observation, (write, urgency), began, failures);
         }
     }
 
-    /// Takes in what is answered of a stage, until all of it is, or the rest is planned over or called back.
-    pub(super) async fn land_stage(&mut self, context: &Arc<Context>, key: &Key, wake: &Notify) {
-        let began = Stopwatch::start();
+    /// Takes in what is answered of a stage, until all of it is, what was sent is planned over, or what was not is to be decided on anew.
+    pub(super) async fn land_stage(&mut self, context: &Arc<Context>, key: &Key, wake: &Arc<Notify>, began: Stopwatch) {
         // The gauge counts groups that wait for the API server.
         context.metrics.active_workers.get_or_create(&CONTROLLER).inc();
-        let (mut happened, mut looked) = (false, began);
-        while self.flights.waited_for().next().is_some() {
-            let queued = self.flights.waited_for().any(|flight| flight.sent().is_none());
-            if queued && began.elapsed() >= QUEUED {
+        let (mut happened, mut looked) = (false, Stopwatch::start());
+        loop {
+            self.tell_turns();
+            if self.flights.waited_for().next().is_none() {
                 break;
             }
+            let sent = || self.flights.waited_for().filter(|flight| flight.sent().is_some());
             // A read is quick, or given up soon.
-            let reads = self.flights.waited_for().any(|flight| matches!(flight.write, Write::ListFenced | Write::Prove { .. }));
-            // What nobody waits for gives way at once, unless that would leave unknown what became of it.
-            let gives_way = self.flights.waited_for().all(|flight| holds_up_nothing(&flight.write) || flight.can_wait() && flight.sent().is_none());
+            let reads = sent().any(|flight| matches!(flight.write, Write::ListFenced | Write::Prove { .. }));
+            // What nobody waits for gives way at once.
+            let gives_way = sent().all(|flight| holds_up_nothing(&flight.write));
             let pause = match happened {
                 true if gives_way => Duration::ZERO,
                 true => INTERRUPTED_STAGE,
                 false => STAGE,
             };
-            let wait = pause.saturating_sub(looked.elapsed());
-            if wait.is_zero() && !reads {
+            let wait = if reads { STAGE } else { pause.saturating_sub(looked.elapsed()) };
+            if wait.is_zero() {
                 (happened, looked) = (false, Stopwatch::start());
-                let oldest = self.flights.waited_for().filter_map(Flight::sent).min();
-                if oldest.is_some_and(|sent| SystemClock.now() - sent >= LONGEST) || self.has_else_to_write(context, key, began) {
+                let oldest = sent().filter_map(Flight::sent).min();
+                if oldest.is_none_or(|sent| SystemClock.now() - sent >= LONGEST) || self.has_else_to_write(context, key, wake, began) {
                     break;
                 }
                 continue;
             }
-            let until_called_back = QUEUED.saturating_sub(began.elapsed()).max(INTERRUPTED_STAGE);
-            let wait = if reads { until_called_back } else { wait.min(until_called_back) };
             tokio::select! {
                 biased;
                 landed = self.flights.land() => self.landed(context, landed),
@@ -103,36 +119,75 @@ impl GroupState {
             }
         }
         context.metrics.active_workers.get_or_create(&CONTROLLER).dec();
-        let long = began.elapsed() >= QUEUED;
-        let Self { flights, memory, .. } = self;
-        // What was not sent would block what is wanted now, for as long as its turn does not come.
-        for write in flights.call_back() {
-            memory.progress.called_back(&write, long);
-        }
-        for flight in flights.all().filter(|flight| !flight.late && !flight.write.is_of_deployment()) {
-            flight.late = true;
-            memory.late(&flight.observation, &flight.write);
-        }
     }
 
     /// Notes what has been sent by now of what waited for its turn.
     pub(super) fn tell_turns(&mut self) {
-        for flight in self.flights.all().filter(|flight| !flight.given_up) {
-            if let Some(at) = flight.sent() {
-                self.memory.progress.sent(&flight.write, at);
-            }
+        let Self { flights, memory, .. } = self;
+        let sent: Vec<(&Flight, Instant)> = flights.newly_sent().collect();
+        // A round goes by the highest term of its writes.
+        for (flight, _) in &sent {
+            memory.sending(&flight.write);
+        }
+        for (flight, at) in sent {
+            let round = memory.round(&flight.observation);
+            memory.progress.sending(&flight.write, round, at, flight.observation.now);
         }
     }
 
-    /// Whether a plan beside what is under way would write more than a status or a renewal. Where it would write only these they are
-    /// sent here.
-    fn has_else_to_write(&mut self, context: &Arc<Context>, key: &Key, began: Stopwatch) -> bool {
-        self.tell_turns();
-        let Some(mut observation) = context.store.observe(key, context.proven(), &context.operator) else { return true };
-        if observation.lock != Lock::NotFollowed || observation.lease_unread || observation.namespace_unread || context.stopping() {
+    /// Notes of one that has landed when it was sent.
+    pub(super) fn tell_turn(&mut self, flight: &Flight, at: Instant) {
+        self.memory.sending(&flight.write);
+        let round = self.memory.round(&flight.observation);
+        self.memory.progress.sending(&flight.write, round, at, flight.observation.now);
+    }
+
+    /// Plans over what has no answer: it may still be done.
+    pub(super) fn plan_over(&mut self) {
+        let Self { flights, memory, .. } = self;
+        for flight in flights.unanswered() {
+            flight.awaited = Awaited::Late;
+            memory.late(&flight.observation, &flight.write);
+        }
+    }
+
+    /// Calls back what a stage waits for and was not sent. `all`: and everything else.
+    pub(super) fn call_back(&mut self, context: &Context, all: bool) {
+        let called_back = self.flights.call_back(all);
+        self.called_back(context, &called_back);
+    }
+
+    fn called_back(&mut self, context: &Context, writes: &[Write]) {
+        for write in writes {
+            self.memory.progress.called_back(write);
+            execute::count(&context.metrics, execute::kind_of(write), &Err(Failure::CalledBack));
+        }
+    }
+
+    /// Takes in what the watches show to be done, whatever becomes of its answer.
+    pub(super) fn take_in_what_is_seen(&mut self, context: &Context, observation: &Observation) {
+        let is_done = |write: &Write| {
+            let Write::Pod(write) = write else { return false };
+            let candidate = observation.candidates.with_uid(&write.uid).map(|candidate| &candidate.pod);
+            candidate.or_else(|| observation.strays.iter().find(|pod| pod.uid == write.uid)).is_some_and(|pod| pod_patch::is_done(pod, write))
+        };
+        for Sent { observation, write, began, at } in self.flights.take_as_done(is_done) {
+            let Write::Pod(pod) = &write else { continue };
+            let done = Done::Pod { fence: pod.desired.fence.clone() };
+            self.is_done(context, &observation, &write, &done, (began, at));
+        }
+    }
+
+    /// Whether a plan beside what is under way would write more than a status or a renewal, or what waits for its turn anyway. Where it
+    /// would write only these they are sent here. What it would write of a move that is under way is not decided on here: the plan knows
+    /// nothing of what becomes of that.
+    fn has_else_to_write(&mut self, context: &Arc<Context>, key: &Key, wake: &Arc<Notify>, began: Stopwatch) -> bool {
+        self.give_up_overdue();
+        let Some(mut observation) = self.observe(context, key, wake) else { return true };
+        if observation.lease_unread || observation.namespace_unread || context.stopping() {
             return true;
         }
-        observation.blind = context.vitals.blind().next();
+        self.take_in_what_is_seen(context, &observation);
         let mut memory = self.memory.clone();
         memory.look(&mut observation);
         // A loss is noted when it is seen, not when the stage is over; that it has ended is for whoever reports the label.
@@ -140,10 +195,17 @@ impl GroupState {
             self.look(context, &observation);
         }
         let Plan { writes, left_to, .. } = policy::plan(&observation, &memory);
-        if left_to.is_some() || !writes.iter().all(holds_up_nothing) {
+        let (quiet, other): (Vec<Write>, Vec<Write>) = writes.into_iter().partition(holds_up_nothing);
+        if left_to.is_some() {
             return true;
         }
-        self.send(context, &Arc::new(observation), writes, began);
+        let is_new = |write: &Write| !self.flights.is_queued(&Target::of(write));
+        if other.iter().any(is_new) && self.paced(context, &observation, &other).is_none() {
+            return true;
+        }
+        let quiet = quiet.into_iter().filter(|write| !self.flights.is_met_in_queue(&Target::of(write))).collect();
+        let stage = self.in_order(quiet);
+        self.queue(context, &Arc::new(observation), stage, began);
         false
     }
 }

@@ -31,7 +31,7 @@ pub struct Memory {
     pub named: Option<Named>,
     /// The highest term that this process has sent: the Lease may be deleted before anything else bears witness to it.
     pub term: i64,
-    /// Whom this process' last write of the Lease has named, and in which term.
+    /// Whom this process' last write of the Lease or of the label has named, and in which term.
     pub sent: Option<(Option<Box<str>>, i64)>,
     /// The last apply of the owned Deployment.
     pub applied: Option<Applied>,
@@ -154,23 +154,31 @@ impl Memory {
         }
     }
 
-    /// A write is about to be sent; whether it arrives is not known from here on.
+    /// A write was decided on, whether it is sent or not: its fence is no other's.
+    pub fn decided(&mut self, write: &Write) {
+        let Write::Pod(write) = write else { return };
+        // Of a stage some may be held back: none of their values is used by another.
+        if let Some(fence) = &write.desired.fence {
+            let number = fence.rsplit_once('.').and_then(|(_, number)| number.parse::<u64>().ok());
+            self.fences = number.map_or(self.fences, |number| self.fences.max(number)).saturating_add(u64::from(number.is_none_or(|it| it >= self.fences)));
+        }
+    }
+
+    /// A write is sent; whether it arrives is not known from here on.
     pub fn sending(&mut self, write: &Write) {
+        self.decided(write);
         match write {
             Write::CreateLease { record, .. } | Write::UpdateLease { record, .. } => {
                 self.term = self.term.max(record.term);
                 self.sent = Some((record.holder_uid.clone(), record.term));
             }
-            Write::Pod(write) => {
-                // Of a stage some may be held back: none of their values is used by another.
-                let number = write.desired.fence.as_deref().map(|fence| fence.rsplit_once('.').and_then(|(_, number)| number.parse::<u64>().ok()));
-                if let Some(number) = number {
-                    self.fences = self.fences.max(number.unwrap_or(self.fences)).saturating_add(1);
+            Write::Pod(write) if write.purpose == PodPurpose::Label => {
+                let term = write.desired.term.unwrap_or_default();
+                self.term = self.term.max(term);
+                // The Lease may come later, and says until then who led before.
+                if let Some(sent) = &mut self.sent {
+                    *sent = (Some(write.uid.clone()), term);
                 }
-                if write.purpose != PodPurpose::Label {
-                    return;
-                }
-                self.term = self.term.max(write.desired.term.unwrap_or_default());
                 if let Some(held) = &mut self.held
                     && held.reserved.is_some()
                     && write.desired.term >= held.reserved
@@ -185,7 +193,7 @@ impl Memory {
                     held.unanswered.clear();
                 }
             }
-            Write::Prove { .. } | Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::Status { .. } => {}
+            Write::Pod(_) | Write::Prove { .. } | Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::Status { .. } => {}
         }
     }
 

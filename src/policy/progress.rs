@@ -22,6 +22,11 @@ const LONGEST_DELAY: Duration = Duration::from_secs(5);
 const LONGEST_OF_DEPLOYMENT: Duration = Duration::from_secs(60);
 /// A write that has no answer for so long is told to the user.
 pub(super) const SLOW: Duration = Duration::from_secs(2);
+/// One whose turn has not come for so long is told, too.
+const QUEUED: Duration = Duration::from_secs(4);
+/// The same for a renewal of the Lease, either way: nobody waits for one, and to tell of each that is slow would make a busy API server
+/// busier.
+const LATE: Duration = Duration::from_secs(10);
 /// The API server's words are cut to this many characters.
 const WORDS: usize = 512;
 
@@ -63,6 +68,11 @@ impl Target {
         }
     }
 
+    /// Whether only one of the two is under way at a time.
+    pub fn meets(&self, other: &Self) -> bool {
+        self == other || self.object().is_some() && self.object() == other.object()
+    }
+
     /// `None`: it is a read.
     fn object(&self) -> Option<Object<'_>> {
         match self {
@@ -88,6 +98,11 @@ impl Target {
             Target::Lease(LeasePurpose::Renewal) => (10, Duration::from_millis(500)),
             Target::Term => (12, Duration::from_secs(2)),
         }
+    }
+
+    /// After how long it is told that it has no answer, and that its turn has not come.
+    fn slow_and_queued(&self) -> (Duration, Duration) {
+        if *self == Target::Lease(LeasePurpose::Renewal) { (LATE, LATE) } else { (SLOW, QUEUED) }
     }
 
     fn longest_delay(&self) -> Duration {
@@ -119,11 +134,10 @@ struct Attempt {
     round: Round,
     /// Since when it gets nowhere.
     since: Timestamp,
-    /// `None`: its turn has not come.
+    /// Since when it waits for its turn: it holds back nothing, and may still be called back.
+    asked: Option<Instant>,
+    /// Since when it is under way.
     sent: Option<Instant>,
-    under_way: bool,
-    /// Its turn did not come for long.
-    queued: bool,
     /// In a row.
     failures: u32,
     failed: Option<Failed>,
@@ -147,40 +161,51 @@ pub(super) struct HeldBack {
 }
 
 impl Progress {
-    /// A write is to be sent as soon as its turn has come.
+    /// A write waits for its turn.
+    pub fn asked(&mut self, write: &Write, round: Round, now: Instant, wall: Timestamp) {
+        let attempt = self.attempt(write, round, wall);
+        if attempt.asked.is_none() && attempt.failures == 0 && attempt.drained <= now {
+            attempt.since = wall;
+        }
+        attempt.asked = attempt.asked.or(Some(now));
+    }
+
+    /// It was called back before its turn came: that counts as no try.
+    pub fn called_back(&mut self, write: &Write) {
+        if let Some(attempt) = self.0.get_mut(&Target::of(write)) {
+            attempt.asked = None;
+        }
+    }
+
+    /// A write is sent.
     pub fn sending(&mut self, write: &Write, round: Round, now: Instant, wall: Timestamp) {
-        let target = Target::of(write);
-        let (burst, interval) = target.pace();
-        let attempt = self.0.entry(target).or_insert_with(|| Attempt {
-            what: what(write),
-            round,
-            since: wall,
-            sent: None,
-            under_way: false,
-            queued: false,
-            failures: 0,
-            failed: None,
-            until: Instant::default(),
-            drained: Instant::default(),
-            undone_by: None,
-        });
+        let (burst, interval) = Target::of(write).pace();
+        let attempt = self.attempt(write, round, wall);
         if attempt.round != round {
             // Another round may begin at once, but rounds that follow each other quickly bring no more than one write each.
             let full = now + interval.saturating_mul(burst.saturating_sub(1));
             (attempt.round, attempt.drained, attempt.undone_by) = (round, attempt.drained.min(full), None);
         }
-        if attempt.failures == 0 && attempt.drained <= now && !attempt.queued {
+        if attempt.asked.is_none() && attempt.failures == 0 && attempt.drained <= now {
             attempt.since = wall;
         }
-        (attempt.under_way, attempt.sent) = (true, None);
+        (attempt.asked, attempt.sent) = (None, Some(now));
         attempt.drained = attempt.drained.max(now) + interval;
     }
 
-    /// Its turn has come.
-    pub fn sent(&mut self, write: &Write, now: Instant) {
-        if let Some(attempt) = self.0.get_mut(&Target::of(write)).filter(|attempt| attempt.under_way && attempt.sent.is_none()) {
-            (attempt.sent, attempt.queued) = (Some(now), false);
-        }
+    fn attempt(&mut self, write: &Write, round: Round, wall: Timestamp) -> &mut Attempt {
+        self.0.entry(Target::of(write)).or_insert_with(|| Attempt {
+            what: what(write),
+            round,
+            since: wall,
+            asked: None,
+            sent: None,
+            failures: 0,
+            failed: None,
+            until: Instant::default(),
+            drained: Instant::default(),
+            undone_by: None,
+        })
     }
 
     /// It was answered, or is not waited for any longer.
@@ -188,7 +213,7 @@ impl Progress {
         let target = Target::of(write);
         let longest = target.longest_delay();
         let Some(attempt) = self.0.get_mut(&target) else { return };
-        (attempt.under_way, attempt.queued) = (false, false);
+        (attempt.asked, attempt.sent) = (None, None);
         match result {
             Ok(()) => (attempt.failures, attempt.failed, attempt.until) = (0, None, now),
             Err(failed) => {
@@ -204,16 +229,6 @@ impl Progress {
                 attempt.drained = Instant(attempt.drained.0.saturating_sub(target.pace().1));
                 attempt.failed = Some(Failed { words: cut(&failed.words), ..failed });
             }
-        }
-    }
-
-    /// It was called back before its turn came: that counts as no try, though a term that it would have given may be skipped.
-    /// `long`: it had waited for long, which is told.
-    pub fn called_back(&mut self, write: &Write, long: bool) {
-        let target = Target::of(write);
-        if let Some(attempt) = self.0.get_mut(&target) {
-            (attempt.under_way, attempt.queued) = (false, attempt.queued || long);
-            attempt.drained = Instant(attempt.drained.0.saturating_sub(target.pace().1));
         }
     }
 
@@ -233,8 +248,8 @@ impl Progress {
     /// Forgets what is not wanted any more, and can hold nothing back.
     pub fn settle(&mut self, wanted: &BTreeSet<Target>, now: Instant) {
         self.0.retain(|target, attempt| {
-            if !wanted.contains(target) && !attempt.under_way {
-                (attempt.failures, attempt.failed, attempt.queued) = (0, None, false);
+            if !wanted.contains(target) && attempt.asked.is_none() && attempt.sent.is_none() {
+                (attempt.failures, attempt.failed) = (0, None);
                 return attempt.drained > now;
             }
             true
@@ -247,7 +262,7 @@ impl Progress {
 
     /// Takes over what another knows, but what is under way there. What was held back longer stays so.
     pub fn merge(&mut self, other: &Self) {
-        for (target, attempt) in other.0.iter().filter(|(_, attempt)| !attempt.under_way) {
+        for (target, attempt) in other.0.iter().filter(|(_, attempt)| attempt.asked.is_none() && attempt.sent.is_none()) {
             let known = self.0.entry(target.clone()).or_insert_with(|| attempt.clone());
             known.drained = known.drained.max(attempt.drained);
         }
@@ -255,11 +270,11 @@ impl Progress {
 
     /// Whether a write of this one's object is under way.
     pub fn is_under_way(&self, target: &Target) -> bool {
-        self.under_way().any(|other| other == target || target.object().is_some() && other.object() == target.object())
+        self.under_way().any(|other| other.meets(target))
     }
 
     fn under_way(&self) -> impl Iterator<Item = &Target> {
-        self.0.iter().filter(|(_, attempt)| attempt.under_way).map(|(target, _)| target)
+        self.0.iter().filter(|(_, attempt)| attempt.sent.is_some()).map(|(target, _)| target)
     }
 
     pub(super) fn hold_back(&self, writes: Vec<Write>, round: Round, now: Instant) -> HeldBack {
@@ -305,17 +320,26 @@ impl Progress {
         }
     }
 
-    /// When the next of what is under way will have been so for long.
+    /// When the next of what is under way, or waits for its turn, will have been so for long.
     pub(super) fn next_slow(&self, now: Instant) -> Option<Duration> {
-        // Nobody tells when a turn comes.
-        let remaining = self.0.values().filter(|attempt| attempt.under_way).map(|attempt| attempt.sent.map_or(SLOW, |sent| (sent + SLOW) - now));
+        let remaining = self.0.iter().filter_map(|(target, attempt)| {
+            let (slow, queued) = target.slow_and_queued();
+            match (attempt.sent, attempt.asked) {
+                (Some(sent), _) => Some((sent + slow) - now),
+                // Nobody tells when a turn comes.
+                (None, Some(asked)) => Some((asked + queued) - now).map(|wait| if wait.is_zero() { slow } else { wait }),
+                (None, None) => None,
+            }
+        });
         remaining.filter(|remaining| !remaining.is_zero()).min()
     }
 
     /// The gravest of what gets nowhere. The status itself can't tell of the status.
     /// `wanted`: what is not wanted any more is no trouble.
     pub(super) fn trouble(&self, wanted: &BTreeSet<Target>, round: Round, now: Instant) -> Option<Obstacle> {
-        let told = |(target, attempt): &(&Target, &Attempt)| attempt.under_way || wanted.contains(target) && target.object() != Some(Object::Status);
+        let told = |(target, attempt): &(&Target, &Attempt)| {
+            attempt.sent.is_some() || (attempt.asked.is_some() || wanted.contains(target)) && target.object() != Some(Object::Status)
+        };
         let grave = |(target, attempt): (&Target, &Attempt)| trouble_of(target, attempt, round, now).map(|(rank, trouble)| (rank, target.clone(), trouble));
         self.0.iter().filter(told).filter_map(grave).min_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1))).map(|(_, _, trouble)| trouble)
     }
@@ -333,6 +357,7 @@ fn trouble_of(target: &Target, attempt: &Attempt, round: Round, now: Instant) ->
         return None;
     }
     let what = &attempt.what;
+    let (slow, queued) = target.slow_and_queued();
     // Whole seconds, as the API's own times.
     let since = attempt.since.strftime("%Y-%m-%dT%H:%M:%SZ");
     let (rank, reason, stalled, message) = match &attempt.failed {
@@ -346,12 +371,16 @@ fn trouble_of(target: &Target, attempt: &Attempt, round: Round, now: Instant) ->
             }
             (2, "WriteContended", false, format!("{what} has failed since {since}, because somebody else changes the object each time: {words}"))
         }
+        // It was not waited for as long as that yet.
+        Some(failed) if failed.unanswered && *target == Target::Lease(LeasePurpose::Renewal) && attempt.failures < 2 => return None,
         Some(failed) if failed.unanswered => {
             (1, "WriteSlow", false, format!("{what} has had no answer since {since}, and is tried again beside that; an admission webhook may be slow or gone"))
         }
         Some(failed) => (1, "WriteFailed", false, format!("{what} has failed since {since}, and is tried again: {}", failed.words)),
-        None if attempt.queued => (1, "WriteSlow", false, format!("{what} waits for its turn since {since}, because others come first or take long")),
-        None if attempt.under_way && attempt.sent.is_some_and(|sent| now - sent >= SLOW) => {
+        None if attempt.asked.is_some_and(|asked| now - asked >= queued) => {
+            (1, "WriteSlow", false, format!("{what} waits for its turn since {since}, because others come first or take long"))
+        }
+        None if attempt.sent.is_some_and(|sent| now - sent >= slow) => {
             (1, "WriteSlow", false, format!("{what} has had no answer since {since}; an admission webhook may be slow or gone"))
         }
         None if attempt.round == round

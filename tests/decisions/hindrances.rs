@@ -7,7 +7,7 @@ use leadergroup::api::LeaderGroupStatus;
 use leadergroup::elector::clock::Instant;
 use leadergroup::policy::observation::Observation;
 use leadergroup::policy::progress::{Failed, Progress, Target};
-use leadergroup::policy::write::{Done, PodPurpose, Undone, Write};
+use leadergroup::policy::write::{Done, LeasePurpose, PodPurpose, Undone, Write};
 use leadergroup::policy::{self, Memory};
 use serde_json::json;
 
@@ -102,7 +102,6 @@ fn one_write_of_an_object_is_under_way_at_a_time_and_told_after_two_seconds() {
     let [unlabel] = &pods(&policy::plan(&moving, &memory).writes)[..] else { panic!("one write") };
     let unlabel = unlabel.clone();
     memory.progress.sending(&unlabel, (1, 0), moving.moment, now());
-    memory.progress.sent(&unlabel, moving.moment);
     let plan = policy::plan(&moving, &memory);
     assert_eq!(pods(&plan.writes), [], "it is under way");
     assert_eq!(plan.recheck, Some(Duration::from_secs(2)), "when it would be slow");
@@ -114,25 +113,60 @@ fn one_write_of_an_object_is_under_way_at_a_time_and_told_after_two_seconds() {
 }
 
 #[test]
-fn a_write_that_was_called_back_before_its_turn_is_planned_again_and_told() {
+fn a_write_that_waits_for_its_turn_is_planned_anew_and_told_after_four_seconds() {
     let spec = json!({ "deploymentRef": { "name": "web" } });
-    let moving = observation(&spec, vec![former_leader(), fenced(pod("b"))], Some("a"));
+    let mut moving = observation(&spec, vec![former_leader(), fenced(pod("b"))], Some("a"));
     let mut memory = holding();
     let unlabel = pods(&policy::plan(&moving, &memory).writes)[0].clone();
     // As often as it takes: what was never sent has used up nothing.
     for _ in 0..20 {
-        memory.progress.sending(&unlabel, (1, 0), moving.moment, now());
-        memory.progress.called_back(&unlabel, false);
+        memory.progress.asked(&unlabel, (1, 0), moving.moment, now());
+        assert_eq!(pods(&policy::plan(&moving, &memory).writes).len(), 1, "what waits holds back nothing");
+        memory.progress.called_back(&unlabel);
         assert_eq!(pods(&policy::plan(&moving, &memory).writes).len(), 1);
     }
-    assert_eq!(policy::plan(&moving, &memory).writes.len(), 1, "it had not waited for long: nothing is told");
-    memory.progress.sending(&unlabel, (1, 0), moving.moment, now());
-    memory.progress.called_back(&unlabel, true);
+    memory.progress.asked(&unlabel, (1, 0), moving.moment, now());
+    at(&mut moving, 3999);
+    assert_eq!(policy::plan(&moving, &memory).writes.len(), 1, "it has not waited for long: nothing is told");
+    at(&mut moving, 4000);
+    // It gives its place to another like it.
+    memory.progress.asked(&unlabel, (1, 0), moving.moment, now());
     assert_eq!(conditions(&moving, &memory)[2], "Reconciling=True WriteSlow");
     memory.progress.sending(&unlabel, (1, 0), moving.moment, now());
     memory.progress.answered(&unlabel, Ok(()), moving.moment);
     assert_eq!(pods(&policy::plan(&moving, &memory).writes).len(), 1, "it is done and has no effect yet: no trouble of its turn");
     assert!(policy::plan(&moving, &memory).writes.iter().all(|write| !matches!(write, Write::Status { .. })));
+}
+
+#[test]
+fn a_renewal_that_is_slow_or_waits_for_its_turn_is_told_after_ten_seconds_because_nobody_waits_for_it() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let leader = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(7));
+    let mut observed = observation(&spec, vec![leader, fenced(pod("b"))], Some("a"));
+    let memory = holding();
+    observed.now += Duration::from_secs(5);
+    let is_renewal = |write: &Write| matches!(write, Write::UpdateLease { purpose: LeasePurpose::Renewal, .. });
+    let renewal = policy::plan(&observed, &memory).writes.into_iter().find(is_renewal).expect("it is due");
+    let told = |observed: &Observation, memory: &Memory| conditions(observed, memory)[2].clone();
+    let (mut queued, mut sent) = (memory.clone(), memory);
+    queued.progress.asked(&renewal, (1, 7), observed.moment, now());
+    sent.progress.sending(&renewal, (1, 7), observed.moment, now());
+    at(&mut observed, 9999);
+    assert_eq!([told(&observed, &queued), told(&observed, &sent)], ["Reconciling=False Settled"; 2]);
+    at(&mut observed, 10_000);
+    assert_eq!([told(&observed, &queued), told(&observed, &sent)], ["Reconciling=True WriteSlow"; 2]);
+}
+
+#[test]
+fn an_apply_of_the_deployment_that_waits_for_its_turn_is_told_as_well() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let leader = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(7));
+    let mut observed = observation(&spec, vec![leader, fenced(pod("b"))], Some("a"));
+    let mut memory = holding();
+    let apply = Write::ApplyDeployment { name: "web".to_owned(), uid: None };
+    memory.progress.asked(&apply, (1, 0), observed.moment, now());
+    at(&mut observed, 4000);
+    assert_eq!(conditions(&observed, &memory)[2], "Reconciling=True WriteSlow");
 }
 
 #[test]

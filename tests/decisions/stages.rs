@@ -8,7 +8,7 @@ use leadergroup::elector::clock::Instant;
 use leadergroup::policy::leader::{Choice, choose};
 use leadergroup::policy::observation::{Candidate, Lease, Observation, Operator};
 use leadergroup::policy::progress::Failed;
-use leadergroup::policy::write::{Done, Undone, Write};
+use leadergroup::policy::write::{Done, PodPurpose, Undone, Write};
 use leadergroup::policy::{self, Memory};
 use serde_json::json;
 
@@ -356,4 +356,21 @@ fn a_group_that_another_seems_to_keep_is_told_not_to_be_led_once_its_status_was_
     memory.look(&mut observed);
     let [Write::Status { status, .. }] = &policy::plan(&observed, &memory).writes[..] else { panic!("the status") };
     assert!(status.conditions.iter().any(|it| it.type_ == "Ready" && it.status == "False" && it.reason == "AnotherOperator"), "{:?}", status.conditions);
+}
+
+#[test]
+fn who_got_the_label_leads_on_while_the_write_of_the_lease_is_late_though_the_one_that_it_names_is_ready_again() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let moving = observation(&spec, vec![fenced(unready("a")), fenced(pod("b"))], Some("a"));
+    let mut memory = Memory { group: Some("group".into()), sent: Some((Some("uid-of-a".into()), 7)), ..holding() };
+    let is_label = |write: &Write| matches!(write, Write::Pod(write) if write.purpose == PodPurpose::Label);
+    let label = policy::plan(&moving, &memory).writes.into_iter().find(is_label).expect("b gets the label");
+    memory.sending(&label);
+    let led = with(fenced(labelled(pod("b"))), |pod| pod.term = Some(8));
+    let mut moved = observation(&spec, vec![fenced(pod("a")), led], Some("a"));
+    memory.look(&mut moved);
+    assert!(stage(&moved, &memory).contains(&"lease b 8".to_owned()), "{:?}", stage(&moved, &memory));
+    let status = |write: &Write| if let Write::Status { status, .. } = write { Some(status.clone()) } else { None };
+    let told = policy::plan(&moved, &memory).writes.iter().find_map(status);
+    assert!(told.is_none_or(|status| status.leader.is_some_and(|leader| leader.pod_name == "b")), "and the status denies no leader");
 }

@@ -63,6 +63,9 @@ fn requests(arena: &Arena) -> Vec<AuditEvent> {
     requests
 }
 
+/// What can wait gives way to what is urgent for so long (`operator/gate.rs`). The label is sent once the answer to the first write is in.
+const GIVES_WAY: Duration = Duration::from_millis(100);
+
 #[tokio::test]
 async fn between_the_loss_of_a_leader_and_the_new_label_nothing_is_asked_but_two_writes() {
     let yaml = format!("{}  lease: {{ renewal: OnTransition }}\n", arena::web(3));
@@ -83,9 +86,12 @@ async fn between_the_loss_of_a_leader_and_the_new_label_nothing_is_asked_but_two
     let labelled = |it: &&AuditEvent| it.resource == "pods" && it.name == third.name_any();
     arena.until("the write is told", async || requests(&arena).iter().skip(before).find(labelled).map(|_| ()).ok_or("not yet".to_owned())).await;
     let all: Vec<_> = requests(&arena).into_iter().skip(before).collect();
-    let label = all.iter().find(labelled).unwrap();
-    let asked: Vec<_> = all.iter().filter(|it| it.received < label.time).map(|it| format!("{} {}", it.verb, it.name)).collect();
-    assert_eq!(asked, [format!("patch {}", second.name_any()), format!("patch {}", third.name_any())]);
+    let patch_of = |pod: &Pod| all.iter().find(|it| it.resource == "pods" && it.name == pod.name_any()).unwrap();
+    let (unlabel, label) = (patch_of(&second), patch_of(&third));
+    // Where the label takes longer than that, what can wait goes beside it.
+    let until = label.time.min(unlabel.time + GIVES_WAY);
+    let beside: Vec<_> = all.iter().filter(|it| it.received < until && ![label, unlabel].contains(it)).map(|it| format!("{} {}", it.verb, it.name)).collect();
+    assert!(beside.is_empty(), "{beside:?}");
     arena.finish().await;
 }
 
@@ -140,8 +146,7 @@ async fn leaders_that_are_lost_together_while_writes_are_slow_do_not_cost_each_g
         arena.leader_other_than(name, leader).await;
     }
     let listed: Vec<_> = requests(&arena).into_iter().skip(before).filter(|it| it.verb == "list").map(|it| it.resource).collect();
-    // Each group would list twice. An answer that comes after the watch has shown its write may still cost one that.
-    assert!(listed.len() < TOGETHER, "writes were planned over that were only slow: {} lists", listed.len());
+    assert_eq!(listed, [""; 0], "writes were planned over that were only slow");
     lift(&arena, &name).await;
     arena.finish().await;
 }
