@@ -192,7 +192,12 @@ impl Flights {
     /// Makes what waits for its turn what is wanted by now: the like gives its place to it, the rest is called back.
     pub(super) fn want(&mut self, observation: &Arc<Observation>, wanted: Vec<(Urgency, Write)>) -> Wanted {
         let mut wanted: Vec<(Target, Urgency, Write)> = wanted.into_iter().map(|(urgency, write)| (Target::of(&write), urgency, write)).collect();
-        let (mut called_back, mut outdated) = (Vec::new(), false);
+        // The runtime has one thread: nothing is sent while this looks at what waits, though all of it would be noticed.
+        let mut outdated = self.flights.values().any(|flight| !flight.told && flight.sent().is_some());
+        if outdated {
+            return Wanted { new: Vec::new(), called_back: Vec::new(), outdated };
+        }
+        let mut called_back = Vec::new();
         for flight in self.flights.values_mut().filter(|flight| !flight.told) {
             let target = Target::of(&flight.write);
             let like = wanted.iter().position(|(other, urgency, _)| *other == target && *urgency == flight.urgency);
@@ -218,18 +223,27 @@ impl Flights {
         Wanted { new: wanted.into_iter().map(|(_, urgency, write)| (urgency, write)).collect(), called_back, outdated }
     }
 
+    /// Gives the place of one that is like this write, and waits for its turn, to this one; `false`: there is none.
+    pub(super) fn give(&mut self, observation: &Arc<Observation>, write: &Write) -> bool {
+        let like = self.flights.values_mut().find(|flight| !flight.told && Target::of(&flight.write) == Target::of(write));
+        let Some(flight) = like.filter(|flight| flight.turn.give(observation, write)) else { return false };
+        (flight.observation, flight.write) = (observation.clone(), write.clone());
+        true
+    }
+
     /// Whether a write like this waits for its turn.
     pub(super) fn is_queued(&self, target: &Target) -> bool {
-        self.queued().any(|other| other == *target)
+        self.queued().any(|other| Target::of(other) == *target)
     }
 
     /// Whether one waits for its turn that must not be under way beside this.
     pub(super) fn is_met_in_queue(&self, target: &Target) -> bool {
-        self.queued().any(|other| other.meets(target))
+        self.queued().any(|other| Target::of(other).meets(target))
     }
 
-    fn queued(&self) -> impl Iterator<Item = Target> {
-        self.flights.values().filter(|flight| !flight.told).map(|flight| Target::of(&flight.write))
+    /// What waits for its turn.
+    pub(super) fn queued(&self) -> impl Iterator<Item = &Write> {
+        self.flights.values().filter(|flight| !flight.told).map(|flight| &flight.write)
     }
 
     /// Takes it that those were done which this shows to be, and says which.
@@ -278,7 +292,12 @@ impl Flights {
             Ok((id, result)) => (id, Some(result)),
             Err(error) => (error.id(), None),
         };
-        Some((self.flights.remove(&id)?, result))
+        let flight = self.flights.remove(&id)?;
+        if self.flights.is_empty() {
+            // There are thousands of groups, and most of the time nothing of theirs is under way.
+            self.flights = HashMap::new();
+        }
+        Some((flight, result))
     }
 
     /// What was sent, and is waited for by a stage.

@@ -15,6 +15,8 @@ const FREE_OF_A_GROUP: usize = 2;
 const BETWEEN: Duration = Duration::from_millis(200);
 /// Namespaces whose allowance is whole again are forgotten where there are more than so many.
 const NAMESPACES: usize = 256;
+/// A turn that was not taken for so long is given up.
+const MISSED: Duration = Duration::from_secs(10);
 
 /// When the allowance of each namespace is whole again.
 #[derive(Debug, Default)]
@@ -38,6 +40,23 @@ impl Pace {
     }
 }
 
+/// One group's turn to move: it is kept until it was taken, however often the move is decided on.
+#[derive(Debug, Default)]
+pub(super) struct TurnToMove(Option<Instant>);
+
+impl TurnToMove {
+    /// How long the move has to wait yet. `next`: the next turn of its namespace.
+    pub(super) fn wait(&mut self, now: Instant, next: impl FnOnce() -> Instant) -> Option<Duration> {
+        let at = *self.0.insert(self.0.filter(|at| now - *at < MISSED).unwrap_or_else(next));
+        // What else is to be written with it, the Lease among it, waits no longer than that.
+        Some((at - now).min(MISSED)).filter(|wait| !wait.is_zero())
+    }
+
+    pub(super) fn was_taken(&mut self) {
+        self.0 = None;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +71,21 @@ mod tests {
         let namespace: Arc<str> = "many".into();
         assert!((0..2064).all(|_| pace.next(&namespace, || 1000, second(0)) == second(0)));
         assert!(pace.next(&namespace, || 1000, second(0)) > second(0));
+    }
+
+    #[test]
+    fn a_move_takes_one_turn_however_often_it_is_decided_on_until_it_is_sent() {
+        let (pace, namespace) = (Pace::default(), Arc::<str>::from("few"));
+        let next = |now| pace.next(&namespace, || 1, now);
+        let mut turn = TurnToMove::default();
+        assert!((0..1000).all(|_| turn.wait(second(0), || next(second(0))).is_none()), "it waits in a queue");
+        turn.was_taken();
+        // All others of the namespace have moved meanwhile.
+        while next(second(0)) == second(0) {}
+        let mut later = TurnToMove::default();
+        let wait = later.wait(second(0), || next(second(0))).unwrap();
+        assert!((0..1000).all(|_| later.wait(second(0), || next(second(0))) == Some(wait)));
+        assert_eq!(later.wait(second(0) + wait, || unreachable!()), None, "its time has come");
     }
 
     #[test]

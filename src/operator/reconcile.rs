@@ -14,6 +14,7 @@ use super::flights::{Awaited, Landed};
 use super::follow::{self, Follower};
 use super::managers;
 use super::report;
+use super::stage::moves;
 use super::state::{GroupState, Leaderless};
 use super::store::Key;
 use crate::elector::clock::{self, Clock, Instant, Stopwatch, SystemClock};
@@ -22,14 +23,12 @@ use crate::policy::memory::Applied;
 use crate::policy::objects;
 use crate::policy::observation::{Lock, Observation};
 use crate::policy::standing;
-use crate::policy::write::{Done, PodPurpose, Undone, Write};
+use crate::policy::write::{Done, Undone, Write};
 use crate::policy::{self, Plan, verdict};
 
 /// A group that is still moving after so many stages is left for a moment, for others' sake.
 const STAGES: usize = 24;
 const BREATH: Duration = Duration::from_millis(100);
-/// A turn to move that was not taken for so long is given up.
-const MISSED: Duration = Duration::from_secs(10);
 /// Until what could not be read is read again.
 const UNREAD: Duration = Duration::from_secs(1);
 /// What is known of a group that is left out from now on is forgotten after so long.
@@ -146,17 +145,12 @@ impl GroupState {
 
     /// How long a stage that takes the label away has to wait, because leaders of the namespace move without end.
     pub(super) fn paced(&mut self, context: &Context, observation: &Observation, writes: &[Write]) -> Option<Duration> {
-        let moves = |write: &Write| matches!(write, Write::Pod(write) if write.purpose == PodPurpose::Unlabel && write.observed.term.is_some());
         if !writes.iter().any(moves) {
             return None;
         }
         let now = observation.moment;
         let groups = || context.store.count_of_groups(&observation.namespace);
-        let at = self.moves_at.take().filter(|at| now - *at < MISSED).unwrap_or_else(|| context.pace.next(&observation.namespace, groups, now));
-        // What else the stage holds, the Lease among it, waits no longer than that.
-        let wait = (at - now).min(MISSED);
-        self.moves_at = Some(at).filter(|_| !wait.is_zero());
-        (!wait.is_zero()).then_some(wait)
+        self.turn_to_move.wait(now, || context.pace.next(&observation.namespace, groups, now))
     }
 
     /// What there is to see of the group; `None`: nothing.

@@ -49,7 +49,7 @@ pub(super) fn of_write(context: &Context, observation: &Observation, write: &Wri
                 debug!(namespace = %observation.namespace, name = %observation.name, lease = name, seconds = record.duration_seconds, "Lease has the duration that the group asks for");
             }
             LeasePurpose::Repair => record_event(context, state, group, true, "LeaseRepaired", "Repair", format!("Lease {name} was put right"), None),
-            LeasePurpose::Transition | LeasePurpose::Renewal => {}
+            LeasePurpose::Transition | LeasePurpose::Renewal | LeasePurpose::Hold => {}
         },
         Write::Status { status, names } => {
             // One that follows from a lost Lease is a few terms higher; what is far higher somebody has written.

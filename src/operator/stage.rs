@@ -1,11 +1,12 @@
 //! A stage under way: its writes are sent, the urgent ones first, and their answers taken in. From time to time, sooner where something has
 //! happened to the group, it is looked at whether anything else is to be written: then what was sent is planned over, and counts as
-//! unanswered. What waits for its turn is no more than wanted: each plan decides on it anew, and the memory knows nothing of it. It decides
-//! nothing about who leads.
+//! unanswered. What waits for its turn is no more than wanted: no plan from which anything else is sent counts on it, and each of these
+//! decides on it anew. It decides nothing about who leads.
 //!
 //! To clear up what is unanswered takes more requests. Where the API server is slow because much is asked of it, that must not make it
 //! slower.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,11 +16,13 @@ use super::Context;
 use super::answer::Failure;
 use super::flights::{Awaited, Flight, Sent};
 use super::gate::Urgency;
+use super::pace::TurnToMove;
 use super::state::{GroupState, Leaderless};
 use super::store::Key;
 use super::{execute, pod_patch};
 use crate::elector::clock::{Clock, Instant, Stopwatch, SystemClock};
 use crate::metrics::CONTROLLER;
+use crate::policy::memory::Memory;
 use crate::policy::observation::Observation;
 use crate::policy::progress::Target;
 use crate::policy::write::{Done, LeasePurpose, PodPurpose, Write};
@@ -31,6 +34,8 @@ const FOLLOWERS: usize = 16;
 const STAGE: Duration = Duration::from_secs(1);
 /// The same where something has.
 const INTERRUPTED_STAGE: Duration = Duration::from_millis(250);
+/// The same where nothing of it that anybody waits for was sent. There is a pause, because what is sent now must come to be so.
+const BREATH: Duration = Duration::from_millis(10);
 /// A stage is planned over so long after the first of what is left of it was sent, reads apart.
 const LONGEST: Duration = Duration::from_secs(5);
 
@@ -95,10 +100,10 @@ impl GroupState {
             let sent = || self.flights.waited_for().filter(|flight| flight.sent().is_some());
             // A read is quick, or given up soon.
             let reads = sent().any(|flight| matches!(flight.write, Write::ListFenced | Write::Prove { .. }));
-            // What nobody waits for gives way at once.
+            // What nobody waits for gives way at once, or as good as.
             let gives_way = sent().all(|flight| holds_up_nothing(&flight.write));
             let pause = match happened {
-                true if gives_way => Duration::ZERO,
+                true if gives_way => BREATH,
                 true => INTERRUPTED_STAGE,
                 false => STAGE,
             };
@@ -123,23 +128,14 @@ impl GroupState {
 
     /// Notes what has been sent by now of what waited for its turn.
     pub(super) fn tell_turns(&mut self) {
-        let Self { flights, memory, .. } = self;
+        let Self { flights, memory, turn_to_move, .. } = self;
         let sent: Vec<(&Flight, Instant)> = flights.newly_sent().collect();
-        // A round goes by the highest term of its writes.
-        for (flight, _) in &sent {
-            memory.sending(&flight.write);
-        }
-        for (flight, at) in sent {
-            let round = memory.round(&flight.observation);
-            memory.progress.sending(&flight.write, round, at, flight.observation.now);
-        }
+        tell(memory, turn_to_move, &sent);
     }
 
     /// Notes of one that has landed when it was sent.
     pub(super) fn tell_turn(&mut self, flight: &Flight, at: Instant) {
-        self.memory.sending(&flight.write);
-        let round = self.memory.round(&flight.observation);
-        self.memory.progress.sending(&flight.write, round, at, flight.observation.now);
+        tell(&mut self.memory, &mut self.turn_to_move, &[(flight, at)]);
     }
 
     /// Plans over what has no answer: it may still be done.
@@ -179,8 +175,8 @@ impl GroupState {
     }
 
     /// Whether a plan beside what is under way would write more than a status or a renewal, or what waits for its turn anyway. Where it
-    /// would write only these they are sent here. What it would write of a move that is under way is not decided on here: the plan knows
-    /// nothing of what becomes of that.
+    /// would write only these they are sent here. The rest is not decided on here: this plan knows nothing of what becomes of what is under
+    /// way.
     fn has_else_to_write(&mut self, context: &Arc<Context>, key: &Key, wake: &Arc<Notify>, began: Stopwatch) -> bool {
         self.give_up_overdue();
         let Some(mut observation) = self.observe(context, key, wake) else { return true };
@@ -194,19 +190,51 @@ impl GroupState {
         if matches!(self.leaderless, Leaderless::No) {
             self.look(context, &observation);
         }
-        let Plan { writes, left_to, .. } = policy::plan(&observation, &memory);
+        let Plan { writes, wanted, left_to, .. } = policy::plan(&observation, &memory);
+        if left_to.is_some() || self.flights.queued().any(|write| is_outdated(write, &writes, &wanted)) {
+            return true;
+        }
         let (quiet, other): (Vec<Write>, Vec<Write>) = writes.into_iter().partition(holds_up_nothing);
-        if left_to.is_some() {
+        if other.iter().any(|write| !self.flights.is_queued(&Target::of(write))) && self.paced(context, &observation, &other).is_none() {
             return true;
         }
-        let is_new = |write: &Write| !self.flights.is_queued(&Target::of(write));
-        if other.iter().any(is_new) && self.paced(context, &observation, &other).is_none() {
-            return true;
-        }
-        let quiet = quiet.into_iter().filter(|write| !self.flights.is_met_in_queue(&Target::of(write))).collect();
-        let stage = self.in_order(quiet);
-        self.queue(context, &Arc::new(observation), stage, began);
+        let observation = Arc::new(observation);
+        let new = quiet.into_iter().filter(|write| !self.flights.give(&observation, write) && !self.flights.is_met_in_queue(&Target::of(write))).collect();
+        let stage = self.in_order(new);
+        self.queue(context, &observation, stage, began);
         false
+    }
+}
+
+/// Whether it takes the label from one who led.
+pub(super) fn moves(write: &Write) -> bool {
+    matches!(write, Write::Pod(write) if write.purpose == PodPurpose::Unlabel && write.observed.term.is_some())
+}
+
+/// Notes what has been sent, and when.
+fn tell(memory: &mut Memory, turn_to_move: &mut TurnToMove, sent: &[(&Flight, Instant)]) {
+    // A round goes by the highest term of its writes.
+    for (flight, _) in sent {
+        memory.sending(&flight.write);
+        if moves(&flight.write) {
+            turn_to_move.was_taken();
+        }
+    }
+    for (flight, at) in sent {
+        let round = memory.round(&flight.observation);
+        memory.progress.sending(&flight.write, round, *at, flight.observation.now);
+    }
+}
+
+/// Whether a write that waits for its turn would do what is not wanted any more: to a pod, or for another leader.
+fn is_outdated(queued: &Write, planned: &[Write], wanted: &BTreeSet<Target>) -> bool {
+    let target = Target::of(queued);
+    let now = planned.iter().find(|write| Target::of(write) == target);
+    match (queued, now) {
+        (Write::Pod(_), None) => !wanted.contains(&target),
+        (Write::UpdateLease { record, .. }, Some(Write::UpdateLease { record: now, .. })) => record.holder_uid != now.holder_uid,
+        (Write::Status { names: Some(named), .. }, Some(Write::Status { names: Some(now), .. })) => named.pod != now.pod,
+        _ => false,
     }
 }
 

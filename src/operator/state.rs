@@ -3,7 +3,8 @@
 use super::events::Share;
 use super::flights::Flights;
 use super::follow::Follower;
-use crate::elector::clock::{Instant, Stopwatch};
+use super::pace::TurnToMove;
+use crate::elector::clock::Stopwatch;
 use crate::metrics::LeaderLabels;
 use crate::policy::memory::Memory;
 
@@ -27,8 +28,8 @@ pub(super) struct GroupState {
     pub(super) left_ends_untold: bool,
     /// How often the store had gone back when this was last looked at.
     pub(super) restores: u64,
-    /// When its leader may move, where its namespace's have moved too often.
-    pub(super) moves_at: Option<Instant>,
+    /// Its turn to move, where its namespace's leaders may have moved too often.
+    pub(super) turn_to_move: TurnToMove,
     /// What is left of the group's share of events.
     pub(super) events: Share,
     /// Since when the group is another installation's to keep.

@@ -33,6 +33,8 @@ pub struct Memory {
     pub term: i64,
     /// Whom this process' last write of the Lease or of the label has named, and in which term.
     pub sent: Option<(Option<Box<str>>, i64)>,
+    /// The last election that this process has decided on, as the Lease is to record it.
+    pub elected: Option<Record>,
     /// The last apply of the owned Deployment.
     pub applied: Option<Applied>,
     /// What became of the writes of late.
@@ -156,6 +158,9 @@ impl Memory {
 
     /// A write was decided on, whether it is sent or not: its fence is no other's.
     pub fn decided(&mut self, write: &Write) {
+        if let Write::CreateLease { record, .. } | Write::UpdateLease { record, purpose: LeasePurpose::Transition, .. } = write {
+            self.elected = Some(record.clone());
+        }
         let Write::Pod(write) = write else { return };
         // Of a stage some may be held back: none of their values is used by another.
         if let Some(fence) = &write.desired.fence {
@@ -297,6 +302,11 @@ impl Memory {
         }
     }
 
+    /// The election that has given this term to the pod with this uid, if it was this process' last: the Lease may not say so yet.
+    pub(super) fn elected(&self, uid: &str, term: i64) -> Option<&Record> {
+        self.elected.as_ref().filter(|elected| elected.holder_uid.as_deref() == Some(uid) && elected.term == term)
+    }
+
     /// What distinguishes this round of tries from the ones before.
     pub fn round(&self, observation: &Observation) -> Round {
         (observation.group_generation(), self.term)
@@ -308,6 +318,7 @@ impl Memory {
         self.held = None;
         self.named = None;
         self.sent = None;
+        self.elected = None;
         self.applied = None;
     }
 }

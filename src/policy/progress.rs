@@ -95,14 +95,13 @@ impl Target {
             Target::Proof | Target::ProofAhead => (20, Duration::from_secs(1)),
             // Each is a leadership, or its Lease made anew.
             Target::Lease(LeasePurpose::Transition) => (30, Duration::from_secs(1)),
-            Target::Lease(LeasePurpose::Renewal) => (10, Duration::from_millis(500)),
+            Target::Lease(LeasePurpose::Renewal | LeasePurpose::Hold) => (10, Duration::from_millis(500)),
             Target::Term => (12, Duration::from_secs(2)),
         }
     }
 
-    /// After how long it is told that it has no answer, and that its turn has not come.
-    fn slow_and_queued(&self) -> (Duration, Duration) {
-        if *self == Target::Lease(LeasePurpose::Renewal) { (LATE, LATE) } else { (SLOW, QUEUED) }
+    fn is_renewal(&self) -> bool {
+        *self == Target::Lease(LeasePurpose::Renewal)
     }
 
     fn longest_delay(&self) -> Duration {
@@ -134,6 +133,7 @@ struct Attempt {
     round: Round,
     /// Since when it gets nowhere.
     since: Timestamp,
+    began: Instant,
     /// Since when it waits for its turn: it holds back nothing, and may still be called back.
     asked: Option<Instant>,
     /// Since when it is under way.
@@ -149,9 +149,29 @@ struct Attempt {
     undone_by: Option<String>,
 }
 
+impl Attempt {
+    fn begins(&mut self, now: Instant, wall: Timestamp) {
+        if self.asked.is_none() && self.failures == 0 && self.drained <= now {
+            (self.since, self.began) = (wall, now);
+        }
+    }
+
+    /// From when on it is told that it has no answer, or that its turn does not come.
+    fn slow_at(&self, target: &Target) -> Option<Instant> {
+        let unanswered = self.failed.as_ref().is_some_and(|failed| failed.unanswered);
+        match (self.sent, self.asked) {
+            (None, None) if !(unanswered && target.is_renewal()) => None,
+            _ if target.is_renewal() => Some(self.began + LATE),
+            (Some(sent), _) => Some(sent + SLOW),
+            (None, asked) => asked.map(|asked| asked + QUEUED),
+        }
+    }
+}
+
 /// The writes of late.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Progress(BTreeMap<Target, Attempt>);
+/// Boxed, because a node of the map has room for eleven, and most groups have one or none.
+pub struct Progress(BTreeMap<Target, Box<Attempt>>);
 
 /// What of a stage is sent now, and when what is not may be.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -164,9 +184,7 @@ impl Progress {
     /// A write waits for its turn.
     pub fn asked(&mut self, write: &Write, round: Round, now: Instant, wall: Timestamp) {
         let attempt = self.attempt(write, round, wall);
-        if attempt.asked.is_none() && attempt.failures == 0 && attempt.drained <= now {
-            attempt.since = wall;
-        }
+        attempt.begins(now, wall);
         attempt.asked = attempt.asked.or(Some(now));
     }
 
@@ -186,18 +204,21 @@ impl Progress {
             let full = now + interval.saturating_mul(burst.saturating_sub(1));
             (attempt.round, attempt.drained, attempt.undone_by) = (round, attempt.drained.min(full), None);
         }
-        if attempt.asked.is_none() && attempt.failures == 0 && attempt.drained <= now {
-            attempt.since = wall;
-        }
+        attempt.begins(now, wall);
         (attempt.asked, attempt.sent) = (None, Some(now));
         attempt.drained = attempt.drained.max(now) + interval;
     }
 
+    fn attempts(&self) -> impl Iterator<Item = (&Target, &Attempt)> {
+        self.0.iter().map(|(target, attempt)| (target, &**attempt))
+    }
+
     fn attempt(&mut self, write: &Write, round: Round, wall: Timestamp) -> &mut Attempt {
-        self.0.entry(Target::of(write)).or_insert_with(|| Attempt {
+        let new = || Attempt {
             what: what(write),
             round,
             since: wall,
+            began: Instant::default(),
             asked: None,
             sent: None,
             failures: 0,
@@ -205,7 +226,8 @@ impl Progress {
             until: Instant::default(),
             drained: Instant::default(),
             undone_by: None,
-        })
+        };
+        self.0.entry(Target::of(write)).or_insert_with(|| Box::new(new()))
     }
 
     /// It was answered, or is not waited for any longer.
@@ -274,7 +296,7 @@ impl Progress {
     }
 
     fn under_way(&self) -> impl Iterator<Item = &Target> {
-        self.0.iter().filter(|(_, attempt)| attempt.sent.is_some()).map(|(target, _)| target)
+        self.attempts().filter(|(_, attempt)| attempt.sent.is_some()).map(|(target, _)| target)
     }
 
     pub(super) fn hold_back(&self, writes: Vec<Write>, round: Round, now: Instant) -> HeldBack {
@@ -310,7 +332,7 @@ impl Progress {
     /// The pods whose marks are changed back each time, and nobody knows yet by whom.
     pub fn unexplained(&self, now: Instant) -> impl Iterator<Item = (&Target, &str)> {
         let braked = move |(target, attempt): &(&Target, &Attempt)| attempt.undone_by.is_none() && !paced(target, attempt, now).is_zero();
-        self.0.iter().filter(braked).filter_map(|(target, _)| if let Target::Pod(uid, _) = target { Some((target, &**uid)) } else { None })
+        self.attempts().filter(braked).filter_map(|(target, _)| if let Target::Pod(uid, _) = target { Some((target, &**uid)) } else { None })
     }
 
     /// Who changes this back each time.
@@ -322,14 +344,10 @@ impl Progress {
 
     /// When the next of what is under way, or waits for its turn, will have been so for long.
     pub(super) fn next_slow(&self, now: Instant) -> Option<Duration> {
-        let remaining = self.0.iter().filter_map(|(target, attempt)| {
-            let (slow, queued) = target.slow_and_queued();
-            match (attempt.sent, attempt.asked) {
-                (Some(sent), _) => Some((sent + slow) - now),
-                // Nobody tells when a turn comes.
-                (None, Some(asked)) => Some((asked + queued) - now).map(|wait| if wait.is_zero() { slow } else { wait }),
-                (None, None) => None,
-            }
+        let remaining = self.attempts().filter_map(|(target, attempt)| {
+            let wait = attempt.slow_at(target)? - now;
+            // Nobody tells when a turn comes.
+            Some(if wait.is_zero() && attempt.sent.is_none() && attempt.asked.is_some() { SLOW } else { wait })
         });
         remaining.filter(|remaining| !remaining.is_zero()).min()
     }
@@ -341,7 +359,7 @@ impl Progress {
             attempt.sent.is_some() || (attempt.asked.is_some() || wanted.contains(target)) && target.object() != Some(Object::Status)
         };
         let grave = |(target, attempt): (&Target, &Attempt)| trouble_of(target, attempt, round, now).map(|(rank, trouble)| (rank, target.clone(), trouble));
-        self.0.iter().filter(told).filter_map(grave).min_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1))).map(|(_, _, trouble)| trouble)
+        self.attempts().filter(told).filter_map(grave).min_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1))).map(|(_, _, trouble)| trouble)
     }
 }
 
@@ -357,7 +375,7 @@ fn trouble_of(target: &Target, attempt: &Attempt, round: Round, now: Instant) ->
         return None;
     }
     let what = &attempt.what;
-    let (slow, queued) = target.slow_and_queued();
+    let slow = attempt.slow_at(target).is_some_and(|at| at <= now);
     // Whole seconds, as the API's own times.
     let since = attempt.since.strftime("%Y-%m-%dT%H:%M:%SZ");
     let (rank, reason, stalled, message) = match &attempt.failed {
@@ -371,18 +389,15 @@ fn trouble_of(target: &Target, attempt: &Attempt, round: Round, now: Instant) ->
             }
             (2, "WriteContended", false, format!("{what} has failed since {since}, because somebody else changes the object each time: {words}"))
         }
-        // It was not waited for as long as that yet.
-        Some(failed) if failed.unanswered && *target == Target::Lease(LeasePurpose::Renewal) && attempt.failures < 2 => return None,
+        Some(failed) if failed.unanswered && target.is_renewal() && !slow => return None,
         Some(failed) if failed.unanswered => {
             (1, "WriteSlow", false, format!("{what} has had no answer since {since}, and is tried again beside that; an admission webhook may be slow or gone"))
         }
         Some(failed) => (1, "WriteFailed", false, format!("{what} has failed since {since}, and is tried again: {}", failed.words)),
-        None if attempt.asked.is_some_and(|asked| now - asked >= queued) => {
+        None if slow && attempt.sent.is_none() => {
             (1, "WriteSlow", false, format!("{what} waits for its turn since {since}, because others come first or take long"))
         }
-        None if attempt.sent.is_some_and(|sent| now - sent >= slow) => {
-            (1, "WriteSlow", false, format!("{what} has had no answer since {since}; an admission webhook may be slow or gone"))
-        }
+        None if slow => (1, "WriteSlow", false, format!("{what} has had no answer since {since}; an admission webhook may be slow or gone")),
         None if attempt.round == round
             && !paced(target, attempt, now).is_zero()
             && match target {

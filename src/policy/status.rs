@@ -49,7 +49,8 @@ pub(super) fn status(
     let record = if let Lock::Record(record) = &observation.lock { Some(record) } else { None };
     // What a pod bears that no election gave it is not repeated.
     let kept = labelled.filter(|candidate| terms.is_kept(&candidate.pod));
-    let leader = kept.and_then(|candidate| leader_of(candidate, lease, record, former.leader.as_ref(), observation.now));
+    let recorded = kept.and_then(|candidate| recorded(&candidate.pod, lease, memory));
+    let leader = kept.and_then(|candidate| leader_of(candidate, recorded.as_ref(), record, former.leader.as_ref(), observation.now));
     let before = former.leader.as_ref().filter(|before| labelled.is_some_and(|candidate| *candidate.pod.uid == *before.pod_uid));
     let highest = leader.as_ref().map_or(0, |leader| leader.term);
     let leader = leader.or_else(|| before.cloned());
@@ -59,7 +60,8 @@ pub(super) fn status(
             Some(last) if former.leader.as_ref().is_some_and(|before| before.term == leader.term) => Some(last.clone()),
             _ => {
                 let before = former.leader.as_ref().map(|before| before.pod_name.as_str()).filter(|_| record.is_some());
-                Some(transition_to(leader, lease.and_then(|lease| lease.previous_holder.as_deref()).or(before), memory))
+                let from = recorded.as_ref().map_or_else(|| lease.and_then(|lease| lease.previous_holder.as_deref()), |recorded| recorded.previous_holder);
+                Some(transition_to(leader, from.or(before), memory))
             }
         },
     );
@@ -115,13 +117,29 @@ fn follower_values(observation: &Observation, group: &LeaderGroup) -> Vec<String
     values.into_iter().take(8).map(str::to_owned).collect()
 }
 
-fn leader_of(candidate: &Candidate, lease: Option<&Lease>, record: Option<&LockRecord>, former: Option<&Leader>, now: Timestamp) -> Option<Leader> {
+/// What an election has recorded of its leader.
+struct Recorded<'a> {
+    acquired: Option<Timestamp>,
+    reason: Option<&'a str>,
+    previous_holder: Option<&'a str>,
+}
+
+/// What the Lease records of this leader, or will once this process' write has reached it.
+fn recorded<'a>(pod: &Pod, lease: Option<&'a Lease>, memory: &'a Memory) -> Option<Recorded<'a>> {
+    let term = pod.term?;
+    let of_lease = lease.filter(|lease| lease.holder == pod.name && lease.term == Some(term));
+    let of_lease = of_lease.map(|it| Recorded { acquired: it.acquire_time, reason: it.reason.as_deref(), previous_holder: it.previous_holder.as_deref() });
+    let elected = || memory.elected(&pod.uid, term);
+    let to_come = || elected().map(|it| Recorded { acquired: it.acquire_time, reason: it.reason.as_deref(), previous_holder: it.previous_holder.as_deref() });
+    of_lease.or_else(to_come)
+}
+
+fn leader_of(candidate: &Candidate, recorded: Option<&Recorded<'_>>, record: Option<&LockRecord>, former: Option<&Leader>, now: Timestamp) -> Option<Leader> {
     let pod = &candidate.pod;
     let term = pod.term?;
-    let recorded = lease.filter(|lease| lease.holder == pod.name && lease.term == Some(term));
     let former = former.filter(|former| former.term == term && *former.pod_uid == *pod.uid);
-    let acquired = record.and_then(|record| record.acquire_time).or_else(|| recorded.and_then(|lease| lease.acquire_time));
-    let reason = recorded.and_then(|lease| lease.reason.as_deref()).unwrap_or(if record.is_some() { "HolderChanged" } else { "Adopted" });
+    let acquired = record.and_then(|record| record.acquire_time).or_else(|| recorded.and_then(|recorded| recorded.acquired));
+    let reason = recorded.and_then(|recorded| recorded.reason).unwrap_or(if record.is_some() { "HolderChanged" } else { "Adopted" });
     Some(Leader {
         pod_name: pod.name.to_string(),
         pod_uid: pod.uid.to_string(),

@@ -136,6 +136,8 @@ pub enum LeasePurpose {
     Transition,
     /// The same holder still leads.
     Renewal,
+    /// It says all that already: who writes it holds the record, for which a label waits.
+    Hold,
     /// What others wrote is put right, or the Lease is taken into ownership.
     Repair,
 }

@@ -155,6 +155,16 @@ fn a_renewal_that_is_slow_or_waits_for_its_turn_is_told_after_ten_seconds_becaus
     assert_eq!([told(&observed, &queued), told(&observed, &sent)], ["Reconciling=False Settled"; 2]);
     at(&mut observed, 10_000);
     assert_eq!([told(&observed, &queued), told(&observed, &sent)], ["Reconciling=True WriteSlow"; 2]);
+    // It is given up and tried again meanwhile.
+    at(&mut observed, 5000);
+    let unanswered = Failed { unanswered: true, ..failed(Undone::Unknown, false, "no answer in time") };
+    sent.progress.answered(&renewal, Err(unanswered), observed.moment);
+    assert_eq!(policy::plan(&observed, &sent).recheck.map(|wait| wait <= Duration::from_secs(5)), Some(true), "it is told in time");
+    sent.progress.sending(&renewal, (1, 7), observed.moment, now());
+    at(&mut observed, 9999);
+    assert_eq!(told(&observed, &sent), "Reconciling=False Settled");
+    at(&mut observed, 10_000);
+    assert_eq!(told(&observed, &sent), "Reconciling=True WriteSlow");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use leadergroup::elector::clock::Instant;
 use leadergroup::policy::leader::{Choice, choose};
 use leadergroup::policy::observation::{Candidate, Lease, Observation, Operator};
 use leadergroup::policy::progress::Failed;
-use leadergroup::policy::write::{Done, PodPurpose, Undone, Write};
+use leadergroup::policy::write::{Done, LeasePurpose, PodPurpose, Undone, Write};
 use leadergroup::policy::{self, Memory};
 use serde_json::json;
 
@@ -365,12 +365,25 @@ fn who_got_the_label_leads_on_while_the_write_of_the_lease_is_late_though_the_on
     let mut memory = Memory { group: Some("group".into()), sent: Some((Some("uid-of-a".into()), 7)), ..holding() };
     let is_label = |write: &Write| matches!(write, Write::Pod(write) if write.purpose == PodPurpose::Label);
     let label = policy::plan(&moving, &memory).writes.into_iter().find(is_label).expect("b gets the label");
+    for write in policy::plan(&moving, &memory).writes {
+        memory.decided(&write);
+    }
     memory.sending(&label);
     let led = with(fenced(labelled(pod("b"))), |pod| pod.term = Some(8));
     let mut moved = observation(&spec, vec![fenced(pod("a")), led], Some("a"));
     memory.look(&mut moved);
-    assert!(stage(&moved, &memory).contains(&"lease b 8".to_owned()), "{:?}", stage(&moved, &memory));
+    let writes = policy::plan(&moved, &memory).writes;
+    let lease = |write: &Write| if let Write::UpdateLease { record, purpose, .. } = write { Some((record.clone(), *purpose)) } else { None };
+    let (record, purpose) = writes.iter().find_map(lease).expect("the Lease is written");
+    assert_eq!((&*record.holder, record.term, purpose), ("b", 8, LeasePurpose::Transition), "nobody has changed it");
+    assert_eq!((record.reason.as_deref(), record.previous_holder.as_deref()), (Some("LeaderNotReady"), Some("a")));
+    // It gets no answer: the status tells of the election all the same.
+    let write = writes.iter().find(|write| lease(write).is_some()).unwrap();
+    memory.progress.sending(write, memory.round(&moved), moved.moment, moved.now);
+    moved.moment = moved.moment + Duration::from_secs(2);
     let status = |write: &Write| if let Write::Status { status, .. } = write { Some(status.clone()) } else { None };
-    let told = policy::plan(&moved, &memory).writes.iter().find_map(status);
-    assert!(told.is_none_or(|status| status.leader.is_some_and(|leader| leader.pod_name == "b")), "and the status denies no leader");
+    let status = policy::plan(&moved, &memory).writes.iter().find_map(status).expect("it is told that the Lease is slow");
+    let (leader, last) = (status.leader.unwrap(), status.last_transition.unwrap());
+    assert_eq!((&*leader.pod_name, &*leader.reason), ("b", "LeaderNotReady"));
+    assert_eq!((last.from.as_deref(), &*last.to, &*last.reason), (Some("a"), "b", "LeaderNotReady"));
 }

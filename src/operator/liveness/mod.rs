@@ -147,7 +147,7 @@ impl NodeWatch {
         let most = most_connections();
         let (mut known, mut bearers, mut quiet) = (u64::MAX, BTreeMap::new(), 0_u32);
         loop {
-            let changed = self.store.bearers(if quiet == 0 { u64::MAX } else { known });
+            let changed = self.store.bearers(known);
             if changed.is_some() || quiet == 0 {
                 (known, bearers) = changed.unwrap_or((known, bearers));
                 self.watch(&bearers, most);

@@ -87,7 +87,11 @@ impl Planner<'_> {
         } else {
             self.terms.of_elected(leader, labelled)
         };
-        let record = |term| objects::record_of_leader(self.group, lease, leader, term, reason, self.observation.now);
+        let record = |term| {
+            // Who was elected a moment ago, and is not in the Lease yet, was not found there.
+            let reason = self.memory.elected(&leader.uid, term).and_then(|elected| elected.reason.as_deref()).unwrap_or(reason);
+            objects::record_of_leader(self.group, lease, leader, term, reason, self.observation.now)
+        };
 
         if let Term::Kept(term) = term {
             self.settled = true;
@@ -169,7 +173,8 @@ impl Planner<'_> {
             self.writes.iter().any(|write| matches!(write, Write::UpdateLease { .. })) || self.term_to_report.is_some() && holder::is_followed(self.group);
         // So is the list, of the group.
         let lists = matches!(self.writes.first(), Some(Write::ListFenced));
-        if !proven && !moves && (!holds || !lists) {
+        let proves = || self.writes.iter().any(|write| matches!(write, Write::Prove { .. }));
+        if !proven && !moves && (!holds || !lists) && !proves() {
             self.writes.push(Write::Prove { version: held.version, ahead: false });
         }
         proven

@@ -39,9 +39,13 @@ impl Planner<'_> {
         let same_holder = lease.holder == record.holder && lease.holder_uid == record.holder_uid;
         let same_term = lease.term == Some(record.term) && lease.transitions == record.transitions && lease.reserved_term == Some(mark);
         let trusted = self.terms.mark.is_some();
-        // What says something else of a leader that leads was changed by others.
+        // What says something else of a leader that leads was changed by others, unless it is as this process has left it: then its own
+        // write is late.
         let transition = !same_holder || lease.term != Some(record.term) && !record.holder.is_empty();
-        let purpose = if !trusted || transition && !self.settled {
+        let is_late = self.memory.held.as_ref().is_some_and(|held| held.version == lease.resource_version && !held.doubted);
+        let purpose = if !trusted
+            || transition && (!self.settled || is_late && record.holder_uid.as_ref().is_some_and(|uid| self.memory.elected(uid, record.term).is_some()))
+        {
             LeasePurpose::Transition
         } else if transition
             || !same_term
@@ -50,7 +54,7 @@ impl Planner<'_> {
         {
             LeasePurpose::Repair
         } else if hold && self.memory.held.is_none() {
-            LeasePurpose::Renewal
+            LeasePurpose::Hold
         } else {
             let Some(due) = self.renewal_due(lease).filter(|_| !record.holder.is_empty()) else { return };
             if due > self.observation.now {
