@@ -40,7 +40,7 @@ impl Pace {
     }
 }
 
-/// One group's turn to move: it is kept until it was taken, however often the move is decided on.
+/// One group's turn to move: it is kept until it was taken, however often the move is decided on meanwhile, or missed.
 #[derive(Debug, Default)]
 pub(super) struct TurnToMove(Option<Instant>);
 
@@ -48,7 +48,7 @@ impl TurnToMove {
     /// How long the move has to wait yet. `next`: the next turn of its namespace.
     pub(super) fn wait(&mut self, now: Instant, next: impl FnOnce() -> Instant) -> Option<Duration> {
         let at = *self.0.insert(self.0.filter(|at| now - *at < MISSED).unwrap_or_else(next));
-        // What else is to be written with it, the Lease among it, waits no longer than that.
+        // It is looked at again by then at the latest: what else is to be written with it, the Lease among it, waits as well.
         Some((at - now).min(MISSED)).filter(|wait| !wait.is_zero())
     }
 

@@ -22,6 +22,7 @@ use crate::metrics::{CONTROLLER, LeaderLabels, ReconcileLabels};
 use crate::policy::memory::Applied;
 use crate::policy::objects;
 use crate::policy::observation::{Lock, Observation};
+use crate::policy::progress::Target;
 use crate::policy::standing;
 use crate::policy::write::{Done, Undone, Write};
 use crate::policy::{self, Plan, verdict};
@@ -145,7 +146,8 @@ impl GroupState {
 
     /// How long a stage that takes the label away has to wait, because leaders of the namespace move without end.
     pub(super) fn paced(&mut self, context: &Context, observation: &Observation, writes: &[Write]) -> Option<Duration> {
-        if !writes.iter().any(moves) {
+        // One that waits in the queue has had its turn.
+        if !writes.iter().any(|write| moves(write) && !self.flights.is_queued(&Target::of(write))) {
             return None;
         }
         let now = observation.moment;

@@ -12,6 +12,7 @@ use crate::api::{LeaderGroup, LeaderGroupStatus};
 use crate::elector::clock::Stopwatch;
 use crate::metrics::ReasonLabels;
 use crate::policy::leader;
+use crate::policy::memory::Memory;
 use crate::policy::observation::{Lease, Observation};
 use crate::policy::verdict::OtherOperator;
 use crate::policy::write::{LeasePurpose, PodMarks, PodPurpose, PodWrite, Record, Write};
@@ -164,7 +165,7 @@ fn of_pod(context: &Context, observation: &Observation, group: &LeaderGroup, wri
                 state.memory.gap = Some((term, since.elapsed()));
                 context.metrics.leaderless_seconds.observe(since.elapsed().as_secs_f64());
             }
-            let reason = reason_of(observation, write);
+            let reason = reason_of(observation, &state.memory, write);
             context.metrics.election_seconds.observe(began.elapsed().as_secs_f64());
             context.metrics.transitions.get_or_create(&ReasonLabels { reason: reason.clone() }).inc();
             info!(namespace = %observation.namespace, name = %observation.name, pod = %name, term, reason, "Leader was elected");
@@ -197,7 +198,11 @@ fn of_pod(context: &Context, observation: &Observation, group: &LeaderGroup, wri
 }
 
 /// Why the pod of this write becomes leader: as the Lease says, or as the choice said that is being carried out.
-fn reason_of(observation: &Observation, write: &PodWrite) -> String {
+fn reason_of(observation: &Observation, memory: &Memory, write: &PodWrite) -> String {
+    let elected = memory.elected(&write.uid, write.desired.term.unwrap_or_default());
+    if let Some(reason) = elected.and_then(|elected| elected.reason.as_deref()) {
+        return reason.to_owned();
+    }
     let recorded = observation.lease.as_ref().filter(|lease| lease.holder_uid.as_deref() == Some(&*write.uid) && lease.term == write.desired.term);
     let chosen = || if let leader::Choice::Promote { reason, .. } = leader::choose(observation).0 { reason } else { "Adopted" };
     recorded.and_then(|lease| lease.reason.as_deref()).unwrap_or_else(chosen).to_owned()

@@ -226,13 +226,14 @@ fn tell(memory: &mut Memory, turn_to_move: &mut TurnToMove, sent: &[(&Flight, In
     }
 }
 
-/// Whether a write that waits for its turn would do what is not wanted any more: to a pod, or for another leader.
+/// Whether a write that waits for its turn would do what is not wanted any more: to a pod, or for another leader or one that is none.
 fn is_outdated(queued: &Write, planned: &[Write], wanted: &BTreeSet<Target>) -> bool {
     let target = Target::of(queued);
     let now = planned.iter().find(|write| Target::of(write) == target);
     match (queued, now) {
-        (Write::Pod(_), None) => !wanted.contains(&target),
-        (Write::UpdateLease { record, .. }, Some(Write::UpdateLease { record: now, .. })) => record.holder_uid != now.holder_uid,
+        (Write::Pod(_) | Write::CreateLease { .. } | Write::UpdateLease { purpose: LeasePurpose::Transition, .. }, None) => !wanted.contains(&target),
+        (Write::UpdateLease { record, .. }, Some(Write::UpdateLease { record: now, .. }))
+        | (Write::CreateLease { record, .. }, Some(Write::CreateLease { record: now, .. })) => record.holder_uid != now.holder_uid,
         (Write::Status { names: Some(named), .. }, Some(Write::Status { names: Some(now), .. })) => named.pod != now.pod,
         _ => false,
     }

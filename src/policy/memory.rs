@@ -33,7 +33,7 @@ pub struct Memory {
     pub term: i64,
     /// Whom this process' last write of the Lease or of the label has named, and in which term.
     pub sent: Option<(Option<Box<str>>, i64)>,
-    /// The last election that this process has decided on, as the Lease is to record it.
+    /// The last election that this process has decided on, until its own write of the Lease is done.
     pub elected: Option<Record>,
     /// The last apply of the owned Deployment.
     pub applied: Option<Applied>,
@@ -204,6 +204,10 @@ impl Memory {
 
     /// A write that was decided on `observation` and sent no earlier than `began` was done.
     pub fn done(&mut self, observation: &Observation, write: &Write, done: &Done, began: Instant) {
+        if let Write::CreateLease { record, .. } | Write::UpdateLease { record, .. } = write {
+            // Whatever the Lease says from now on, it is not late.
+            self.elected.take_if(|elected| elected.holder_uid == record.holder_uid && elected.term == record.term);
+        }
         match (write, done) {
             (Write::CreateLease { record, gives, .. }, Done::Lease(lease)) => {
                 self.named = None;
@@ -302,9 +306,12 @@ impl Memory {
         }
     }
 
-    /// The election that has given this term to the pod with this uid, if it was this process' last: the Lease may not say so yet.
-    pub(super) fn elected(&self, uid: &str, term: i64) -> Option<&Record> {
-        self.elected.as_ref().filter(|elected| elected.holder_uid.as_deref() == Some(uid) && elected.term == term)
+    /// The election that has given this term to the pod with this uid, if it was the last that this process has sent anything of, and the
+    /// Lease may not say so yet.
+    pub fn elected(&self, uid: &str, term: i64) -> Option<&Record> {
+        let is_it = |holder: Option<&str>, of: i64| holder == Some(uid) && of == term;
+        let sent = self.sent.as_ref().is_some_and(|(holder, term)| is_it(holder.as_deref(), *term));
+        self.elected.as_ref().filter(|elected| sent && is_it(elected.holder_uid.as_deref(), elected.term))
     }
 
     /// What distinguishes this round of tries from the ones before.

@@ -177,7 +177,7 @@ pub fn record_of_nobody(group: &LeaderGroup, lease: Option<&Lease>, term: i64) -
 }
 
 /// Who holds the Lease, as it is read back from what the next record says.
-fn former_holder(lease: &Lease) -> Option<Box<str>> {
+pub(super) fn former_holder(lease: &Lease) -> Option<Box<str>> {
     (!lease.holder.is_empty()).then(|| names::shortened(&lease.holder, names::LONGEST_NAME).into())
 }
 

@@ -60,7 +60,10 @@ pub(super) fn status(
             Some(last) if former.leader.as_ref().is_some_and(|before| before.term == leader.term) => Some(last.clone()),
             _ => {
                 let before = former.leader.as_ref().map(|before| before.pod_name.as_str()).filter(|_| record.is_some());
-                let from = recorded.as_ref().map_or_else(|| lease.and_then(|lease| lease.previous_holder.as_deref()), |recorded| recorded.previous_holder);
+                // A Lease that names another is late, and that one has led before.
+                let other = lease.filter(|lease| record.is_none() && *lease.holder != *leader.pod_name).and_then(objects::former_holder);
+                let from = recorded.as_ref().and_then(|recorded| recorded.previous_holder).or(other.as_deref());
+                let from = from.or_else(|| lease.and_then(|lease| lease.previous_holder.as_deref()));
                 Some(transition_to(leader, from.or(before), memory))
             }
         },

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Sleep;
 
-use super::ports;
+use super::{ports, wait};
 
 /// What a proxy does with its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +94,11 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     bind(address)?.listen(128)
 }
 
+/// The port is claimed, but connections that were let in before may hold it for a moment yet.
+async fn listen_again(address: SocketAddr) -> TcpListener {
+    wait::until("the port is free", Duration::from_secs(30), async || listen(address).map_err(|error| error.to_string())).await.expect("the port is ours")
+}
+
 async fn serve(listener: TcpListener, address: SocketAddr, target_port: u16, mut orders: mpsc::Receiver<Order>) {
     let modes = watch::Sender::new(Mode::Pass);
     let mut listener = Some(listener);
@@ -107,7 +112,7 @@ async fn serve(listener: TcpListener, address: SocketAddr, target_port: u16, mut
                     listener = None;
                     connections.shutdown().await;
                 } else if listener.is_none() {
-                    listener = Some(listen(address).expect("the port is ours"));
+                    listener = Some(listen_again(address).await);
                 }
                 // Whoever gave the order may have gone.
                 let _ = tell.send(());

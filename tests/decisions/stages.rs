@@ -368,6 +368,7 @@ fn who_got_the_label_leads_on_while_the_write_of_the_lease_is_late_though_the_on
     for write in policy::plan(&moving, &memory).writes {
         memory.decided(&write);
     }
+    assert!(memory.elected("uid-of-b", 8).is_none(), "nothing of it was sent");
     memory.sending(&label);
     let led = with(fenced(labelled(pod("b"))), |pod| pod.term = Some(8));
     let mut moved = observation(&spec, vec![fenced(pod("a")), led], Some("a"));
@@ -386,4 +387,11 @@ fn who_got_the_label_leads_on_while_the_write_of_the_lease_is_late_though_the_on
     let (leader, last) = (status.leader.unwrap(), status.last_transition.unwrap());
     assert_eq!((&*leader.pod_name, &*leader.reason), ("b", "LeaderNotReady"));
     assert_eq!((last.from.as_deref(), &*last.to, &*last.reason), (Some("a"), "b", "LeaderNotReady"));
+    // What others change once it was written is put right, and not an election.
+    memory.done(&moved, write, &Done::Lease(Arc::new(Lease { resource_version: 71, ..(**moved.lease.as_ref().unwrap()).clone() })), moved.moment);
+    memory.progress.answered(write, Ok(()), moved.moment);
+    Arc::make_mut(moved.lease.as_mut().unwrap()).resource_version = 71;
+    memory.look(&mut moved);
+    let purpose = policy::plan(&moved, &memory).writes.iter().find_map(lease).map(|(_, purpose)| purpose);
+    assert_eq!(purpose, Some(LeasePurpose::Repair));
 }

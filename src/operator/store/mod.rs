@@ -129,6 +129,9 @@ impl Tables {
 
     fn link_deployment(&mut self, key: &Key, deployment: &Deployment, present: bool) {
         self.elders.get_mut().remove(key);
+        if self.groups_by_deployment.get(key).next().is_some() {
+            self.nodes.changes += 1;
+        }
         if present {
             self.deployment_by_uid.insert(deployment.uid.clone(), key.clone());
             for group in self.groups_by_deployment.get(key).filter_map(|group| self.groups.get(group)) {
@@ -144,6 +147,7 @@ impl Tables {
     }
 
     fn link_replica_set(&mut self, key: &Key, replica_set: &ReplicaSet, present: bool) {
+        self.nodes.changes += 1;
         if present {
             self.replica_set_by_uid.insert(replica_set.uid.clone(), key.clone());
             self.rosters.set_revision(&key.sibling(&replica_set.uid), replica_set.revision);

@@ -3,7 +3,7 @@
 use super::*;
 use std::collections::BTreeMap;
 
-use crate::policy::observation::NodeState;
+use crate::policy::observation::{Node, NodeState};
 
 fn pod(uid: &str, resource_version: u64) -> Arc<Pod> {
     Arc::new(Pod { uid: uid.into(), resource_version, ..Pod::default() })
@@ -445,4 +445,31 @@ fn what_is_kept_of_a_candidate_follows_its_pod_its_replica_set_and_its_node() {
     assert_eq!(seen(), [(true, 4, 3)]);
     Pod::delete(&store, &key("web-1"));
     assert_eq!(seen(), []);
+}
+
+#[test]
+fn who_bears_leaders_is_looked_up_anew_whatever_of_it_comes_last() {
+    let node = Node { name: "node".into(), ..Node::default() };
+    let bearer = Pod { name: "web-1".into(), uid: "p".into(), replica_set: Some("rs".into()), node: Some("node".into()), ..Pod::default() };
+    let bearer = Pod { labels: [("leadergroup.io/fence.web", "f.1")].into_iter().collect(), ..bearer };
+    let replica_set = ReplicaSet { uid: "rs".into(), deployment: Some("d".into()), ..ReplicaSet::default() };
+    let deployment = Deployment { name: "web".into(), uid: "d".into(), ..Deployment::default() };
+    for last in 0..5 {
+        let store = Store::default();
+        let mut known = u64::MAX;
+        let mut bearers = BTreeMap::new();
+        for step in (0..5).filter(|step| *step != last).chain([last]) {
+            match step {
+                0 => drop(store.set_node("node", NodeState::Present(Arc::new(node.clone())))),
+                1 => drop(LeaderGroup::apply(&store, Key::new("a", "web"), group("web"), Source::Watch)),
+                2 => drop(Deployment::apply(&store, Key::new("a", "web"), Arc::new(deployment.clone()), Source::Watch)),
+                3 => drop(ReplicaSet::apply(&store, Key::new("a", "web-a"), Arc::new(replica_set.clone()), Source::Watch)),
+                _ => drop(Pod::apply(&store, Key::new("a", "web-1"), Arc::new(bearer.clone()), Source::Watch)),
+            }
+            if let Some(changed) = store.bearers(known) {
+                (known, bearers) = changed;
+            }
+        }
+        assert!(bearers.contains_key("node"), "{last} comes last");
+    }
 }

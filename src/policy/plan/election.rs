@@ -11,7 +11,7 @@ use crate::policy::memory::Held;
 use crate::policy::observation::{Candidate, Lock, Observation, Pod};
 use crate::policy::standing::{self, Standing};
 use crate::policy::term::Term;
-use crate::policy::write::{PodMarks, PodPurpose, Write};
+use crate::policy::write::{PodMarks, PodPurpose, Record, Write};
 use crate::policy::{holder, objects};
 
 /// What the other pods leave to be done before one is given the label.
@@ -89,8 +89,11 @@ impl Planner<'_> {
         };
         let record = |term| {
             // Who was elected a moment ago, and is not in the Lease yet, was not found there.
-            let reason = self.memory.elected(&leader.uid, term).and_then(|elected| elected.reason.as_deref()).unwrap_or(reason);
-            objects::record_of_leader(self.group, lease, leader, term, reason, self.observation.now)
+            let elected = self.memory.elected(&leader.uid, term);
+            let reason = elected.and_then(|elected| elected.reason.as_deref()).unwrap_or(reason);
+            let record = objects::record_of_leader(self.group, lease, leader, term, reason, self.observation.now);
+            // The status may have told of it meanwhile.
+            Record { transitions: record.transitions.max(elected.map_or(0, |elected| elected.transitions)), ..record }
         };
 
         if let Term::Kept(term) = term {

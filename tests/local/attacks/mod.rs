@@ -1,7 +1,8 @@
 //! `attacks`: how fast another tenant's leader is followed while somebody means harm, what the operator takes of memory and
 //! writes meanwhile, and whether it stays up. One attack after the other, and all of them at once.
 //!
-//! What attacks runs on a runtime of its own, so that it delays the API server and the operator and not the clock.
+//! What attacks runs on a runtime of its own, so that it delays the API server and the operator and not the clock; and it gives way to
+//! everything else on the machine: a tenant computes on machines of its own.
 
 mod attack;
 mod doors;
@@ -107,7 +108,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let applications = Applications::start(&plane, NAMESPACE).await?;
     let measured = [Mover::Operator, Mover::Floor].map(|mover| Application::new(mover, 3, 0));
     applications.make(&plane, &measured).await?;
-    let attackers = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let attackers = Builder::new_multi_thread().worker_threads(1).on_thread_start(give_way).enable_all().build()?;
     let mut run = Run { field: Field { plane, operator }, applications, measured, attackers, arguments, audited: 0, phases: Vec::new() };
     let ran = run.all().await;
     watching.abort();
@@ -121,6 +122,13 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
     eprintln!("Stopping ...");
     Ok(if phases.iter().all(Phase::stood) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Of this thread alone, on Linux.
+fn give_way() {
+    if let Err(problem) = rustix::process::nice(19) {
+        eprintln!("the attackers do not give way to others: {problem}");
+    }
 }
 
 impl Run {

@@ -72,7 +72,8 @@ pub(super) fn text(conditions: &str, lengths: &str, phases: &[Phase]) -> String 
         "# Under attack\n\n\
          What a tenant who means harm costs another one. `make attacks` takes these figures anew and writes this page: a real control plane, one\n\
          operator with the flags of `config/operator.yaml` (but without its election), and a quiet tenant with one group of three pods whose leader\n\
-         is made not Ready again and again. Everything shares the processors: API server, etcd, operator, attackers and who measures.\n\n\
+         is made not Ready again and again. Everything shares the processors: API server, etcd, operator, attackers (whose own computing gives\n\
+         way to the rest: nice 19) and who measures.\n\n\
          *Failover*: from the answer to the request that makes the leader not Ready, to the new label, in ms. *Floor*: the same for three pods\n\
          beside, by a loop that knows the next leader and does nothing but the two bare patches; taken in turn with the failovers. What an attack\n\
          costs the API server and the machine shows in the floor; what it costs the operator shows in what the failover takes beyond it. Nothing\n\

@@ -77,7 +77,14 @@ pub(super) async fn sizes(stage: &mut Stage, sizes: &[usize], samples: u32) -> a
         let points = arms.iter().filter(|arm| arm.application.mover == mover).map(|arm| (size(arm), report::percentile(&values(arm), 50))).collect();
         (mover.short().to_owned(), points)
     };
-    let picture = picture::growth("The leader is not Ready: p50 until the new label", "pods of the group", "ms", &Mover::ALL.map(line));
+    let lines = Mover::ALL.map(line);
+    let picture = picture::growth("The leader is not Ready: p50 until the new label", "pods of the group", "ms", &lines);
+    let computed = |mover: Mover| {
+        let points = arms.iter().filter(|arm| arm.application.mover == mover).map(|arm| (size(arm), report::processor(arm))).collect();
+        (format!("the processor time of {}", mover.short()), points)
+    };
+    let grows = lines.into_iter().map(|(name, points)| (format!("p50 of {name}"), points)).chain([Mover::Operator, Mover::Peer].map(computed));
+    let text = text + &report::exponents("pods", &grows.collect::<Vec<_>>());
     Ok(Told { pictures: vec![("size", picture)], ..Told::new("size", text) })
 }
 

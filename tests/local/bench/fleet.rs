@@ -13,7 +13,7 @@ use serde_json::json;
 use super::applications::{Application, Mover};
 use super::stage::Stage;
 use super::usage::{Memory, memory, processor_time};
-use super::{Told, picture};
+use super::{Told, picture, report};
 use crate::control_plane::{Process, wait};
 use crate::observer::milliseconds;
 
@@ -52,6 +52,7 @@ pub(super) async fn run(stage: &mut Stage, counts: &[usize]) -> anyhow::Result<T
     }
     let lines = grown_to.map(|(mover, points)| (mover.short().to_owned(), points));
     let picture = picture::growth("Resident memory with groups of three pods", "groups", "MiB", &lines);
+    let text = text + &report::exponents("groups", &lines.map(|(name, points)| (format!("the memory of {name}"), points)));
     Ok(Told { pictures: vec![("fleet", picture)], ..Told::new("fleet", text) })
 }
 

@@ -66,9 +66,7 @@ pub(super) fn arms(title: &str, arms: &[Arm], name: impl Fn(&Arm) -> String) -> 
             other.map_or_else(String::new, |other| format!("{:.2}", percentile(&values, percent) / percentile(&other, percent)))
         };
         let [p50, p90, p99, max] = [50, 90, 99, 100].map(|percent| format!("{:.1}", percentile(&values, percent)));
-        #[allow(clippy::cast_precision_loss, reason = "there are few")]
-        let processor = arm.samples.iter().map(|sample| sample.processor).sum::<f64>() / arm.samples.len().max(1) as f64;
-        let processor = if arm.application.mover == Mover::Floor { String::new() } else { format!("{processor:.1}") };
+        let processor = if arm.application.mover == Mover::Floor { String::new() } else { format!("{:.1}", processor(arm)) };
         let _ = writeln!(
             text,
             "| {} | {} | {} | {p50} | {p90} | {p99} | {max} | {} | {} | {} | {processor} |",
@@ -81,6 +79,28 @@ pub(super) fn arms(title: &str, arms: &[Arm], name: impl Fn(&Arm) -> String) -> 
         );
     }
     text
+}
+
+/// With which power of the one the other grows: the slope of a line through their logarithms, by least squares. `None`: fewer than two.
+pub(super) fn exponent(points: &[(f64, f64)]) -> Option<f64> {
+    let logarithms: Vec<(f64, f64)> = points.iter().map(|(x, y)| (x.ln(), y.ln())).collect();
+    let mean = |of: fn(&(f64, f64)) -> f64| logarithms.iter().map(of).sum::<f64>() / f64::from(u32::try_from(logarithms.len()).unwrap_or(u32::MAX));
+    let (x, y) = (mean(|point| point.0), mean(|point| point.1));
+    let of_both: f64 = logarithms.iter().map(|point| (point.0 - x) * (point.1 - y)).sum();
+    let of_one: f64 = logarithms.iter().map(|point| (point.0 - x).powi(2)).sum();
+    (of_one > 0.0).then(|| of_both / of_one)
+}
+
+/// How each grows, in words: what it is of, and its points.
+pub(super) fn exponents(with: &str, lines: &[(String, Vec<(f64, f64)>)]) -> String {
+    let words = lines.iter().filter_map(|(name, points)| Some(format!("{name} with the power {:.2}", exponent(points)?)));
+    format!("\nFitted over these sizes (least squares of the logarithms), by the number of {with}: {}.\n", words.collect::<Vec<_>>().join(", "))
+}
+
+/// What one sample took of processor time, in ms, on the mean.
+#[allow(clippy::cast_precision_loss, reason = "there are few")]
+pub(super) fn processor(arm: &Arm) -> f64 {
+    arm.samples.iter().map(|sample| sample.processor).sum::<f64>() / arm.samples.len().max(1) as f64
 }
 
 pub(super) fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
