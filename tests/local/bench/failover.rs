@@ -107,7 +107,8 @@ async fn measure(stage: &mut Stage, arms: Vec<(Loss, Application)>, samples: u32
     let mut arms: Vec<_> = arms.into_iter().map(|(loss, application)| Arm { loss, application, samples: Vec::new() }).collect();
     // The first of each arm warms connections up, and is not counted.
     for round in 0..=samples {
-        for arm in &mut arms {
+        for index in order(arms.len(), usize::try_from(round)?) {
+            let arm = &mut arms[index];
             let taken = sample(stage, arm.loss, &arm.application).await;
             let sample = taken.with_context(|| format!("{} of {}, round {round}", arm.loss.words(), arm.application.name))?;
             if round > 0 {
@@ -119,6 +120,13 @@ async fn measure(stage: &mut Stage, arms: Vec<(Loss, Application)>, samples: u32
         }
     }
     Ok(arms)
+}
+
+/// The arms in turn, of those that tell the same thing each time another first: what one leaves to be done by others, such as the deletion
+/// of a pod, falls into the next one's time.
+fn order(arms: usize, round: usize) -> impl Iterator<Item = usize> {
+    let movers = Mover::ALL.len();
+    (0..arms).map(move |index| index / movers * movers + (index + round) % movers)
 }
 
 async fn sample(stage: &Stage, loss: Loss, application: &Application) -> anyhow::Result<Sample> {
