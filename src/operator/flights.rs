@@ -1,7 +1,7 @@
 //! The requests of one group that are under way, each a task of its own: what has no answer yet holds up nothing else. It sends
 //! and collects; it decides nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -86,8 +86,6 @@ pub(super) enum Awaited {
     Late,
     /// No longer.
     GivenUp,
-    /// The watch has shown before it came that the write was done.
-    Seen,
 }
 
 /// A request under way, or in a queue.
@@ -120,6 +118,24 @@ impl Flight {
         Some(sent)
     }
 
+    /// Whether it waits for its turn, as far as the memory knows.
+    fn is_queued(&self) -> bool {
+        !self.told
+    }
+
+    fn is_queued_like(&self, target: &Target) -> bool {
+        self.is_queued() && Target::of(&self.write) == *target
+    }
+
+    /// Gives its place to another write of the same kind; `false`: it was sent.
+    fn give(&mut self, observation: &Arc<Observation>, write: &Write) -> bool {
+        let given = self.turn.give(observation, write);
+        if given {
+            (self.observation, self.write) = (observation.clone(), write.clone());
+        }
+        given
+    }
+
     fn is_waited_for(&self) -> bool {
         self.awaited == Awaited::Always && !self.is_apart()
     }
@@ -131,24 +147,8 @@ impl Flight {
 
     /// When it will have been waited for long enough.
     fn overdue(&self) -> Option<Instant> {
-        self.sent().filter(|_| matches!(self.awaited, Awaited::Always | Awaited::Late)).map(|sent| sent + self.patience)
+        self.sent().filter(|_| self.awaited != Awaited::GivenUp).map(|sent| sent + self.patience)
     }
-}
-
-/// What of a plan is not waiting for its turn yet.
-pub(super) struct Wanted {
-    pub(super) new: Vec<(Urgency, Write)>,
-    pub(super) called_back: Vec<Write>,
-    /// Something was sent since the plan was made, which knows nothing of it.
-    pub(super) outdated: bool,
-}
-
-/// A write that was sent, and when.
-pub(super) struct Sent {
-    pub(super) observation: Arc<Observation>,
-    pub(super) write: Write,
-    pub(super) began: Stopwatch,
-    pub(super) at: Instant,
 }
 
 /// What became of it; `None`: its task has panicked, which the runtime has reported.
@@ -189,51 +189,36 @@ impl Flights {
         self.flights.values_mut().filter_map(|flight| flight.newly_sent().map(|at| (&*flight, at)))
     }
 
-    /// Makes what waits for its turn what is wanted by now: the like gives its place to it, the rest is called back.
-    pub(super) fn want(&mut self, observation: &Arc<Observation>, wanted: Vec<(Urgency, Write)>) -> Wanted {
-        let mut wanted: Vec<(Target, Urgency, Write)> = wanted.into_iter().map(|(urgency, write)| (Target::of(&write), urgency, write)).collect();
-        // The runtime has one thread: nothing is sent while this looks at what waits, though all of it would be noticed.
-        let mut outdated = self.flights.values().any(|flight| !flight.told && flight.sent().is_some());
-        if outdated {
-            return Wanted { new: Vec::new(), called_back: Vec::new(), outdated };
-        }
-        let mut called_back = Vec::new();
-        for flight in self.flights.values_mut().filter(|flight| !flight.told) {
-            let target = Target::of(&flight.write);
-            let like = wanted.iter().position(|(other, urgency, _)| *other == target && *urgency == flight.urgency);
-            let waits = match like {
-                Some(like) => {
-                    let (_, _, write) = wanted.remove(like);
-                    let given = flight.turn.give(observation, &write);
-                    if given {
-                        (flight.observation, flight.write) = (observation.clone(), write);
-                    }
-                    given
-                }
-                None => flight.turn.call_back(),
-            };
-            if !waits {
-                outdated = true;
-            } else if like.is_none() {
-                flight.task.abort();
-                called_back.push(flight.task.id());
+    /// Whether something was sent that the memory was not told of: a plan that was made before knows nothing of it.
+    pub(super) fn has_news(&self) -> bool {
+        self.flights.values().any(|flight| flight.is_queued() && flight.sent().is_some())
+    }
+
+    /// Makes what waits for its turn what is wanted by now: the like gives its place to it, the rest is called back. Returns what is wanted
+    /// and has no place, and what was called back.
+    pub(super) fn want(&mut self, observation: &Arc<Observation>, wanted: Vec<(Urgency, Write)>) -> (Vec<(Urgency, Write)>, Vec<Write>) {
+        let (mut new, mut kept) = (Vec::new(), HashSet::new());
+        for (urgency, write) in wanted {
+            let target = Target::of(&write);
+            let like = self.flights.iter_mut().find(|(id, flight)| flight.urgency == urgency && flight.is_queued_like(&target) && !kept.contains(*id));
+            if let Some(id) = like.and_then(|(id, flight)| flight.give(observation, &write).then_some(*id)) {
+                kept.insert(id);
+            } else {
+                new.push((urgency, write));
             }
         }
-        let called_back = called_back.into_iter().filter_map(|id| self.flights.remove(&id)).map(|flight| flight.write).collect();
-        Wanted { new: wanted.into_iter().map(|(_, urgency, write)| (urgency, write)).collect(), called_back, outdated }
+        (new, self.recall(|id, _| !kept.contains(id)))
     }
 
     /// Gives the place of one that is like this write, and waits for its turn, to this one; `false`: there is none.
     pub(super) fn give(&mut self, observation: &Arc<Observation>, write: &Write) -> bool {
-        let like = self.flights.values_mut().find(|flight| !flight.told && Target::of(&flight.write) == Target::of(write));
-        let Some(flight) = like.filter(|flight| flight.turn.give(observation, write)) else { return false };
-        (flight.observation, flight.write) = (observation.clone(), write.clone());
-        true
+        let target = Target::of(write);
+        self.flights.values_mut().find(|flight| flight.is_queued_like(&target)).is_some_and(|flight| flight.give(observation, write))
     }
 
     /// Whether a write like this waits for its turn.
     pub(super) fn is_queued(&self, target: &Target) -> bool {
-        self.queued().any(|other| Target::of(other) == *target)
+        self.flights.values().any(|flight| flight.is_queued_like(target))
     }
 
     /// Whether one waits for its turn that must not be under way beside this.
@@ -243,22 +228,23 @@ impl Flights {
 
     /// What waits for its turn.
     pub(super) fn queued(&self) -> impl Iterator<Item = &Write> {
-        self.flights.values().filter(|flight| !flight.told).map(|flight| &flight.write)
+        self.flights.values().filter(|flight| flight.is_queued()).map(|flight| &flight.write)
     }
 
-    /// Takes it that those were done which this shows to be, and says which.
-    pub(super) fn take_as_done(&mut self, is_done: impl Fn(&Write) -> bool) -> Vec<Sent> {
-        let done = self.flights.values_mut().filter(|flight| flight.told && flight.is_waited_for() && is_done(&flight.write));
-        done.map(|flight| {
-            flight.awaited = Awaited::Seen;
-            Sent { observation: flight.observation.clone(), write: flight.write.clone(), began: flight.began, at: flight.sent().unwrap_or_default() }
-        })
-        .collect()
+    /// Those of what a stage waits for that this shows to be done: nothing is learned from their answers any more.
+    pub(super) fn take_done(&mut self, is_done: impl Fn(&Write) -> bool) -> Vec<Flight> {
+        let done = self.flights.extract_if(|_, flight| flight.told && flight.is_waited_for() && is_done(&flight.write));
+        done.map(|(_, flight)| flight).collect()
     }
 
     /// Calls back what a stage waits for and was not sent yet, and says what. `all`: and everything else.
     pub(super) fn call_back(&mut self, all: bool) -> Vec<Write> {
-        let called_back = self.flights.extract_if(|_, flight| !flight.told && (all || flight.is_waited_for()) && flight.turn.call_back());
+        self.recall(|_, flight| all || flight.is_waited_for())
+    }
+
+    /// Calls back those of what was not sent yet, and says which.
+    fn recall(&mut self, which: impl Fn(&Id, &Flight) -> bool) -> Vec<Write> {
+        let called_back = self.flights.extract_if(|id, flight| flight.is_queued() && which(id, flight) && flight.turn.call_back());
         called_back
             .map(|(_, flight)| {
                 flight.task.abort();
@@ -393,9 +379,9 @@ mod tests {
         let mut flights = Flights::default();
         let turns = queue(&mut flights, &[Write::ListFenced, proof(7)]);
         let status = Write::Status { status: Box::default(), names: None };
-        let wanted = flights.want(&Arc::default(), vec![(Urgency::Moves, proof(8)), (Urgency::CanWait, status.clone())]);
-        assert_eq!((wanted.called_back, wanted.outdated), (vec![Write::ListFenced], false));
-        assert_eq!(wanted.new, [(Urgency::CanWait, status)], "only that comes last");
+        let (new, called_back) = flights.want(&Arc::default(), vec![(Urgency::Moves, proof(8)), (Urgency::CanWait, status.clone())]);
+        assert_eq!((called_back, flights.has_news()), (vec![Write::ListFenced], false));
+        assert_eq!(new, [(Urgency::CanWait, status)], "only that comes last");
         assert!(turns[0].take().is_none());
         assert_eq!(turns[1].take().map(|(_, write)| write), Some(proof(8)));
         assert_eq!(flights.waited_for().map(|flight| flight.write.clone()).collect::<Vec<_>>(), [proof(8)]);
@@ -405,8 +391,8 @@ mod tests {
     async fn what_becomes_urgent_does_not_wait_in_the_place_of_what_was_not() {
         let mut flights = Flights::default();
         let turns = queue(&mut flights, &[proof(7)]);
-        let wanted = flights.want(&Arc::default(), vec![(Urgency::Finishes, proof(7))]);
-        assert_eq!((wanted.called_back.len(), wanted.new.len(), wanted.outdated), (1, 1, false));
+        let (new, called_back) = flights.want(&Arc::default(), vec![(Urgency::Finishes, proof(7))]);
+        assert_eq!((called_back.len(), new.len(), flights.has_news()), (1, 1, false));
         assert!(turns[0].take().is_none());
     }
 
@@ -416,11 +402,12 @@ mod tests {
             let mut flights = Flights::default();
             let turns = queue(&mut flights, &[proof(7)]);
             assert!(turns[0].take().is_some());
-            let wanted = flights.want(&Arc::default(), wanted);
-            assert!(wanted.outdated && wanted.called_back.is_empty());
+            let (_, called_back) = flights.want(&Arc::default(), wanted);
+            assert!(flights.has_news() && called_back.is_empty());
             assert_eq!(flights.newly_sent().count(), 1, "nobody was told of it");
             assert_eq!(flights.newly_sent().count(), 0, "once");
-            assert!(!flights.want(&Arc::default(), vec![]).outdated, "a plan that is made from now on knows of it");
+            flights.want(&Arc::default(), vec![]);
+            assert!(!flights.has_news(), "a plan that is made from now on knows of it");
         }
     }
 
@@ -428,11 +415,11 @@ mod tests {
     async fn what_is_seen_to_be_done_is_not_waited_for_and_told_once() {
         let mut flights = Flights::default();
         let turns = queue(&mut flights, &[proof(7)]);
-        assert!(flights.take_as_done(|_| true).is_empty(), "it was not sent");
+        assert!(flights.take_done(|_| true).is_empty(), "it was not sent");
         turns[0].take();
         assert_eq!(flights.newly_sent().count(), 1);
-        assert_eq!(flights.take_as_done(|write| *write == proof(7)).len(), 1);
-        assert!(flights.take_as_done(|_| true).is_empty());
+        assert_eq!(flights.take_done(|write| *write == proof(7)).len(), 1);
+        assert!(flights.take_done(|_| true).is_empty());
         assert_eq!((flights.waited_for().count(), flights.next_overdue(Instant::default())), (0, None));
     }
 

@@ -10,14 +10,14 @@ use tracing::debug;
 use super::Context;
 use super::answer::Failure;
 use super::execute;
-use super::flights::{Awaited, Landed};
+use super::flights::{Awaited, Flight, Landed};
 use super::follow::{self, Follower};
 use super::managers;
 use super::report;
 use super::stage::moves;
 use super::state::{GroupState, Leaderless};
 use super::store::Key;
-use crate::elector::clock::{self, Clock, Instant, Stopwatch, SystemClock};
+use crate::elector::clock::{self, Clock, Stopwatch, SystemClock};
 use crate::metrics::{CONTROLLER, LeaderLabels, ReconcileLabels};
 use crate::policy::memory::Applied;
 use crate::policy::objects;
@@ -196,16 +196,13 @@ impl GroupState {
         if let Some(at) = flight.newly_sent() {
             self.tell_turn(&flight, at);
         }
-        if flight.awaited == Awaited::Seen {
-            return;
-        }
         let now = SystemClock.now();
         let result = result.unwrap_or_else(|| Err(Failure::Unknown("the request ended unexpectedly".to_owned())));
         // What was planned over counts as unanswered, and stays so for the pods.
         let counts = flight.awaited == Awaited::Always || !matches!(flight.write, Write::Pod(_) | Write::ListFenced);
         let (observation, write) = (&flight.observation, &flight.write);
         match result {
-            Ok(done) if counts => self.is_done(context, observation, write, &done, (flight.began, flight.sent().unwrap_or(now))),
+            Ok(done) if counts => self.is_done(context, &flight, &done),
             Ok(done) => {
                 self.memory.progress.answered(write, Ok(()), now);
                 self.tell_of(context, observation, write, &done, flight.began);
@@ -295,11 +292,13 @@ impl GroupState {
         }
     }
 
-    /// Takes in that a write was done. `began`: the reconciliation that sent it; `sent`: no earlier.
-    pub(super) fn is_done(&mut self, context: &Context, observation: &Observation, write: &Write, done: &Done, (began, sent): (Stopwatch, Instant)) {
-        self.memory.progress.answered(write, Ok(()), SystemClock.now());
-        self.memory.done(observation, write, done, sent);
-        self.tell_of(context, observation, write, done, began);
+    /// Takes in that a write was done.
+    pub(super) fn is_done(&mut self, context: &Context, flight: &Flight, done: &Done) {
+        let Flight { observation, write, .. } = flight;
+        let now = SystemClock.now();
+        self.memory.progress.answered(write, Ok(()), now);
+        self.memory.done(observation, write, done, flight.sent().unwrap_or(now));
+        self.tell_of(context, observation, write, done, flight.began);
     }
 
     /// Tells of a write that was done.

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use super::Context;
 use super::answer::Failure;
-use super::flights::{Awaited, Flight, Sent};
+use super::flights::{Awaited, Flight};
 use super::gate::Urgency;
 use super::pace::TurnToMove;
 use super::state::{GroupState, Leaderless};
@@ -44,14 +44,18 @@ impl GroupState {
     /// more are sent; `None`: something of what waited was sent since the plan was made, which is out of date.
     pub(super) fn send(&mut self, context: &Arc<Context>, observation: &Arc<Observation>, writes: Vec<Write>, began: Stopwatch) -> Option<usize> {
         let stage = self.in_order(writes);
-        let wanted = self.flights.want(observation, stage);
-        self.called_back(context, &wanted.called_back);
-        if wanted.outdated {
+        // The runtime has one thread, and nothing waits between the plan and this; if it did, what was sent meanwhile would be noticed.
+        if self.flights.has_news() {
             return None;
         }
-        let new = wanted.new.len();
-        self.queue(context, observation, wanted.new, began);
-        Some(new)
+        let (new, called_back) = self.flights.want(observation, stage);
+        self.called_back(context, &called_back);
+        if self.flights.has_news() {
+            return None;
+        }
+        let sent = new.len();
+        self.queue(context, observation, new, began);
+        Some(sent)
     }
 
     /// A stage as it is sent, the urgent first.
@@ -167,10 +171,10 @@ impl GroupState {
             let candidate = observation.candidates.with_uid(&write.uid).map(|candidate| &candidate.pod);
             candidate.or_else(|| observation.strays.iter().find(|pod| pod.uid == write.uid)).is_some_and(|pod| pod_patch::is_done(pod, write))
         };
-        for Sent { observation, write, began, at } in self.flights.take_as_done(is_done) {
-            let Write::Pod(pod) = &write else { continue };
-            let done = Done::Pod { fence: pod.desired.fence.clone() };
-            self.is_done(context, &observation, &write, &done, (began, at));
+        for flight in self.flights.take_done(is_done) {
+            let Write::Pod(write) = &flight.write else { continue };
+            let done = Done::Pod { fence: write.desired.fence.clone() };
+            self.is_done(context, &flight, &done);
         }
     }
 

@@ -165,7 +165,8 @@ impl Memory {
         // Of a stage some may be held back: none of their values is used by another.
         if let Some(fence) = &write.desired.fence {
             let number = fence.rsplit_once('.').and_then(|(_, number)| number.parse::<u64>().ok());
-            self.fences = number.map_or(self.fences, |number| self.fences.max(number)).saturating_add(u64::from(number.is_none_or(|it| it >= self.fences)));
+            let next = number.unwrap_or(self.fences).saturating_add(1);
+            self.fences = self.fences.max(next);
         }
     }
 

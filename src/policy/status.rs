@@ -131,10 +131,12 @@ struct Recorded<'a> {
 fn recorded<'a>(pod: &Pod, lease: Option<&'a Lease>, memory: &'a Memory) -> Option<Recorded<'a>> {
     let term = pod.term?;
     let of_lease = lease.filter(|lease| lease.holder == pod.name && lease.term == Some(term));
-    let of_lease = of_lease.map(|it| Recorded { acquired: it.acquire_time, reason: it.reason.as_deref(), previous_holder: it.previous_holder.as_deref() });
-    let elected = || memory.elected(&pod.uid, term);
-    let to_come = || elected().map(|it| Recorded { acquired: it.acquire_time, reason: it.reason.as_deref(), previous_holder: it.previous_holder.as_deref() });
-    of_lease.or_else(to_come)
+    let (acquired, reason, previous_holder) = match (of_lease, memory.elected(&pod.uid, term)) {
+        (Some(lease), _) => (lease.acquire_time, &lease.reason, &lease.previous_holder),
+        (None, Some(elected)) => (elected.acquire_time, &elected.reason, &elected.previous_holder),
+        (None, None) => return None,
+    };
+    Some(Recorded { acquired, reason: reason.as_deref(), previous_holder: previous_holder.as_deref() })
 }
 
 fn leader_of(candidate: &Candidate, recorded: Option<&Recorded<'_>>, record: Option<&LockRecord>, former: Option<&Leader>, now: Timestamp) -> Option<Leader> {
