@@ -33,8 +33,9 @@ pub struct Memory {
     pub term: i64,
     /// Whom this process' last write of the Lease or of the label has named, and in which term.
     pub sent: Option<(Option<Box<str>>, i64)>,
-    /// The last election that this process has decided on, until its own write of the Lease is done.
-    pub elected: Option<Record>,
+    /// Elections as the Lease is to record them, until that is done: the one that this process has sent something of last, and the one that
+    /// it has decided on last.
+    pub elected: Vec<Record>,
     /// The last apply of the owned Deployment.
     pub applied: Option<Applied>,
     /// What became of the writes of late.
@@ -159,7 +160,12 @@ impl Memory {
     /// A write was decided on, whether it is sent or not: its fence is no other's.
     pub fn decided(&mut self, write: &Write) {
         if let Write::CreateLease { record, .. } | Write::UpdateLease { record, purpose: LeasePurpose::Transition, .. } = write {
-            self.elected = Some(record.clone());
+            let Self { elected, sent, .. } = self;
+            let is_sent = |it: &Record| sent.as_ref().is_some_and(|(uid, term)| it.holder_uid == *uid && it.term == *term);
+            elected.retain(is_sent);
+            if !is_sent(record) || elected.is_empty() {
+                elected.push(record.clone());
+            }
         }
         let Write::Pod(write) = write else { return };
         // Of a stage some may be held back: none of their values is used by another.
@@ -207,7 +213,7 @@ impl Memory {
     pub fn done(&mut self, observation: &Observation, write: &Write, done: &Done, began: Instant) {
         if let Write::CreateLease { record, .. } | Write::UpdateLease { record, .. } = write {
             // Whatever the Lease says from now on, it is not late.
-            self.elected.take_if(|elected| elected.holder_uid == record.holder_uid && elected.term == record.term);
+            self.elected.retain(|elected| elected.holder_uid != record.holder_uid || elected.term != record.term);
         }
         match (write, done) {
             (Write::CreateLease { record, gives, .. }, Done::Lease(lease)) => {
@@ -310,9 +316,12 @@ impl Memory {
     /// The election that has given this term to the pod with this uid, if it was the last that this process has sent anything of, and the
     /// Lease may not say so yet.
     pub fn elected(&self, uid: &str, term: i64) -> Option<&Record> {
-        let is_it = |holder: Option<&str>, of: i64| holder == Some(uid) && of == term;
-        let sent = self.sent.as_ref().is_some_and(|(holder, term)| is_it(holder.as_deref(), *term));
-        self.elected.as_ref().filter(|elected| sent && is_it(elected.holder_uid.as_deref(), elected.term))
+        self.elected.iter().find(|elected| self.has_sent(uid, term) && elected.holder_uid.as_deref() == Some(uid) && elected.term == term)
+    }
+
+    /// Whether the last that this process has sent of an election gives this term to the pod with this uid.
+    pub(super) fn has_sent(&self, uid: &str, term: i64) -> bool {
+        self.sent.as_ref().is_some_and(|(holder, of)| holder.as_deref() == Some(uid) && *of == term)
     }
 
     /// What distinguishes this round of tries from the ones before.
@@ -326,7 +335,7 @@ impl Memory {
         self.held = None;
         self.named = None;
         self.sent = None;
-        self.elected = None;
+        self.elected.clear();
         self.applied = None;
     }
 }

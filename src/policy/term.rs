@@ -165,7 +165,9 @@ impl<'a> Terms<'a> {
         // One that is lower than another that was sent since is not the last any more, though the Lease may still say so.
         let last = |term: i64| term >= self.recorded && term >= self.memory.term;
         let recorded = held.recorded.as_ref().filter(|(term, uid)| *uid == leader.uid && last(*term)).map(|(term, _)| *term);
-        recorded.or(held.reserved.filter(|reserved| *reserved == mark && *reserved > self.memory.term && *reserved > self.recorded))
+        // The Lease may be sent before the label that it records.
+        let ours = |reserved: i64| reserved > self.memory.term || reserved == self.memory.term && self.memory.has_sent(&leader.uid, reserved);
+        recorded.or(held.reserved.filter(|reserved| *reserved == mark && ours(*reserved) && *reserved > self.recorded))
     }
 
     /// The term of the pod that holds the lock: the record's `transitions`, unless that or a higher one was named before.

@@ -369,15 +369,30 @@ fn who_got_the_label_leads_on_while_the_write_of_the_lease_is_late_though_the_on
         memory.decided(&write);
     }
     assert!(memory.elected("uid-of-b", 8).is_none(), "nothing of it was sent");
+    let mut lease_first = memory.clone();
+    let is_lease = |write: &Write| matches!(write, Write::UpdateLease { .. });
+    lease_first.sending(policy::plan(&moving, &memory).writes.iter().find(|write| is_lease(write)).unwrap());
+    let mut waits = moving.clone();
+    lease_first.look(&mut waits);
+    let again = policy::plan(&waits, &lease_first).writes.into_iter().find(is_label);
+    let term = |write: &Write| if let Write::Pod(write) = write { write.desired.term } else { None };
+    assert_eq!(again.as_ref().and_then(term), Some(8), "a label is wanted on though its Lease was sent first");
     memory.sending(&label);
     let led = with(fenced(labelled(pod("b"))), |pod| pod.term = Some(8));
     let mut moved = observation(&spec, vec![fenced(pod("a")), led], Some("a"));
     memory.look(&mut moved);
+    // Another is about to be elected, and nothing of that is sent.
+    let lost = observation(&spec, vec![fenced(pod("a")), with(fenced(labelled(unready("b"))), |pod| pod.term = Some(8))], Some("a"));
+    for write in policy::plan(&lost, &memory).writes {
+        memory.decided(&write);
+    }
+    moved.now += Duration::from_secs(3);
     let writes = policy::plan(&moved, &memory).writes;
     let lease = |write: &Write| if let Write::UpdateLease { record, purpose, .. } = write { Some((record.clone(), *purpose)) } else { None };
     let (record, purpose) = writes.iter().find_map(lease).expect("the Lease is written");
     assert_eq!((&*record.holder, record.term, purpose), ("b", 8, LeasePurpose::Transition), "nobody has changed it");
     assert_eq!((record.reason.as_deref(), record.previous_holder.as_deref()), (Some("LeaderNotReady"), Some("a")));
+    assert_eq!(record.acquire_time, Some(moving.now), "when it was elected");
     // It gets no answer: the status tells of the election all the same.
     let write = writes.iter().find(|write| lease(write).is_some()).unwrap();
     memory.progress.sending(write, memory.round(&moved), moved.moment, moved.now);

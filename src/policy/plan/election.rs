@@ -93,7 +93,8 @@ impl Planner<'_> {
             let reason = elected.and_then(|elected| elected.reason.as_deref()).unwrap_or(reason);
             let record = objects::record_of_leader(self.group, lease, leader, term, reason, self.observation.now);
             // The status may have told of it meanwhile.
-            Record { transitions: record.transitions.max(elected.map_or(0, |elected| elected.transitions)), ..record }
+            let transitions = record.transitions.max(elected.map_or(0, |elected| elected.transitions));
+            Record { transitions, acquire_time: elected.and_then(|elected| elected.acquire_time).or(record.acquire_time), ..record }
         };
 
         if let Term::Kept(term) = term {
