@@ -5,6 +5,7 @@
 //! meanwhile is left alone. No request is repeated here, not even one that was refused before anything was done: its caller
 //! knows whether it is still wanted, and asks again anyway.
 
+mod connection;
 mod contact;
 
 use std::error::Error as _;
@@ -25,6 +26,7 @@ use crate::elector::clock::Stopwatch;
 use crate::elector::without_retries;
 use crate::settings::{self, ClusterSettings};
 
+pub use connection::client;
 pub use contact::Contact;
 
 /// Credentials are not read again sooner: a plugin may be behind them.
@@ -238,7 +240,7 @@ fn agent_of_elections(agent: Option<&HeaderValue>) -> Option<HeaderValue> {
 fn build(config: Config, agent: Option<&HeaderValue>) -> Result<Client, kube::Error> {
     let mut config = without_retries(config);
     config.headers.extend(agent.map(|agent| (USER_AGENT, agent.clone())));
-    Client::try_from(config)
+    client(config)
 }
 
 async fn find(settings: &ClusterSettings) -> Result<Config, String> {

@@ -61,8 +61,9 @@ pub struct Held {
     /// The pods that bore a fence when they were listed, and have not been written to since: a label write that was decided
     /// before, by this process or another, may still reach them. `None`: not listed since the record is held.
     pub exposed: Option<BTreeSet<Box<str>>>,
-    /// They are being listed, and the list was asked for since the record is held.
-    pub listing: bool,
+    /// They are being listed, and the list was asked for since the record is held: those that have been written to meanwhile. The list may
+    /// show them as they were before.
+    pub listing: Option<BTreeSet<Box<str>>>,
     /// Pods to which this process' last write had no answer.
     pub unanswered: BTreeSet<Box<str>>,
     /// The term that this process has recorded on the Lease for a pod that had it from nobody else, and its uid.
@@ -87,7 +88,7 @@ pub struct Applied {
 
 impl Held {
     fn of(version: u64, proven: Instant) -> Self {
-        Self { version, proven, exposed: None, listing: false, unanswered: BTreeSet::new(), recorded: None, reserved: None, made: None, doubted: false }
+        Self { version, proven, exposed: None, listing: None, unanswered: BTreeSet::new(), recorded: None, reserved: None, made: None, doubted: false }
     }
 
     /// Whether a write that gives this pod the label may still arrive.
@@ -112,6 +113,9 @@ impl Held {
         self.unanswered.remove(uid);
         if let Some(exposed) = &mut self.exposed {
             exposed.remove(uid);
+        }
+        if let Some(written) = &mut self.listing {
+            written.insert(uid.into());
         }
     }
 }
@@ -201,7 +205,7 @@ impl Memory {
             Write::ListFenced => {
                 // What had no answer until now the list will show; what has none from now on it may not.
                 if let Some(held) = &mut self.held {
-                    (held.exposed, held.listing) = (None, true);
+                    (held.exposed, held.listing) = (None, Some(BTreeSet::new()));
                     held.unanswered.clear();
                 }
             }
@@ -252,8 +256,10 @@ impl Memory {
             }
             (Write::ListFenced, Done::Listed(pods)) => {
                 self.alive = self.alive.max(began);
-                if let Some(held) = self.held.as_mut().filter(|held| held.listing) {
-                    (held.exposed, held.listing) = (Some(pods.clone()), false);
+                if let Some(held) = &mut self.held
+                    && let Some(written) = held.listing.take()
+                {
+                    held.exposed = Some(pods - &written);
                 }
             }
             // Only a write that has moved this group's fence makes earlier ones fail: a policy may have put it back.

@@ -168,9 +168,8 @@ impl Attempt {
     }
 }
 
-/// The writes of late.
+/// The writes of late. Boxed, because a node of the map has room for eleven, and most groups have one or none.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-/// Boxed, because a node of the map has room for eleven, and most groups have one or none.
 pub struct Progress(BTreeMap<Target, Box<Attempt>>);
 
 /// What of a stage is sent now, and when what is not may be.

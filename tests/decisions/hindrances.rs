@@ -281,3 +281,24 @@ fn a_list_that_was_asked_for_under_another_hold_says_nothing_of_this_one() {
     memory.sending(&Write::ListFenced);
     assert!(listed(&mut memory));
 }
+
+#[test]
+fn a_pod_that_was_written_to_while_it_was_listed_is_not_listed_again() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let before = observation(&spec, vec![former_leader(), fenced(pod("b"))], Some("a"));
+    let mut memory = holding();
+    memory.held.as_mut().unwrap().exposed = None;
+    let writes = policy::plan(&before, &memory).writes;
+    let unlabel = writes.iter().find(|write| matches!(write, Write::Pod(write) if write.purpose == PodPurpose::Unlabel)).unwrap();
+    assert!(writes.contains(&Write::ListFenced), "{writes:?}");
+    for write in &writes {
+        memory.sending(write);
+    }
+    // The list is answered last, and was made before the label was taken.
+    let Write::Pod(unlabelled) = unlabel else { unreachable!() };
+    memory.done(&before, unlabel, &Done::Pod { fence: unlabelled.desired.fence.clone() }, Instant(Duration::from_secs(2)));
+    let listed = ["uid-of-a", "uid-of-b"].map(Into::into).into();
+    memory.done(&before, &Write::ListFenced, &Done::Listed(listed), Instant(Duration::from_secs(2)));
+    let after = observation(&spec, vec![with(pod("a"), |pod| pod.terminating = true), fenced(pod("b"))], Some("a"));
+    assert!(stage(&after, &memory).contains(&"label b".to_owned()), "{:?}", stage(&after, &memory));
+}

@@ -131,7 +131,7 @@ pub(super) fn holding() -> Memory {
         version: 70,
         proven: Instant(Duration::from_secs(1)),
         exposed: Some(BTreeSet::new()),
-        listing: false,
+        listing: None,
         unanswered: BTreeSet::new(),
         recorded: None,
         reserved: Some(8),

@@ -221,8 +221,8 @@ impl Process {
             return;
         }
         let mut stage = std::mem::take(&mut self.stage);
-        // As the planner puts it: the list before the writes that are sent with it.
-        stage.sort_by_key(|pending| pending.write != Write::List);
+        // The list after the writes that are sent with it: it may show their pods as they were before, or as they are then.
+        stage.sort_by_key(|pending| pending.write == Write::List);
         for pending in stage {
             self.take_in(pending, self.began, rule_off);
         }

@@ -96,7 +96,8 @@ pub(crate) struct Applications {
 
 impl Applications {
     pub(crate) async fn start(plane: &ControlPlane, namespace: &str) -> anyhow::Result<Self> {
-        let client = plane.client();
+        // As the operator is connected, so that nothing but what is written makes the floor.
+        let client = leadergroup::cluster::client(plane.config())?;
         let observer = Observer::start(client.clone(), namespace, Clock::start()).await?;
         let (pods, groups) = (Api::namespaced(client.clone(), namespace), Api::namespaced(client, namespace));
         Ok(Self { namespace: namespace.to_owned(), pods, groups, observer })

@@ -1,0 +1,57 @@
+//! Connections to the API server. They are made as kube makes them, but what is written is sent at once: kube leaves Nagle's algorithm
+//! on (kube-rs/kube#2056), and then the first request of a connection waits some 40 ms for the acknowledgement of its handshake, which
+//! the other side delays. Through a proxy they are kube's own.
+
+use hyper_timeout::TimeoutConnector;
+use hyper_util::client::legacy::Builder;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use kube::client::ConfigExt;
+use kube::{Client, Config, Error};
+use tower::{BoxError, ServiceBuilder};
+
+/// A client as `Client::try_from` makes it, but for what this file is about, and for kube's own traces of each request.
+///
+/// # Errors
+/// Where the credentials or certificates of the configuration cannot be used.
+pub fn client(config: Config) -> Result<Client, Error> {
+    if config.proxy_url.is_some() {
+        return Client::try_from(config);
+    }
+    let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(tcp())?);
+    connector.set_connect_timeout(config.connect_timeout);
+    connector.set_read_timeout(config.read_timeout);
+    connector.set_write_timeout(config.write_timeout);
+    connector.set_reset_reader_on_write(config.reset_reader_on_write);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(Builder::new(TokioExecutor::new()).build(connector));
+    Ok(Client::new(service, config.default_namespace))
+}
+
+fn tcp() -> HttpConnector {
+    let mut tcp = HttpConnector::new();
+    // Whatever is spoken over it.
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_written_on_a_connection_is_sent_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("https://{}", listener.local_addr().unwrap());
+        let connection = tcp().oneshot(address.parse().unwrap()).await.unwrap();
+        assert!(connection.inner().nodelay().unwrap());
+    }
+}
