@@ -2,6 +2,8 @@
 //! on (kube-rs/kube#2056), and then the first request of a connection waits some 40 ms for the acknowledgement of its handshake, which
 //! the other side delays. Through a proxy they are kube's own.
 
+use std::time::Duration;
+
 use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy::Builder;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -10,7 +12,10 @@ use kube::client::ConfigExt;
 use kube::{Client, Config, Error};
 use tower::{BoxError, ServiceBuilder};
 
-/// A client as `Client::try_from` makes it, but for what this file is about, and for kube's own traces of each request.
+/// As client-go's: what lies between forgets no connection that is at rest, and one that is dead is found out.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// A client as `Client::try_from` makes it, but that it repeats and traces no request by itself.
 ///
 /// # Errors
 /// Where the credentials or certificates of the configuration cannot be used.
@@ -18,6 +23,7 @@ pub fn client(config: Config) -> Result<Client, Error> {
     if config.proxy_url.is_some() {
         return Client::try_from(config);
     }
+    let auth = config.auth_layer()?;
     let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(tcp())?);
     connector.set_connect_timeout(config.connect_timeout);
     connector.set_read_timeout(config.read_timeout);
@@ -25,7 +31,7 @@ pub fn client(config: Config) -> Result<Client, Error> {
     connector.set_reset_reader_on_write(config.reset_reader_on_write);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
-        .option_layer(config.auth_layer()?)
+        .option_layer(auth)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
         .service(Builder::new(TokioExecutor::new()).build(connector));
@@ -37,6 +43,7 @@ fn tcp() -> HttpConnector {
     // Whatever is spoken over it.
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
+    tcp.set_keepalive(Some(KEEPALIVE));
     tcp
 }
 

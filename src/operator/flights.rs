@@ -232,8 +232,8 @@ impl Flights {
     }
 
     /// Those of what a stage waits for that this shows to be done: nothing is learned from their answers any more.
-    pub(super) fn take_done(&mut self, is_done: impl Fn(&Write) -> bool) -> Vec<Flight> {
-        let done = self.flights.extract_if(|_, flight| flight.told && flight.is_waited_for() && is_done(&flight.write));
+    pub(super) fn take_done(&mut self, is_done: impl Fn(&Flight) -> bool) -> Vec<Flight> {
+        let done = self.flights.extract_if(|_, flight| flight.told && flight.is_waited_for() && is_done(flight));
         done.map(|(_, flight)| flight).collect()
     }
 
@@ -418,7 +418,7 @@ mod tests {
         assert!(flights.take_done(|_| true).is_empty(), "it was not sent");
         turns[0].take();
         assert_eq!(flights.newly_sent().count(), 1);
-        assert_eq!(flights.take_done(|write| *write == proof(7)).len(), 1);
+        assert_eq!(flights.take_done(|flight| flight.write == proof(7)).len(), 1);
         assert!(flights.take_done(|_| true).is_empty());
         assert_eq!((flights.waited_for().count(), flights.next_overdue(Instant::default())), (0, None));
     }

@@ -22,12 +22,13 @@ pub(super) fn is_as_observed(pod: &Pod, write: &PodWrite) -> bool {
 }
 
 /// Whether the pod shows that a write was done, which has moved its fence: no two set the same one, and none that was decided on the former
-/// one can be done any more.
-pub(super) fn is_done(pod: &Pod, write: &PodWrite) -> bool {
+/// one can be done any more. `before`: the version on which it was decided. A list may show an older one again, whose fence may be none, as
+/// that of many.
+pub(super) fn is_done(pod: &Pod, before: u64, write: &PodWrite) -> bool {
     let PodMarks { label, term, fence, .. } = &write.desired;
     let now = pod.fence(&write.fence_key);
     let moved = now == fence.as_deref() && now != write.observed.fence.as_deref();
-    moved && pod.uid == write.uid && pod.labels.get(&write.key) == label.as_deref() && pod.term == *term
+    moved && pod.resource_version > before && pod.uid == write.uid && pod.labels.get(&write.key) == label.as_deref() && pod.term == *term
 }
 
 /// Whether the label gets a value that is not the operator's.
@@ -130,19 +131,20 @@ mod tests {
     fn a_write_is_seen_to_be_done_by_the_fence_that_it_has_moved_and_by_nothing_else() {
         let pod = |uid: &str, fence: Option<&str>, role: Option<&str>| {
             let labels = fence.map(|fence| ("leadergroup.io/fence.web", fence)).into_iter().chain(role.map(|role| ("role", role)));
-            Pod { uid: uid.into(), labels: labels.collect(), ..Pod::default() }
+            Pod { uid: uid.into(), resource_version: 2, labels: labels.collect(), ..Pod::default() }
         };
         let label = |mut write: PodWrite| {
             write.desired.label = Some("leader".into());
             write
         };
         let labels = label(write(Some("f.1"), Some("f.2")));
-        assert!(is_done(&pod("u", Some("f.2"), Some("leader")), &labels));
-        assert!(!is_done(&pod("u", Some("f.1"), Some("leader")), &labels), "somebody else has set the label");
-        assert!(!is_done(&pod("u", Some("f.2"), None), &labels), "somebody else has taken it since");
-        assert!(!is_done(&pod("v", Some("f.2"), Some("leader")), &labels), "another pod of the name");
-        assert!(is_done(&pod("u", None, None), &write(Some("f.1"), None)));
-        assert!(!is_done(&pod("u", None, None), &write(None, None)), "it has no fence that could tell");
+        assert!(is_done(&pod("u", Some("f.2"), Some("leader")), 1, &labels));
+        assert!(!is_done(&pod("u", Some("f.1"), Some("leader")), 1, &labels), "somebody else has set the label");
+        assert!(!is_done(&pod("u", Some("f.2"), None), 1, &labels), "somebody else has taken it since");
+        assert!(!is_done(&pod("v", Some("f.2"), Some("leader")), 1, &labels), "another pod of the name");
+        assert!(!is_done(&pod("u", Some("f.2"), Some("leader")), 2, &labels), "what it was decided on is no older");
+        assert!(is_done(&pod("u", None, None), 1, &write(Some("f.1"), None)));
+        assert!(!is_done(&pod("u", None, None), 1, &write(None, None)), "it has no fence that could tell");
     }
 
     #[test]

@@ -166,10 +166,14 @@ impl GroupState {
 
     /// Takes in what the watches show to be done, whatever becomes of its answer.
     pub(super) fn take_in_what_is_seen(&mut self, context: &Context, observation: &Observation) {
-        let is_done = |write: &Write| {
-            let Write::Pod(write) = write else { return false };
-            let candidate = observation.candidates.with_uid(&write.uid).map(|candidate| &candidate.pod);
-            candidate.or_else(|| observation.strays.iter().find(|pod| pod.uid == write.uid)).is_some_and(|pod| pod_patch::is_done(pod, write))
+        // What is listed may be newer than what is seen.
+        if self.memory.held.as_ref().is_some_and(|held| held.listing.is_some()) {
+            return;
+        }
+        let is_done = |flight: &Flight| {
+            let Write::Pod(write) = &flight.write else { return false };
+            let [seen, before] = [observation, &*flight.observation].map(|observation| observation.pod(&write.uid));
+            seen.zip(before).is_some_and(|(seen, before)| pod_patch::is_done(seen, before.resource_version, write))
         };
         for flight in self.flights.take_done(is_done) {
             let Write::Pod(write) = &flight.write else { continue };

@@ -66,6 +66,9 @@ pub struct Held {
     pub listing: Option<BTreeSet<Box<str>>>,
     /// Pods to which this process' last write had no answer.
     pub unanswered: BTreeSet<Box<str>>,
+    /// Pods to which a write is under way that was sent since the record is held. The answer to one from before says nothing of what others,
+    /// who held the record in between, have done to the pod after it.
+    pub under_way: BTreeSet<Box<str>>,
     /// The term that this process has recorded on the Lease for a pod that had it from nobody else, and its uid.
     pub recorded: Option<(i64, Box<str>)>,
     /// The Lease's mark, if this process has named it and not sent it to any pod.
@@ -88,7 +91,18 @@ pub struct Applied {
 
 impl Held {
     fn of(version: u64, proven: Instant) -> Self {
-        Self { version, proven, exposed: None, listing: None, unanswered: BTreeSet::new(), recorded: None, reserved: None, made: None, doubted: false }
+        Self {
+            version,
+            proven,
+            exposed: None,
+            listing: None,
+            unanswered: BTreeSet::new(),
+            under_way: BTreeSet::new(),
+            recorded: None,
+            reserved: None,
+            made: None,
+            doubted: false,
+        }
     }
 
     /// Whether a write that gives this pod the label may still arrive.
@@ -109,6 +123,7 @@ impl Held {
         }
     }
 
+    /// Whatever was decided for the pod before can change nothing of it any more.
     fn answered(&mut self, uid: &str) {
         self.unanswered.remove(uid);
         if let Some(exposed) = &mut self.exposed {
@@ -183,6 +198,9 @@ impl Memory {
     /// A write is sent; whether it arrives is not known from here on.
     pub fn sending(&mut self, write: &Write) {
         self.decided(write);
+        if let (Write::Pod(write), Some(held)) = (write, &mut self.held) {
+            held.under_way.insert(write.uid.clone());
+        }
         match write {
             Write::CreateLease { record, .. } | Write::UpdateLease { record, .. } => {
                 self.term = self.term.max(record.term);
@@ -229,7 +247,7 @@ impl Memory {
                 self.held = Some(held);
             }
             (Write::UpdateLease { resource_version, record, purpose, reserves, gives, .. }, Done::Lease(lease)) => {
-                let held = self.hold(*resource_version, lease.resource_version, began);
+                let Some(held) = self.hold(*resource_version, lease.resource_version, began) else { return };
                 if *purpose == LeasePurpose::Transition {
                     held.records(record, *gives);
                 }
@@ -265,7 +283,10 @@ impl Memory {
             // Only a write that has moved this group's fence makes earlier ones fail: a policy may have put it back.
             (Write::Pod(write), Done::Pod { fence }) => {
                 let moved = *write.fence_key == *observation.fence_key && *fence == write.desired.fence && *fence != write.observed.fence;
-                if let Some(held) = self.held.as_mut().filter(|_| moved) {
+                if let Some(held) = &mut self.held
+                    && held.under_way.remove(&write.uid)
+                    && moved
+                {
                     held.answered(&write.uid);
                 }
             }
@@ -273,26 +294,29 @@ impl Memory {
         }
     }
 
-    /// This process has written the record: what it knows while it held the version before stays true.
-    fn hold(&mut self, before: u64, version: u64, began: Instant) -> &mut Held {
-        let held = match self.held.take().filter(|held| held.version == before) {
-            Some(held) => Held { version, proven: began, made: None, doubted: false, ..held },
-            None => Held::of(version, began),
+    /// This process has written the record: what it knows while it held the version before stays true. A write that has changed nothing,
+    /// because a policy or an older schema takes away what it would, has left a version that is another's.
+    fn hold(&mut self, before: u64, version: u64, began: Instant) -> Option<&mut Held> {
+        self.held = match self.held.take().filter(|held| held.version == before) {
+            Some(held) => Some(Held { version, proven: began, made: None, doubted: false, ..held }),
+            None => (version != before).then(|| Held::of(version, began)),
         };
-        self.held.insert(held)
+        self.held.as_mut()
     }
 
     /// A write that was decided on `observation` was not done, or may not have been.
     pub fn undone(&mut self, observation: &Observation, write: &Write, undone: Undone) {
         let lost = undone != Undone::Refused;
         match write {
-            Write::Pod(write) => match (undone, &mut self.held) {
-                (Undone::Unknown, Some(held)) => {
-                    held.unanswered.insert(write.uid.clone());
+            Write::Pod(write) => {
+                let Some(held) = &mut self.held else { return };
+                held.under_way.remove(&write.uid);
+                match undone {
+                    Undone::Unknown => drop(held.unanswered.insert(write.uid.clone())),
+                    Undone::Gone => held.answered(&write.uid),
+                    Undone::Refused | Undone::Changed => {}
                 }
-                (Undone::Gone, Some(held)) => held.answered(&write.uid),
-                _ => {}
-            },
+            }
             // Of a version that this process has replaced by another write it can change nothing any more.
             Write::UpdateLease { resource_version, .. } if self.held.as_ref().is_some_and(|held| held.version > *resource_version) => {}
             Write::CreateLease { .. } | Write::UpdateLease { .. } if lost => self.held = None,

@@ -122,6 +122,11 @@ impl Observation {
         self.candidates.iter().map(|candidate| &candidate.pod).chain(&self.strays)
     }
 
+    /// The one of them with this uid.
+    pub fn pod(&self, uid: &str) -> Option<&Arc<Pod>> {
+        self.candidates.with_uid(uid).map(|candidate| &candidate.pod).or_else(|| self.strays.iter().find(|pod| *pod.uid == *uid))
+    }
+
     /// Those of them that bear anything which the operator may have put there.
     pub fn noted(&self) -> impl Iterator<Item = &Arc<Pod>> {
         self.candidates.noted().map(|candidate| &candidate.pod).chain(&self.strays)

@@ -302,3 +302,30 @@ fn a_pod_that_was_written_to_while_it_was_listed_is_not_listed_again() {
     let after = observation(&spec, vec![with(pod("a"), |pod| pod.terminating = true), fenced(pod("b"))], Some("a"));
     assert!(stage(&after, &memory).contains(&"label b".to_owned()), "{:?}", stage(&after, &memory));
 }
+
+/// Who held the record in between may have armed the pod after that write.
+#[test]
+fn the_answer_to_a_write_from_before_the_record_was_held_does_not_clear_its_pod() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let observed = observation(&spec, vec![former_leader(), fenced(pod("b"))], Some("a"));
+    for listed_first in [false, true] {
+        let mut memory = holding();
+        let writes = policy::plan(&observed, &memory).writes;
+        let unlabel = writes.iter().find(|write| matches!(write, Write::Pod(write) if write.purpose == PodPurpose::Unlabel)).unwrap();
+        memory.sending(unlabel);
+        // Another has written the record, and this process after it.
+        memory.held = Some(leadergroup::policy::memory::Held { version: 72, exposed: None, under_way: BTreeSet::new(), ..memory.held.unwrap() });
+        memory.sending(&Write::ListFenced);
+        let listed = || Done::Listed(["uid-of-a".into()].into());
+        let Write::Pod(unlabelled) = unlabel else { unreachable!() };
+        let answered = Done::Pod { fence: unlabelled.desired.fence.clone() };
+        if listed_first {
+            memory.done(&observed, &Write::ListFenced, &listed(), Instant(Duration::from_secs(2)));
+        }
+        memory.done(&observed, unlabel, &answered, Instant(Duration::from_secs(2)));
+        if !listed_first {
+            memory.done(&observed, &Write::ListFenced, &listed(), Instant(Duration::from_secs(2)));
+        }
+        assert!(memory.held.unwrap().exposed.unwrap().contains("uid-of-a"), "listed first: {listed_first}");
+    }
+}

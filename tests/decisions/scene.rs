@@ -133,6 +133,7 @@ pub(super) fn holding() -> Memory {
         exposed: Some(BTreeSet::new()),
         listing: None,
         unanswered: BTreeSet::new(),
+        under_way: BTreeSet::new(),
         recorded: None,
         reserved: Some(8),
         made: None,

@@ -310,6 +310,7 @@ fn a_pod_counts_as_written_to_only_where_this_groups_fence_has_moved() {
     let seal = writes.iter().find(|write| matches!(write, Write::Pod(pod) if &*pod.name == "c")).expect("it is sealed first").clone();
     let answered = |memory: &Memory, fence: Option<&str>, write: &Write| {
         let mut memory = memory.clone();
+        memory.sending(write);
         memory.done(&observed, write, &Done::Pod { fence: fence.map(str::to_owned) }, Instant::default());
         memory.held.unwrap().unanswered.is_empty()
     };

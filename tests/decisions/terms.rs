@@ -209,3 +209,18 @@ fn a_term_that_a_leader_had_from_another_process_is_not_given_again_once_it_was_
     });
     assert!(named.is_some_and(|term| term > 8), "{named:?}");
 }
+
+#[test]
+fn a_write_of_the_record_that_has_changed_nothing_takes_it_from_nobody() {
+    let taken = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![fenced(pod("b"))], Some("b"));
+    let renewal = policy::plan(&taken, &holding()).writes.into_iter().find(|write| matches!(write, Write::UpdateLease { .. })).unwrap();
+    let after = |mut memory: Memory, version| {
+        memory.sending(&renewal);
+        let lease = Lease { resource_version: version, ..(**taken.lease.as_ref().unwrap()).clone() };
+        memory.done(&taken, &renewal, &Done::Lease(Arc::new(lease)), Instant(Duration::from_secs(1)));
+        memory.held.map(|held| held.version)
+    };
+    assert_eq!(after(Memory::default(), 71), Some(71));
+    assert_eq!(after(Memory::default(), 70), None, "whoever left that version holds it");
+    assert_eq!(after(holding(), 70), Some(70), "it was this process");
+}

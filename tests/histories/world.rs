@@ -492,7 +492,7 @@ impl World {
             (memory.term, &memory.named, &memory.sent, &memory.elected, &memory.group, memory.alive.0, process.began).hash(&mut hasher);
             if let Some(held) = &memory.held {
                 (held.version, held.proven.0, &held.exposed, &held.unanswered, &held.recorded, held.reserved, held.made.is_some()).hash(&mut hasher);
-                (&held.listing, held.doubted).hash(&mut hasher);
+                (&held.listing, &held.under_way, held.doubted).hash(&mut hasher);
             }
         }
         hasher.finish()

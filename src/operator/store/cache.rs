@@ -235,17 +235,16 @@ impl<T: Stored> Cache<T> {
                 if overtaken && object.resource_version() < stored.resource_version() {
                     return Insertion::Stale;
                 }
-                if source == Source::Answer {
-                    for list in lists {
-                        list.answered.insert(key.clone());
-                    }
-                }
+                note_answer(lists, &key, source);
                 T::replacing(&mut object, stored);
                 let differs = stored.differs(&object);
                 let former = std::mem::replace(stored, object);
                 if differs { Insertion::Changed(Some(former)) } else { Insertion::Same }
             }
-            _ => Insertion::Changed(objects.insert(key, object)),
+            _ => {
+                note_answer(lists, &key, source);
+                Insertion::Changed(objects.insert(key, object))
+            }
         }
     }
 
@@ -302,6 +301,12 @@ impl<T: Stored> Cache<T> {
         let list = self.lists.remove(&scope.map(Box::from))?;
         let missing = |key: &&Key| covers(scope, key) && !list.listed.contains(*key);
         Some((self.objects.keys().chain(&self.aside).filter(missing).cloned().collect(), list.began))
+    }
+}
+
+fn note_answer(lists: Vec<&mut List>, key: &Key, source: Source) {
+    for list in lists.into_iter().filter(|_| source == Source::Answer) {
+        list.answered.insert(key.clone());
     }
 }
 

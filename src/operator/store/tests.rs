@@ -52,6 +52,16 @@ fn an_answer_that_comes_during_a_list_keeps_no_pod_that_the_list_does_not_bring(
 }
 
 #[test]
+fn a_pod_that_an_answer_has_brought_first_is_not_put_back_by_a_list_that_began_before() {
+    let (store, key) = (Store::default(), Key::new("a", "web"));
+    Pod::begin_list(&store, None);
+    Pod::apply(&store, key.clone(), pod("u", 8), Source::Answer);
+    Pod::apply(&store, key.clone(), pod("u", 7), Source::List);
+    Pod::end_list(&store, None);
+    assert_eq!(version(&store, &key), Some(8));
+}
+
+#[test]
 fn what_a_list_brings_is_so_though_its_version_is_lower() {
     let (store, key) = (Store::default(), Key::new("a", "web"));
     Pod::apply(&store, key.clone(), pod("u", 9), Source::Watch);

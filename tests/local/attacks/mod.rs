@@ -163,8 +163,10 @@ impl Run {
         }
         tokio::time::sleep(ONSET).await;
         self.measure(name, length).await?;
+        let deeds = running.iter().map(Running::deeds).collect();
+        let alone = self.without_the_operator(length).await?;
         if let Some(phase) = self.phases.last_mut() {
-            phase.deeds = running.iter().map(Running::deeds).collect();
+            (phase.deeds, phase.alone) = (deeds, alone);
         }
         eprintln!("Clearing up ...");
         for running in &mut running {
@@ -212,6 +214,25 @@ impl Run {
         eprintln!("{}", phase.line());
         self.phases.push(phase);
         Ok(())
+    }
+
+    /// The floor's samples of as many failovers while the operator stands still: what the attack itself costs whoever writes.
+    async fn without_the_operator(&self, length: Duration) -> anyhow::Result<Vec<f64>> {
+        self.field.operator.pause()?;
+        let (floor, mut samples, began) = (&self.measured[1], Vec::new(), Stopwatch::start());
+        while samples.len() < usize::try_from(self.arguments.samples)? && began.elapsed() < length * OVERTIME {
+            match self.applications.fail_over(floor).await {
+                Ok(from_answer) => samples.push(from_answer),
+                Err(problem) => {
+                    eprintln!("without the operator: a sample of {} came to no end: {problem:#}", floor.name);
+                    samples.push(f64::INFINITY);
+                    self.applications.repair(std::slice::from_ref(floor)).await.context("the pods can't be made ready again")?;
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        self.field.operator.resume()?;
+        Ok(samples)
     }
 
     /// Adds what the operator asked for since the phase began.

@@ -19,6 +19,8 @@ pub(super) struct Phase {
     pub(super) length: Duration,
     pub(super) failovers: Vec<f64>,
     pub(super) floors: Vec<f64>,
+    /// The floor's, while the operator stands still and the attack goes on.
+    pub(super) alone: Vec<f64>,
     pub(super) operator: Reading,
     /// The operator's writes by what was written.
     pub(super) writes: BTreeMap<String, usize>,
@@ -76,20 +78,24 @@ pub(super) fn text(conditions: &str, lengths: &str, phases: &[Phase]) -> String 
          way to the rest: nice 19) and who measures.\n\n\
          *Failover*: from the answer to the request that makes the leader not Ready, to the new label, in ms. *Floor*: the same for three pods\n\
          beside, by a loop that knows the next leader and does nothing but the two bare patches; taken in turn with the failovers. What an attack\n\
-         costs the API server and the machine shows in the floor; what it costs the operator shows in what the failover takes beyond it. Nothing\n\
-         was discarded. A failover that was not seen within 60 s counts as infinite. Of fewer than 100 values p99 is the greatest.\n\n",
+         costs the API server and the machine shows in the floor; what it costs the operator shows in what the failover takes beyond it. *Floor\n\
+         alone*: the same once more, afterwards, while the attack goes on and the operator stands still (SIGSTOP): what the attack costs\n\
+         whoever writes to this API server, whatever an operator does. Nothing was discarded. A failover that was not seen within 60 s counts as infinite. Of fewer than 100 values p99 is the greatest.\n\n",
     );
     let _ = writeln!(text, "{conditions}- {lengths}\n\n## The quiet tenant\n");
     let baseline = phases.first().map_or(f64::NAN, |first| value(&first.failovers, 99));
-    text += "| While | failovers | p50 | p99 | max | p99 / undisturbed | floor p50 | p99 | failover / floor p50 | p99 | load average |\n";
-    text += "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n";
+    text +=
+        "| While | failovers | p50 | p99 | max | p99 / undisturbed | floor p50 | p99 | failover / floor p50 | p99 | floor alone p50 | p99 | load average |\n";
+    text += "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n";
     for phase in phases {
         let [p50, p99, max] = [50, 99, 100].map(|percent| at(&phase.failovers, percent));
         let [floor50, floor99] = [50, 99].map(|percent| at(&phase.floors, percent));
         let [over50, over99] = [50, 99].map(|percent| value(&phase.failovers, percent) / value(&phase.floors, percent));
         let times = value(&phase.failovers, 99) / baseline;
         let (name, count, load) = (&phase.name, phase.failovers.len(), &phase.load);
-        let _ = writeln!(text, "| {name} | {count} | {p50} | {p99} | {max} | {times:.2} | {floor50} | {floor99} | {over50:.2} | {over99:.2} | {load} |");
+        let alone = if phase.alone.is_empty() { " | ".to_owned() } else { format!("{} | {}", at(&phase.alone, 50), at(&phase.alone, 99)) };
+        let _ =
+            writeln!(text, "| {name} | {count} | {p50} | {p99} | {max} | {times:.2} | {floor50} | {floor99} | {over50:.2} | {over99:.2} | {alone} | {load} |");
     }
     text += "\n## The operator\n\n";
     text += "| While | seconds | peak memory, MiB | restarts | failed probes | writes a second | most in one | reads a second | what the attack did |\n";
@@ -139,9 +145,11 @@ fn judgement(phases: &[Phase], baseline: f64) -> String {
     let first = phases.first().map_or(f64::NAN, |first| value(&first.floors, 99));
     for phase in slow {
         let [failover, floor] = [&phase.failovers, &phase.floors].map(|values| value(values, 99));
+        let alone = Some(value(&phase.alone, 99) / first).filter(|it| !it.is_nan());
+        let alone = alone.map(|times| format!(", and {times:.2} times where the operator stands still")).unwrap_or_default();
         let _ = writeln!(
             text,
-            "  - {}: {:.2} times, where the floor's is {:.2} times its own; {:.1} ms beyond the floor.",
+            "  - {}: {:.2} times, where the floor's is {:.2} times its own{alone}; {:.1} ms beyond the floor.",
             phase.name,
             failover / baseline,
             floor / first,

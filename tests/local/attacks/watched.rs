@@ -49,12 +49,14 @@ struct State {
     /// Where it serves health and metrics, as far as it has said so.
     addresses: [Option<String>; 2],
     reading: Reading,
+    /// It stands still, because that is measured, and is not probed.
+    paused: bool,
 }
 
 impl Watched {
     pub(super) fn start(plane: Arc<ControlPlane>, account: PathBuf, program: PathBuf) -> anyhow::Result<Arc<Self>> {
         let process = plane.spawn("operator", &mut operator_process::as_shipped(&program, &account))?;
-        let state = State { process, age: Stopwatch::start(), addresses: [None, None], reading: Reading::default() };
+        let state = State { process, age: Stopwatch::start(), addresses: [None, None], reading: Reading::default(), paused: false };
         Ok(Arc::new(Self { plane, account, program, state: Mutex::new(state) }))
     }
 
@@ -64,14 +66,14 @@ impl Watched {
         loop {
             tokio::time::sleep(LOOK).await;
             let address = self.address("healthz");
-            let (ended, young) = {
+            let (ended, unprobed) = {
                 let mut state = self.state();
                 if let Ok(memory) = memory(&state.process) {
                     state.reading.peak_kibibytes = state.reading.peak_kibibytes.max(memory.peak);
                 }
-                (state.process.ended().is_some(), state.age.elapsed() < INITIAL_DELAY)
+                (state.process.ended().is_some(), state.paused || state.age.elapsed() < INITIAL_DELAY)
             };
-            if !ended && !young && probed.elapsed() >= PERIOD {
+            if !ended && !unprobed && probed.elapsed() >= PERIOD {
                 probed = Stopwatch::start();
                 let alive = match &address {
                     Some(address) => timeout(PROBE_TIMEOUT, alive(address)).await.is_ok_and(|answer| answer.is_ok()),
@@ -104,6 +106,20 @@ impl Watched {
             Err(problem) => eprintln!("It can't be started: {problem:#}"),
         }
         state.reading.restarts += 1;
+    }
+
+    /// Stops it where it stands.
+    pub(super) fn pause(&self) -> anyhow::Result<()> {
+        let mut state = self.state();
+        state.paused = true;
+        state.process.pause()
+    }
+
+    /// It goes on, and has as long until it is probed as after a start.
+    pub(super) fn resume(&self) -> anyhow::Result<()> {
+        let mut state = self.state();
+        (state.paused, state.age) = (false, Stopwatch::start());
+        state.process.resume()
     }
 
     /// Begins a phase.

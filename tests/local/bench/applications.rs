@@ -59,21 +59,31 @@ pub(crate) struct Application {
     pub(crate) mover: Mover,
     pub(crate) pods: usize,
     pub(crate) name: String,
+    renews: bool,
 }
 
 impl Application {
     pub(crate) fn new(mover: Mover, pods: usize, number: usize) -> Self {
-        Self { mover, pods, name: format!("{}-{pods}-{number:05}", mover.prefix()) }
+        Self { mover, pods, name: format!("{}-{pods}-{number:05}", mover.prefix()), renews: true }
+    }
+
+    /// Its Lease is written at elections alone.
+    pub(super) fn on_transition(self) -> Self {
+        Self { renews: false, ..self }
     }
 
     fn object(&self) -> Value {
-        let Self { mover, pods, name } = self;
+        let Self { mover, pods, name, renews } = self;
         let spec = json!({ "containers": [{ "name": "web", "image": "registry.k8s.io/pause:3.10" }], "terminationGracePeriodSeconds": 0 });
         let annotations = json!({ "test.leadergroup.io/delete-delay": "0.5s" });
         if *mover == Mover::Operator {
+            let renewal = if *renews { "Periodic" } else { "OnTransition" };
             return json!({
                 "apiVersion": "leadergroup.io/v1alpha1", "kind": "LeaderGroup", "metadata": { "name": name },
-                "spec": { "deployment": { "replicas": pods, "template": { "metadata": { "annotations": annotations }, "spec": spec } } },
+                "spec": {
+                    "lease": { "renewal": renewal },
+                    "deployment": { "replicas": pods, "template": { "metadata": { "annotations": annotations }, "spec": spec } },
+                },
             });
         }
         json!({

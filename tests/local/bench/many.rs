@@ -41,18 +41,22 @@ impl How {
     }
 }
 
-pub(super) async fn run(stage: &mut Stage, counts: &[usize], rounds: u32) -> anyhow::Result<String> {
+pub(super) async fn run(stage: &mut Stage, counts: &[usize], rounds: u32, on_transition: bool) -> anyhow::Result<String> {
     stage.start_operator().await?;
     stage.start_peer().await?;
     let most = counts.iter().copied().max().unwrap_or_default();
-    let all: BTreeMap<_, Vec<_>> = Mover::ALL.into_iter().map(|mover| (mover, (0..most).map(|number| Application::new(mover, 3, number)).collect())).collect();
+    let application = |mover, number| {
+        let application = Application::new(mover, 3, number);
+        if on_transition { application.on_transition() } else { application }
+    };
+    let all: BTreeMap<_, Vec<_>> = Mover::ALL.into_iter().map(|mover| (mover, (0..most).map(|number| application(mover, number)).collect())).collect();
     for (mover, applications) in &all {
         eprintln!("Making {most} applications of {} ...", mover.words());
         stage.applications.make(&stage.plane, applications).await?;
     }
-    let mut text = String::from(
-        "\n| Leaders lost at once | how | Who moves the labels | waves | p50, ms | last, ms | last / floor | p50 / last |\n|--:|---|---|--:|--:|--:|--:|--:|\n",
-    );
+    let mut text = format!("\nThe operator's groups have `lease.renewal: {}`.\n", if on_transition { "OnTransition" } else { "Periodic" });
+    text +=
+        "\n| Leaders lost at once | how | Who moves the labels | waves | p50, ms | last, ms | last / floor | p50 / last |\n|--:|---|---|--:|--:|--:|--:|--:|\n";
     for count in counts {
         for how in [How::NotReady, How::AfterRestart, How::Deleted] {
             let movers = if how == How::AfterRestart { vec![Mover::Operator, Mover::Floor] } else { Mover::ALL.to_vec() };

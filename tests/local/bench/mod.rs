@@ -62,6 +62,9 @@ enum Part {
         leaders: Vec<usize>,
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
         waves: u32,
+        /// Leases are written at elections alone.
+        #[arg(long)]
+        on_transition: bool,
     },
     /// What many groups of three cost.
     Fleet {
@@ -130,7 +133,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let told = match &arguments.part {
         Part::Failover { samples } => failover::run(&mut stage, *samples).await?,
         Part::Size { pods, samples } => failover::sizes(&mut stage, pods, *samples).await?,
-        Part::Many { leaders, waves } => Told::new("many", many::run(&mut stage, leaders, *waves).await?),
+        Part::Many { leaders, waves, on_transition } => Told::new("many", many::run(&mut stage, leaders, *waves, *on_transition).await?),
         Part::Fleet { groups } => fleet::run(&mut stage, groups).await?,
         Part::Strangers { pods, changes } => Told::new("strangers", strangers::run(&mut stage, *pods, *changes).await?),
         Part::Restart { pods, starts } => Told::new("restart", restart::run(&mut stage, *pods, *starts).await?),
