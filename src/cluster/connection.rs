@@ -12,8 +12,13 @@ use kube::client::ConfigExt;
 use kube::{Client, Config, Error};
 use tower::{BoxError, ServiceBuilder};
 
-/// As client-go's: what lies between forgets no connection that is at rest, and one that is dead is found out.
-const KEEPALIVE: Duration = Duration::from_secs(30);
+/// A connection at rest is tried after so long, and again so often: what lies between does not forget it, and a watch whose connection
+/// has died in silence ends.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+const KEEPALIVE_AGAIN: Duration = Duration::from_secs(5);
+/// What was sent and is acknowledged by nobody for so long, on Linux: a connection that is found to be dead serves no further request.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
 
 /// A client as `Client::try_from` makes it, but that it repeats and traces no request by itself.
 ///
@@ -24,7 +29,10 @@ pub fn client(config: Config) -> Result<Client, Error> {
         return Client::try_from(config);
     }
     let auth = config.auth_layer()?;
-    let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(tcp())?);
+    let mut tcp = tcp();
+    // Divided among the addresses of a name: the first may lead nowhere.
+    tcp.set_connect_timeout(config.connect_timeout);
+    let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(tcp)?);
     connector.set_connect_timeout(config.connect_timeout);
     connector.set_read_timeout(config.read_timeout);
     connector.set_write_timeout(config.write_timeout);
@@ -44,6 +52,9 @@ fn tcp() -> HttpConnector {
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_keepalive(Some(KEEPALIVE));
+    tcp.set_keepalive_interval(Some(KEEPALIVE_AGAIN));
+    #[cfg(target_os = "linux")]
+    tcp.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
     tcp
 }
 

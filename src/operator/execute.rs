@@ -352,6 +352,10 @@ impl Executor {
             &Patch::Json::<()>(patch),
         );
         match ask_to_write(GROUP.named(&observation.name), self.metadata(request)).await {
+            Ok(written) if written.version() != 0 && written.version() == group.version() && group.status.as_ref() != Some(status) => {
+                let message = "the status is as before: a policy, or another version of the CustomResourceDefinition, takes away what is written".to_owned();
+                Err(Failure::Refused { code: 200, message, certain: true })
+            }
             Ok(written) => {
                 // The precondition was its version: nothing else of it has changed.
                 let mut now = LeaderGroup::clone(group);

@@ -18,6 +18,9 @@ use crate::policy::observation::{Lock, LockRecord};
 
 /// Where a lock cannot be watched it is read this often: client-go's retry period.
 const POLL: Duration = Duration::from_secs(2);
+/// A lock that nobody has changed for so long is read again: its watch may have died in silence, and a holder that renews must not run out
+/// by that.
+const QUIET: Duration = Duration::from_secs(5);
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
@@ -100,7 +103,7 @@ async fn follow_once(lock: &dyn elector::Lock, sightings: &mut Sightings, failur
         tokio::time::sleep(POLL).await;
         return Ok(());
     };
-    while let Some(change) = changes.next().await {
+    while let Ok(Some(change)) = tokio::time::timeout(QUIET, changes.next()).await {
         match change? {
             Sighting::Seen(snapshot) => sightings.record(&snapshot),
             Sighting::Gone => sightings.set(Lock::Absent),
@@ -147,5 +150,55 @@ impl Sightings {
         if changed && !renewal {
             self.wake.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use futures::future::BoxFuture;
+    use futures::stream::{self, BoxStream};
+
+    use super::*;
+    use crate::elector::Record;
+
+    /// One whose watch tells nothing, as over a connection that has died.
+    #[derive(Default)]
+    struct Silent(AtomicU32);
+
+    impl elector::Lock for Silent {
+        fn get(&self) -> BoxFuture<'_, Result<Option<Snapshot>, LockError>> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async { Ok(None) })
+        }
+        fn create(&self, _: Record) -> BoxFuture<'_, Result<Snapshot, LockError>> {
+            unreachable!("it is only read")
+        }
+        fn update(&self, _: Snapshot, _: Record) -> BoxFuture<'_, Result<Snapshot, LockError>> {
+            unreachable!("it is only read")
+        }
+        fn record_event(&self, _: String) -> BoxFuture<'_, ()> {
+            unreachable!("it is only read")
+        }
+        fn identity(&self) -> &'static str {
+            ""
+        }
+        fn describe(&self) -> String {
+            String::new()
+        }
+        fn watch(&self) -> Option<BoxStream<'static, Result<Sighting, LockError>>> {
+            Some(stream::pending().boxed())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lock_whose_watch_is_silent_is_read_again_every_five_seconds() {
+        let lock = Arc::new(Silent::default());
+        let (tell, _seen) = watch::channel(Lock::Unread);
+        let sightings = Sightings { tell, wake: Arc::default(), raw: None };
+        // It follows for ever.
+        let _ = tokio::time::timeout(Duration::from_secs(21), follow(lock.clone(), sightings)).await;
+        assert_eq!(lock.0.load(Ordering::Relaxed), 5);
     }
 }

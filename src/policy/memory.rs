@@ -241,13 +241,15 @@ impl Memory {
             (Write::CreateLease { record, gives, .. }, Done::Lease(lease)) => {
                 self.named = None;
                 let mut held = Held::of(lease.resource_version, began);
-                held.records(record, *gives);
-                held.reserved = Some(record.reserved_term);
+                if says(lease, record) {
+                    held.records(record, *gives);
+                    held.reserved = Some(record.reserved_term);
+                }
                 held.made = Some(lease.clone());
                 self.held = Some(held);
             }
             (Write::UpdateLease { resource_version, record, purpose, reserves, gives, .. }, Done::Lease(lease)) => {
-                let Some(held) = self.hold(*resource_version, lease.resource_version, began) else { return };
+                let Some(held) = self.hold(*resource_version, lease.resource_version, began).filter(|_| says(lease, record)) else { return };
                 if *purpose == LeasePurpose::Transition {
                     held.records(record, *gives);
                 }
@@ -299,7 +301,8 @@ impl Memory {
     fn hold(&mut self, before: u64, version: u64, began: Instant) -> Option<&mut Held> {
         self.held = match self.held.take().filter(|held| held.version == before) {
             Some(held) => Some(Held { version, proven: began, made: None, doubted: false, ..held }),
-            None => (version != before).then(|| Held::of(version, began)),
+            // What is no number has none that could be compared.
+            None => (version != before || version == 0).then(|| Held::of(version, began)),
         };
         self.held.as_mut()
     }
@@ -315,6 +318,11 @@ impl Memory {
                     Undone::Unknown => drop(held.unanswered.insert(write.uid.clone())),
                     Undone::Gone => held.answered(&write.uid),
                     Undone::Refused | Undone::Changed => {}
+                }
+            }
+            Write::ListFenced => {
+                if let Some(held) = &mut self.held {
+                    held.listing = None;
                 }
             }
             // Of a version that this process has replaced by another write it can change nothing any more.
@@ -338,7 +346,7 @@ impl Memory {
     /// The stage under way is planned over before this write was answered: it may still be done, and for what this process knows it
     /// has no answer, though one may come.
     pub fn late(&mut self, observation: &Observation, write: &Write) {
-        if matches!(write, Write::Pod(_)) {
+        if matches!(write, Write::Pod(_) | Write::ListFenced) {
             self.undone(observation, write, Undone::Unknown);
         }
     }
@@ -368,6 +376,11 @@ impl Memory {
         self.elected.clear();
         self.applied = None;
     }
+}
+
+/// Whether a Lease that was written says what it was to say of terms: a policy may have put it back.
+fn says(lease: &Lease, record: &Record) -> bool {
+    lease.term == Some(record.term) && lease.reserved_term == Some(record.reserved_term) && lease.holder_uid == record.holder_uid
 }
 
 fn is_followed(observation: &Observation) -> bool {

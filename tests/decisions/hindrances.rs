@@ -280,6 +280,9 @@ fn a_list_that_was_asked_for_under_another_hold_says_nothing_of_this_one() {
     assert!(!listed(&mut memory), "what was fenced in between may be missing from it");
     memory.sending(&Write::ListFenced);
     assert!(listed(&mut memory));
+    memory.sending(&Write::ListFenced);
+    memory.late(&gone, &Write::ListFenced);
+    assert!(!listed(&mut memory), "it was given up");
 }
 
 #[test]

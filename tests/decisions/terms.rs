@@ -224,3 +224,27 @@ fn a_write_of_the_record_that_has_changed_nothing_takes_it_from_nobody() {
     assert_eq!(after(Memory::default(), 70), None, "whoever left that version holds it");
     assert_eq!(after(holding(), 70), Some(70), "it was this process");
 }
+
+#[test]
+fn a_lease_whose_terms_a_policy_has_put_back_records_none() {
+    let taken = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![pod("b")], Some("a"));
+    let elects = policy::plan(&taken, &holding()).writes.into_iter().find(|write| matches!(write, Write::UpdateLease { .. })).unwrap();
+    let Write::UpdateLease { record, .. } = &elects else { unreachable!() };
+    let lease = Lease {
+        resource_version: 71,
+        term: Some(record.term),
+        reserved_term: Some(record.reserved_term),
+        holder_uid: record.holder_uid.clone(),
+        ..(**taken.lease.as_ref().unwrap()).clone()
+    };
+    let after = |lease: Lease| {
+        let mut memory = Memory { held: None, ..holding() };
+        memory.sending(&elects);
+        memory.done(&taken, &elects, &Done::Lease(Arc::new(lease)), Instant(Duration::from_secs(1)));
+        memory.held.map(|held| (held.version, held.recorded.is_some() || held.reserved.is_some()))
+    };
+    assert_eq!(after(lease.clone()), Some((71, true)), "{elects:?}");
+    assert_eq!(after(Lease { term: Some(7), ..lease.clone() }), Some((71, false)));
+    assert_eq!(after(Lease { reserved_term: Some(1), ..lease.clone() }), Some((71, false)));
+    assert_eq!(after(Lease { holder_uid: Some("uid-of-a".into()), ..lease }), Some((71, false)));
+}

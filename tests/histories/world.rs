@@ -406,10 +406,11 @@ impl World {
                     None => Outcome::Undone(Undone::Gone),
                     Some(lease) if lease.version != before => changed,
                     Some(lease) => {
+                        let written = Lease { version, owner, holder, term, mark, ..lease };
+                        // An answer that shows the old mark would be believed by nobody.
                         let mark = if *rule_off == Some(Rule::MarkBeforeTerm) { lease.mark } else { mark };
-                        let lease = Lease { version, owner, holder, term, mark, ..lease };
-                        truth.lease = Some(lease);
-                        Outcome::Lease(lease)
+                        truth.lease = Some(Lease { mark, ..written });
+                        Outcome::Lease(written)
                     }
                 };
                 if let Some(asker) = &mut asker {
