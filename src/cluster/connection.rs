@@ -1,6 +1,6 @@
-//! Connections to the API server. They are made as kube makes them, but what is written is sent at once: kube leaves Nagle's algorithm
-//! on (kube-rs/kube#2056), and then the first request of a connection waits some 40 ms for the acknowledgement of its handshake, which
-//! the other side delays. Through a proxy they are kube's own.
+//! Connections to the API server. They are made as kube makes them, but a dead one is found, and what is written is sent at once: kube
+//! leaves Nagle's algorithm on (kube-rs/kube#2056), and then the first request of a connection waits some 40 ms for the acknowledgement
+//! of its handshake, which the other side delays. Through a proxy they are kube's own.
 
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ use tower::{BoxError, ServiceBuilder};
 /// has died in silence ends.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 const KEEPALIVE_AGAIN: Duration = Duration::from_secs(5);
-/// What was sent and is acknowledged by nobody for so long, on Linux: a connection that is found to be dead serves no further request.
+/// How long what was sent may stay unacknowledged before its connection counts as dead, and serves no further request. On Linux.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
 
-/// A client as `Client::try_from` makes it, but that it repeats and traces no request by itself.
+/// A client as `Client::try_from` makes it, without its layers that repeat and trace requests; through a proxy with them.
 ///
 /// # Errors
 /// Where the credentials or certificates of the configuration cannot be used.

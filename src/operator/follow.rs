@@ -18,8 +18,8 @@ use crate::policy::observation::{Lock, LockRecord};
 
 /// Where a lock cannot be watched it is read this often: client-go's retry period.
 const POLL: Duration = Duration::from_secs(2);
-/// A lock that nobody has changed for so long is read again: its watch may have died in silence, and a holder that renews must not run out
-/// by that.
+/// A lock that nobody has changed for so long is read again: its watch may have died in silence, and by that no holder runs out that renews,
+/// where its lease is longer than this and the read.
 const QUIET: Duration = Duration::from_secs(5);
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);

@@ -216,7 +216,7 @@ impl Run {
         Ok(())
     }
 
-    /// The floor's samples of as many failovers while the operator stands still: what the attack itself costs whoever writes.
+    /// So many samples of the floor while the operator stands still: what the attack itself costs whoever writes.
     async fn without_the_operator(&self, length: Duration) -> anyhow::Result<Vec<f64>> {
         self.field.operator.pause()?;
         let (floor, mut samples, began) = (&self.measured[1], Vec::new(), Stopwatch::start());

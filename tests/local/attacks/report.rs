@@ -77,10 +77,12 @@ pub(super) fn text(conditions: &str, lengths: &str, phases: &[Phase]) -> String 
          is made not Ready again and again. Everything shares the processors: API server, etcd, operator, attackers (whose own computing gives\n\
          way to the rest: nice 19) and who measures.\n\n\
          *Failover*: from the answer to the request that makes the leader not Ready, to the new label, in ms. *Floor*: the same for three pods\n\
-         beside, by a loop that knows the next leader and does nothing but the two bare patches; taken in turn with the failovers. What an attack\n\
-         costs the API server and the machine shows in the floor; what it costs the operator shows in what the failover takes beyond it. *Floor\n\
-         alone*: the same once more, afterwards, while the attack goes on and the operator stands still (SIGSTOP): what the attack costs\n\
-         whoever writes to this API server, whatever an operator does. Nothing was discarded. A failover that was not seen within 60 s counts as infinite. Of fewer than 100 values p99 is the greatest.\n\n",
+         beside, by a loop that knows the next leader and does nothing but the two bare patches; taken in turn with the failovers. *Floor alone*:\n\
+         the same afterwards, of as many failovers as each phase has at least, while the attack goes on and the operator stands still\n\
+         (SIGSTOP): what the attack by itself costs whoever writes to this API server. What the floor takes beyond that is the price of what\n\
+         the operator writes for the attacked groups, and of what this causes; what the failover takes beyond the floor is spent in the\n\
+         operator. Nothing was discarded. A failover that was not seen within 60 s counts as infinite. Of fewer than 100 values p99 is the\n\
+         greatest.\n\n",
     );
     let _ = writeln!(text, "{conditions}- {lengths}\n\n## The quiet tenant\n");
     let baseline = phases.first().map_or(f64::NAN, |first| value(&first.failovers, 99));

@@ -53,7 +53,9 @@ pub(super) async fn run(stage: &mut Stage, counts: &[usize]) -> anyhow::Result<T
     let lines = grown_to.map(|(mover, points)| (mover.short().to_owned(), points));
     let picture = picture::growth("Resident memory with groups of three pods", "groups", "MiB", &lines);
     let text = text + &report::exponents("groups", &lines.map(|(name, points)| (format!("the memory of {name}"), points)));
-    Ok(Told { pictures: vec![("fleet", picture)], ..Told::new("fleet", text) })
+    // One size is no line.
+    let pictures = if counts.len() > 1 { vec![("fleet", picture)] } else { Vec::new() };
+    Ok(Told { pictures, ..Told::new("fleet", text) })
 }
 
 fn number(count: impl TryInto<u32, Error: std::error::Error + Send + Sync + 'static>) -> anyhow::Result<f64> {

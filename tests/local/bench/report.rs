@@ -93,8 +93,11 @@ pub(super) fn exponent(points: &[(f64, f64)]) -> Option<f64> {
 
 /// How each grows, in words: what it is of, and its points.
 pub(super) fn exponents(with: &str, lines: &[(String, Vec<(f64, f64)>)]) -> String {
-    let words = lines.iter().filter_map(|(name, points)| Some(format!("{name} with the power {:.2}", exponent(points)?)));
-    format!("\nFitted over these sizes (least squares of the logarithms), by the number of {with}: {}.\n", words.collect::<Vec<_>>().join(", "))
+    let words: Vec<_> = lines.iter().filter_map(|(name, points)| Some(format!("{name} with the power {:.2}", exponent(points)?))).collect();
+    if words.is_empty() {
+        return String::new();
+    }
+    format!("\nFitted over these sizes (least squares of the logarithms), by the number of {with}: {}.\n", words.join(", "))
 }
 
 /// What one sample took of processor time, in ms, on the mean.
