@@ -29,10 +29,7 @@ pub fn client(config: Config) -> Result<Client, Error> {
         return Client::try_from(config);
     }
     let auth = config.auth_layer()?;
-    let mut tcp = tcp();
-    // Divided among the addresses of a name: the first may lead nowhere.
-    tcp.set_connect_timeout(config.connect_timeout);
-    let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(tcp)?);
+    let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(tcp(config.connect_timeout))?);
     connector.set_connect_timeout(config.connect_timeout);
     connector.set_read_timeout(config.read_timeout);
     connector.set_write_timeout(config.write_timeout);
@@ -46,8 +43,10 @@ pub fn client(config: Config) -> Result<Client, Error> {
     Ok(Client::new(service, config.default_namespace))
 }
 
-fn tcp() -> HttpConnector {
+fn tcp(connect_timeout: Option<Duration>) -> HttpConnector {
     let mut tcp = HttpConnector::new();
+    // Divided among the addresses of a name: the first may lead nowhere.
+    tcp.set_connect_timeout(connect_timeout);
     // Whatever is spoken over it.
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -69,7 +68,7 @@ mod tests {
     async fn what_is_written_on_a_connection_is_sent_at_once() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("https://{}", listener.local_addr().unwrap());
-        let connection = tcp().oneshot(address.parse().unwrap()).await.unwrap();
+        let connection = tcp(None).oneshot(address.parse().unwrap()).await.unwrap();
         assert!(connection.inner().nodelay().unwrap());
     }
 }

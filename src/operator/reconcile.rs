@@ -237,7 +237,7 @@ impl GroupState {
         }
         let unexplained = self.memory.progress.unexplained(observation.moment).next().map(|(target, uid)| (target.clone(), uid.to_owned()));
         let Some((target, uid)) = unexplained else { return false };
-        let pod = observation.pods().find(|pod| *pod.uid == *uid).zip(group);
+        let pod = observation.pod(&uid).zip(group);
         let by = match pod {
             Some((pod, group)) => managers::of_label(&context.executor.whole, &observation.namespace, &pod.name, &group.spec.leader_label.key).await,
             None => String::new(),

@@ -179,12 +179,13 @@ impl Memory {
     /// A write was decided on, whether it is sent or not: its fence is no other's.
     pub fn decided(&mut self, write: &Write) {
         if let Write::CreateLease { record, .. } | Write::UpdateLease { record, purpose: LeasePurpose::Transition, .. } = write {
-            let Self { elected, sent, .. } = self;
-            let is_sent = |it: &Record| sent.as_ref().is_some_and(|(uid, term)| it.holder_uid == *uid && it.term == *term);
+            let mut elected = std::mem::take(&mut self.elected);
+            let is_sent = |it: &Record| self.has_sent(it.holder_uid.as_deref(), it.term);
             elected.retain(is_sent);
             if !is_sent(record) || elected.is_empty() {
                 elected.push(record.clone());
             }
+            self.elected = elected;
         }
         let Write::Pod(write) = write else { return };
         // Of a stage some may be held back: none of their values is used by another.
@@ -354,12 +355,13 @@ impl Memory {
     /// The election that has given this term to the pod with this uid, if it was the last that this process has sent anything of, and the
     /// Lease may not say so yet.
     pub fn elected(&self, uid: &str, term: i64) -> Option<&Record> {
-        self.elected.iter().find(|elected| self.has_sent(uid, term) && elected.holder_uid.as_deref() == Some(uid) && elected.term == term)
+        let elected = self.elected.iter().find(|elected| elected.holder_uid.as_deref() == Some(uid) && elected.term == term);
+        elected.filter(|_| self.has_sent(Some(uid), term))
     }
 
-    /// Whether the last that this process has sent of an election gives this term to the pod with this uid.
-    pub(super) fn has_sent(&self, uid: &str, term: i64) -> bool {
-        self.sent.as_ref().is_some_and(|(holder, of)| holder.as_deref() == Some(uid) && *of == term)
+    /// Whether the last that this process has sent of an election gives this term to the pod with this uid, or to none.
+    pub(super) fn has_sent(&self, uid: Option<&str>, term: i64) -> bool {
+        self.sent.as_ref().is_some_and(|(holder, of)| holder.as_deref() == uid && *of == term)
     }
 
     /// What distinguishes this round of tries from the ones before.

@@ -166,7 +166,7 @@ impl<'a> Terms<'a> {
         let last = |term: i64| term >= self.recorded && term >= self.memory.term;
         let recorded = held.recorded.as_ref().filter(|(term, uid)| *uid == leader.uid && last(*term)).map(|(term, _)| *term);
         // The Lease may be sent before the label that it records.
-        let ours = |reserved: i64| reserved > self.memory.term || reserved == self.memory.term && self.memory.has_sent(&leader.uid, reserved);
+        let ours = |reserved: i64| reserved > self.memory.term || reserved == self.memory.term && self.memory.has_sent(Some(&leader.uid), reserved);
         recorded.or(held.reserved.filter(|reserved| *reserved == mark && ours(*reserved) && *reserved > self.recorded))
     }
 

@@ -285,6 +285,14 @@ fn a_list_that_was_asked_for_under_another_hold_says_nothing_of_this_one() {
     assert!(!listed(&mut memory), "it was given up");
 }
 
+/// The write that takes the label, and the answer that it was done.
+fn unlabel(writes: &[Write]) -> (&Write, Done) {
+    let is_unlabel = |write: &&Write| matches!(write, Write::Pod(pod) if pod.purpose == PodPurpose::Unlabel);
+    let write = writes.iter().find(is_unlabel).unwrap();
+    let Write::Pod(pod) = write else { unreachable!() };
+    (write, Done::Pod { fence: pod.desired.fence.clone() })
+}
+
 #[test]
 fn a_pod_that_was_written_to_while_it_was_listed_is_not_listed_again() {
     let spec = json!({ "deploymentRef": { "name": "web" } });
@@ -292,14 +300,13 @@ fn a_pod_that_was_written_to_while_it_was_listed_is_not_listed_again() {
     let mut memory = holding();
     memory.held.as_mut().unwrap().exposed = None;
     let writes = policy::plan(&before, &memory).writes;
-    let unlabel = writes.iter().find(|write| matches!(write, Write::Pod(write) if write.purpose == PodPurpose::Unlabel)).unwrap();
+    let (unlabel, unlabelled) = unlabel(&writes);
     assert!(writes.contains(&Write::ListFenced), "{writes:?}");
     for write in &writes {
         memory.sending(write);
     }
     // The list is answered last, and was made before the label was taken.
-    let Write::Pod(unlabelled) = unlabel else { unreachable!() };
-    memory.done(&before, unlabel, &Done::Pod { fence: unlabelled.desired.fence.clone() }, Instant(Duration::from_secs(2)));
+    memory.done(&before, unlabel, &unlabelled, Instant(Duration::from_secs(2)));
     let listed = ["uid-of-a", "uid-of-b"].map(Into::into).into();
     memory.done(&before, &Write::ListFenced, &Done::Listed(listed), Instant(Duration::from_secs(2)));
     let after = observation(&spec, vec![with(pod("a"), |pod| pod.terminating = true), fenced(pod("b"))], Some("a"));
@@ -314,18 +321,16 @@ fn the_answer_to_a_write_from_before_the_record_was_held_does_not_clear_its_pod(
     for listed_first in [false, true] {
         let mut memory = holding();
         let writes = policy::plan(&observed, &memory).writes;
-        let unlabel = writes.iter().find(|write| matches!(write, Write::Pod(write) if write.purpose == PodPurpose::Unlabel)).unwrap();
+        let (unlabel, unlabelled) = unlabel(&writes);
         memory.sending(unlabel);
         // Another has written the record, and this process after it.
         memory.held = Some(leadergroup::policy::memory::Held { version: 72, exposed: None, under_way: BTreeSet::new(), ..memory.held.unwrap() });
         memory.sending(&Write::ListFenced);
         let listed = || Done::Listed(["uid-of-a".into()].into());
-        let Write::Pod(unlabelled) = unlabel else { unreachable!() };
-        let answered = Done::Pod { fence: unlabelled.desired.fence.clone() };
         if listed_first {
             memory.done(&observed, &Write::ListFenced, &listed(), Instant(Duration::from_secs(2)));
         }
-        memory.done(&observed, unlabel, &answered, Instant(Duration::from_secs(2)));
+        memory.done(&observed, unlabel, &unlabelled, Instant(Duration::from_secs(2)));
         if !listed_first {
             memory.done(&observed, &Write::ListFenced, &listed(), Instant(Duration::from_secs(2)));
         }

@@ -22,7 +22,8 @@ use crate::elector::clock;
 /// long.
 const LONGEST: u64 = 12 << 20;
 
-/// Seconds until the API server ends a watch, which is asked for anew then. Whether its connection lives is for whoever follows the watch to find out.
+/// Seconds until the API server ends a watch, which is asked for anew then. Whether its connection lives is for whoever follows the watch
+/// to find out.
 const WATCH_TIMEOUT: u32 = 290;
 
 /// Where an object of this kind and name is.

@@ -1,5 +1,6 @@
 //! Several keys under one; most often it is one, which costs no set.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, btree_set};
 use std::slice;
 
@@ -17,13 +18,9 @@ pub(super) enum Keys {
 
 impl Index {
     pub(super) fn add(&mut self, under: Key, key: &Key) {
-        match self.0.get_mut(&under) {
-            None => drop(self.0.insert(under, Keys::One(key.clone()))),
-            Some(Keys::One(one)) if one == key => {}
-            Some(keys) => match keys {
-                Keys::One(one) => *keys = Keys::Many(BTreeSet::from([one.clone(), key.clone()])),
-                Keys::Many(many) => drop(many.insert(key.clone())),
-            },
+        match self.0.entry(under) {
+            Entry::Vacant(vacant) => drop(vacant.insert(Keys::One(key.clone()))),
+            Entry::Occupied(keys) => keys.into_mut().add(key),
         }
     }
 
@@ -41,6 +38,16 @@ impl Index {
     /// In the order of their names.
     pub(super) fn get<'a>(&'a self, under: &Key) -> impl Iterator<Item = &'a Key> + use<'a> {
         self.0.get(under).into_iter().flatten()
+    }
+}
+
+impl Keys {
+    fn add(&mut self, key: &Key) {
+        match self {
+            Keys::One(one) if one == key => {}
+            Keys::One(one) => *self = Keys::Many(BTreeSet::from([one.clone(), key.clone()])),
+            Keys::Many(many) => drop(many.insert(key.clone())),
+        }
     }
 }
 

@@ -186,15 +186,7 @@ impl Run {
         let mut told = 0;
         loop {
             for (application, samples) in self.measured.iter().zip([&mut phase.failovers, &mut phase.floors]) {
-                match self.applications.fail_over(application).await {
-                    Ok(from_answer) => samples.push(from_answer),
-                    Err(problem) => {
-                        eprintln!("{name}: a sample of {} came to no end: {problem:#}\n{}", application.name, self.field.operator.log_end(5));
-                        samples.push(f64::INFINITY);
-                        self.applications.repair(&self.measured).await.context("the pods can't be made ready again")?;
-                    }
-                }
-                tokio::time::sleep(PAUSE).await;
+                samples.push(self.sample(name, application).await?);
             }
             let elapsed = began.elapsed();
             let enough = phase.failovers.len() >= usize::try_from(self.arguments.samples)?;
@@ -221,18 +213,24 @@ impl Run {
         self.field.operator.pause()?;
         let (floor, mut samples, began) = (&self.measured[1], Vec::new(), Stopwatch::start());
         while samples.len() < usize::try_from(self.arguments.samples)? && began.elapsed() < length * OVERTIME {
-            match self.applications.fail_over(floor).await {
-                Ok(from_answer) => samples.push(from_answer),
-                Err(problem) => {
-                    eprintln!("without the operator: a sample of {} came to no end: {problem:#}", floor.name);
-                    samples.push(f64::INFINITY);
-                    self.applications.repair(std::slice::from_ref(floor)).await.context("the pods can't be made ready again")?;
-                }
-            }
-            tokio::time::sleep(PAUSE).await;
+            samples.push(self.sample("without the operator", floor).await?);
         }
         self.field.operator.resume()?;
         Ok(samples)
+    }
+
+    /// One failover, in ms, and a pause. What comes to no end is infinite.
+    async fn sample(&self, name: &str, application: &Application) -> anyhow::Result<f64> {
+        let sample = match self.applications.fail_over(application).await {
+            Ok(from_answer) => from_answer,
+            Err(problem) => {
+                eprintln!("{name}: a sample of {} came to no end: {problem:#}\n{}", application.name, self.field.operator.log_end(5));
+                self.applications.repair(&self.measured).await.context("the pods can't be made ready again")?;
+                f64::INFINITY
+            }
+        };
+        tokio::time::sleep(PAUSE).await;
+        Ok(sample)
     }
 
     /// Adds what the operator asked for since the phase began.

@@ -72,7 +72,7 @@ impl Application {
         Self { renews: false, ..self }
     }
 
-    fn object(&self) -> Value {
+    pub(super) fn object(&self) -> Value {
         let Self { mover, pods, name, renews } = self;
         let spec = json!({ "containers": [{ "name": "web", "image": "registry.k8s.io/pause:3.10" }], "terminationGracePeriodSeconds": 0 });
         let annotations = json!({ "test.leadergroup.io/delete-delay": "0.5s" });

@@ -8,7 +8,6 @@ use anyhow::{Context, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::api::{ListParams, PostParams};
 use leadergroup::api::LeaderGroup;
-use serde_json::json;
 
 use super::applications::{Application, Mover};
 use super::stage::Stage;
@@ -94,17 +93,11 @@ async fn acts(stage: &mut Stage) -> anyhow::Result<f64> {
 }
 
 fn named(number: usize) -> Application {
-    Application::new(Mover::Operator, 3, number)
+    Application::new(Mover::Operator, 3, number).on_transition()
 }
 
 async fn create(stage: &Stage, number: usize) -> anyhow::Result<()> {
-    let group = json!({
-        "apiVersion": "leadergroup.io/v1alpha1", "kind": "LeaderGroup", "metadata": { "name": named(number).name },
-        "spec": {
-            "lease": { "renewal": "OnTransition" },
-            "deployment": { "replicas": 3, "template": { "spec": { "containers": [{ "name": "web", "image": "registry.k8s.io/pause:3.10" }] } } },
-        },
-    });
+    let group = named(number).object();
     stage.applications.groups.create(&PostParams::default(), &serde_json::from_value(group)?).await?;
     Ok(())
 }
