@@ -351,18 +351,28 @@ impl Executor {
             &patched_by(names::FIELD_MANAGER),
             &Patch::Json::<()>(patch),
         );
-        match ask_to_write(GROUP.named(&observation.name), self.metadata(request)).await {
-            Ok(written) if written.version() != 0 && written.version() == group.version() && group.status.as_ref() != Some(status) => {
-                let message = "the status is as before: a policy, or another version of the CustomResourceDefinition, takes away what is written".to_owned();
-                Err(Failure::Refused { code: 200, message, certain: true })
-            }
-            Ok(written) => {
+        let subject = GROUP.named(&observation.name);
+        let written = if status.term > term_of(group) {
+            // Nothing of it is believed but what is stored: a policy, or another version of the CustomResourceDefinition, may have taken it away.
+            let request = request.map_err(Failure::impossible)?;
+            ask_to_write(subject, self.client.request::<Slim<LeaderGroup>>(request)).await.and_then(known)
+        } else {
+            ask_to_write(subject, self.metadata(request)).await.map(|written| {
                 // The precondition was its version: nothing else of it has changed.
                 let mut now = LeaderGroup::clone(group);
                 now.status = Some(status.clone());
                 now.metadata.resource_version = Some(written.version().to_string());
-                LeaderGroup::answered(&self.store, Key::new(&observation.namespace, &observation.name), Arc::new(now));
-                Ok(Done::Status { version: written.version() })
+                Arc::new(now)
+            })
+        };
+        match written {
+            Ok(now) => {
+                let (version, term) = (now.version(), term_of(&now));
+                LeaderGroup::answered(&self.store, Key::new(&observation.namespace, &observation.name), now);
+                if term < status.term {
+                    return Err(Failure::Refused { code: 200, message: format!("the term in the status stays {term}"), certain: true });
+                }
+                Ok(Done::Status { version })
             }
             Err(failure @ (Failure::Changed | Failure::Refused { code: 422, .. })) => {
                 // Another group may have its name, which fails like a status that breaks a rule.
@@ -390,6 +400,11 @@ impl Executor {
         }
         failure
     }
+}
+
+/// What the status confirms.
+fn term_of(group: &LeaderGroup) -> i64 {
+    group.status.as_ref().map_or(0, |status| status.term)
 }
 
 /// All pods that this selects, page by page.

@@ -21,6 +21,8 @@ const POLL: Duration = Duration::from_secs(2);
 /// A lock that nobody has changed for so long is read again: its watch may have died in silence, and by that no holder runs out that renews,
 /// where its lease is longer than this and the read.
 const QUIET: Duration = Duration::from_secs(5);
+/// And after twice as long each time, where that finds nothing new: anybody may make any number of locks that nobody takes.
+const LONGEST_QUIET: Duration = Duration::from_secs(80);
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
@@ -93,31 +95,57 @@ async fn follow(lock: Arc<dyn elector::Lock>, mut sightings: Sightings) {
 
 /// Reads the lock, and its changes where it can be watched, until that ends.
 async fn follow_once(lock: &dyn elector::Lock, sightings: &mut Sightings, failures: &mut u32) -> Result<(), LockError> {
-    let read = tokio::time::timeout(LONGEST_DELAY, lock.get()).await.map_err(|_| LockError::Timeout(LONGEST_DELAY))??;
+    sightings.see(read(lock).await?.as_ref());
     *failures = 0;
-    match read {
-        Some(snapshot) => sightings.record(&snapshot),
-        None => sightings.set(Lock::Absent),
-    }
     let Some(mut changes) = lock.watch() else {
         tokio::time::sleep(POLL).await;
         return Ok(());
     };
-    while let Ok(Some(change)) = tokio::time::timeout(QUIET, changes.next()).await {
-        match change? {
-            Sighting::Seen(snapshot) => sightings.record(&snapshot),
-            Sighting::Gone => sightings.set(Lock::Absent),
+    let mut quiet = QUIET;
+    loop {
+        match tokio::time::timeout(quiet, changes.next()).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(change)) => {
+                match change? {
+                    Sighting::Seen(snapshot) => sightings.see(Some(&snapshot)),
+                    Sighting::Gone => sightings.see(None),
+                }
+                quiet = QUIET;
+            }
+            Err(_) => {
+                quiet = (quiet * 2).min(LONGEST_QUIET);
+                let now = read(lock).await?;
+                if !sightings.is_known(now.as_ref()) {
+                    // The watch has not told of it.
+                    sightings.see(now.as_ref());
+                    return Ok(());
+                }
+            }
         }
     }
-    Ok(())
+}
+
+async fn read(lock: &dyn elector::Lock) -> Result<Option<Snapshot>, LockError> {
+    tokio::time::timeout(LONGEST_DELAY, lock.get()).await.map_err(|_| LockError::Timeout(LONGEST_DELAY))?
 }
 
 impl Sightings {
-    fn record(&mut self, snapshot: &Snapshot) {
-        if self.raw.as_ref() == Some(&snapshot.raw) && matches!(*self.tell.borrow(), Lock::Record(_)) {
-            // Nobody has renewed it.
+    /// Whether it is what was seen last.
+    fn is_known(&self, now: Option<&Snapshot>) -> bool {
+        match (now, &*self.tell.borrow()) {
+            (Some(snapshot), Lock::Record(_)) => self.raw.as_ref() == Some(&snapshot.raw),
+            (None, Lock::Absent) => true,
+            _ => false,
+        }
+    }
+
+    /// `None`: there is no lock.
+    fn see(&mut self, now: Option<&Snapshot>) {
+        // Nobody has renewed it.
+        if self.is_known(now) {
             return;
         }
+        let Some(snapshot) = now else { return self.set(Lock::Absent) };
         self.raw = Some(snapshot.raw.clone());
         self.set(Lock::Record(LockRecord {
             holder: snapshot.record.holder.as_str().into(),
@@ -165,11 +193,14 @@ mod tests {
 
     /// One whose watch tells nothing, as over a connection that has died.
     #[derive(Default)]
-    struct Silent(AtomicU32);
+    struct Silent {
+        read: AtomicU32,
+        watched: AtomicU32,
+    }
 
     impl elector::Lock for Silent {
         fn get(&self) -> BoxFuture<'_, Result<Option<Snapshot>, LockError>> {
-            self.0.fetch_add(1, Ordering::Relaxed);
+            self.read.fetch_add(1, Ordering::Relaxed);
             Box::pin(async { Ok(None) })
         }
         fn create(&self, _: Record) -> BoxFuture<'_, Result<Snapshot, LockError>> {
@@ -188,17 +219,18 @@ mod tests {
             String::new()
         }
         fn watch(&self) -> Option<BoxStream<'static, Result<Sighting, LockError>>> {
+            self.watched.fetch_add(1, Ordering::Relaxed);
             Some(stream::pending().boxed())
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lock_whose_watch_is_silent_is_read_again_every_five_seconds() {
+    async fn a_lock_whose_watch_is_silent_is_read_beside_it_after_five_seconds_and_then_less_and_less() {
         let lock = Arc::new(Silent::default());
         let (tell, _seen) = watch::channel(Lock::Unread);
         let sightings = Sightings { tell, wake: Arc::default(), raw: None };
         // It follows for ever.
-        let _ = tokio::time::timeout(Duration::from_secs(21), follow(lock.clone(), sightings)).await;
-        assert_eq!(lock.0.load(Ordering::Relaxed), 5);
+        let _ = tokio::time::timeout(Duration::from_secs(250), follow(lock.clone(), sightings)).await;
+        assert_eq!((lock.read.load(Ordering::Relaxed), lock.watched.load(Ordering::Relaxed)), (7, 1), "after 0, 5, 15, 35, 75, 155 and 235 s");
     }
 }

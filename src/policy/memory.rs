@@ -242,7 +242,7 @@ impl Memory {
             (Write::CreateLease { record, gives, .. }, Done::Lease(lease)) => {
                 self.named = None;
                 let mut held = Held::of(lease.resource_version, began);
-                if says(lease, record) {
+                if covers(lease, record) {
                     held.records(record, *gives);
                     held.reserved = Some(record.reserved_term);
                 }
@@ -250,7 +250,11 @@ impl Memory {
                 self.held = Some(held);
             }
             (Write::UpdateLease { resource_version, record, purpose, reserves, gives, .. }, Done::Lease(lease)) => {
-                let Some(held) = self.hold(*resource_version, lease.resource_version, began).filter(|_| says(lease, record)) else { return };
+                let Some(held) = self.hold(*resource_version, lease.resource_version, began) else { return };
+                if !covers(lease, record) {
+                    (held.recorded, held.reserved) = (None, None);
+                    return;
+                }
                 if *purpose == LeasePurpose::Transition {
                     held.records(record, *gives);
                 }
@@ -380,9 +384,10 @@ impl Memory {
     }
 }
 
-/// Whether a Lease that was written says what it was to say of terms: a policy may have put it back.
-fn says(lease: &Lease, record: &Record) -> bool {
-    lease.term == Some(record.term) && lease.reserved_term == Some(record.reserved_term) && lease.holder_uid == record.holder_uid
+/// Whether the mark of a Lease that was written covers the terms that it was to cover: a policy may have put it back. Without that the
+/// process that comes next might give them again; what else the Lease says of terms is no more than a hint to it.
+fn covers(lease: &Lease, record: &Record) -> bool {
+    lease.reserved_term.is_some_and(|mark| mark >= record.reserved_term)
 }
 
 fn is_followed(observation: &Observation) -> bool {

@@ -265,9 +265,10 @@ impl<'a> Planner<'a> {
             Write::UpdateLease { purpose, .. } => *purpose == LeasePurpose::Transition,
             Write::Status { .. } => false,
         });
-        let wanted = self.writes.iter().map(Target::of).collect();
-        let trouble = self.memory.progress.trouble(&wanted, self.memory.round(self.observation), self.observation.moment);
         let report = self.term_to_report.take();
+        let names = matches!(report, Some(TermToReport::Name(_))).then_some(Target::Term);
+        let wanted = self.writes.iter().map(Target::of).chain(names).collect();
+        let trouble = self.memory.progress.trouble(&wanted, self.memory.round(self.observation), self.observation.moment);
         if moving && obstacle.is_none() && trouble.is_none() && report.is_none() {
             return;
         }

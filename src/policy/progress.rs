@@ -351,11 +351,11 @@ impl Progress {
         remaining.filter(|remaining| !remaining.is_zero()).min()
     }
 
-    /// The gravest of what gets nowhere. The status itself can't tell of the status.
+    /// The gravest of what gets nowhere. The status itself can't tell of the status, but of a term that does not stay in it.
     /// `wanted`: what is not wanted any more is no trouble.
     pub(super) fn trouble(&self, wanted: &BTreeSet<Target>, round: Round, now: Instant) -> Option<Obstacle> {
         let told = |(target, attempt): &(&Target, &Attempt)| {
-            attempt.sent.is_some() || (attempt.asked.is_some() || wanted.contains(target)) && target.object() != Some(Object::Status)
+            attempt.sent.is_some() || (attempt.asked.is_some() || wanted.contains(target)) && **target != Target::Status
         };
         let grave = |(target, attempt): (&Target, &Attempt)| trouble_of(target, attempt, round, now).map(|(rank, trouble)| (rank, target.clone(), trouble));
         self.attempts().filter(told).filter_map(grave).min_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1))).map(|(_, _, trouble)| trouble)

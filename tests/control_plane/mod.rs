@@ -43,7 +43,7 @@ pub(crate) use self::{
     audit::AuditEvent,
     kubectl::KubectlOutput,
     nodes::KUBELET_LABEL,
-    policy::relabelling,
+    policy::{freezing_terms, relabelling},
     process::Process,
     proxy::{Mode, Proxy},
     real_nodes::{RealNode, busybox},

@@ -226,7 +226,7 @@ fn a_write_of_the_record_that_has_changed_nothing_takes_it_from_nobody() {
 }
 
 #[test]
-fn a_lease_whose_terms_a_policy_has_put_back_records_none() {
+fn a_lease_whose_mark_a_policy_has_put_back_records_no_term() {
     let taken = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![pod("b")], Some("a"));
     let elects = policy::plan(&taken, &holding()).writes.into_iter().find(|write| matches!(write, Write::UpdateLease { .. })).unwrap();
     let Write::UpdateLease { record, .. } = &elects else { unreachable!() };
@@ -244,7 +244,7 @@ fn a_lease_whose_terms_a_policy_has_put_back_records_none() {
         memory.held.map(|held| (held.version, held.recorded.is_some() || held.reserved.is_some()))
     };
     assert_eq!(after(lease.clone()), Some((71, true)), "{elects:?}");
-    assert_eq!(after(Lease { term: Some(7), ..lease.clone() }), Some((71, false)));
     assert_eq!(after(Lease { reserved_term: Some(1), ..lease.clone() }), Some((71, false)));
-    assert_eq!(after(Lease { holder_uid: Some("uid-of-a".into()), ..lease }), Some((71, false)));
+    assert_eq!(after(Lease { reserved_term: None, ..lease.clone() }), Some((71, false)));
+    assert_eq!(after(Lease { term: None, holder_uid: None, ..lease }), Some((71, true)), "whoever comes next begins above the mark");
 }

@@ -8,6 +8,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
+use leadergroup::api::LeaderGroup;
 use leadergroup::elector::{self, Callbacks, Config, Elector, LockKind, LockOptions};
 use serde_json::json;
 use tokio::sync::{OnceCell, oneshot};
@@ -16,6 +17,7 @@ use tokio::task::JoinHandle;
 use super::arena::Arena;
 use super::looks::fence;
 use super::looks::{deployed, ready};
+use crate::control_plane::freezing_terms;
 
 /// A pod's elector at work. Dropping it is its crash.
 struct Pods<'a> {
@@ -133,6 +135,36 @@ async fn the_label_follows_the_lease_from_holder_to_holder_with_the_records_own_
     next.release().await;
     arena.carried_by(&[]).await;
     arena.condition("app", "Ready", "False", "NoHolder").await;
+    arena.finish().await;
+}
+
+/// What the status does not confirm may be given again by whoever comes next.
+#[tokio::test]
+async fn nobody_leads_in_a_term_that_a_policy_has_taken_out_of_the_status() {
+    let (arena, pods) = followed("frozen-terms", "Leases").await;
+    let electors = Pods { arena: &arena, kind: LockKind::Leases };
+    let [first, second] = [pods[0].name_any(), pods[1].name_any()];
+    let holder = electors.elect(&first);
+    arena.carried_by(&[&first]).await;
+    arena.condition("app", "Ready", "True", "LeaderElected").await;
+    let name = format!("freezes-{}", arena.namespace);
+    arena.plane.kubectl_with_input(&["apply", "-f", "-"], &freezing_terms(&name, &arena.namespace)).await.unwrap().succeeded().unwrap();
+    arena
+        .until("the policy puts terms back", async || {
+            let dry = PatchParams { dry_run: true, ..PatchParams::default() };
+            let raised = Patch::Merge(json!({ "status": { "term": 999 } }));
+            let group = arena.api::<LeaderGroup>().patch_status("app", &dry, &raised).await.unwrap();
+            if group.status.is_some_and(|status| status.term != 999) { Ok(()) } else { Err("it does not yet".to_owned()) }
+        })
+        .await;
+
+    let _next = electors.elect(&second);
+    holder.release().await;
+    let message = arena.condition("app", "Stalled", "True", "WriteRefused").await;
+    assert!(message.contains("the term in the status stays"), "{message}");
+    assert!(!arena.labelled_names().await.contains(&second));
+    arena.plane.kubectl(&["delete", "mutatingadmissionpolicy,mutatingadmissionpolicybinding", &name]).await.unwrap().succeeded().unwrap();
+    arena.carried_by(&[&second]).await;
     arena.finish().await;
 }
 
