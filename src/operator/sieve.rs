@@ -313,26 +313,34 @@ impl Text {
     /// Takes bytes of the string up to its end: what is left, and whether it has ended.
     fn pass<'a>(&mut self, mut rest: &'a [u8], out: &mut Vec<u8>) -> (&'a [u8], bool) {
         while let [byte, after @ ..] = rest {
-            if self.escape == Escape::No {
-                // What lies between two characters that mean something is taken at once.
-                let plain = memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
-                if plain > 0 {
-                    let (run, after) = rest.split_at(plain);
-                    self.take(run, out);
-                    self.half = false;
-                    rest = after;
-                    continue;
-                }
-                if *byte == b'"' {
+            if self.escape != Escape::No {
+                self.take_escape(*byte, out);
+                rest = after;
+                continue;
+            }
+            // What lies between two characters that mean something is taken at once; of what is cut off only its end means anything.
+            let plain = if self.cut.is_some() { end_of_text(rest, false) } else { memchr::memchr2(b'"', b'\\', rest) };
+            let (run, after) = rest.split_at(plain.unwrap_or(rest.len()));
+            if !run.is_empty() {
+                self.take(run, out);
+                self.half = false;
+            }
+            rest = after;
+            match rest {
+                [b'"', after @ ..] => {
                     if let Some(hash) = &self.cut {
                         out.extend_from_slice(format!("…{:016x}", hash.finish()).as_bytes());
                     }
                     out.push(b'"');
                     return (after, true);
                 }
+                [byte, after @ ..] => {
+                    self.take_escape(*byte, out);
+                    rest = after;
+                }
+                [] if self.cut.is_some() && escapes(run, false) => self.escape = Escape::Begun,
+                [] => {}
             }
-            self.take_escape(*byte, out);
-            rest = after;
         }
         (rest, false)
     }
@@ -402,34 +410,39 @@ impl Skip {
     /// Takes bytes of the value up to its end: what is left, and whether it has ended.
     fn pass<'a>(&mut self, mut rest: &'a [u8]) -> (&'a [u8], bool) {
         while !rest.is_empty() {
-            let end = match () {
-                () if self.escaped => Some(0),
-                () if self.in_text => memchr::memchr2(b'"', b'\\', rest),
-                () => rest.iter().position(|byte| matches!(byte, b'"' | b'{' | b'}' | b'[' | b']')),
-            };
-            let plain = end.unwrap_or(rest.len());
-            self.bytes = self.bytes.saturating_add(plain + 1);
-            let [byte, after @ ..] = &rest[plain..] else {
-                self.bytes -= 1;
+            let end = if self.in_text { end_of_text(rest, self.escaped) } else { rest.iter().position(|byte| b"\"{}[]".contains(byte)) };
+            let (before, after) = rest.split_at(end.unwrap_or(rest.len()));
+            let Some((byte, after)) = after.split_first() else {
+                self.bytes = self.bytes.saturating_add(before.len());
+                self.escaped = self.in_text && escapes(before, self.escaped);
                 return (&[], false);
             };
+            self.bytes = self.bytes.saturating_add(before.len() + 1);
+            self.escaped = false;
             rest = after;
-            if self.escaped {
-                self.escaped = false;
-                continue;
-            }
             match byte {
-                b'\\' => self.escaped = true,
                 b'"' => self.in_text = !self.in_text,
                 b'{' | b'[' => self.depth += 1,
                 _ => self.depth = self.depth.saturating_sub(1),
             }
-            if self.depth == 0 && !self.in_text && !self.escaped {
+            if self.depth == 0 && !self.in_text {
                 return (rest, true);
             }
         }
         (rest, false)
     }
+}
+
+/// Where a string ends, of whose inside this is the next part: at the first quotation mark that is not escaped. Go escapes what web
+/// pages could take for markup, so that whoever fills a string with that makes six bytes of each: none of them is looked at by itself.
+fn end_of_text(inside: &[u8], escaped: bool) -> Option<usize> {
+    memchr::memchr_iter(b'"', inside).find(|at| !escapes(&inside[..*at], escaped))
+}
+
+/// Whether what follows this part of a string's inside is escaped. `escaped`: what this begins with is.
+fn escapes(inside: &[u8], escaped: bool) -> bool {
+    let backslashes = inside.iter().rev().take_while(|byte| **byte == b'\\').count();
+    (backslashes % 2 == 1) != (escaped && backslashes == inside.len())
 }
 
 #[cfg(test)]

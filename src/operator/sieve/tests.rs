@@ -106,6 +106,23 @@ fn a_long_text_is_cut_to_the_same_however_it_came_in_pieces() {
     }
 }
 
+#[test]
+fn a_string_ends_where_it_does_whatever_it_says_and_however_it_came_whether_it_is_cut_or_left_out() {
+    let odd = (0..1024_u32).map(|number| (0..5).map(|digit| ["\\", "\"", "<", "u"][(number >> (2 * digit) & 3) as usize]).collect::<String>());
+    for text in odd {
+        let long = "<".repeat(4000) + &text;
+        let lease = json!({ "apiVersion": text, "metadata": { "selfLink": text, "name": "web" }, "spec": { "holderIdentity": long, "leaseTransitions": 7 } });
+        let lease = lease.to_string().replace('<', "\\u003c");
+        let whole = sieved(&lease);
+        assert_eq!((&whole["metadata"]["name"], &whole["spec"]["leaseTransitions"]), (&json!("web"), &json!(7)), "{text}");
+        for size in [1, 2, 3, 5, lease.len() - 20] {
+            let mut sieve = Sieve::default();
+            let pieces: Vec<u8> = lease.as_bytes().chunks(size).flat_map(|piece| sieve.pass(piece)).collect();
+            assert_eq!(serde_json::from_slice::<Value>(&pieces).unwrap(), whole, "{text} in pieces of {size}");
+        }
+    }
+}
+
 fn json_values() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), any::<i64>().prop_map(Value::from), ".{0,20}".prop_map(Value::from)];
     let names = prop::sample::select(vec!["metadata", "spec", "status", "labels", "items", "object", "selector", "conditions", "name", "template", "other"]);
