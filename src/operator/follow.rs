@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::stream::BoxStream;
 use kube::Client;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -12,17 +13,23 @@ use tracing::debug;
 
 use super::backoff;
 use crate::api::v1alpha1::ResourceLock;
-use crate::elector::clock::{Clock, SystemClock};
+use crate::elector::clock::{Clock, Stopwatch, SystemClock};
 use crate::elector::{self, LockError, LockKind, LockOptions, Sighting, Snapshot};
 use crate::policy::observation::{Lock, LockRecord};
 
 /// Where a lock cannot be watched it is read this often: client-go's retry period.
 const POLL: Duration = Duration::from_secs(2);
-/// A lock that nobody has changed for so long is read again: its watch may have died in silence, and by that no holder runs out that renews,
-/// where its lease is longer than this and the read.
+/// The same at most of one that nobody holds: anybody may make any number of groups.
+const LONGEST_POLL: Duration = Duration::from_secs(10);
+/// A lock of which the watch has told nothing for so long is read again: it may have died in silence, and by that no holder runs out that
+/// renews. Of a shorter lease it is a third.
 const QUIET: Duration = Duration::from_secs(5);
-/// And after twice as long each time, where that finds nothing new: anybody may make any number of locks that nobody takes.
+/// The same at most of one that nobody holds.
 const LONGEST_QUIET: Duration = Duration::from_secs(80);
+/// However short the lease is.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// Between the end of a watch and the next one.
+const BREATH: Duration = Duration::from_millis(200);
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
@@ -58,7 +65,7 @@ impl Follower {
         let options = LockOptions { namespace: namespace.to_owned(), name: name.to_owned(), ..LockOptions::default() };
         let lock = elector::lock(kind, client, &options);
         let (tell, seen) = watch::channel(Lock::Unread);
-        let task = tokio::spawn(follow(lock, Sightings { tell, wake, raw: None }));
+        let task = tokio::spawn(follow(lock, Sightings { tell, wake, raw: None, of: None }));
         Self { kind, name: name.to_owned(), seen, task }
     }
 
@@ -76,52 +83,33 @@ struct Sightings {
     tell: watch::Sender<Lock>,
     wake: Arc<Notify>,
     raw: Option<Arc<str>>,
+    /// Of which object that was, and its version.
+    of: Option<(Arc<str>, u64)>,
 }
 
+/// Reads the lock and then its changes, again and again.
 async fn follow(lock: Arc<dyn elector::Lock>, mut sightings: Sightings) {
-    let mut failures = 0;
+    let (mut failures, mut idle) = (0, 0);
     loop {
-        match follow_once(&*lock, &mut sightings, &mut failures).await {
-            Ok(()) => {}
+        match read(&*lock).await {
+            Ok(now) => {
+                failures = 0;
+                idle = if sightings.is_known(now.as_ref()) { idle + 1 } else { 0 };
+                sightings.see(now.as_ref());
+            }
             Err(error) => {
                 failures += 1;
                 debug!(lock = lock.describe(), %error, "Lock could not be read");
                 sightings.failed(&error);
                 tokio::time::sleep(backoff::delay(failures, FIRST_DELAY, LONGEST_DELAY)).await;
+                continue;
             }
         }
-    }
-}
-
-/// Reads the lock, and its changes where it can be watched, until that ends.
-async fn follow_once(lock: &dyn elector::Lock, sightings: &mut Sightings, failures: &mut u32) -> Result<(), LockError> {
-    sightings.see(read(lock).await?.as_ref());
-    *failures = 0;
-    let Some(mut changes) = lock.watch() else {
-        tokio::time::sleep(POLL).await;
-        return Ok(());
-    };
-    let mut quiet = QUIET;
-    loop {
-        match tokio::time::timeout(quiet, changes.next()).await {
-            Ok(None) => return Ok(()),
-            Ok(Some(change)) => {
-                match change? {
-                    Sighting::Seen(snapshot) => sightings.see(Some(&snapshot)),
-                    Sighting::Gone => sightings.see(None),
-                }
-                quiet = QUIET;
-            }
-            Err(_) => {
-                quiet = (quiet * 2).min(LONGEST_QUIET);
-                let now = read(lock).await?;
-                if !sightings.is_known(now.as_ref()) {
-                    // The watch has not told of it.
-                    sightings.see(now.as_ref());
-                    return Ok(());
-                }
-            }
-        }
+        let works = match lock.watch() {
+            Some(changes) => sightings.follow(&*lock, changes).await,
+            None => false,
+        };
+        tokio::time::sleep(if works { BREATH } else { sightings.pause(idle, POLL, LONGEST_POLL) }).await;
     }
 }
 
@@ -130,6 +118,47 @@ async fn read(lock: &dyn elector::Lock) -> Result<Option<Snapshot>, LockError> {
 }
 
 impl Sightings {
+    /// Takes in what a watch tells, until it ends, or what is read beside it shows that it misses something. Whether it can be relied on.
+    async fn follow(&mut self, lock: &dyn elector::Lock, mut changes: BoxStream<'static, Result<Sighting, LockError>>) -> bool {
+        let (began, mut told, mut idle) = (Stopwatch::start(), false, 0);
+        loop {
+            match tokio::time::timeout(self.pause(idle, QUIET, LONGEST_QUIET), changes.next()).await {
+                Ok(Some(Ok(Sighting::Seen(snapshot)))) if self.is_older(&snapshot) => return false,
+                Ok(Some(Ok(sighting))) => {
+                    self.see(if let Sighting::Seen(snapshot) = &sighting { Some(snapshot) } else { None });
+                    (told, idle) = (true, 0);
+                }
+                Ok(Some(Err(error))) => {
+                    // What can be read is judged by that.
+                    debug!(lock = lock.describe(), %error, "Lock could not be watched");
+                    return told;
+                }
+                Ok(None) => return told || began.elapsed() >= QUIET,
+                Err(_) if read(lock).await.is_ok_and(|now| self.is_known(now.as_ref())) => idle += 1,
+                // The watch has not told of it.
+                Err(_) => return true,
+            }
+        }
+    }
+
+    /// How long to wait for news of the lock before it is read: this, and of one that nobody holds twice as long each time.
+    fn pause(&self, idle: u32, first: Duration, longest: Duration) -> Duration {
+        if let Lock::Record(record) = &*self.tell.borrow() {
+            let lease = Duration::from_secs(u64::try_from(record.duration_seconds).unwrap_or_default());
+            if !record.holder.is_empty() && SystemClock.now() - record.changed < lease {
+                return first.min(lease / 3).max(SHORTEST);
+            }
+        }
+        first.saturating_mul(1 << idle.min(16)).min(longest)
+    }
+
+    /// Whether it is an earlier state of the same object than what was seen: by another API server, whose cache may be late, or after the
+    /// store was put back. What is read tells which.
+    fn is_older(&self, snapshot: &Snapshot) -> bool {
+        let of = snapshot.uid.as_ref().zip(snapshot.version);
+        self.of.as_ref().zip(of).is_some_and(|((uid, seen), (of, version))| uid == of && version < *seen)
+    }
+
     /// Whether it is what was seen last.
     fn is_known(&self, now: Option<&Snapshot>) -> bool {
         match (now, &*self.tell.borrow()) {
@@ -141,6 +170,7 @@ impl Sightings {
 
     /// `None`: there is no lock.
     fn see(&mut self, now: Option<&Snapshot>) {
+        self.of = now.and_then(|snapshot| snapshot.uid.clone().zip(snapshot.version));
         // Nobody has renewed it.
         if self.is_known(now) {
             return;
@@ -183,25 +213,74 @@ impl Sightings {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
     use futures::future::BoxFuture;
-    use futures::stream::{self, BoxStream};
+    use futures::stream;
+    use kube::core::Status;
 
     use super::*;
     use crate::elector::Record;
 
-    /// One whose watch tells nothing, as over a connection that has died.
-    #[derive(Default)]
-    struct Silent {
-        read: AtomicU32,
-        watched: AtomicU32,
+    fn held(version: u64, holder: &str) -> Snapshot {
+        let record = Record { holder: holder.to_owned(), lease_duration_seconds: 60, ..Record::default() };
+        Snapshot::new(record, format!("{holder} {version}"), Some(version), ()).with_uid(Some("u"))
     }
 
-    impl elector::Lock for Silent {
+    fn forbidden() -> LockError {
+        LockError::Api(kube::Error::Api(Box::new(Status { code: 403, reason: "Forbidden".into(), ..Status::default() })))
+    }
+
+    type Watched = fn() -> BoxStream<'static, Result<Sighting, LockError>>;
+
+    /// How it is read and watched, and how often it was.
+    struct Played {
+        /// `None`: it is not there.
+        holder: Option<&'static str>,
+        /// Each time that it is read it has been renewed.
+        renews: bool,
+        watched: Option<Watched>,
+        version: AtomicU64,
+        reads: AtomicU32,
+        watches: AtomicU32,
+        seen: Mutex<Vec<Lock>>,
+    }
+
+    impl Played {
+        fn new(holder: Option<&'static str>, renews: bool, watched: Option<Watched>) -> Arc<Self> {
+            let (version, reads, watches, seen) = (AtomicU64::new(7), AtomicU32::new(0), AtomicU32::new(0), Mutex::default());
+            Arc::new(Self { holder, renews, watched, version, reads, watches, seen })
+        }
+
+        /// Follows it for so long.
+        async fn follow(self: &Arc<Self>, seconds: u64) -> (u32, u32) {
+            let (tell, mut seen) = watch::channel(Lock::Unread);
+            let sightings = Sightings { tell, wake: Arc::default(), raw: None, of: None };
+            tokio::select! {
+                biased;
+                () = follow(self.clone(), sightings) => unreachable!("it follows for ever"),
+                () = async { while seen.changed().await.is_ok() { self.seen.lock().unwrap().push(seen.borrow().clone()); } } => {}
+                () = tokio::time::sleep(Duration::from_secs(seconds)) => {}
+            }
+            (self.reads.load(Ordering::Relaxed), self.watches.load(Ordering::Relaxed))
+        }
+
+        /// Who held it, as it was seen; "-": nobody, or it could not be read.
+        fn holders(&self) -> Vec<String> {
+            let mut holders: Vec<_> =
+                self.seen.lock().unwrap().iter().map(|lock| if let Lock::Record(record) = lock { record.holder.to_string() } else { "-".to_owned() }).collect();
+            holders.dedup();
+            holders
+        }
+    }
+
+    impl elector::Lock for Played {
         fn get(&self) -> BoxFuture<'_, Result<Option<Snapshot>, LockError>> {
-            self.read.fetch_add(1, Ordering::Relaxed);
-            Box::pin(async { Ok(None) })
+            self.reads.fetch_add(1, Ordering::Relaxed);
+            let version = self.version.fetch_add(u64::from(self.renews), Ordering::Relaxed);
+            let now = self.holder.map(|holder| held(version, holder));
+            Box::pin(async { Ok(now) })
         }
         fn create(&self, _: Record) -> BoxFuture<'_, Result<Snapshot, LockError>> {
             unreachable!("it is only read")
@@ -219,18 +298,48 @@ mod tests {
             String::new()
         }
         fn watch(&self) -> Option<BoxStream<'static, Result<Sighting, LockError>>> {
-            self.watched.fetch_add(1, Ordering::Relaxed);
-            Some(stream::pending().boxed())
+            self.watches.fetch_add(1, Ordering::Relaxed);
+            self.watched.map(|watched| watched())
+        }
+    }
+
+    const SILENT: Watched = || stream::pending().boxed();
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lock_that_is_not_there_is_read_beside_its_silent_watch_after_five_seconds_and_then_less_and_less() {
+        assert_eq!(Played::new(None, false, Some(SILENT)).follow(250).await, (7, 1), "after 0, 5, 15, 35, 75, 155 and 235 s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_holder_that_renews_is_read_beside_a_silent_watch_as_often_as_it_takes_to_see_that() {
+        let lock = Played::new(Some("web-1"), true, Some(SILENT));
+        let (reads, _) = lock.follow(250).await;
+        assert!((2 * 45..=2 * 50).contains(&reads), "{reads}: every five seconds, and once more for what the watch has missed");
+        assert_eq!(lock.holders(), ["web-1"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lock_that_may_be_read_and_not_watched_is_polled_and_its_holder_stays() {
+        let lock = Played::new(Some("web-1"), false, Some(|| stream::iter([Err(forbidden())]).boxed()));
+        let (reads, watches) = lock.follow(59).await;
+        assert_eq!((reads, watches), (30, 30));
+        assert_eq!(lock.holders(), ["web-1"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_ends_at_once_and_a_lock_without_one_are_asked_for_with_a_pause_that_grows_where_nobody_holds_it() {
+        let ends: Watched = || stream::empty().boxed();
+        for watched in [Some(ends), None] {
+            assert_eq!(Played::new(Some("web-1"), false, watched).follow(59).await.0, 30);
+            let (reads, _) = Played::new(None, false, watched).follow(59).await;
+            assert!(reads < 10, "{reads}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lock_whose_watch_is_silent_is_read_beside_it_after_five_seconds_and_then_less_and_less() {
-        let lock = Arc::new(Silent::default());
-        let (tell, _seen) = watch::channel(Lock::Unread);
-        let sightings = Sightings { tell, wake: Arc::default(), raw: None };
-        // It follows for ever.
-        let _ = tokio::time::timeout(Duration::from_secs(250), follow(lock.clone(), sightings)).await;
-        assert_eq!((lock.read.load(Ordering::Relaxed), lock.watched.load(Ordering::Relaxed)), (7, 1), "after 0, 5, 15, 35, 75, 155 and 235 s");
+    async fn what_a_late_cache_shows_of_the_past_is_not_believed_and_what_is_read_is() {
+        let lock = Played::new(Some("web-2"), false, Some(|| stream::iter([Ok(Sighting::Seen(held(6, "web-1")))]).chain(stream::pending()).boxed()));
+        let (reads, _) = lock.follow(59).await;
+        assert_eq!((lock.holders(), reads), (vec!["web-2".to_owned()], 30), "and read as if there were no watch");
     }
 }
