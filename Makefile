@@ -10,7 +10,7 @@ SECONDS ?= 40
 ALL ?= 300
 PROFILE ?= release
 # What `make bench` measures, one after the other. BENCH: further arguments, as in BENCH='--samples 50'.
-PARTS = failover size many fleet strangers restart rest
+PARTS = failover size many fleet strangers restart rest endurance
 BENCH ?= --write
 # The tests that need no control plane.
 PURE = command_line decisions docs elector::fuzz elector::handover elector::hostile elector::losing elector::proving elector::simulation elector::upstream histories interop::account interop::verdict layering manifests
@@ -69,7 +69,7 @@ manifests: ## Generate crds/ from src/api, and the tables of docs/ from the code
 	@# One after another: two tables are in one file.
 	UPDATE=1 $(CARGO) test --locked --test tests --quiet -- manifests docs --test-threads=1
 
-bench: ## Measure all of the parts below, beside a controller on controller-runtime and the bare writes; an hour and a half. Writes docs/measurements.md
+bench: ## Measure all of the parts below, beside a controller on controller-runtime and the bare writes; three hours. Writes docs/measurements.md
 	@for part in $(PARTS); do $(MAKE) bench-$$part || exit 1; done
 
 $(PARTS:%=bench-%): bench-%: programs ## One part

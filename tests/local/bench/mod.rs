@@ -5,6 +5,7 @@
 //! clock. Nothing is discarded.
 
 pub(crate) mod applications;
+mod endurance;
 mod failover;
 mod fleet;
 pub(crate) mod large;
@@ -87,6 +88,11 @@ enum Part {
     },
     /// One group, in which nothing happens.
     Rest,
+    /// So many failovers, one after the other.
+    Endurance {
+        #[arg(long, default_value_t = 100_000)]
+        failovers: usize,
+    },
 }
 
 /// What a part has to tell.
@@ -112,6 +118,7 @@ impl Part {
             Self::Strangers { .. } => "Pods of no group",
             Self::Restart { .. } => "The first change after a start",
             Self::Rest => "One group at rest",
+            Self::Endurance { .. } => "What is kept after many failovers",
         }
     }
 
@@ -123,6 +130,7 @@ impl Part {
             Self::Many { leaders, .. } => 9 * leaders.iter().copied().max().unwrap_or_default(),
             Self::Fleet { groups } => 3 * groups.iter().copied().max().unwrap_or_default(),
             Self::Strangers { pods, .. } | Self::Restart { pods, .. } => *pods,
+            Self::Endurance { .. } => endurance::pods(),
         }
     }
 }
@@ -137,6 +145,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Part::Fleet { groups } => fleet::run(&mut stage, groups).await?,
         Part::Strangers { pods, changes } => Told::new("strangers", strangers::run(&mut stage, *pods, *changes).await?),
         Part::Restart { pods, starts } => Told::new("restart", restart::run(&mut stage, *pods, *starts).await?),
+        Part::Endurance { failovers } => endurance::run(&mut stage, *failovers).await?,
         Part::Rest => Told::new("rest", rest::run(&mut stage).await?),
     };
     let fsync = stage.end().await?;
