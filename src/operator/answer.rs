@@ -13,6 +13,9 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(5);
 /// The same of a write: admission may take half a minute (`timeoutSeconds` of a webhook is 30 at most).
 const WRITE_DEADLINE: Duration = Duration::from_secs(35);
 
+/// The code of what the API server has taken, and not stored as it was written.
+pub(super) const PUT_BACK: u16 = 200;
+
 /// Why a write was not done, or may not have been.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
@@ -58,7 +61,8 @@ impl Failure {
         let retry_after = if let Failure::Throttled(wait) = self { *wait } else { None };
         let words = if let Failure::Unknown(words) = self { words.clone() } else { self.to_string() };
         let unanswered = matches!(self, Failure::Unanswered(_));
-        Failed { undone: self.undone(), refused: matches!(self, Failure::Refused { .. }), unanswered, words, retry_after }
+        let (refused, put_back) = (matches!(self, Failure::Refused { .. }), matches!(self, Failure::Refused { code: PUT_BACK, .. }));
+        Failed { undone: self.undone(), refused, put_back, unanswered, words, retry_after }
     }
 
     /// A word for metrics.

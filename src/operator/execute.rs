@@ -12,7 +12,7 @@ use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::answer::{DEADLINE, Failure, GROUP, Subject, ask, ask_to_write};
+use super::answer::{DEADLINE, Failure, GROUP, PUT_BACK, Subject, ask, ask_to_write};
 use super::pod_patch;
 use super::slim::{Kind, Slim};
 use super::store::{Key, Source, Store, Table};
@@ -352,11 +352,7 @@ impl Executor {
             &Patch::Json::<()>(patch),
         );
         let subject = GROUP.named(&observation.name);
-        let written = if status.term > term_of(group) {
-            // Nothing of it is believed but what is stored: a policy, or another version of the CustomResourceDefinition, may have taken it away.
-            let request = request.map_err(Failure::impossible)?;
-            ask_to_write(subject, self.client.request::<Slim<LeaderGroup>>(request)).await.and_then(known)
-        } else {
+        let written = if status.term == term_of(group) {
             ask_to_write(subject, self.metadata(request)).await.map(|written| {
                 // The precondition was its version: nothing else of it has changed.
                 let mut now = LeaderGroup::clone(group);
@@ -364,15 +360,26 @@ impl Executor {
                 now.metadata.resource_version = Some(written.version().to_string());
                 Arc::new(now)
             })
+        } else {
+            // No term is believed but what is stored: a policy, or another version of the CustomResourceDefinition, may have put it back.
+            let request = request.map_err(Failure::impossible)?;
+            ask_to_write(subject, self.client.request::<Slim<LeaderGroup>>(request)).await.and_then(known)
         };
         match written {
             Ok(now) => {
                 let (version, term) = (now.version(), term_of(&now));
-                LeaderGroup::answered(&self.store, Key::new(&observation.namespace, &observation.name), now);
-                if term < status.term {
-                    return Err(Failure::Refused { code: 200, message: format!("the term in the status stays {term}"), certain: true });
+                let is_as_before = version != 0 && version == group.version() && group.status.as_ref() != Some(status);
+                if !is_as_before {
+                    LeaderGroup::answered(&self.store, Key::new(&observation.namespace, &observation.name), now);
                 }
-                Ok(Done::Status { version })
+                let message = match () {
+                    () if term != status.term => format!("the term in the status {} {term}", if term == term_of(group) { "stays" } else { "becomes" }),
+                    () if is_as_before => {
+                        "the status is as before: a policy, or another version of the CustomResourceDefinition, takes away what is written".to_owned()
+                    }
+                    () => return Ok(Done::Status { version }),
+                };
+                Err(Failure::Refused { code: PUT_BACK, message, certain: true })
             }
             Err(failure @ (Failure::Changed | Failure::Refused { code: 422, .. })) => {
                 // Another group may have its name, which fails like a status that breaks a rule.

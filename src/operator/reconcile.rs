@@ -180,6 +180,7 @@ impl GroupState {
             let failed = policy::progress::Failed {
                 undone: Undone::Unknown,
                 refused: false,
+                put_back: false,
                 unanswered: true,
                 words: "there was no answer in time".to_owned(),
                 retry_after: None,

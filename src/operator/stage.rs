@@ -28,8 +28,6 @@ use crate::policy::progress::Target;
 use crate::policy::write::{Done, LeasePurpose, PodPurpose, Write};
 use crate::policy::{self, Plan};
 
-/// How many pods get the followers' label in one stage: nothing waits for them.
-const FOLLOWERS: usize = 16;
 /// How often a stage is looked at, whether or not something has happened to the group.
 const STAGE: Duration = Duration::from_secs(1);
 /// The same where something has.
@@ -59,16 +57,7 @@ impl GroupState {
     }
 
     /// A stage as it is sent, the urgent first.
-    fn in_order(&mut self, writes: Vec<Write>) -> Vec<(Urgency, Write)> {
-        let is_follower = |write: &Write| matches!(write, Write::Pod(write) if write.purpose == PodPurpose::Follow);
-        let mut followers = 0;
-        let stage: Vec<_> = writes
-            .into_iter()
-            .filter(|write| {
-                followers += usize::from(is_follower(write));
-                !is_follower(write) || followers <= FOLLOWERS
-            })
-            .collect();
+    fn in_order(&mut self, stage: Vec<Write>) -> Vec<(Urgency, Write)> {
         for write in &stage {
             self.memory.decided(write);
         }

@@ -31,6 +31,8 @@ pub struct Memory {
     pub named: Option<Named>,
     /// The highest term that this process has sent: the Lease may be deleted before anything else bears witness to it.
     pub term: i64,
+    /// The highest that it has sent with a label.
+    pub labelled: i64,
     /// Whom this process' last write of the Lease or of the label has named, and in which term.
     pub sent: Option<(Option<Box<str>>, i64)>,
     /// Elections as the Lease is to record them, until that is done: the one that this process has sent something of last, and the one that
@@ -209,7 +211,7 @@ impl Memory {
             }
             Write::Pod(write) if write.purpose == PodPurpose::Label => {
                 let term = write.desired.term.unwrap_or_default();
-                self.term = self.term.max(term);
+                (self.term, self.labelled) = (self.term.max(term), self.labelled.max(term));
                 // The Lease may come later, and says until then who led before.
                 if let Some(sent) = &mut self.sent {
                     *sent = (Some(write.uid.clone()), term);
@@ -368,9 +370,9 @@ impl Memory {
         self.sent.as_ref().is_some_and(|(holder, of)| holder.as_deref() == uid && *of == term)
     }
 
-    /// What distinguishes this round of tries from the ones before.
+    /// What distinguishes this round of tries from the ones before. A term that is recorded again and again, and given to nobody, begins none.
     pub fn round(&self, observation: &Observation) -> Round {
-        (observation.group_generation(), self.term)
+        (observation.group_generation(), self.labelled)
     }
 
     /// The API server's store was put back to an earlier state, or the group was made anew: no version or generation means what

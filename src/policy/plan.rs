@@ -248,6 +248,20 @@ impl<'a> Planner<'a> {
         self.term_to_report = Some(TermToReport::Name(Named { term, pod: pod.map(Into::into), lease }));
     }
 
+    /// What is wanted of this stage, and where terms are named for the Lease of the one before or after it.
+    fn wanted(&self, report: Option<&TermToReport>) -> BTreeSet<Target> {
+        let mut wanted: BTreeSet<Target> = self.writes.iter().map(Target::of).collect();
+        let lease = Target::Lease(LeasePurpose::Transition);
+        match report {
+            Some(TermToReport::Confirm(_)) => drop(wanted.insert(Target::Status)),
+            Some(TermToReport::Name(Named { pod: Some(_), .. })) => drop(wanted.insert(Target::Term)),
+            Some(TermToReport::Name(_)) => wanted.extend([Target::Term, lease]),
+            None if self.terms.mark.is_none() && wanted.contains(&lease) => drop(wanted.insert(Target::Term)),
+            None => {}
+        }
+        wanted
+    }
+
     /// The status, once the election is settled; while something keeps it from settling the user is told why. A term that the
     /// status must name or confirm is the election's next step.
     fn status(&mut self, obstacle: Option<&Obstacle>) {
@@ -266,9 +280,7 @@ impl<'a> Planner<'a> {
             Write::Status { .. } => false,
         });
         let report = self.term_to_report.take();
-        let names = matches!(report, Some(TermToReport::Name(_))).then_some(Target::Term);
-        let wanted = self.writes.iter().map(Target::of).chain(names).collect();
-        let trouble = self.memory.progress.trouble(&wanted, self.memory.round(self.observation), self.observation.moment);
+        let trouble = self.memory.progress.trouble(&self.wanted(report.as_ref()), self.memory.round(self.observation), self.observation.moment);
         if moving && obstacle.is_none() && trouble.is_none() && report.is_none() {
             return;
         }

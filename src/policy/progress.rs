@@ -10,8 +10,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::obstacle::Obstacle;
-use super::write::{LeasePurpose, PodPurpose, Undone, Write};
+use super::write::{LeasePurpose, Named, PodPurpose, Undone, Write};
 use crate::elector::clock::Instant;
+use crate::names;
 
 /// The wait after the second failure in a row: the first is as good as none, because the object may merely have changed.
 const FIRST_DELAY: Duration = Duration::from_millis(50);
@@ -27,6 +28,8 @@ const QUEUED: Duration = Duration::from_secs(4);
 /// The same for a renewal of the Lease, either way: nobody waits for one, and to tell of each that is slow would make a busy API server
 /// busier.
 const LATE: Duration = Duration::from_secs(10);
+/// So many pods are written to at once to one end: whoever may label pods may label thousands.
+pub const PODS: usize = 32;
 /// The API server's words are cut to this many characters.
 const WORDS: usize = 512;
 
@@ -73,6 +76,11 @@ impl Target {
         self == other || self.object().is_some() && self.object() == other.object()
     }
 
+    /// `None`: it is no pod's.
+    fn purpose(&self) -> Option<PodPurpose> {
+        if let Self::Pod(_, purpose) = self { Some(*purpose) } else { None }
+    }
+
     /// `None`: it is a read.
     fn object(&self) -> Option<Object<'_>> {
         match self {
@@ -115,6 +123,8 @@ pub struct Failed {
     pub undone: Undone,
     /// Somebody has said no, though it may not be known what became of it.
     pub refused: bool,
+    /// It was taken, and what counts of it was put back: the rest is stored.
+    pub put_back: bool,
     /// Nobody has said anything yet: it may still be under way.
     pub unanswered: bool,
     /// What the API server said, or what kept it from saying anything.
@@ -123,7 +133,7 @@ pub struct Failed {
     pub retry_after: Option<Duration>,
 }
 
-/// What distinguishes one round of tries from the next: the generation of the group and the highest term that was sent.
+/// What distinguishes one round of tries from the next: the generation of the group and the highest term that was sent with a label.
 pub type Round = (i64, i64);
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -145,6 +155,8 @@ struct Attempt {
     until: Instant,
     /// The moment at which its pace would be as if it had never been tried (the generic cell rate algorithm).
     drained: Instant,
+    /// When it was sent last it was too soon for another.
+    braked: bool,
     /// Who changes it back, as far as that was found out.
     undone_by: Option<String>,
 }
@@ -196,7 +208,8 @@ impl Progress {
 
     /// A write is sent.
     pub fn sending(&mut self, write: &Write, round: Round, now: Instant, wall: Timestamp) {
-        let (burst, interval) = Target::of(write).pace();
+        let target = Target::of(write);
+        let (burst, interval) = target.pace();
         let attempt = self.attempt(write, round, wall);
         if attempt.round != round {
             // Another round may begin at once, but rounds that follow each other quickly bring no more than one write each.
@@ -206,6 +219,7 @@ impl Progress {
         attempt.begins(now, wall);
         (attempt.asked, attempt.sent) = (None, Some(now));
         attempt.drained = attempt.drained.max(now) + interval;
+        attempt.braked = !paced(&target, attempt, now).is_zero();
     }
 
     fn attempts(&self) -> impl Iterator<Item = (&Target, &Attempt)> {
@@ -224,6 +238,7 @@ impl Progress {
             failed: None,
             until: Instant::default(),
             drained: Instant::default(),
+            braked: false,
             undone_by: None,
         };
         self.0.entry(Target::of(write)).or_insert_with(|| Box::new(new()))
@@ -248,6 +263,7 @@ impl Progress {
                 attempt.until = now + own.max(failed.retry_after.unwrap_or_default().min(LONGEST_OF_DEPLOYMENT));
                 // What was not done has not used up anything.
                 attempt.drained = Instant(attempt.drained.0.saturating_sub(target.pace().1));
+                attempt.braked &= !paced(&target, attempt, now).is_zero();
                 attempt.failed = Some(Failed { words: cut(&failed.words), ..failed });
             }
         }
@@ -303,6 +319,10 @@ impl Progress {
         let targets: Vec<Target> = writes.iter().map(Target::of).collect();
         // One write of an object at a time: the rest of what it needs is planned from what that one leaves behind.
         let mut busy: BTreeSet<Object<'_>> = self.under_way().filter_map(Target::object).collect();
+        let mut pods: BTreeMap<PodPurpose, usize> = BTreeMap::new();
+        for purpose in self.under_way().filter_map(Target::purpose) {
+            *pods.entry(purpose).or_default() += 1;
+        }
         for (write, target) in writes.into_iter().zip(&targets) {
             let object = target.object();
             if object.map_or_else(|| self.is_under_way(target), |object| busy.contains(&object)) {
@@ -310,9 +330,11 @@ impl Progress {
             }
             if let Some(wait) = self.wait(target, round, now) {
                 held.wait = Some(held.wait.map_or(wait, |earlier| earlier.min(wait)));
-            } else {
+            } else if target.purpose().is_none_or(|purpose| pods.get(&purpose).is_none_or(|sent| *sent < PODS)) {
+                // What fails takes no place: it waits, and the rest comes before it.
                 held.sent.push(write);
                 busy.extend(object);
+                target.purpose().into_iter().for_each(|purpose| *pods.entry(purpose).or_default() += 1);
             }
         }
         held
@@ -351,11 +373,12 @@ impl Progress {
         remaining.filter(|remaining| !remaining.is_zero()).min()
     }
 
-    /// The gravest of what gets nowhere. The status itself can't tell of the status, but of a term that does not stay in it.
+    /// The gravest of what gets nowhere. A status that is not taken can't tell of itself, but of a term that does not stay in it.
     /// `wanted`: what is not wanted any more is no trouble.
     pub(super) fn trouble(&self, wanted: &BTreeSet<Target>, round: Round, now: Instant) -> Option<Obstacle> {
         let told = |(target, attempt): &(&Target, &Attempt)| {
-            attempt.sent.is_some() || (attempt.asked.is_some() || wanted.contains(target)) && **target != Target::Status
+            let is_taken = target.object() != Some(Object::Status) || attempt.failed.as_ref().is_none_or(|failed| failed.put_back);
+            attempt.sent.is_some() || is_taken && (wanted.contains(target) || attempt.asked.is_some() && **target != Target::Status)
         };
         let grave = |(target, attempt): (&Target, &Attempt)| trouble_of(target, attempt, round, now).map(|(rank, trouble)| (rank, target.clone(), trouble));
         self.attempts().filter(told).filter_map(grave).min_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1))).map(|(_, _, trouble)| trouble)
@@ -398,11 +421,11 @@ fn trouble_of(target: &Target, attempt: &Attempt, round: Round, now: Instant) ->
         }
         None if slow => (1, "WriteSlow", false, format!("{what} has had no answer since {since}; an admission webhook may be slow or gone")),
         None if attempt.round == round
-            && !paced(target, attempt, now).is_zero()
+            && attempt.braked
             && match target {
                 // Who does it is found out first.
                 Target::Pod(..) => attempt.undone_by.is_some(),
-                Target::Lease(_) | Target::Deployment => true,
+                Target::Lease(_) | Target::Term | Target::Deployment => true,
                 _ => false,
             } =>
         {
@@ -432,6 +455,10 @@ fn what(write: &Write) -> String {
         Write::ApplyDeployment { name, .. } | Write::HoldReplicas { name, .. } => format!("applying Deployment {name}"),
         Write::CreateLease { name, .. } => format!("creating Lease {name}"),
         Write::UpdateLease { name, .. } => format!("writing Lease {name}"),
+        Write::Status { names: Some(Named { pod: None, .. }), .. } => {
+            format!("naming in the status the terms that the Lease may record (its annotation {})", names::ANNOTATION_RESERVED_TERM)
+        }
+        Write::Status { names: Some(_), .. } => "naming a term in the status".to_owned(),
         Write::Status { .. } => "writing the status".to_owned(),
         Write::Pod(write) => {
             let name = &write.name;

@@ -1,12 +1,13 @@
 //! What gets nowhere: how long it is held back, what goes on beside it, and what the status says of it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use leadergroup::api::LeaderGroupStatus;
 use leadergroup::elector::clock::Instant;
-use leadergroup::policy::observation::Observation;
-use leadergroup::policy::progress::{Failed, Progress, Target};
+use leadergroup::policy::observation::{Lease, Observation};
+use leadergroup::policy::progress::{Failed, PODS, Progress, Target};
 use leadergroup::policy::write::{Done, LeasePurpose, PodPurpose, Undone, Write};
 use leadergroup::policy::{self, Memory};
 use serde_json::json;
@@ -32,7 +33,7 @@ fn pods(writes: &[Write]) -> Vec<Write> {
 }
 
 fn failed(undone: Undone, refused: bool, words: &str) -> Failed {
-    Failed { undone, refused, unanswered: false, words: words.to_owned(), retry_after: None }
+    Failed { undone, refused, put_back: false, unanswered: false, words: words.to_owned(), retry_after: None }
 }
 
 /// Sends the pods' writes of one plan after the other, each of which ends like this, for so many seconds; how many there were.
@@ -51,8 +52,12 @@ fn tries(memory: &mut Memory, observation: &mut Observation, seconds: u64, resul
 }
 
 fn conditions(observation: &Observation, memory: &Memory) -> Vec<String> {
-    let status = |write: &Write| if let Write::Status { status, .. } = write { Some(LeaderGroupStatus::clone(status)) } else { None };
-    let status = policy::plan(observation, memory).writes.iter().find_map(status).expect("the status is written");
+    let is_status = |write: &&Write| matches!(write, Write::Status { .. });
+    conditions_of(policy::plan(observation, memory).writes.iter().find(is_status).expect("the status is written"))
+}
+
+fn conditions_of(write: &Write) -> Vec<String> {
+    let Write::Status { status, .. } = write else { panic!("it is a status") };
     status.conditions.iter().map(|condition| format!("{}={} {}", condition.type_, condition.status, condition.reason)).collect()
 }
 
@@ -67,7 +72,7 @@ fn what_is_changed_back_each_time_is_done_four_times_and_then_every_twenty_secon
         ["Ready=True LeaderElected", "Available=True LeaderReady", "Reconciling=False Stalled", "Stalled=True ChangedBack"]
     );
     // Another leader is another round, and another write is not held back by it.
-    memory.term += 1;
+    memory.labelled += 1;
     assert_eq!(pods(&policy::plan(&observed, &memory).writes).len(), 1);
 }
 
@@ -92,6 +97,34 @@ fn what_changed_under_our_hands_is_tried_again_at_once_but_not_for_ever() {
     let sent = tries(&mut memory, &mut observed, 60, &Err(failed(Undone::Changed, false, "the object changed meanwhile")));
     assert!((18..28).contains(&sent), "{sent} tries in a minute");
     assert_eq!(conditions(&observed, &memory)[2..], ["Reconciling=True WriteContended", "Stalled=False Progressing"]);
+}
+
+/// Whoever may label pods may label thousands; to plan them costs as often as it is planned.
+#[test]
+fn thousands_of_labelled_pods_are_cleared_a_few_at_a_time_and_those_that_fail_give_way() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let many = (0..3000).map(|index| labelled(pod(&format!("p-{index}"))));
+    let mut observed = observation(&spec, std::iter::once(former_leader()).chain(many).collect(), Some("a"));
+    let mut memory = holding();
+    let unlabels = |observed: &Observation, memory: &Memory| {
+        let mut writes = policy::plan(observed, memory).writes;
+        writes.retain(|write| matches!(write, Write::Pod(write) if write.purpose == PodPurpose::Unlabel));
+        writes
+    };
+    let first = unlabels(&observed, &memory);
+    assert_eq!(first.len(), PODS);
+    for write in &first {
+        memory.progress.sending(write, (1, 0), observed.moment, now());
+    }
+    assert_eq!(unlabels(&observed, &memory), [], "as many are under way as may be");
+    memory.progress.answered(&first[0], Ok(()), observed.moment);
+    for write in &first[1..] {
+        memory.progress.answered(write, Err(failed(Undone::Unknown, true, "no")), observed.moment);
+    }
+    at(&mut observed, 1);
+    let next = unlabels(&observed, &memory);
+    let refused: Vec<_> = first[1..].iter().map(Target::of).collect();
+    assert_eq!((next.len(), next.iter().filter(|write| refused.contains(&Target::of(write))).count()), (PODS, 0));
 }
 
 #[test]
@@ -335,5 +368,97 @@ fn the_answer_to_a_write_from_before_the_record_was_held_does_not_clear_its_pod(
             memory.done(&observed, &Write::ListFenced, &listed(), Instant(Duration::from_secs(2)));
         }
         assert!(memory.held.unwrap().exposed.unwrap().contains("uid-of-a"), "listed first: {listed_first}");
+    }
+}
+
+/// A plan over this whose status writes end like this; what it says then, half a second later each time.
+fn said_after(observed: &mut Observation, end: &Failed) -> Vec<String> {
+    let mut memory = holding();
+    let mut said = Vec::new();
+    for half_seconds in 0..4 {
+        at(observed, half_seconds * 500);
+        for write in policy::plan(observed, &memory).writes {
+            if let Write::Status { .. } = write {
+                memory.progress.sending(&write, memory.round(observed), observed.moment, now());
+                memory.progress.answered(&write, Err(end.clone()), observed.moment);
+                said.push(conditions_of(&write)[3].clone());
+            }
+        }
+    }
+    said
+}
+
+fn put_back(words: &str) -> Failed {
+    Failed { put_back: true, ..failed(Undone::Refused, true, words) }
+}
+
+#[test]
+fn a_term_that_does_not_stay_in_the_status_is_told_there_and_a_status_that_is_refused_as_a_whole_is_not() {
+    // The Lease's mark is far above what the status confirms.
+    let mut unconfirmed = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![fenced(pod("b"))], Some("a"));
+    let mut lease = Lease::clone(unconfirmed.lease.as_ref().unwrap());
+    (lease.term, lease.reserved_term) = (Some(24), Some(25));
+    unconfirmed.lease = Some(Arc::new(lease));
+    // There is no Lease, and the status has to name a term for it.
+    let mut unnamed = unconfirmed.clone();
+    unnamed.lease = None;
+    for observed in [&mut unconfirmed, &mut unnamed] {
+        let said = said_after(observed, &put_back("the term in the status stays 7"));
+        assert_eq!((&*said[0], &*said[1]), ("Stalled=False Progressing", "Stalled=True WriteRefused"), "{said:?}");
+        for end in [failed(Undone::Refused, true, "no"), failed(Undone::Unknown, false, "no")] {
+            let said = said_after(observed, &end);
+            assert!(said.len() > 1 && said.iter().all(|it| it == "Stalled=False Progressing"), "the one that is taken would tell what is over: {said:?}");
+        }
+    }
+}
+
+/// What the status says of being stalled while a policy takes the Lease's mark away each time, for a minute; and how many writes that were.
+fn said_without_marks(observed: &mut Observation) -> (Vec<(u64, String)>, usize) {
+    let (mut memory, mut version, mut said, mut writes) = (holding(), 100, Vec::new(), 0);
+    for millisecond in (0..60_000).step_by(10) {
+        at(observed, millisecond);
+        memory.look(observed);
+        let plan = policy::plan(observed, &memory);
+        memory.progress.settle(&plan.wanted, observed.moment);
+        for write in plan.writes {
+            memory.sending(&write);
+            memory.progress.sending(&write, memory.round(observed), observed.moment, now());
+            version += 1;
+            writes += 1;
+            let before = observed.clone();
+            let done = match &write {
+                Write::Status { status, .. } => {
+                    said.push((millisecond, conditions_of(&write)[3].clone()));
+                    Arc::make_mut(observed.group.as_mut().unwrap()).status = Some((**status).clone());
+                    Done::Status { version }
+                }
+                Write::UpdateLease { record, .. } => {
+                    let lease = Arc::make_mut(observed.lease.as_mut().unwrap());
+                    (lease.holder, lease.holder_uid, lease.term) = (record.holder.clone(), record.holder_uid.clone(), Some(record.term));
+                    (lease.transitions, lease.reserved_term, lease.resource_version) = (record.transitions, None, version);
+                    Done::Lease(Arc::new(lease.clone()))
+                }
+                Write::ListFenced => Done::Listed(BTreeSet::new()),
+                _ => Done::Written,
+            };
+            memory.progress.answered(&write, Ok(()), observed.moment);
+            memory.done(&before, &write, &done, observed.moment);
+        }
+    }
+    (said, writes)
+}
+
+#[test]
+fn who_takes_the_leases_mark_away_each_time_is_told_of_without_a_break_whether_or_not_somebody_leads() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let leads = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(7));
+    for candidates in [vec![leads, fenced(pod("b"))], vec![fenced(pod("b"))]] {
+        let mut observed = observation(&spec, candidates, Some("a"));
+        Arc::make_mut(observed.lease.as_mut().unwrap()).reserved_term = None;
+        let (said, writes) = said_without_marks(&mut observed);
+        let told = said.iter().position(|(_, said)| said == "Stalled=True ChangedBack");
+        let told = told.unwrap_or_else(|| panic!("never in {writes} writes: {said:?}"));
+        assert!(said[told].0 < 30_000 && said[told..].iter().all(|(_, said)| said == "Stalled=True ChangedBack"), "{said:?}");
+        assert!(writes < 150, "{writes} writes in a minute");
     }
 }

@@ -1,5 +1,6 @@
 //! The election's next step: who loses the label, who gets it, and what must be done before.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -312,13 +313,13 @@ impl Planner<'_> {
         };
         let candidates = candidates.map(|candidate| (&candidate.pod, Some(standing::of_leader(candidate))));
         let strays = self.observation.strays.iter().map(|pod| (pod, None));
-        let mut known: Vec<&str> = Vec::new();
+        let mut known: HashSet<&str> = HashSet::new();
         let mut given = 0;
         for (pod, standing) in candidates.chain(strays) {
             let fenced = pod.fence(fence_key).is_some();
             let exposed = held.is_some_and(|held| held.exposes(&pod.uid));
             if exposed && fenced {
-                known.push(&pod.uid);
+                known.insert(&pod.uid);
             }
             let was_ours = self.observation.was_of_the_deployment(pod);
             if self.is_cleared_of_others(pod, is(leader, pod), standing.is_some(), was_ours) {
@@ -406,7 +407,7 @@ impl Planner<'_> {
             write.gives_back = label.follower_value.is_empty();
             self.writes.push(Write::Pod(write));
         }
-        others.unknown = held.is_some_and(|held| held.all_exposed().any(|uid| !known.contains(&uid)));
+        others.unknown = held.is_some_and(|held| held.all_exposed().any(|uid| !known.contains(uid)));
         // One that bears nothing any more, and is of the group, was not looked at above.
         let is_candidate = |uid: &str| leader.is_none_or(|leader| *leader.uid != *uid) && self.observation.candidates.with_uid(uid).is_some();
         others.in_the_way |= others.unknown && held.is_some_and(|held| held.all_exposed().any(is_candidate));
