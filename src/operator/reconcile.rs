@@ -1,6 +1,7 @@
 //! observe → plan → execute, stage by stage, until nothing is left to do. What takes long is left under way, and the group is
 //! planned over with that in mind (`stage.rs`).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -109,7 +110,7 @@ async fn stage_by_stage(context: &Arc<Context>, key: &Key, state: &mut GroupStat
         let Some(sent) = state.send(context, &observation, writes, began) else { continue };
         if sent == 0 && state.flights.waited_for().next().is_none() {
             // Nothing waits for it now.
-            if state.explain(context, &observation).await {
+            if state.explain(context, &observation, &wanted).await {
                 continue;
             }
             let overdue = state.flights.next_overdue(observation.moment);
@@ -226,7 +227,7 @@ impl GroupState {
 
     /// Finds out who has set a label that the operator has not, or changes back what is done again and again. Whether there was
     /// something to find out.
-    async fn explain(&mut self, context: &Context, observation: &Observation) -> bool {
+    async fn explain(&mut self, context: &Context, observation: &Observation, wanted: &BTreeSet<Target>) -> bool {
         let group = observation.group.as_ref();
         let foreign = verdict::with_foreign_value(observation).zip(group);
         if let Some((pod, group)) = foreign
@@ -236,8 +237,10 @@ impl GroupState {
             self.memory.foreign_by = Some((pod.uid.clone(), by));
             return true;
         }
-        let unexplained = self.memory.progress.unexplained(observation.moment).next().map(|(target, uid)| (target.clone(), uid.to_owned()));
-        let Some((target, uid)) = unexplained else { return false };
+        let mut unexplained = self.memory.progress.unexplained(wanted, self.memory.round(observation), observation.moment);
+        let first = unexplained.next().map(|(target, uid)| (target.clone(), uid.to_owned()));
+        drop(unexplained);
+        let Some((target, uid)) = first else { return false };
         let pod = observation.pod(&uid).zip(group);
         let by = match pod {
             Some((pod, group)) => managers::of_label(&context.executor.whole, &observation.namespace, &pod.name, &group.spec.leader_label.key).await,

@@ -370,9 +370,9 @@ impl Memory {
         self.sent.as_ref().is_some_and(|(holder, of)| holder.as_deref() == uid && *of == term)
     }
 
-    /// What distinguishes this round of tries from the ones before. A term that is recorded again and again, and given to nobody, begins none.
+    /// What distinguishes this round of tries from the ones before.
     pub fn round(&self, observation: &Observation) -> Round {
-        (observation.group_generation(), self.labelled)
+        Round { generation: observation.group_generation(), term: self.term, labelled: self.labelled }
     }
 
     /// The API server's store was put back to an earlier state, or the group was made anew: no version or generation means what

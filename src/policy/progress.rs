@@ -108,6 +108,13 @@ impl Target {
         }
     }
 
+    /// Whether this is tried in the same round then and now. Terms that are recorded again and again, and given to nobody, make no round of
+    /// what records them.
+    fn is_same_round(&self, then: Round, now: Round) -> bool {
+        let same = if matches!(self, Target::Term | Target::Lease(_)) { then.labelled == now.labelled } else { then.term == now.term };
+        same && then.generation == now.generation
+    }
+
     fn is_renewal(&self) -> bool {
         *self == Target::Lease(LeasePurpose::Renewal)
     }
@@ -133,8 +140,16 @@ pub struct Failed {
     pub retry_after: Option<Duration>,
 }
 
-/// What distinguishes one round of tries from the next: the generation of the group and the highest term that was sent with a label.
-pub type Round = (i64, i64);
+/// What distinguishes one round of tries from the next.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Round {
+    /// Of the group.
+    pub generation: i64,
+    /// The highest term that was sent.
+    pub term: i64,
+    /// The highest that was sent with a label.
+    pub labelled: i64,
+}
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Attempt {
@@ -211,7 +226,7 @@ impl Progress {
         let target = Target::of(write);
         let (burst, interval) = target.pace();
         let attempt = self.attempt(write, round, wall);
-        if attempt.round != round {
+        if !target.is_same_round(attempt.round, round) {
             // Another round may begin at once, but rounds that follow each other quickly bring no more than one write each.
             let full = now + interval.saturating_mul(burst.saturating_sub(1));
             (attempt.round, attempt.drained, attempt.undone_by) = (round, attempt.drained.min(full), None);
@@ -344,16 +359,18 @@ impl Progress {
     fn wait(&self, target: &Target, round: Round, now: Instant) -> Option<Duration> {
         let attempt = self.0.get(target)?;
         // What the group asks for now may succeed where what it asked for before did not.
-        let other = *target == Target::Deployment && attempt.round.0 != round.0;
+        let other = *target == Target::Deployment && attempt.round.generation != round.generation;
         let failed = if other { Duration::ZERO } else { attempt.until - now };
-        let paced = if attempt.round == round { paced(target, attempt, now) } else { Duration::ZERO };
+        let paced = if target.is_same_round(attempt.round, round) { paced(target, attempt, now) } else { Duration::ZERO };
         Some(failed.max(paced)).filter(|wait| !wait.is_zero())
     }
 
-    /// The pods whose marks are changed back each time, and nobody knows yet by whom.
-    pub fn unexplained(&self, now: Instant) -> impl Iterator<Item = (&Target, &str)> {
-        let braked = move |(target, attempt): &(&Target, &Attempt)| attempt.undone_by.is_none() && !paced(target, attempt, now).is_zero();
-        self.attempts().filter(braked).filter_map(|(target, _)| if let Target::Pod(uid, _) = target { Some((target, &**uid)) } else { None })
+    /// The pods whose marks are changed back each time, so that they wait, and nobody knows yet by whom.
+    pub fn unexplained<'a>(&'a self, wanted: &'a BTreeSet<Target>, round: Round, now: Instant) -> impl Iterator<Item = (&'a Target, &'a str)> {
+        let waits = move |(target, attempt): &(&Target, &Attempt)| {
+            attempt.undone_by.is_none() && wanted.contains(target) && target.is_same_round(attempt.round, round) && !paced(target, attempt, now).is_zero()
+        };
+        self.attempts().filter(waits).filter_map(|(target, _)| if let Target::Pod(uid, _) = target { Some((target, &**uid)) } else { None })
     }
 
     /// Who changes this back each time.
@@ -420,7 +437,7 @@ fn trouble_of(target: &Target, attempt: &Attempt, round: Round, now: Instant) ->
             (1, "WriteSlow", false, format!("{what} waits for its turn since {since}, because others come first or take long"))
         }
         None if slow => (1, "WriteSlow", false, format!("{what} has had no answer since {since}; an admission webhook may be slow or gone")),
-        None if attempt.round == round
+        None if target.is_same_round(attempt.round, round)
             && attempt.braked
             && match target {
                 // Who does it is found out first.

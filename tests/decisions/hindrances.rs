@@ -7,12 +7,14 @@ use std::time::Duration;
 use leadergroup::api::LeaderGroupStatus;
 use leadergroup::elector::clock::Instant;
 use leadergroup::policy::observation::{Lease, Observation};
-use leadergroup::policy::progress::{Failed, PODS, Progress, Target};
+use leadergroup::policy::progress::{Failed, PODS, Progress, Round, Target};
 use leadergroup::policy::write::{Done, LeasePurpose, PodPurpose, Undone, Write};
 use leadergroup::policy::{self, Memory};
 use serde_json::json;
 
 use super::scene::{add_label, fenced, former_leader, holding, labelled, now, observation, pod, stage, with};
+
+const ROUND: Round = Round { generation: 1, term: 0, labelled: 0 };
 
 /// A follower with a label value that followers of the group do not carry: it is taken away, with whatever effect.
 fn relabelled() -> Observation {
@@ -65,14 +67,15 @@ fn conditions_of(write: &Write) -> Vec<String> {
 fn what_is_changed_back_each_time_is_done_four_times_and_then_every_twenty_seconds_and_is_told() {
     let (mut memory, mut observed) = (holding(), relabelled());
     assert_eq!(tries(&mut memory, &mut observed, 60, &Ok(())), 4 + 2);
-    let target = memory.progress.unexplained(observed.moment).next().expect("nobody knows yet who does it").0.clone();
+    let (wanted, round) = (policy::plan(&observed, &memory).wanted, memory.round(&observed));
+    let target = memory.progress.unexplained(&wanted, round, observed.moment).next().expect("nobody knows yet who does it").0.clone();
     memory.progress.explain(&target, "a policy");
     assert_eq!(
         conditions(&observed, &memory),
         ["Ready=True LeaderElected", "Available=True LeaderReady", "Reconciling=False Stalled", "Stalled=True ChangedBack"]
     );
     // Another leader is another round, and another write is not held back by it.
-    memory.labelled += 1;
+    memory.term += 1;
     assert_eq!(pods(&policy::plan(&observed, &memory).writes).len(), 1);
 }
 
@@ -114,7 +117,7 @@ fn thousands_of_labelled_pods_are_cleared_a_few_at_a_time_and_those_that_fail_gi
     let first = unlabels(&observed, &memory);
     assert_eq!(first.len(), PODS);
     for write in &first {
-        memory.progress.sending(write, (1, 0), observed.moment, now());
+        memory.progress.sending(write, ROUND, observed.moment, now());
     }
     assert_eq!(unlabels(&observed, &memory), [], "as many are under way as may be");
     memory.progress.answered(&first[0], Ok(()), observed.moment);
@@ -128,13 +131,32 @@ fn thousands_of_labelled_pods_are_cleared_a_few_at_a_time_and_those_that_fail_gi
 }
 
 #[test]
+fn an_election_waits_for_no_pause_of_its_successor_however_often_that_one_was_prepared_before() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let gone = observation(&spec, vec![pod("b")], Some("a"));
+    let mut memory = holding();
+    let all = policy::plan(&gone, &memory).writes;
+    let of = |purpose| move |write: &&Write| matches!(write, Write::Pod(write) if write.purpose == purpose);
+    let arm = all.iter().find(of(PodPurpose::Arm)).expect("it gets a fence");
+    for _ in 0..6 {
+        memory.progress.sending(arm, memory.round(&gone), gone.moment, now());
+        memory.progress.answered(arm, Ok(()), gone.moment);
+    }
+    assert_eq!(stage(&gone, &memory), ["lease b 8"]);
+    let lease = all.iter().find(|write| matches!(write, Write::UpdateLease { .. })).expect("it records the term");
+    memory.sending(lease);
+    memory.progress.sending(lease, memory.round(&gone), gone.moment, now());
+    assert_eq!(stage(&gone, &memory), ["arm b"]);
+}
+
+#[test]
 fn one_write_of_an_object_is_under_way_at_a_time_and_told_after_two_seconds() {
     let spec = json!({ "deploymentRef": { "name": "web" } });
     let mut moving = observation(&spec, vec![former_leader(), fenced(pod("b"))], Some("a"));
     let mut memory = holding();
     let [unlabel] = &pods(&policy::plan(&moving, &memory).writes)[..] else { panic!("one write") };
     let unlabel = unlabel.clone();
-    memory.progress.sending(&unlabel, (1, 0), moving.moment, now());
+    memory.progress.sending(&unlabel, ROUND, moving.moment, now());
     let plan = policy::plan(&moving, &memory);
     assert_eq!(pods(&plan.writes), [], "it is under way");
     assert_eq!(plan.recheck, Some(Duration::from_secs(2)), "when it would be slow");
@@ -153,19 +175,19 @@ fn a_write_that_waits_for_its_turn_is_planned_anew_and_told_after_four_seconds()
     let unlabel = pods(&policy::plan(&moving, &memory).writes)[0].clone();
     // As often as it takes: what was never sent has used up nothing.
     for _ in 0..20 {
-        memory.progress.asked(&unlabel, (1, 0), moving.moment, now());
+        memory.progress.asked(&unlabel, ROUND, moving.moment, now());
         assert_eq!(pods(&policy::plan(&moving, &memory).writes).len(), 1, "what waits holds back nothing");
         memory.progress.called_back(&unlabel);
         assert_eq!(pods(&policy::plan(&moving, &memory).writes).len(), 1);
     }
-    memory.progress.asked(&unlabel, (1, 0), moving.moment, now());
+    memory.progress.asked(&unlabel, ROUND, moving.moment, now());
     at(&mut moving, 3999);
     assert_eq!(policy::plan(&moving, &memory).writes.len(), 1, "it has not waited for long: nothing is told");
     at(&mut moving, 4000);
     // It gives its place to another like it.
-    memory.progress.asked(&unlabel, (1, 0), moving.moment, now());
+    memory.progress.asked(&unlabel, ROUND, moving.moment, now());
     assert_eq!(conditions(&moving, &memory)[2], "Reconciling=True WriteSlow");
-    memory.progress.sending(&unlabel, (1, 0), moving.moment, now());
+    memory.progress.sending(&unlabel, ROUND, moving.moment, now());
     memory.progress.answered(&unlabel, Ok(()), moving.moment);
     assert_eq!(pods(&policy::plan(&moving, &memory).writes).len(), 1, "it is done and has no effect yet: no trouble of its turn");
     assert!(policy::plan(&moving, &memory).writes.iter().all(|write| !matches!(write, Write::Status { .. })));
@@ -182,8 +204,8 @@ fn a_renewal_that_is_slow_or_waits_for_its_turn_is_told_after_ten_seconds_becaus
     let renewal = policy::plan(&observed, &memory).writes.into_iter().find(is_renewal).expect("it is due");
     let told = |observed: &Observation, memory: &Memory| conditions(observed, memory)[2].clone();
     let (mut queued, mut sent) = (memory.clone(), memory);
-    queued.progress.asked(&renewal, (1, 7), observed.moment, now());
-    sent.progress.sending(&renewal, (1, 7), observed.moment, now());
+    queued.progress.asked(&renewal, Round { term: 7, ..ROUND }, observed.moment, now());
+    sent.progress.sending(&renewal, Round { term: 7, ..ROUND }, observed.moment, now());
     at(&mut observed, 9999);
     assert_eq!([told(&observed, &queued), told(&observed, &sent)], ["Reconciling=False Settled"; 2]);
     at(&mut observed, 10_000);
@@ -193,7 +215,7 @@ fn a_renewal_that_is_slow_or_waits_for_its_turn_is_told_after_ten_seconds_becaus
     let unanswered = Failed { unanswered: true, ..failed(Undone::Unknown, false, "no answer in time") };
     sent.progress.answered(&renewal, Err(unanswered), observed.moment);
     assert_eq!(policy::plan(&observed, &sent).recheck.map(|wait| wait <= Duration::from_secs(5)), Some(true), "it is told in time");
-    sent.progress.sending(&renewal, (1, 7), observed.moment, now());
+    sent.progress.sending(&renewal, Round { term: 7, ..ROUND }, observed.moment, now());
     at(&mut observed, 9999);
     assert_eq!(told(&observed, &sent), "Reconciling=False Settled");
     at(&mut observed, 10_000);
@@ -207,7 +229,7 @@ fn an_apply_of_the_deployment_that_waits_for_its_turn_is_told_as_well() {
     let mut observed = observation(&spec, vec![leader, fenced(pod("b"))], Some("a"));
     let mut memory = holding();
     let apply = Write::ApplyDeployment { name: "web".to_owned(), uid: None };
-    memory.progress.asked(&apply, (1, 0), observed.moment, now());
+    memory.progress.asked(&apply, ROUND, observed.moment, now());
     at(&mut observed, 4000);
     assert_eq!(conditions(&observed, &memory)[2], "Reconciling=True WriteSlow");
 }
@@ -229,7 +251,7 @@ fn a_progress_keeps_no_more_than_what_is_wanted_or_holds_something_back() {
     let mut progress = Progress::default();
     let observed = relabelled();
     let [write] = &pods(&policy::plan(&observed, &holding()).writes)[..] else { panic!("one write") };
-    progress.sending(write, (1, 7), Instant::default(), now());
+    progress.sending(write, Round { term: 7, ..ROUND }, Instant::default(), now());
     progress.settle(&BTreeSet::new(), Instant::default());
     assert_ne!(progress, Progress::default(), "it is under way");
     progress.answered(write, Ok(()), Instant::default());
@@ -276,7 +298,7 @@ fn a_version_that_our_own_write_may_have_left_behind_ends_no_hold_but_nobody_is_
     let mut memory = holding();
     memory.group = Some("group".into());
     let renewal = policy::plan(&gone, &memory).writes.into_iter().find(|write| matches!(write, Write::UpdateLease { .. })).unwrap();
-    memory.progress.sending(&renewal, (1, 0), gone.moment, now());
+    memory.progress.sending(&renewal, ROUND, gone.moment, now());
     std::sync::Arc::make_mut(gone.lease.as_mut().unwrap()).resource_version = 71;
     memory.look(&mut gone);
     assert_eq!(stage(&gone, &memory), [""; 0], "it may be another process'");
