@@ -19,12 +19,12 @@ use crate::policy::observation::{Lock, LockRecord};
 
 /// Where a lock cannot be watched it is read this often: client-go's retry period.
 const POLL: Duration = Duration::from_secs(2);
-/// The same at most of one that nobody holds: anybody may make any number of groups.
+/// The same at most of one that is as it is for long: anybody may make any number of groups.
 const LONGEST_POLL: Duration = Duration::from_secs(10);
 /// A lock of which the watch has told nothing for so long is read again: it may have died in silence, and by that no holder runs out that
-/// renews. Of a shorter lease it is a third.
+/// renews.
 const QUIET: Duration = Duration::from_secs(5);
-/// The same at most of one that nobody holds.
+/// The same at most of one that is as it is for long.
 const LONGEST_QUIET: Duration = Duration::from_secs(80);
 /// However short the lease is.
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -65,7 +65,7 @@ impl Follower {
         let options = LockOptions { namespace: namespace.to_owned(), name: name.to_owned(), ..LockOptions::default() };
         let lock = elector::lock(kind, client, &options);
         let (tell, seen) = watch::channel(Lock::Unread);
-        let task = tokio::spawn(follow(lock, Sightings { tell, wake, raw: None, of: None }));
+        let task = tokio::spawn(follow(lock, Sightings { tell, wake, raw: None, version: None, since: Stopwatch::start() }));
         Self { kind, name: name.to_owned(), seen, task }
     }
 
@@ -83,18 +83,19 @@ struct Sightings {
     tell: watch::Sender<Lock>,
     wake: Arc<Notify>,
     raw: Option<Arc<str>>,
-    /// Of which object that was, and its version.
-    of: Option<(Arc<str>, u64)>,
+    /// The version of what was seen last: that of the lock that was there before, where there is none now.
+    version: Option<u64>,
+    /// Since when it is as it was seen last.
+    since: Stopwatch,
 }
 
 /// Reads the lock and then its changes, again and again.
 async fn follow(lock: Arc<dyn elector::Lock>, mut sightings: Sightings) {
-    let (mut failures, mut idle) = (0, 0);
+    let (mut failures, mut breath) = (0, BREATH);
     loop {
         match read(&*lock).await {
             Ok(now) => {
                 failures = 0;
-                idle = if sightings.is_known(now.as_ref()) { idle + 1 } else { 0 };
                 sightings.see(now.as_ref());
             }
             Err(error) => {
@@ -105,11 +106,13 @@ async fn follow(lock: Arc<dyn elector::Lock>, mut sightings: Sightings) {
                 continue;
             }
         }
+        let began = Stopwatch::start();
         let works = match lock.watch() {
             Some(changes) => sightings.follow(&*lock, changes).await,
             None => false,
         };
-        tokio::time::sleep(if works { BREATH } else { sightings.pause(idle, POLL, LONGEST_POLL) }).await;
+        breath = if began.elapsed() >= QUIET { BREATH } else { POLL.min(breath * 2) };
+        tokio::time::sleep(if works { breath } else { sightings.pause(POLL, LONGEST_POLL) }).await;
     }
 }
 
@@ -120,43 +123,49 @@ async fn read(lock: &dyn elector::Lock) -> Result<Option<Snapshot>, LockError> {
 impl Sightings {
     /// Takes in what a watch tells, until it ends, or what is read beside it shows that it misses something. Whether it can be relied on.
     async fn follow(&mut self, lock: &dyn elector::Lock, mut changes: BoxStream<'static, Result<Sighting, LockError>>) -> bool {
-        let (began, mut told, mut idle) = (Stopwatch::start(), false, 0);
+        let (began, mut told) = (Stopwatch::start(), false);
         loop {
-            match tokio::time::timeout(self.pause(idle, QUIET, LONGEST_QUIET), changes.next()).await {
+            match tokio::time::timeout(self.pause(QUIET, LONGEST_QUIET), changes.next()).await {
                 Ok(Some(Ok(Sighting::Seen(snapshot)))) if self.is_older(&snapshot) => return false,
-                Ok(Some(Ok(sighting))) => {
-                    self.see(if let Sighting::Seen(snapshot) = &sighting { Some(snapshot) } else { None });
-                    (told, idle) = (true, 0);
-                }
+                Ok(Some(Ok(Sighting::Seen(snapshot)))) => self.see(Some(&snapshot)),
+                // It may have been made anew, which a late cache does not know yet.
+                Ok(Some(Ok(Sighting::Gone))) => match read(lock).await {
+                    Ok(now) => self.see(now.as_ref()),
+                    Err(_) => return true,
+                },
                 Ok(Some(Err(error))) => {
                     // What can be read is judged by that.
                     debug!(lock = lock.describe(), %error, "Lock could not be watched");
                     return told;
                 }
                 Ok(None) => return told || began.elapsed() >= QUIET,
-                Err(_) if read(lock).await.is_ok_and(|now| self.is_known(now.as_ref())) => idle += 1,
+                Err(_) if read(lock).await.is_ok_and(|now| self.is_known(now.as_ref())) => continue,
                 // The watch has not told of it.
                 Err(_) => return true,
             }
+            told = true;
         }
     }
 
-    /// How long to wait for news of the lock before it is read: this, and of one that nobody holds twice as long each time.
-    fn pause(&self, idle: u32, first: Duration, longest: Duration) -> Duration {
-        if let Lock::Record(record) = &*self.tell.borrow() {
-            let lease = Duration::from_secs(u64::try_from(record.duration_seconds).unwrap_or_default());
-            if !record.holder.is_empty() && SystemClock.now() - record.changed < lease {
-                return first.min(lease / 3).max(SHORTEST);
-            }
+    /// How long to wait for news of the lock before it is read: this, and longer where it has been as it is, or nobody's, for long; so that a
+    /// renewal is seen before the lease has run out.
+    fn pause(&self, first: Duration, longest: Duration) -> Duration {
+        let unchanged = self.since.elapsed();
+        let lease = match &*self.tell.borrow() {
+            Lock::Record(record) if !record.holder.is_empty() => Duration::from_secs(u64::try_from(record.duration_seconds).unwrap_or_default()),
+            _ => Duration::ZERO,
+        };
+        let remaining = lease.saturating_sub(unchanged);
+        if remaining.is_zero() {
+            return first.max(unchanged.saturating_sub(lease) / 16).min(longest);
         }
-        first.saturating_mul(1 << idle.min(16)).min(longest)
+        first.max(unchanged / 16).min(remaining / 3).min(longest).max(SHORTEST)
     }
 
-    /// Whether it is an earlier state of the same object than what was seen: by another API server, whose cache may be late, or after the
-    /// store was put back. What is read tells which.
+    /// Whether it is an earlier state than what was seen: by another API server, whose cache may be late, or after the store was put back.
+    /// What is read tells which.
     fn is_older(&self, snapshot: &Snapshot) -> bool {
-        let of = snapshot.uid.as_ref().zip(snapshot.version);
-        self.of.as_ref().zip(of).is_some_and(|((uid, seen), (of, version))| uid == of && version < *seen)
+        self.version.zip(snapshot.version).is_some_and(|(seen, version)| version < seen)
     }
 
     /// Whether it is what was seen last.
@@ -170,11 +179,12 @@ impl Sightings {
 
     /// `None`: there is no lock.
     fn see(&mut self, now: Option<&Snapshot>) {
-        self.of = now.and_then(|snapshot| snapshot.uid.clone().zip(snapshot.version));
+        self.version = now.and_then(|snapshot| snapshot.version).or(self.version);
         // Nobody has renewed it.
         if self.is_known(now) {
             return;
         }
+        self.since = Stopwatch::start();
         let Some(snapshot) = now else { return self.set(Lock::Absent) };
         self.raw = Some(snapshot.raw.clone());
         self.set(Lock::Record(LockRecord {
@@ -256,7 +266,7 @@ mod tests {
         /// Follows it for so long.
         async fn follow(self: &Arc<Self>, seconds: u64) -> (u32, u32) {
             let (tell, mut seen) = watch::channel(Lock::Unread);
-            let sightings = Sightings { tell, wake: Arc::default(), raw: None, of: None };
+            let sightings = Sightings { tell, wake: Arc::default(), raw: None, version: None, since: Stopwatch::start() };
             tokio::select! {
                 biased;
                 () = follow(self.clone(), sightings) => unreachable!("it follows for ever"),
@@ -306,8 +316,11 @@ mod tests {
     const SILENT: Watched = || stream::pending().boxed();
 
     #[tokio::test(start_paused = true)]
-    async fn a_lock_that_is_not_there_is_read_beside_its_silent_watch_after_five_seconds_and_then_less_and_less() {
-        assert_eq!(Played::new(None, false, Some(SILENT)).follow(250).await, (7, 1), "after 0, 5, 15, 35, 75, 155 and 235 s");
+    async fn a_lock_that_is_not_there_is_read_beside_its_silent_watch_less_and_less() {
+        let (reads, watches) = Played::new(None, false, Some(SILENT)).follow(80).await;
+        assert!((15..=17).contains(&reads) && watches == 1, "{reads}: every five seconds");
+        let (reads, _) = Played::new(None, false, Some(SILENT)).follow(3600).await;
+        assert!(reads < 100, "{reads} in an hour");
     }
 
     #[tokio::test(start_paused = true)]
@@ -321,25 +334,43 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_lock_that_may_be_read_and_not_watched_is_polled_and_its_holder_stays() {
         let lock = Played::new(Some("web-1"), false, Some(|| stream::iter([Err(forbidden())]).boxed()));
-        let (reads, watches) = lock.follow(59).await;
-        assert_eq!((reads, watches), (30, 30));
+        let (reads, watches) = lock.follow(30).await;
+        assert!((15..=16).contains(&reads) && reads == watches, "{reads} {watches}");
         assert_eq!(lock.holders(), ["web-1"]);
     }
 
+    /// However long it was held before.
     #[tokio::test(start_paused = true)]
-    async fn a_watch_that_ends_at_once_and_a_lock_without_one_are_asked_for_with_a_pause_that_grows_where_nobody_holds_it() {
+    async fn a_lock_without_a_watch_that_has_run_out_is_polled_as_often_as_before_for_as_long_as_a_failover_takes() {
+        let lock = Played::new(Some("web-1"), false, None);
+        let to_the_end = lock.follow(60).await.0;
+        assert!((28..=40).contains(&to_the_end), "{to_the_end}: a renewal is seen before the lease has run out");
+        let lock = Played::new(Some("web-1"), false, None);
+        let with_what_follows = lock.follow(90).await.0;
+        assert!((14..=16).contains(&(with_what_follows - to_the_end)), "{to_the_end} {with_what_follows}");
+        let lock = Played::new(None, false, None);
+        let hour = lock.follow(3600).await.0;
+        assert!(hour < 450, "{hour}: every ten seconds at last");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_ends_at_once_is_opened_anew_with_a_pause() {
         let ends: Watched = || stream::empty().boxed();
-        for watched in [Some(ends), None] {
-            assert_eq!(Played::new(Some("web-1"), false, watched).follow(59).await.0, 30);
-            let (reads, _) = Played::new(None, false, watched).follow(59).await;
-            assert!(reads < 10, "{reads}");
+        let tells: Watched = || stream::iter([Ok(Sighting::Seen(held(7, "web-1")))]).boxed();
+        for watched in [ends, tells] {
+            let (_, watches) = Played::new(Some("web-1"), false, Some(watched)).follow(59).await;
+            assert!(watches < 50, "{watches}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_a_late_cache_shows_of_the_past_is_not_believed_and_what_is_read_is() {
-        let lock = Played::new(Some("web-2"), false, Some(|| stream::iter([Ok(Sighting::Seen(held(6, "web-1")))]).chain(stream::pending()).boxed()));
-        let (reads, _) = lock.follow(59).await;
-        assert_eq!((lock.holders(), reads), (vec!["web-2".to_owned()], 30), "and read as if there were no watch");
+        let older: Watched = || stream::iter([Ok(Sighting::Seen(held(6, "web-1")))]).chain(stream::pending()).boxed();
+        let gone: Watched = || stream::iter([Ok(Sighting::Gone)]).chain(stream::pending()).boxed();
+        for watched in [older, gone] {
+            let lock = Played::new(Some("web-2"), false, Some(watched));
+            lock.follow(59).await;
+            assert_eq!(lock.holders(), ["web-2"]);
+        }
     }
 }

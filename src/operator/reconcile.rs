@@ -98,9 +98,10 @@ async fn stage_by_stage(context: &Arc<Context>, key: &Key, state: &mut GroupStat
         state.memory.look(&mut observation);
         let observation = Arc::new(observation);
         state.look(context, &observation);
-        let Plan { writes, wanted, recheck, left_to } = policy::plan(&observation, &state.memory);
+        let Plan { writes, wanted, recheck, left_to, limited } = policy::plan(&observation, &state.memory);
         report::of_another_operator(context, &observation, left_to.as_ref(), state);
         state.memory.progress.settle(&wanted, observation.moment);
+        state.limited = limited;
         if context.stopping() {
             return Ended::Settled(None);
         }

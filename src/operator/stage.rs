@@ -192,7 +192,9 @@ impl GroupState {
             return true;
         }
         let (quiet, other): (Vec<Write>, Vec<Write>) = writes.into_iter().partition(holds_up_nothing);
-        if other.iter().any(|write| !self.flights.is_queued(&Target::of(write))) && self.paced(context, &observation, &other).is_none() {
+        // What the stage has left to the next one waits for that, but for who leads.
+        let is_left = |write: &Write| matches!(write, Write::Pod(pod) if self.limited.contains(&pod.purpose)) && !moves(write);
+        if other.iter().any(|write| !is_left(write) && !self.flights.is_queued(&Target::of(write))) && self.paced(context, &observation, &other).is_none() {
             return true;
         }
         let observation = Arc::new(observation);

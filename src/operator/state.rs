@@ -1,5 +1,7 @@
 //! What one process keeps of a group between its reconciliations.
 
+use std::collections::BTreeSet;
+
 use super::events::Share;
 use super::flights::Flights;
 use super::follow::Follower;
@@ -7,6 +9,7 @@ use super::pace::TurnToMove;
 use crate::elector::clock::Stopwatch;
 use crate::metrics::LeaderLabels;
 use crate::policy::memory::Memory;
+use crate::policy::write::PodPurpose;
 
 /// What one process keeps of a group between its reconciliations. Losing it is safe.
 #[derive(Debug, Default)]
@@ -16,6 +19,8 @@ pub(super) struct GroupState {
     pub(super) leaderless: Leaderless,
     /// The requests that are under way.
     pub(super) flights: Flights,
+    /// To what end the stage under way leaves pods to the next one, because they are too many.
+    pub(super) limited: BTreeSet<PodPurpose>,
     /// What follows the lock of the group's pods, where they elect themselves on one of an older kind.
     pub(super) follower: Option<Follower>,
     /// The series of the metric that names the leader.

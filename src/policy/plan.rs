@@ -45,6 +45,8 @@ pub struct Plan {
     /// What the stage would write if nothing of it were under way, or held back because it gets nowhere.
     pub wanted: BTreeSet<Target>,
     pub recheck: Option<Duration>,
+    /// To what end more pods are to be written to than may be at once.
+    pub limited: BTreeSet<PodPurpose>,
     /// Another operator keeps the group: it is left alone.
     pub left_to: Option<OtherOperator>,
 }
@@ -93,9 +95,9 @@ impl Plan {
     /// The same without what is under way already, and what has to wait because it gets nowhere.
     fn held_back(self, observation: &Observation, memory: &Memory) -> Self {
         let wanted = self.writes.iter().map(Target::of).collect();
-        let HeldBack { sent, wait } = memory.progress.hold_back(self.writes, memory.round(observation), observation.moment);
+        let HeldBack { sent, wait, limited } = memory.progress.hold_back(self.writes, memory.round(observation), observation.moment);
         let slow = memory.progress.next_slow(observation.moment);
-        Self { writes: sent, wanted, recheck: self.recheck.into_iter().chain(wait).chain(slow).min(), ..self }
+        Self { writes: sent, wanted, recheck: self.recheck.into_iter().chain(wait).chain(slow).min(), limited, ..self }
     }
 }
 

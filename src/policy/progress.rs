@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use super::obstacle::Obstacle;
 use super::write::{LeasePurpose, Named, PodPurpose, Undone, Write};
+use crate::api::LeaderGroupStatus;
 use crate::elector::clock::Instant;
 use crate::names;
 
@@ -151,7 +152,7 @@ pub struct Round {
     pub labelled: i64,
 }
 
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Attempt {
     /// In the user's words.
     what: String,
@@ -172,6 +173,8 @@ struct Attempt {
     drained: Instant,
     /// When it was sent last it was too soon for another.
     braked: bool,
+    /// The status that was put back when it was written last: another is not held back by that.
+    put_back: Option<Box<LeaderGroupStatus>>,
     /// Who changes it back, as far as that was found out.
     undone_by: Option<String>,
 }
@@ -196,7 +199,7 @@ impl Attempt {
 }
 
 /// The writes of late. Boxed, because a node of the map has room for eleven, and most groups have one or none.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Progress(BTreeMap<Target, Box<Attempt>>);
 
 /// What of a stage is sent now, and when what is not may be.
@@ -204,6 +207,8 @@ pub struct Progress(BTreeMap<Target, Box<Attempt>>);
 pub(super) struct HeldBack {
     pub sent: Vec<Write>,
     pub wait: Option<Duration>,
+    /// To what end more pods are to be written to than may be at once.
+    pub limited: BTreeSet<PodPurpose>,
 }
 
 impl Progress {
@@ -254,6 +259,7 @@ impl Progress {
             until: Instant::default(),
             drained: Instant::default(),
             braked: false,
+            put_back: None,
             undone_by: None,
         };
         self.0.entry(Target::of(write)).or_insert_with(|| Box::new(new()))
@@ -266,8 +272,12 @@ impl Progress {
         let Some(attempt) = self.0.get_mut(&target) else { return };
         (attempt.asked, attempt.sent) = (None, None);
         match result {
-            Ok(()) => (attempt.failures, attempt.failed, attempt.until) = (0, None, now),
+            Ok(()) => (attempt.failures, attempt.failed, attempt.until, attempt.put_back) = (0, None, now, None),
             Err(failed) => {
+                attempt.put_back = match write {
+                    Write::Status { status, names: None } if failed.put_back => Some(status.clone()),
+                    _ => None,
+                };
                 attempt.failures = attempt.failures.saturating_add(1);
                 // What changed under our hands has been read anew, and is planned from at once.
                 let free = if matches!(failed.undone, Undone::Changed | Undone::Gone) { 3 } else { 0 };
@@ -338,28 +348,38 @@ impl Progress {
         for purpose in self.under_way().filter_map(Target::purpose) {
             *pods.entry(purpose).or_default() += 1;
         }
-        for (write, target) in writes.into_iter().zip(&targets) {
+        // Pods that fail come last.
+        let (fail, others): (Vec<_>, Vec<_>) =
+            writes.into_iter().zip(&targets).partition(|(_, target)| target.purpose().is_some() && self.failures(target) > 0);
+        for (write, target) in others.into_iter().chain(fail) {
             let object = target.object();
             if object.map_or_else(|| self.is_under_way(target), |object| busy.contains(&object)) {
                 continue;
             }
-            if let Some(wait) = self.wait(target, round, now) {
+            if let Some(wait) = self.wait(&write, target, round, now) {
                 held.wait = Some(held.wait.map_or(wait, |earlier| earlier.min(wait)));
-            } else if target.purpose().is_none_or(|purpose| pods.get(&purpose).is_none_or(|sent| *sent < PODS)) {
-                // What fails takes no place: it waits, and the rest comes before it.
-                held.sent.push(write);
-                busy.extend(object);
-                target.purpose().into_iter().for_each(|purpose| *pods.entry(purpose).or_default() += 1);
+                continue;
             }
+            if let Some(purpose) = target.purpose() {
+                let sent = pods.entry(purpose).or_default();
+                if *sent >= PODS {
+                    held.limited.insert(purpose);
+                    continue;
+                }
+                *sent += 1;
+            }
+            held.sent.push(write);
+            busy.extend(object);
         }
         held
     }
 
     /// How long this is held back yet.
-    fn wait(&self, target: &Target, round: Round, now: Instant) -> Option<Duration> {
+    fn wait(&self, write: &Write, target: &Target, round: Round, now: Instant) -> Option<Duration> {
         let attempt = self.0.get(target)?;
-        // What the group asks for now may succeed where what it asked for before did not.
-        let other = *target == Target::Deployment && attempt.round.generation != round.generation;
+        // What the group asks for now may succeed where what it asked for before did not; so may another status.
+        let other = *target == Target::Deployment && attempt.round.generation != round.generation
+            || matches!((write, &attempt.put_back), (Write::Status { status, .. }, Some(put_back)) if status != put_back);
         let failed = if other { Duration::ZERO } else { attempt.until - now };
         let paced = if target.is_same_round(attempt.round, round) { paced(target, attempt, now) } else { Duration::ZERO };
         Some(failed.max(paced)).filter(|wait| !wait.is_zero())
@@ -439,6 +459,7 @@ fn trouble_of(target: &Target, attempt: &Attempt, round: Round, now: Instant) ->
         None if slow => (1, "WriteSlow", false, format!("{what} has had no answer since {since}; an admission webhook may be slow or gone")),
         None if target.is_same_round(attempt.round, round)
             && attempt.braked
+            && attempt.drained > now
             && match target {
                 // Who does it is found out first.
                 Target::Pod(..) => attempt.undone_by.is_some(),

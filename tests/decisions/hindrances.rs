@@ -434,6 +434,50 @@ fn a_term_that_does_not_stay_in_the_status_is_told_there_and_a_status_that_is_re
     }
 }
 
+#[test]
+fn a_status_that_is_put_back_waits_and_another_one_does_not() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let leader = |name: &str| with(fenced(labelled(pod(name))), |pod| pod.term = Some(7));
+    let mut leads = observation(&spec, vec![leader("a"), fenced(pod("b"))], Some("a"));
+    let mut memory = holding();
+    let statuses = |observed: &Observation, memory: &Memory| {
+        let mut writes = policy::plan(observed, memory).writes;
+        writes.retain(|write| matches!(write, Write::Status { .. }));
+        writes
+    };
+    for seconds in [0, 10] {
+        at(&mut leads, seconds * 1000);
+        let status = statuses(&leads, &memory).pop().expect("it is written");
+        memory.progress.sending(&status, memory.round(&leads), leads.moment, now());
+        memory.progress.answered(&status, Err(put_back("as before")), leads.moment);
+    }
+    assert_eq!(statuses(&leads, &memory), [], "the same again");
+    let mut alone = observation(&spec, vec![leader("a")], Some("a"));
+    at(&mut alone, 10_001);
+    assert_eq!(statuses(&alone, &memory).len(), 1, "it says something else");
+}
+
+#[test]
+fn followers_whose_preparation_fails_leave_their_places_to_others() {
+    let spec = json!({ "deploymentRef": { "name": "web" }, "leaderLabel": { "followerValue": "replica" } });
+    let leader = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(7));
+    let followers = (0..100).map(|number| pod(&format!("f-{number:03}")));
+    let observed = observation(&spec, std::iter::once(leader).chain(followers).collect(), Some("a"));
+    let mut memory = holding();
+    let armed = |memory: &Memory| {
+        let mut writes = pods(&policy::plan(&observed, memory).writes);
+        writes.retain(|write| matches!(write, Write::Pod(write) if write.purpose == PodPurpose::Arm));
+        writes
+    };
+    let first = armed(&memory);
+    for write in &first {
+        memory.progress.sending(write, memory.round(&observed), observed.moment, now());
+        memory.progress.answered(write, Err(failed(Undone::Unknown, true, "no")), observed.moment);
+    }
+    let next = armed(&memory);
+    assert!(first.len() > 10 && next.len() > 10 && next.iter().all(|write| !first.contains(write)), "{} and {}", first.len(), next.len());
+}
+
 /// What the status says of being stalled while a policy takes the Lease's mark away each time, for a minute; and how many writes that were.
 fn said_without_marks(observed: &mut Observation) -> (Vec<(u64, String)>, usize) {
     let (mut memory, mut version, mut said, mut writes) = (holding(), 100, Vec::new(), 0);

@@ -10,6 +10,7 @@ use crate::names;
 use crate::policy::leader::{self, Choice};
 use crate::policy::memory::Held;
 use crate::policy::observation::{Candidate, Lock, Observation, Pod};
+use crate::policy::progress::Target;
 use crate::policy::standing::{self, Standing};
 use crate::policy::term::Term;
 use crate::policy::write::{PodMarks, PodPurpose, Record, Write};
@@ -368,7 +369,8 @@ impl Planner<'_> {
                 }
                 if !fenced {
                     if given < FOLLOWERS {
-                        given += 1;
+                        // Those that fail leave their places to others.
+                        given += usize::from(self.memory.progress.failures(&Target::Pod(pod.uid.clone(), PodPurpose::Arm)) == 0);
                         self.arm(pod);
                     }
                     continue;
