@@ -159,6 +159,15 @@ mod tests {
     }
 
     #[test]
+    fn what_a_group_takes_while_it_waits_for_answers_is_small() {
+        fn size<'a, F: Future>(_: impl FnOnce(&'a Arc<Context>, &'a Key, &'a mut GroupState, &'a Arc<Notify>) -> F) -> usize {
+            size_of::<F>()
+        }
+        let bytes = size(reconcile);
+        assert!(bytes <= 2048, "{bytes} bytes: what is awaited seldom is boxed");
+    }
+
+    #[test]
     fn a_task_that_had_nothing_to_observe_begins_anew_only_where_something_came_in_after_its_last_look() {
         let (store, groups, gone) = (Store::default(), Groups::default(), Key::new("a", "gone"));
         let marked = Pod { uid: "u".into(), resource_version: 1, member_of: Some("gone/role".into()), ..Pod::default() };

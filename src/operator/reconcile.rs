@@ -84,7 +84,8 @@ async fn stage_by_stage(context: &Arc<Context>, key: &Key, state: &mut GroupStat
             return Ended::Settled(None);
         }
         if observation.lease_unread {
-            match context.executor.read_lease(&observation).await {
+            // Boxed, as what is awaited seldom: while a stage is under way thousands of these may wait.
+            match Box::pin(context.executor.read_lease(&observation)).await {
                 Ok(()) => continue,
                 Err(failure) => {
                     debug!(namespace = %observation.namespace, name = %observation.name, %failure, "Lease could not be read");
@@ -111,7 +112,7 @@ async fn stage_by_stage(context: &Arc<Context>, key: &Key, state: &mut GroupStat
         let Some(sent) = state.send(context, &observation, writes, began) else { continue };
         if sent == 0 && state.flights.waited_for().next().is_none() {
             // Nothing waits for it now.
-            if state.explain(context, &observation, &wanted).await {
+            if Box::pin(state.explain(context, &observation, &wanted)).await {
                 continue;
             }
             let overdue = state.flights.next_overdue(observation.moment);
