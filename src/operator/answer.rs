@@ -5,16 +5,13 @@ use std::time::Duration;
 
 use kube::core::Status;
 
-use crate::policy::progress::Failed;
+use crate::policy::progress::{Failed, PutBack};
 use crate::policy::write::Undone;
 
 /// How long a read may take before its outcome counts as unknown.
 pub(super) const DEADLINE: Duration = Duration::from_secs(5);
 /// The same of a write: admission may take half a minute (`timeoutSeconds` of a webhook is 30 at most).
 const WRITE_DEADLINE: Duration = Duration::from_secs(35);
-
-/// The code of what the API server has taken, and not stored as it was written.
-pub(super) const PUT_BACK: u16 = 200;
 
 /// Why a write was not done, or may not have been.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +28,10 @@ pub(super) enum Failure {
     /// It was refused: by the API server if `certain`, else by somebody who may not know what became of it.
     #[error("{message} ({code})")]
     Refused { code: u16, message: String, certain: bool },
+    /// The API server has taken it, and not stored it as it was written: a policy, or another version of the CustomResourceDefinition, takes
+    /// it away.
+    #[error("{message}")]
+    PutBack { what: PutBack, message: String },
     /// The API server asks to come back later.
     #[error("the API server is too busy")]
     Throttled(Option<Duration>),
@@ -51,7 +52,7 @@ impl Failure {
         match self {
             Failure::Changed => Undone::Changed,
             Failure::Gone => Undone::Gone,
-            Failure::GroupGone | Failure::CalledBack | Failure::Refused { certain: true, .. } => Undone::Refused,
+            Failure::GroupGone | Failure::CalledBack | Failure::Refused { certain: true, .. } | Failure::PutBack { .. } => Undone::Refused,
             Failure::Refused { .. } | Failure::Throttled(_) | Failure::Unknown(_) | Failure::Unanswered(_) => Undone::Unknown,
         }
     }
@@ -61,7 +62,8 @@ impl Failure {
         let retry_after = if let Failure::Throttled(wait) = self { *wait } else { None };
         let words = if let Failure::Unknown(words) = self { words.clone() } else { self.to_string() };
         let unanswered = matches!(self, Failure::Unanswered(_));
-        let (refused, put_back) = (matches!(self, Failure::Refused { .. }), matches!(self, Failure::Refused { code: PUT_BACK, .. }));
+        let put_back = if let Failure::PutBack { what, .. } = self { *what } else { PutBack::Nothing };
+        let refused = matches!(self, Failure::Refused { .. } | Failure::PutBack { .. });
         Failed { undone: self.undone(), refused, put_back, unanswered, words, retry_after }
     }
 
@@ -71,7 +73,7 @@ impl Failure {
             Failure::Changed => "changed",
             Failure::Gone => "gone",
             Failure::GroupGone => "group_gone",
-            Failure::Refused { .. } => "refused",
+            Failure::Refused { .. } | Failure::PutBack { .. } => "refused",
             Failure::Throttled(_) => "throttled",
             Failure::CalledBack => "called_back",
             Failure::Unknown(_) | Failure::Unanswered(_) => "unknown",

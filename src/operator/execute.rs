@@ -12,7 +12,7 @@ use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::answer::{DEADLINE, Failure, GROUP, PUT_BACK, Subject, ask, ask_to_write};
+use super::answer::{DEADLINE, Failure, GROUP, Subject, ask, ask_to_write};
 use super::pod_patch;
 use super::slim::{Kind, Slim};
 use super::store::{Key, Source, Store, Table};
@@ -25,6 +25,7 @@ use crate::metrics::{Metrics, WriteLabels};
 use crate::names;
 use crate::policy::objects;
 use crate::policy::observation::{Deployment, Lease, Observation, Pod};
+use crate::policy::progress::PutBack;
 use crate::policy::write::{Done, PodPurpose, PodWrite, Record, Write};
 
 /// A word for metrics.
@@ -372,14 +373,17 @@ impl Executor {
                 if !is_as_before {
                     LeaderGroup::answered(&self.store, Key::new(&observation.namespace, &observation.name), now);
                 }
-                let message = match () {
-                    () if term != status.term => format!("the term in the status {} {term}", if term == term_of(group) { "stays" } else { "becomes" }),
-                    () if is_as_before => {
-                        "the status is as before: a policy, or another version of the CustomResourceDefinition, takes away what is written".to_owned()
+                let (what, message) = match () {
+                    () if term != status.term => {
+                        (PutBack::Term, format!("the term in the status {} {term}", if term == term_of(group) { "stays" } else { "becomes" }))
                     }
+                    () if is_as_before => (
+                        PutBack::Everything,
+                        "the status is as before: a policy, or another version of the CustomResourceDefinition, takes away what is written".to_owned(),
+                    ),
                     () => return Ok(Done::Status { version }),
                 };
-                Err(Failure::Refused { code: PUT_BACK, message, certain: true })
+                Err(Failure::PutBack { what, message })
             }
             Err(failure @ (Failure::Changed | Failure::Refused { code: 422, .. })) => {
                 // Another group may have its name, which fails like a status that breaks a rule.

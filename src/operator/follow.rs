@@ -112,7 +112,8 @@ async fn follow(lock: Arc<dyn elector::Lock>, mut sightings: Sightings) {
             None => false,
         };
         breath = if began.elapsed() >= QUIET { BREATH } else { POLL.min(breath * 2) };
-        tokio::time::sleep(if works { breath } else { sightings.pause(POLL, LONGEST_POLL) }).await;
+        let pause = sightings.pause(POLL, LONGEST_POLL);
+        tokio::time::sleep(if works { breath.min(pause) } else { pause }).await;
     }
 }
 
@@ -139,9 +140,15 @@ impl Sightings {
                     return told;
                 }
                 Ok(None) => return told || began.elapsed() >= QUIET,
-                Err(_) if read(lock).await.is_ok_and(|now| self.is_known(now.as_ref())) => continue,
-                // The watch has not told of it.
-                Err(_) => return true,
+                Err(_) => match read(lock).await {
+                    Ok(now) if self.is_known(now.as_ref()) => continue,
+                    Ok(now) => {
+                        // The watch has not told of it.
+                        self.see(now.as_ref());
+                        return true;
+                    }
+                    Err(_) => return true,
+                },
             }
             told = true;
         }
@@ -159,7 +166,7 @@ impl Sightings {
         if remaining.is_zero() {
             return first.max(unchanged.saturating_sub(lease) / 16).min(longest);
         }
-        first.max(unchanged / 16).min(remaining / 3).min(longest).max(SHORTEST)
+        first.max(unchanged / 64).min(remaining / 3).min(longest).max(SHORTEST)
     }
 
     /// Whether it is an earlier state than what was seen: by another API server, whose cache may be late, or after the store was put back.

@@ -23,7 +23,7 @@ use crate::metrics::{CONTROLLER, LeaderLabels, ReconcileLabels};
 use crate::policy::memory::Applied;
 use crate::policy::objects;
 use crate::policy::observation::{Lock, Observation};
-use crate::policy::progress::Target;
+use crate::policy::progress::{PutBack, Target};
 use crate::policy::standing;
 use crate::policy::write::{Done, Undone, Write};
 use crate::policy::{self, Plan, verdict};
@@ -183,7 +183,7 @@ impl GroupState {
             let failed = policy::progress::Failed {
                 undone: Undone::Unknown,
                 refused: false,
-                put_back: false,
+                put_back: PutBack::Nothing,
                 unanswered: true,
                 words: "there was no answer in time".to_owned(),
                 retry_after: None,

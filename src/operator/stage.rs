@@ -192,8 +192,10 @@ impl GroupState {
             return true;
         }
         let (quiet, other): (Vec<Write>, Vec<Write>) = writes.into_iter().partition(holds_up_nothing);
-        // What the stage has left to the next one waits for that, but for who leads.
-        let is_left = |write: &Write| matches!(write, Write::Pod(pod) if self.limited.contains(&pod.purpose)) && !moves(write);
+        // What the stage has left to the next one waits for that, while more of it is on its way, but for who leads.
+        let goes_on = |purpose| self.flights.waited_for().any(|flight| matches!(&flight.write, Write::Pod(pod) if pod.purpose == purpose));
+        let is_left =
+            |write: &Write| matches!(write, Write::Pod(pod) if self.limited.contains(&pod.purpose) && pod.observed.term.is_none() && goes_on(pod.purpose));
         if other.iter().any(|write| !is_left(write) && !self.flights.is_queued(&Target::of(write))) && self.paced(context, &observation, &other).is_none() {
             return true;
         }

@@ -125,14 +125,24 @@ impl Target {
     }
 }
 
+/// What the API server has taken of a status, and not stored.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum PutBack {
+    #[default]
+    Nothing,
+    /// Its term; the rest may be stored.
+    Term,
+    Everything,
+}
+
 /// Why a write was not done, as far as the next try depends on it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Failed {
     pub undone: Undone,
     /// Somebody has said no, though it may not be known what became of it.
     pub refused: bool,
-    /// It was taken, and what counts of it was put back: the rest is stored.
-    pub put_back: bool,
+    /// It was taken, and not stored as it was written.
+    pub put_back: PutBack,
     /// Nobody has said anything yet: it may still be under way.
     pub unanswered: bool,
     /// What the API server said, or what kept it from saying anything.
@@ -268,16 +278,17 @@ impl Progress {
     /// It was answered, or is not waited for any longer.
     pub fn answered(&mut self, write: &Write, result: Result<(), Failed>, now: Instant) {
         let target = Target::of(write);
-        let longest = target.longest_delay();
         let Some(attempt) = self.0.get_mut(&target) else { return };
         (attempt.asked, attempt.sent) = (None, None);
         match result {
             Ok(()) => (attempt.failures, attempt.failed, attempt.until, attempt.put_back) = (0, None, now, None),
             Err(failed) => {
                 attempt.put_back = match write {
-                    Write::Status { status, names: None } if failed.put_back => Some(status.clone()),
+                    Write::Status { status, names: None } if failed.put_back != PutBack::Nothing => Some(status.clone()),
                     _ => None,
                 };
+                // No election waits for the same again.
+                let longest = if failed.put_back == PutBack::Everything { LONGEST_OF_DEPLOYMENT } else { target.longest_delay() };
                 attempt.failures = attempt.failures.saturating_add(1);
                 // What changed under our hands has been read anew, and is planned from at once.
                 let free = if matches!(failed.undone, Undone::Changed | Undone::Gone) { 3 } else { 0 };
@@ -286,8 +297,10 @@ impl Progress {
                 let first = if failed.refused { FIRST_AFTER_REFUSAL } else { FIRST_DELAY };
                 let own = doublings.map_or(Duration::ZERO, |doublings| first.saturating_mul(1 << doublings.min(16)).min(longest));
                 attempt.until = now + own.max(failed.retry_after.unwrap_or_default().min(LONGEST_OF_DEPLOYMENT));
-                // What was not done has not used up anything.
-                attempt.drained = Instant(attempt.drained.0.saturating_sub(target.pace().1));
+                // What was not done has not used up anything, unless it has to be tried to be known.
+                if failed.put_back == PutBack::Nothing {
+                    attempt.drained = Instant(attempt.drained.0.saturating_sub(target.pace().1));
+                }
                 attempt.braked &= !paced(&target, attempt, now).is_zero();
                 attempt.failed = Some(Failed { words: cut(&failed.words), ..failed });
             }
@@ -348,10 +361,16 @@ impl Progress {
         for purpose in self.under_way().filter_map(Target::purpose) {
             *pods.entry(purpose).or_default() += 1;
         }
-        // Pods that fail come last.
-        let (fail, others): (Vec<_>, Vec<_>) =
-            writes.into_iter().zip(&targets).partition(|(_, target)| target.purpose().is_some() && self.failures(target) > 0);
-        for (write, target) in others.into_iter().chain(fail) {
+        let mut in_order: Vec<(Write, &Target)> = writes.into_iter().zip(&targets).collect();
+        if in_order.len() > PODS {
+            // Not all of them may be sent: whoever led comes first, and pods that fail last.
+            in_order.sort_by_key(|(write, target)| match write {
+                Write::Pod(write) if write.observed.term.is_some() => 0,
+                Write::Pod(_) if self.failures(target) > 0 => 2,
+                _ => 1,
+            });
+        }
+        for (write, target) in in_order {
             let object = target.object();
             if object.map_or_else(|| self.is_under_way(target), |object| busy.contains(&object)) {
                 continue;
@@ -414,7 +433,7 @@ impl Progress {
     /// `wanted`: what is not wanted any more is no trouble.
     pub(super) fn trouble(&self, wanted: &BTreeSet<Target>, round: Round, now: Instant) -> Option<Obstacle> {
         let told = |(target, attempt): &(&Target, &Attempt)| {
-            let is_taken = target.object() != Some(Object::Status) || attempt.failed.as_ref().is_none_or(|failed| failed.put_back);
+            let is_taken = target.object() != Some(Object::Status) || attempt.failed.as_ref().is_none_or(|failed| failed.put_back == PutBack::Term);
             attempt.sent.is_some() || is_taken && (wanted.contains(target) || attempt.asked.is_some() && **target != Target::Status)
         };
         let grave = |(target, attempt): (&Target, &Attempt)| trouble_of(target, attempt, round, now).map(|(rank, trouble)| (rank, target.clone(), trouble));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use leadergroup::api::LeaderGroupStatus;
 use leadergroup::elector::clock::Instant;
 use leadergroup::policy::observation::{Lease, Observation};
-use leadergroup::policy::progress::{Failed, PODS, Progress, Round, Target};
+use leadergroup::policy::progress::{Failed, PODS, Progress, PutBack, Round, Target};
 use leadergroup::policy::write::{Done, LeasePurpose, PodPurpose, Undone, Write};
 use leadergroup::policy::{self, Memory};
 use serde_json::json;
@@ -35,7 +35,7 @@ fn pods(writes: &[Write]) -> Vec<Write> {
 }
 
 fn failed(undone: Undone, refused: bool, words: &str) -> Failed {
-    Failed { undone, refused, put_back: false, unanswered: false, words: words.to_owned(), retry_after: None }
+    Failed { undone, refused, put_back: PutBack::Nothing, unanswered: false, words: words.to_owned(), retry_after: None }
 }
 
 /// Sends the pods' writes of one plan after the other, each of which ends like this, for so many seconds; how many there were.
@@ -410,8 +410,8 @@ fn said_after(observed: &mut Observation, end: &Failed) -> Vec<String> {
     said
 }
 
-fn put_back(words: &str) -> Failed {
-    Failed { put_back: true, ..failed(Undone::Refused, true, words) }
+fn put_back(what: PutBack, words: &str) -> Failed {
+    Failed { put_back: what, ..failed(Undone::Refused, true, words) }
 }
 
 #[test]
@@ -425,9 +425,9 @@ fn a_term_that_does_not_stay_in_the_status_is_told_there_and_a_status_that_is_re
     let mut unnamed = unconfirmed.clone();
     unnamed.lease = None;
     for observed in [&mut unconfirmed, &mut unnamed] {
-        let said = said_after(observed, &put_back("the term in the status stays 7"));
+        let said = said_after(observed, &put_back(PutBack::Term, "the term in the status stays 7"));
         assert_eq!((&*said[0], &*said[1]), ("Stalled=False Progressing", "Stalled=True WriteRefused"), "{said:?}");
-        for end in [failed(Undone::Refused, true, "no"), failed(Undone::Unknown, false, "no")] {
+        for end in [failed(Undone::Refused, true, "no"), failed(Undone::Unknown, false, "no"), put_back(PutBack::Everything, "as before")] {
             let said = said_after(observed, &end);
             assert!(said.len() > 1 && said.iter().all(|it| it == "Stalled=False Progressing"), "the one that is taken would tell what is over: {said:?}");
         }
@@ -449,7 +449,7 @@ fn a_status_that_is_put_back_waits_and_another_one_does_not() {
         at(&mut leads, seconds * 1000);
         let status = statuses(&leads, &memory).pop().expect("it is written");
         memory.progress.sending(&status, memory.round(&leads), leads.moment, now());
-        memory.progress.answered(&status, Err(put_back("as before")), leads.moment);
+        memory.progress.answered(&status, Err(put_back(PutBack::Everything, "as before")), leads.moment);
     }
     assert_eq!(statuses(&leads, &memory), [], "the same again");
     let mut alone = observation(&spec, vec![leader("a")], Some("a"));
@@ -470,12 +470,19 @@ fn followers_whose_preparation_fails_leave_their_places_to_others() {
         writes
     };
     let first = armed(&memory);
-    for write in &first {
+    let refused = first.len() / 2;
+    for write in &first[..refused] {
         memory.progress.sending(write, memory.round(&observed), observed.moment, now());
         memory.progress.answered(write, Err(failed(Undone::Unknown, true, "no")), observed.moment);
     }
     let next = armed(&memory);
-    assert!(first.len() > 10 && next.len() > 10 && next.iter().all(|write| !first.contains(write)), "{} and {}", first.len(), next.len());
+    assert_eq!((next.len(), next.iter().any(|write| first[..refused].contains(write))), (first.len(), false));
+    for write in &next {
+        memory.progress.sending(write, memory.round(&observed), observed.moment, now());
+        memory.progress.answered(write, Err(failed(Undone::Unknown, true, "no")), observed.moment);
+    }
+    let wanted = policy::plan(&observed, &memory).wanted.len();
+    assert!(wanted < 40, "{wanted}: as long as they are few");
 }
 
 /// What the status says of being stalled while a policy takes the Lease's mark away each time, for a minute; and how many writes that were.

@@ -7,7 +7,7 @@ use leadergroup::api::LeaderGroup;
 use leadergroup::elector::clock::Instant;
 use leadergroup::policy::leader::{Choice, choose};
 use leadergroup::policy::observation::{Candidate, Lease, Observation, Operator};
-use leadergroup::policy::progress::Failed;
+use leadergroup::policy::progress::{Failed, PutBack};
 use leadergroup::policy::write::{Done, LeasePurpose, PodPurpose, Undone, Write};
 use leadergroup::policy::{self, Memory};
 use serde_json::json;
@@ -110,8 +110,14 @@ fn nobody_is_told_that_a_proof_which_nothing_waits_for_fails() {
     let (observation, mut memory) = (reported(observation, &holding()), holding());
     let write = Write::Prove { version: 70, ahead: true };
     for _ in 0..8 {
-        let failed =
-            Failed { undone: Undone::Unknown, refused: true, put_back: false, unanswered: false, words: "leases is forbidden".into(), retry_after: None };
+        let failed = Failed {
+            undone: Undone::Unknown,
+            refused: true,
+            put_back: PutBack::Nothing,
+            unanswered: false,
+            words: "leases is forbidden".into(),
+            retry_after: None,
+        };
         memory.progress.sending(&write, memory.round(&observation), observation.moment, observation.now);
         memory.progress.answered(&write, Err(failed), observation.moment);
     }

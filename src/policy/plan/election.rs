@@ -214,6 +214,15 @@ impl Planner<'_> {
         }
     }
 
+    /// Gives a follower the fence that its value needs, if there is a place. Those that fail leave theirs to others, as long as they are few.
+    fn prepare(&mut self, pod: &Pod, places: &mut [usize; 2]) {
+        if places.iter().all(|taken| *taken < FOLLOWERS) {
+            let fails = self.memory.progress.failures(&Target::Pod(pod.uid.clone(), PodPurpose::Arm)) > 0;
+            places[usize::from(fails)] += 1;
+            self.arm(pod);
+        }
+    }
+
     /// Marks a pod that bears a fence as one of this group's, where somebody has taken that mark away, or has written another: by it the
     /// pod is known when the group is gone.
     fn mark(&mut self, pod: &Pod) {
@@ -315,7 +324,7 @@ impl Planner<'_> {
         let candidates = candidates.map(|candidate| (&candidate.pod, Some(standing::of_leader(candidate))));
         let strays = self.observation.strays.iter().map(|pod| (pod, None));
         let mut known: HashSet<&str> = HashSet::new();
-        let mut given = 0;
+        let mut places = [0; 2];
         for (pod, standing) in candidates.chain(strays) {
             let fenced = pod.fence(fence_key).is_some();
             let exposed = held.is_some_and(|held| held.exposes(&pod.uid));
@@ -368,11 +377,7 @@ impl Planner<'_> {
                     continue;
                 }
                 if !fenced {
-                    if given < FOLLOWERS {
-                        // Those that fail leave their places to others.
-                        given += usize::from(self.memory.progress.failures(&Target::Pod(pod.uid.clone(), PodPurpose::Arm)) == 0);
-                        self.arm(pod);
-                    }
+                    self.prepare(pod, &mut places);
                     continue;
                 }
                 if !self.may_give(pod) {
