@@ -288,7 +288,7 @@ impl Progress {
                     _ => None,
                 };
                 // No election waits for the same again.
-                let longest = if failed.put_back == PutBack::Everything { LONGEST_OF_DEPLOYMENT } else { target.longest_delay() };
+                let longest = if target == Target::Status && failed.put_back == PutBack::Everything { LONGEST_OF_DEPLOYMENT } else { target.longest_delay() };
                 attempt.failures = attempt.failures.saturating_add(1);
                 // What changed under our hands has been read anew, and is planned from at once.
                 let free = if matches!(failed.undone, Undone::Changed | Undone::Gone) { 3 } else { 0 };
@@ -433,7 +433,13 @@ impl Progress {
     /// `wanted`: what is not wanted any more is no trouble.
     pub(super) fn trouble(&self, wanted: &BTreeSet<Target>, round: Round, now: Instant) -> Option<Obstacle> {
         let told = |(target, attempt): &(&Target, &Attempt)| {
-            let is_taken = target.object() != Some(Object::Status) || attempt.failed.as_ref().is_none_or(|failed| failed.put_back == PutBack::Term);
+            let is_taken = target.object() != Some(Object::Status)
+                || attempt.failed.as_ref().is_none_or(|failed| match failed.put_back {
+                    PutBack::Term => true,
+                    // What else is said of it may be what is stored.
+                    PutBack::Everything => **target == Target::Term,
+                    PutBack::Nothing => false,
+                });
             attempt.sent.is_some() || is_taken && (wanted.contains(target) || attempt.asked.is_some() && **target != Target::Status)
         };
         let grave = |(target, attempt): (&Target, &Attempt)| trouble_of(target, attempt, round, now).map(|(rank, trouble)| (rank, target.clone(), trouble));
