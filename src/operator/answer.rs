@@ -62,7 +62,7 @@ impl Failure {
         let retry_after = if let Failure::Throttled(wait) = self { *wait } else { None };
         let words = if let Failure::Unknown(words) = self { words.clone() } else { self.to_string() };
         let unanswered = matches!(self, Failure::Unanswered(_));
-        let put_back = if let Failure::PutBack { what, .. } = self { *what } else { PutBack::Nothing };
+        let put_back = if let Failure::PutBack { what, .. } = self { Some(*what) } else { None };
         let refused = matches!(self, Failure::Refused { .. } | Failure::PutBack { .. });
         Failed { undone: self.undone(), refused, put_back, unanswered, words, retry_after }
     }

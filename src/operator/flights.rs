@@ -13,7 +13,7 @@ use super::execute;
 use super::gate::Urgency;
 use crate::elector::clock::{Clock, Instant, Stopwatch, SystemClock};
 use crate::policy::observation::Observation;
-use crate::policy::progress::Target;
+use crate::policy::target::Target;
 use crate::policy::write::{Done, Write};
 
 /// A request without an answer for so long is tried again beside it, because its connection may be dead; then after twice as

@@ -65,7 +65,7 @@ impl Follower {
         let options = LockOptions { namespace: namespace.to_owned(), name: name.to_owned(), ..LockOptions::default() };
         let lock = elector::lock(kind, client, &options);
         let (tell, seen) = watch::channel(Lock::Unread);
-        let task = tokio::spawn(follow(lock, Sightings { tell, wake, raw: None, version: None, since: Stopwatch::start() }));
+        let task = tokio::spawn(follow(lock, Sightings::new(tell, wake)));
         Self { kind, name: name.to_owned(), seen, task }
     }
 
@@ -122,35 +122,36 @@ async fn read(lock: &dyn elector::Lock) -> Result<Option<Snapshot>, LockError> {
 }
 
 impl Sightings {
+    fn new(tell: watch::Sender<Lock>, wake: Arc<Notify>) -> Self {
+        Self { tell, wake, raw: None, version: None, since: Stopwatch::start() }
+    }
+
     /// Takes in what a watch tells, until it ends, or what is read beside it shows that it misses something. Whether it can be relied on.
     async fn follow(&mut self, lock: &dyn elector::Lock, mut changes: BoxStream<'static, Result<Sighting, LockError>>) -> bool {
         let (began, mut told) = (Stopwatch::start(), false);
         loop {
-            match tokio::time::timeout(self.pause(QUIET, LONGEST_QUIET), changes.next()).await {
+            let change = tokio::time::timeout(self.pause(QUIET, LONGEST_QUIET), changes.next()).await;
+            let silent = change.is_err();
+            match change {
                 Ok(Some(Ok(Sighting::Seen(snapshot)))) if self.is_older(&snapshot) => return false,
                 Ok(Some(Ok(Sighting::Seen(snapshot)))) => self.see(Some(&snapshot)),
-                // It may have been made anew, which a late cache does not know yet.
-                Ok(Some(Ok(Sighting::Gone))) => match read(lock).await {
-                    Ok(now) => self.see(now.as_ref()),
-                    Err(_) => return true,
-                },
                 Ok(Some(Err(error))) => {
                     // What can be read is judged by that.
                     debug!(lock = lock.describe(), %error, "Lock could not be watched");
                     return told;
                 }
                 Ok(None) => return told || began.elapsed() >= QUIET,
-                Err(_) => match read(lock).await {
-                    Ok(now) if self.is_known(now.as_ref()) => continue,
-                    Ok(now) => {
-                        // The watch has not told of it.
-                        self.see(now.as_ref());
+                // It may have been made anew, which a late cache does not know yet; or the watch has died.
+                Ok(Some(Ok(Sighting::Gone))) | Err(_) => {
+                    let Ok(now) = read(lock).await else { return true };
+                    let missed = silent && !self.is_known(now.as_ref());
+                    self.see(now.as_ref());
+                    if missed {
                         return true;
                     }
-                    Err(_) => return true,
-                },
+                }
             }
-            told = true;
+            told |= !silent;
         }
     }
 
@@ -273,7 +274,7 @@ mod tests {
         /// Follows it for so long.
         async fn follow(self: &Arc<Self>, seconds: u64) -> (u32, u32) {
             let (tell, mut seen) = watch::channel(Lock::Unread);
-            let sightings = Sightings { tell, wake: Arc::default(), raw: None, version: None, since: Stopwatch::start() };
+            let sightings = Sightings::new(tell, Arc::default());
             tokio::select! {
                 biased;
                 () = follow(self.clone(), sightings) => unreachable!("it follows for ever"),

@@ -23,8 +23,8 @@ use crate::metrics::{CONTROLLER, LeaderLabels, ReconcileLabels};
 use crate::policy::memory::Applied;
 use crate::policy::objects;
 use crate::policy::observation::{Lock, Observation};
-use crate::policy::progress::{PutBack, Target};
 use crate::policy::standing;
+use crate::policy::target::Target;
 use crate::policy::write::{Done, Undone, Write};
 use crate::policy::{self, Plan, verdict};
 
@@ -183,7 +183,7 @@ impl GroupState {
             let failed = policy::progress::Failed {
                 undone: Undone::Unknown,
                 refused: false,
-                put_back: PutBack::Nothing,
+                put_back: None,
                 unanswered: true,
                 words: "there was no answer in time".to_owned(),
                 retry_after: None,
@@ -239,10 +239,9 @@ impl GroupState {
             self.memory.foreign_by = Some((pod.uid.clone(), by));
             return true;
         }
-        let mut unexplained = self.memory.progress.unexplained(wanted, self.memory.round(observation), observation.moment);
-        let first = unexplained.next().map(|(target, uid)| (target.clone(), uid.to_owned()));
-        drop(unexplained);
-        let Some((target, uid)) = first else { return false };
+        let round = self.memory.round(observation);
+        let unexplained = self.memory.progress.unexplained(wanted, round, observation.moment).next().map(|(target, uid)| (target.clone(), uid.to_owned()));
+        let Some((target, uid)) = unexplained else { return false };
         let pod = observation.pod(&uid).zip(group);
         let by = match pod {
             Some((pod, group)) => managers::of_label(&context.executor.whole, &observation.namespace, &pod.name, &group.spec.leader_label.key).await,

@@ -24,7 +24,7 @@ use crate::elector::clock::{Clock, Instant, Stopwatch, SystemClock};
 use crate::metrics::CONTROLLER;
 use crate::policy::memory::Memory;
 use crate::policy::observation::Observation;
-use crate::policy::progress::Target;
+use crate::policy::target::Target;
 use crate::policy::write::{Done, LeasePurpose, PodPurpose, Write};
 use crate::policy::{self, Plan};
 

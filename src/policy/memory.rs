@@ -10,7 +10,8 @@ use jiff::Timestamp;
 use super::holder;
 use super::leader;
 use super::observation::{Lease, Observation};
-use super::progress::{Progress, Round, Target};
+use super::progress::Progress;
+use super::target::{Round, Target};
 use super::write::{Done, LeasePurpose, Named, PodPurpose, Record, Undone, Write};
 use crate::elector::clock::Instant;
 

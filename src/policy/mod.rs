@@ -35,6 +35,7 @@ mod pod;
 pub mod progress;
 pub mod standing;
 mod status;
+pub mod target;
 pub mod term;
 pub mod verdict;
 pub mod write;

@@ -10,7 +10,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::obstacle::Obstacle;
-use super::write::{LeasePurpose, Named, PodPurpose, Undone, Write};
+use super::target::{LONGEST_OF_OTHERS, Object, Round, Target};
+use super::write::{Named, PodPurpose, Undone, Write};
 use crate::api::LeaderGroupStatus;
 use crate::elector::clock::Instant;
 use crate::names;
@@ -18,10 +19,6 @@ use crate::names;
 /// The wait after the second failure in a row: the first is as good as none, because the object may merely have changed.
 const FIRST_DELAY: Duration = Duration::from_millis(50);
 const FIRST_AFTER_REFUSAL: Duration = Duration::from_millis(500);
-/// An API server that was away for long must not be found again late.
-const LONGEST_DELAY: Duration = Duration::from_secs(5);
-/// A quota may have grown; no election waits for it.
-const LONGEST_OF_DEPLOYMENT: Duration = Duration::from_secs(60);
 /// A write that has no answer for so long is told to the user.
 pub(super) const SLOW: Duration = Duration::from_secs(2);
 /// One whose turn has not come for so long is told, too.
@@ -34,102 +31,9 @@ pub const PODS: usize = 32;
 /// The API server's words are cut to this many characters.
 const WORDS: usize = 512;
 
-/// What is written, and to what end: each is held back by itself.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Target {
-    List,
-    Proof,
-    ProofAhead,
-    Pod(Box<str>, PodPurpose),
-    Lease(LeasePurpose),
-    Deployment,
-    /// The status, where it names a term.
-    Term,
-    Status,
-}
-
-/// The object that two targets may have in common: one write of it is under way at a time.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum Object<'a> {
-    Pod(&'a str),
-    Lease,
-    Deployment,
-    Status,
-}
-
-impl Target {
-    pub fn of(write: &Write) -> Self {
-        match write {
-            Write::ListFenced => Target::List,
-            Write::Prove { ahead: false, .. } => Target::Proof,
-            Write::Prove { ahead: true, .. } => Target::ProofAhead,
-            Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } => Target::Deployment,
-            Write::CreateLease { .. } => Target::Lease(LeasePurpose::Transition),
-            Write::UpdateLease { purpose, .. } => Target::Lease(*purpose),
-            Write::Pod(write) => Target::Pod(write.uid.clone(), write.purpose),
-            Write::Status { names: Some(_), .. } => Target::Term,
-            Write::Status { names: None, .. } => Target::Status,
-        }
-    }
-
-    /// Whether only one of the two is under way at a time.
-    pub fn meets(&self, other: &Self) -> bool {
-        self == other || self.object().is_some() && self.object() == other.object()
-    }
-
-    /// `None`: it is no pod's.
-    fn purpose(&self) -> Option<PodPurpose> {
-        if let Self::Pod(_, purpose) = self { Some(*purpose) } else { None }
-    }
-
-    /// `None`: it is a read.
-    fn object(&self) -> Option<Object<'_>> {
-        match self {
-            Target::List | Target::Proof | Target::ProofAhead => None,
-            Target::Pod(uid, _) => Some(Object::Pod(uid)),
-            Target::Lease(_) => Some(Object::Lease),
-            Target::Deployment => Some(Object::Deployment),
-            Target::Term | Target::Status => Some(Object::Status),
-        }
-    }
-
-    /// How often it may be done without an effect: so many times at once, and then once in so long.
-    fn pace(&self) -> (u32, Duration) {
-        match self {
-            // Somebody else's controller or policy changes it back.
-            Target::Pod(..) | Target::Lease(LeasePurpose::Repair) => (4, Duration::from_secs(20)),
-            Target::Deployment => (10, Duration::from_secs(6)),
-            Target::Status => (10, Duration::from_secs(1)),
-            Target::List => (8, Duration::from_secs(2)),
-            Target::Proof | Target::ProofAhead => (20, Duration::from_secs(1)),
-            // Each is a leadership, or its Lease made anew.
-            Target::Lease(LeasePurpose::Transition) => (30, Duration::from_secs(1)),
-            Target::Lease(LeasePurpose::Renewal | LeasePurpose::Hold) => (10, Duration::from_millis(500)),
-            Target::Term => (12, Duration::from_secs(2)),
-        }
-    }
-
-    /// Whether this is tried in the same round then and now. Terms that are recorded again and again, and given to nobody, make no round of
-    /// what records them.
-    fn is_same_round(&self, then: Round, now: Round) -> bool {
-        let same = if matches!(self, Target::Term | Target::Lease(_)) { then.labelled == now.labelled } else { then.term == now.term };
-        same && then.generation == now.generation
-    }
-
-    fn is_renewal(&self) -> bool {
-        *self == Target::Lease(LeasePurpose::Renewal)
-    }
-
-    fn longest_delay(&self) -> Duration {
-        if *self == Target::Deployment { LONGEST_OF_DEPLOYMENT } else { LONGEST_DELAY }
-    }
-}
-
 /// What the API server has taken of a status, and not stored.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PutBack {
-    #[default]
-    Nothing,
     /// Its term; the rest may be stored.
     Term,
     Everything,
@@ -142,24 +46,13 @@ pub struct Failed {
     /// Somebody has said no, though it may not be known what became of it.
     pub refused: bool,
     /// It was taken, and not stored as it was written.
-    pub put_back: PutBack,
+    pub put_back: Option<PutBack>,
     /// Nobody has said anything yet: it may still be under way.
     pub unanswered: bool,
     /// What the API server said, or what kept it from saying anything.
     pub words: String,
     /// How long the API server asks to be left alone.
     pub retry_after: Option<Duration>,
-}
-
-/// What distinguishes one round of tries from the next.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Round {
-    /// Of the group.
-    pub generation: i64,
-    /// The highest term that was sent.
-    pub term: i64,
-    /// The highest that was sent with a label.
-    pub labelled: i64,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -284,11 +177,11 @@ impl Progress {
             Ok(()) => (attempt.failures, attempt.failed, attempt.until, attempt.put_back) = (0, None, now, None),
             Err(failed) => {
                 attempt.put_back = match write {
-                    Write::Status { status, names: None } if failed.put_back != PutBack::Nothing => Some(status.clone()),
+                    Write::Status { status, names: None } if failed.put_back.is_some() => Some(status.clone()),
                     _ => None,
                 };
                 // No election waits for the same again.
-                let longest = if target == Target::Status && failed.put_back == PutBack::Everything { LONGEST_OF_DEPLOYMENT } else { target.longest_delay() };
+                let longest = if target == Target::Status && failed.put_back == Some(PutBack::Everything) { LONGEST_OF_OTHERS } else { target.longest_delay() };
                 attempt.failures = attempt.failures.saturating_add(1);
                 // What changed under our hands has been read anew, and is planned from at once.
                 let free = if matches!(failed.undone, Undone::Changed | Undone::Gone) { 3 } else { 0 };
@@ -296,9 +189,9 @@ impl Progress {
                 // What was refused will hardly be done the next moment.
                 let first = if failed.refused { FIRST_AFTER_REFUSAL } else { FIRST_DELAY };
                 let own = doublings.map_or(Duration::ZERO, |doublings| first.saturating_mul(1 << doublings.min(16)).min(longest));
-                attempt.until = now + own.max(failed.retry_after.unwrap_or_default().min(LONGEST_OF_DEPLOYMENT));
+                attempt.until = now + own.max(failed.retry_after.unwrap_or_default().min(LONGEST_OF_OTHERS));
                 // What was not done has not used up anything, unless it has to be tried to be known.
-                if failed.put_back == PutBack::Nothing {
+                if failed.put_back.is_none() {
                     attempt.drained = Instant(attempt.drained.0.saturating_sub(target.pace().1));
                 }
                 attempt.braked &= !paced(&target, attempt, now).is_zero();
@@ -435,10 +328,10 @@ impl Progress {
         let told = |(target, attempt): &(&Target, &Attempt)| {
             let is_taken = target.object() != Some(Object::Status)
                 || attempt.failed.as_ref().is_none_or(|failed| match failed.put_back {
-                    PutBack::Term => true,
+                    Some(PutBack::Term) => true,
                     // What else is said of it may be what is stored.
-                    PutBack::Everything => **target == Target::Term,
-                    PutBack::Nothing => false,
+                    Some(PutBack::Everything) => **target == Target::Term,
+                    None => false,
                 });
             attempt.sent.is_some() || is_taken && (wanted.contains(target) || attempt.asked.is_some() && **target != Target::Status)
         };

@@ -4,6 +4,7 @@ mod choices;
 mod former_groups;
 mod hindrances;
 mod liveness;
+mod put_back;
 mod scene;
 mod stages;
 mod terms;

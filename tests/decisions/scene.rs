@@ -9,7 +9,8 @@ use leadergroup::api::LeaderGroup;
 use leadergroup::elector::clock::Instant;
 use leadergroup::policy::memory::Held;
 use leadergroup::policy::observation::{Candidate, Controller, Deployment, Labels, Lease, Lock, LockRecord, Node, NodeState, Observation, Pod};
-use leadergroup::policy::write::Write;
+use leadergroup::policy::progress::Failed;
+use leadergroup::policy::write::{Undone, Write};
 use leadergroup::policy::{self, Memory};
 use serde_json::{Value, json};
 
@@ -154,4 +155,19 @@ pub(super) fn followed(lease: &Value, candidates: Vec<Candidate>, holder: &str, 
     let spec = json!({ "deploymentRef": { "name": "web" }, "election": { "mode": "Holder" }, "lease": lease });
     let record = LockRecord { holder: holder.into(), duration_seconds: 15, transitions, ..LockRecord::default() };
     Observation { moment: Instant(Duration::from_secs(seconds)), lock: Lock::Record(record), ..observation(&spec, candidates, None) }
+}
+
+/// Sets the moment of an observation, on the clock that nobody sets.
+pub(super) fn at(observation: &mut Observation, milliseconds: u64) {
+    observation.moment = Instant(Duration::from_millis(milliseconds));
+}
+
+pub(super) fn failed(undone: Undone, refused: bool, words: &str) -> Failed {
+    Failed { undone, refused, put_back: None, unanswered: false, words: words.to_owned(), retry_after: None }
+}
+
+/// What a status that is written says, as TYPE=STATUS REASON.
+pub(super) fn conditions_of(write: &Write) -> Vec<String> {
+    let Write::Status { status, .. } = write else { panic!("it is a status") };
+    status.conditions.iter().map(|condition| format!("{}={} {}", condition.type_, condition.status, condition.reason)).collect()
 }

@@ -7,12 +7,11 @@ use leadergroup::api::LeaderGroup;
 use leadergroup::elector::clock::Instant;
 use leadergroup::policy::leader::{Choice, choose};
 use leadergroup::policy::observation::{Candidate, Lease, Observation, Operator};
-use leadergroup::policy::progress::{Failed, PutBack};
 use leadergroup::policy::write::{Done, LeasePurpose, PodPurpose, Undone, Write};
 use leadergroup::policy::{self, Memory};
 use serde_json::json;
 
-use super::scene::{add_label, fenced, former_leader, holding, labelled, observation, pod, stage, unready, with};
+use super::scene::{add_label, failed, fenced, former_leader, holding, labelled, observation, pod, stage, unready, with};
 
 #[test]
 fn the_label_is_given_in_a_stage_of_its_own_after_it_was_taken_away() {
@@ -110,14 +109,7 @@ fn nobody_is_told_that_a_proof_which_nothing_waits_for_fails() {
     let (observation, mut memory) = (reported(observation, &holding()), holding());
     let write = Write::Prove { version: 70, ahead: true };
     for _ in 0..8 {
-        let failed = Failed {
-            undone: Undone::Unknown,
-            refused: true,
-            put_back: PutBack::Nothing,
-            unanswered: false,
-            words: "leases is forbidden".into(),
-            retry_after: None,
-        };
+        let failed = failed(Undone::Unknown, true, "leases is forbidden");
         memory.progress.sending(&write, memory.round(&observation), observation.moment, observation.now);
         memory.progress.answered(&write, Err(failed), observation.moment);
     }

@@ -36,29 +36,28 @@ pub(super) async fn run(stage: &mut Stage, failovers: usize) -> anyhow::Result<T
         field.make(&stage.plane, &all).await?;
         fields.push(field);
     }
+    let start = memory(stage.operator()?)?;
     let mut text = String::from("\n| Failovers | VmRSS, KiB | peak, KiB | failovers a second | processor for each, ms |\n|--:|--:|--:|--:|--:|\n");
+    writeln!(text, "| 0 | {} | {} | | |", start.now, start.peak)?;
     let (mut done, mut points) = (0, Vec::new());
     let clock = stage.applications.observer.clock();
     let (mut since, mut began, mut used) = (0, clock.now(), processor_time(stage.operator()?)?);
-    loop {
-        if done >= failovers || done == 0 || done - since >= failovers.div_ceil(TOLD) {
-            let [count, of_these] = [done, done - since].map(u32::try_from);
-            let (kept, now, computed) = (memory(stage.operator()?)?, clock.now(), processor_time(stage.operator()?)?);
-            let each = computed.saturating_sub(used).checked_div(of_these?).unwrap_or_default();
-            let rate = f64::from(of_these?) / now.saturating_sub(began).as_secs_f64();
-            writeln!(text, "| {done} | {} | {} | {rate:.1} | {:.1} |", kept.now, kept.peak, each.as_secs_f64() * 1000.0)?;
-            eprintln!("{done} failovers: {} KiB, {rate:.1} a second", kept.now);
-            // The picture's axes are logarithmic.
-            points.extend((done > 0).then_some((f64::from(count?), f64::from(u32::try_from(kept.now)?) / 1024.0)));
-            (since, began, used) = (done, now, computed);
-        }
-        if done >= failovers {
-            break;
-        }
+    while done < failovers {
         // One round: each group's leader once, the namespaces in turn.
         let round = all.iter().flat_map(|application| fields.iter().map(move |field| failover(field, application)));
         let round = stream::iter(round).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await;
         done += round.with_context(|| stage.log_of(Mover::Operator))?.len();
+        if done - since < failovers.div_ceil(TOLD) && done < failovers {
+            continue;
+        }
+        let of_these = u32::try_from(done - since)?;
+        let (kept, now, computed) = (memory(stage.operator()?)?, clock.now(), processor_time(stage.operator()?)?);
+        let each = computed.saturating_sub(used).checked_div(of_these).unwrap_or_default();
+        let rate = f64::from(of_these) / now.saturating_sub(began).as_secs_f64();
+        writeln!(text, "| {done} | {} | {} | {rate:.1} | {:.1} |", kept.now, kept.peak, each.as_secs_f64() * 1000.0)?;
+        eprintln!("{done} failovers: {} KiB, {rate:.1} a second", kept.now);
+        points.push((f64::from(u32::try_from(done)?), f64::from(u32::try_from(kept.now)?) / 1024.0));
+        (since, began, used) = (done, now, computed);
     }
     let picture = picture::growth("Resident memory over failovers", "failovers", "MiB", &[("operator".to_owned(), points)]);
     Ok(Told { pictures: vec![("endurance", picture)], ..Told::new("endurance", text) })
