@@ -1,4 +1,4 @@
-# What a developer types. `make help` lists it; CI runs `make test`.
+# What a developer types. `make help` lists it; CI runs `.ci/run`.
 CARGO ?= cargo
 KUBECTL ?= kubectl
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
@@ -24,7 +24,7 @@ RESULTS = $(or $(CARGO_TARGET_DIR),target)/tmp/e2e
 .PHONY: help demo test e2e check run control-plane manifests install uninstall image bench $(PARTS:%=bench-%) bench-large bench-electors attacks weaknesses soak fmt
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ##@ Try it
 demo: programs ## See a leader elected, replaced and kept (KEEP=1: leave it running; NODES=2: on real nodes, with clients; CLUSTER=current: in your own cluster)
@@ -39,7 +39,7 @@ run: ## Run the operator against the cluster of the current kubeconfig
 	$(CARGO) run --locked --bin leadergroup-operator -- --leader-elect=false
 
 ##@ Work on it
-test: programs candidates ## Run every test: pure ones, and the operator on a real control plane
+test: programs candidates ## Run every test but those of `make e2e`: pure ones, and the operator on a real control plane
 	$(CARGO) test --locked --bins --lib
 	$(CARGO) build --locked --examples
 	$(CARGO) test --locked --test tests -- --test-threads=$(TEST_THREADS)
@@ -69,7 +69,7 @@ manifests: ## Generate crds/ from src/api, and the tables of docs/ from the code
 	@# One after another: two tables are in one file.
 	UPDATE=1 $(CARGO) test --locked --test tests --quiet -- manifests docs --test-threads=1
 
-bench: ## Measure all of the parts below, beside a controller on controller-runtime and the bare writes; three hours. Writes docs/measurements.md
+bench: ## Measure all of PARTS, beside a controller on controller-runtime and the bare writes; several hours. Writes docs/measurements.md
 	@for part in $(PARTS); do $(MAKE) bench-$$part || exit 1; done
 
 $(PARTS:%=bench-%): bench-%: programs ## One part

@@ -100,7 +100,7 @@ impl Executor {
                 }
                 self.patch_pod(namespace, write).await
             }
-            Write::Status { status, .. } => self.patch_status(observation, status).await,
+            Write::Status { status, names } => self.patch_status(observation, status, names.as_ref().is_some_and(|named| named.pod.is_some())).await,
         }
     }
 
@@ -338,7 +338,8 @@ impl Executor {
         }
     }
 
-    async fn patch_status(&self, observation: &Observation, status: &LeaderGroupStatus) -> Result<Done, Failure> {
+    /// `for_pod`: it names a term for the pod that it says is next.
+    async fn patch_status(&self, observation: &Observation, status: &LeaderGroupStatus, for_pod: bool) -> Result<Done, Failure> {
         let Some(group) = &observation.group else { return Err(Failure::Changed) };
         let patch = json!([
             { "op": "replace", "path": "/metadata/resourceVersion", "value": group.metadata.resource_version },
@@ -353,7 +354,7 @@ impl Executor {
             &Patch::Json::<()>(patch),
         );
         let subject = GROUP.named(&observation.name);
-        let written = if status.term == term_of(group) {
+        let written = if status.term == term_of(group) && !for_pod {
             ask_to_write(subject, self.metadata(request)).await.map(|written| {
                 // The precondition was its version: nothing else of it has changed.
                 let mut now = LeaderGroup::clone(group);
@@ -362,13 +363,15 @@ impl Executor {
                 Arc::new(now)
             })
         } else {
-            // No term is believed but what is stored: a policy, or another version of the CustomResourceDefinition, may have put it back.
+            // Neither a term nor whom it is for is believed but as it is stored: a policy, or another version of the CustomResourceDefinition,
+            // may have put it back.
             let request = request.map_err(Failure::impossible)?;
             ask_to_write(subject, self.client.request::<Slim<LeaderGroup>>(request)).await.and_then(known)
         };
         match written {
             Ok(now) => {
                 let (version, term) = (now.version(), term_of(&now));
+                let next = now.status.as_ref().and_then(|status| status.next.clone());
                 let is_as_before = version != 0 && version == group.version() && group.status.as_ref() != Some(status);
                 if !is_as_before {
                     LeaderGroup::answered(&self.store, Key::new(&observation.namespace, &observation.name), now);
@@ -377,6 +380,7 @@ impl Executor {
                     () if term != status.term => {
                         (PutBack::Term, format!("the term in the status {} {term}", if term == term_of(group) { "stays" } else { "becomes" }))
                     }
+                    () if for_pod && next != status.next => (PutBack::Term, "whom a term is for (status.next) does not stay in the status".to_owned()),
                     () if is_as_before => (
                         PutBack::Everything,
                         "the status is as before: a policy, or another version of the CustomResourceDefinition, takes away what is written".to_owned(),

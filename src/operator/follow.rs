@@ -17,7 +17,7 @@ use crate::elector::clock::{Clock, Stopwatch, SystemClock};
 use crate::elector::{self, LockError, LockKind, LockOptions, Sighting, Snapshot};
 use crate::policy::observation::{Lock, LockRecord};
 
-/// Where a lock cannot be watched it is read this often: client-go's retry period.
+/// Where a lock cannot be watched it is read this often, and oftener near its lease's end: client-go's retry period.
 const POLL: Duration = Duration::from_secs(2);
 /// The same at most of one that is as it is for long: anybody may make any number of groups.
 const LONGEST_POLL: Duration = Duration::from_secs(10);
@@ -26,7 +26,7 @@ const LONGEST_POLL: Duration = Duration::from_secs(10);
 const QUIET: Duration = Duration::from_secs(5);
 /// The same at most of one that is as it is for long.
 const LONGEST_QUIET: Duration = Duration::from_secs(80);
-/// However short the lease is.
+/// However near its end the lease is.
 const SHORTEST: Duration = Duration::from_secs(1);
 /// Between the end of a watch and the next one.
 const BREATH: Duration = Duration::from_millis(200);
@@ -144,10 +144,11 @@ impl Sightings {
                 // It may have been made anew, which a late cache does not know yet; or the watch has died.
                 Ok(Some(Ok(Sighting::Gone))) | Err(_) => {
                     let Ok(now) = read(lock).await else { return true };
-                    let missed = silent && !self.is_known(now.as_ref());
-                    self.see(now.as_ref());
-                    if missed {
-                        return true;
+                    if !self.is_known(now.as_ref()) {
+                        self.see(now.as_ref());
+                        if silent {
+                            return true;
+                        }
                     }
                 }
             }
@@ -155,7 +156,7 @@ impl Sightings {
         }
     }
 
-    /// How long to wait for news of the lock before it is read: this, and longer where it has been as it is, or nobody's, for long; so that a
+    /// How long to wait for news of the lock before it is read: this, longer where it has been as it is, or nobody's, for long, and less near the lease's end, so that a
     /// renewal is seen before the lease has run out.
     fn pause(&self, first: Duration, longest: Duration) -> Duration {
         let unchanged = self.since.elapsed();

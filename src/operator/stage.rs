@@ -171,8 +171,8 @@ impl GroupState {
         }
     }
 
-    /// Whether a plan beside what is under way would write more than a status or a renewal, or what waits for its turn anyway. Where it
-    /// would write only these they are sent here. The rest is not decided on here: this plan knows nothing of what becomes of what is under
+    /// Whether a plan beside what is under way would write more than a status that names no term, a renewal, what waits for its turn anyway, or
+    /// what the stage has left to the next one. Where it would write only the first two they are sent here. The rest is not decided on here: this plan knows nothing of what becomes of what is under
     /// way.
     fn has_else_to_write(&mut self, context: &Arc<Context>, key: &Key, wake: &Arc<Notify>, began: Stopwatch) -> bool {
         self.give_up_overdue();

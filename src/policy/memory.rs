@@ -34,7 +34,7 @@ pub struct Memory {
     pub term: i64,
     /// The highest that it has sent with a label.
     pub labelled: i64,
-    /// Whom this process' last write of the Lease or of the label has named, and in which term.
+    /// Whom this process' last write of the Lease, or of a label after one, has named, and in which term.
     pub sent: Option<(Option<Box<str>>, i64)>,
     /// Elections as the Lease is to record them, until that is done: the one that this process has sent something of last, and the one that
     /// it has decided on last.
@@ -377,7 +377,7 @@ impl Memory {
     }
 
     /// The API server's store was put back to an earlier state, or the group was made anew: no version or generation means what
-    /// it meant. What was sent is still known.
+    /// it meant. Which terms were sent is still known.
     pub fn store_went_back(&mut self) {
         self.held = None;
         self.named = None;

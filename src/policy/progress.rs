@@ -16,7 +16,7 @@ use crate::api::LeaderGroupStatus;
 use crate::elector::clock::Instant;
 use crate::names;
 
-/// The wait after the second failure in a row: the first is as good as none, because the object may merely have changed.
+/// The wait after the first failure; where the object has merely changed, after the fourth in a row.
 const FIRST_DELAY: Duration = Duration::from_millis(50);
 const FIRST_AFTER_REFUSAL: Duration = Duration::from_millis(500);
 /// A write that has no answer for so long is told to the user.

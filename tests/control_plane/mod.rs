@@ -43,7 +43,7 @@ pub(crate) use self::{
     audit::AuditEvent,
     kubectl::KubectlOutput,
     nodes::KUBELET_LABEL,
-    policy::{freezing_terms, relabelling},
+    policy::{freezing_terms, relabelling, removing_successors},
     process::Process,
     proxy::{Mode, Proxy},
     real_nodes::{RealNode, busybox},

@@ -13,8 +13,17 @@ pub(crate) fn relabelling(name: &str, namespace: &str, role: &str) -> String {
 /// A policy that puts back the term in the status of every group of the namespace, at each write.
 pub(crate) fn freezing_terms(name: &str, namespace: &str) -> String {
     let term = "[JSONPatch{op: \"replace\", path: \"/status/term\", value: oldObject.status.term}]";
+    of_statuses(name, namespace, "has(oldObject.status)", term)
+}
+
+/// A policy that takes from each status of the namespace, at each write, who leads next.
+pub(crate) fn removing_successors(name: &str, namespace: &str) -> String {
+    of_statuses(name, namespace, "has(object.status) && has(object.status.next)", "[JSONPatch{op: \"remove\", path: \"/status/next\"}]")
+}
+
+fn of_statuses(name: &str, namespace: &str, condition: &str, patch: &str) -> String {
     let statuses = json!({ "apiGroups": ["leadergroup.io"], "apiVersions": ["*"], "operations": ["UPDATE"], "resources": ["leadergroups/status"] });
-    mutating(name, namespace, &statuses, "has(oldObject.status)", &json!({ "patchType": "JSONPatch", "jsonPatch": { "expression": term } }))
+    mutating(name, namespace, &statuses, condition, &json!({ "patchType": "JSONPatch", "jsonPatch": { "expression": patch } }))
 }
 
 /// `condition`: what else must hold of an object for it to be changed.

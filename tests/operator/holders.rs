@@ -8,16 +8,16 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
-use leadergroup::api::LeaderGroup;
+use leadergroup::api::{LeaderGroup, LeaderGroupStatus};
 use leadergroup::elector::{self, Callbacks, Config, Elector, LockKind, LockOptions};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::{OnceCell, oneshot};
 use tokio::task::JoinHandle;
 
 use super::arena::Arena;
 use super::looks::fence;
 use super::looks::{deployed, ready};
-use crate::control_plane::freezing_terms;
+use crate::control_plane::{freezing_terms, removing_successors};
 
 /// A pod's elector at work. Dropping it is its crash.
 struct Pods<'a> {
@@ -138,6 +138,18 @@ async fn the_label_follows_the_lease_from_holder_to_holder_with_the_records_own_
     arena.finish().await;
 }
 
+/// Applies a policy, and waits until it takes away what it is to take from this status.
+async fn enforce(arena: &Arena, policy: &str, status: &Value, is_taken: impl Fn(&LeaderGroupStatus) -> bool) {
+    arena.plane.kubectl_with_input(&["apply", "-f", "-"], policy).await.unwrap().succeeded().unwrap();
+    arena
+        .until("the policy is enforced", async || {
+            let dry = PatchParams { dry_run: true, ..PatchParams::default() };
+            let group = arena.api::<LeaderGroup>().patch_status("app", &dry, &Patch::Merge(json!({ "status": status }))).await.unwrap();
+            if group.status.as_ref().is_some_and(&is_taken) { Ok(()) } else { Err("it is not yet".to_owned()) }
+        })
+        .await;
+}
+
 /// What the status does not confirm may be given again by whoever comes next.
 #[tokio::test]
 async fn nobody_leads_in_a_term_that_a_policy_has_taken_out_of_the_status() {
@@ -148,15 +160,7 @@ async fn nobody_leads_in_a_term_that_a_policy_has_taken_out_of_the_status() {
     arena.carried_by(&[&first]).await;
     arena.condition("app", "Ready", "True", "LeaderElected").await;
     let name = format!("freezes-{}", arena.namespace);
-    arena.plane.kubectl_with_input(&["apply", "-f", "-"], &freezing_terms(&name, &arena.namespace)).await.unwrap().succeeded().unwrap();
-    arena
-        .until("the policy puts terms back", async || {
-            let dry = PatchParams { dry_run: true, ..PatchParams::default() };
-            let raised = Patch::Merge(json!({ "status": { "term": 999 } }));
-            let group = arena.api::<LeaderGroup>().patch_status("app", &dry, &raised).await.unwrap();
-            if group.status.is_some_and(|status| status.term != 999) { Ok(()) } else { Err("it does not yet".to_owned()) }
-        })
-        .await;
+    enforce(&arena, &freezing_terms(&name, &arena.namespace), &json!({ "term": 999 }), |status| status.term != 999).await;
 
     let _next = electors.elect(&second);
     holder.release().await;
@@ -165,6 +169,25 @@ async fn nobody_leads_in_a_term_that_a_policy_has_taken_out_of_the_status() {
     assert!(!arena.labelled_names().await.contains(&second));
     arena.plane.kubectl(&["delete", "mutatingadmissionpolicy,mutatingadmissionpolicybinding", &name]).await.unwrap().succeeded().unwrap();
     arena.carried_by(&[&second]).await;
+    arena.finish().await;
+}
+
+/// A lock's first holder has the term 0, which a status without a word of whom it is for says as well.
+#[tokio::test]
+async fn nobody_leads_in_a_first_term_while_a_policy_takes_out_of_the_status_whom_it_is_for() {
+    let (arena, pods) = followed("lost-next", "Leases").await;
+    let electors = Pods { arena: &arena, kind: LockKind::Leases };
+    let name = format!("removes-{}", arena.namespace);
+    let next = json!({ "next": { "podName": "x" } });
+    enforce(&arena, &removing_successors(&name, &arena.namespace), &next, |status| status.next.is_none()).await;
+
+    let holder = pods[0].name_any();
+    let _holds = electors.elect(&holder);
+    let message = arena.condition("app", "Stalled", "True", "WriteRefused").await;
+    assert!(message.contains("whom a term is for"), "{message}");
+    assert!(arena.labelled_names().await.is_empty());
+    arena.plane.kubectl(&["delete", "mutatingadmissionpolicy,mutatingadmissionpolicybinding", &name]).await.unwrap().succeeded().unwrap();
+    arena.carried_by(&[&holder]).await;
     arena.finish().await;
 }
 
