@@ -380,7 +380,10 @@ impl Executor {
                     () if term != status.term => {
                         (PutBack::Term, format!("the term in the status {} {term}", if term == term_of(group) { "stays" } else { "becomes" }))
                     }
-                    () if for_pod && next != status.next => (PutBack::Term, "whom a term is for (status.next) does not stay in the status".to_owned()),
+                    // A term that has moved is named to nobody else again, whoever it is for.
+                    () if for_pod && term == term_of(group) && next != status.next => {
+                        (PutBack::Term, "whom a term is for (status.next) does not stay in the status".to_owned())
+                    }
                     () if is_as_before => (
                         PutBack::Everything,
                         "the status is as before: a policy, or another version of the CustomResourceDefinition, takes away what is written".to_owned(),

@@ -39,6 +39,8 @@ pub enum Cause {
     Disrupted,
     /// It has lost the leadership again and again of late.
     Unsteady,
+    /// The API server refuses the writes that would make it the leader.
+    Refused,
     Excluded,
     Finished,
     /// Every container has terminated, and may be started again.
@@ -63,6 +65,7 @@ impl Cause {
             Cause::NodeLeaving => "NodeLeaving",
             Cause::Disrupted => "LeaderDisrupted",
             Cause::Unsteady => "LeaderUnsteady",
+            Cause::Refused => "LabelRefused",
             Cause::Excluded => "LeaderExcluded",
             Cause::Finished | Cause::Stopped => "LeaderFinished",
             Cause::NodeGone => "NodeGone",

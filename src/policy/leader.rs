@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::cause::Cause;
 pub use super::choice::Choice;
 use super::holder;
 use super::labels::Wanted;
 use super::observation::{Candidate, Lease, Observation, Pod};
-use super::standing::{self, Losses, Standing};
+use super::standing::{self, Past, Standing};
 use crate::api::LeaderGroup;
 
 /// The choice, and the moment at which another may follow from the passing of time alone.
@@ -31,13 +32,13 @@ pub fn choose(observation: &Observation) -> (Choice, Option<Timestamp>) {
 
     let min_ready_seconds = observation.deployment.as_ref().map_or(0, |deployment| deployment.min_ready_seconds);
     let mut recheck: Option<Timestamp> = None;
-    let losses = Losses::of(group, observation.now);
+    let past = Past::of(observation, group);
     let best = observation
         .candidates
         .iter()
         .filter(|candidate| incumbent.is_none_or(|incumbent| !ptr::eq(incumbent, *candidate)))
         .filter_map(|candidate| {
-            let (standing, changes) = standing::in_the_light_of_history(candidate, &losses, min_ready_seconds, observation.now);
+            let (standing, changes) = standing::in_the_light_of_history(candidate, &past, min_ready_seconds, observation.now);
             recheck = recheck.into_iter().chain(changes).min();
             standing.electable().then_some((candidate, standing))
         })
@@ -45,7 +46,7 @@ pub fn choose(observation: &Observation) -> (Choice, Option<Timestamp>) {
 
     let choice = match (incumbent, best) {
         (Some(incumbent), best) => {
-            let standing = standing::of_leader(incumbent);
+            let standing = of_incumbent(incumbent, group, &past);
             match best {
                 Some((_, better))
                     if better.rank() < standing.rank()
@@ -63,8 +64,16 @@ pub fn choose(observation: &Observation) -> (Choice, Option<Timestamp>) {
         (None, None) => Choice::Vacate,
     };
     // A leader that is as good as any needs no look at the clock.
-    let settled = matches!(&choice, Choice::Keep(_)) && incumbent.is_some_and(|it| standing::of_leader(it) == Standing::Eligible);
+    let settled = matches!(&choice, Choice::Keep(_)) && incumbent.is_some_and(|it| of_incumbent(it, group, &past) == Standing::Eligible);
     (choice, recheck.filter(|_| !settled))
+}
+
+/// The standing of who leads, or is to: one that is to, and is refused the label, gives way to another.
+fn of_incumbent(incumbent: &Candidate, group: &LeaderGroup, past: &Past<'_>) -> Standing {
+    let label = &group.spec.leader_label;
+    let standing = standing::of_leader(incumbent);
+    let refused = || incumbent.label(&label.key) != Some(&label.value) && past.refused_until(incumbent).is_some();
+    if standing == Standing::Eligible && refused() { Standing::Leaving(Cause::Refused) } else { standing }
 }
 
 /// How much longer a leader that may recover is waited for (`election.failoverDelaySeconds`).
@@ -109,13 +118,13 @@ pub fn successor<'a>(observation: &'a Observation, leader: &Pod) -> Option<&'a A
     let group = observation.group.as_ref().filter(|group| !group.spec.suspend && !holder::is_followed(group))?;
     let label = &group.spec.leader_label;
     let min_ready_seconds = observation.deployment.as_ref().map_or(0, |deployment| deployment.min_ready_seconds);
-    let (leader, losses) = (observation.candidates.with_uid(&leader.uid), Losses::of(group, observation.now));
+    let (leader, past) = (observation.candidates.with_uid(&leader.uid), Past::of(observation, group));
     let key = Wanted::from(&*label.key);
     observation
         .candidates
         .iter()
         .filter(|candidate| leader.is_none_or(|leader| !ptr::eq(leader, *candidate)) && candidate.value_of(&key) != Some(&label.value))
-        .map(|candidate| (candidate, standing::in_the_light_of_history(candidate, &losses, min_ready_seconds, observation.now).0))
+        .map(|candidate| (candidate, standing::in_the_light_of_history(candidate, &past, min_ready_seconds, observation.now).0))
         .filter(|(_, standing)| standing.electable())
         .min_by_key(|(candidate, standing)| {
             // What takes the leader's node along takes no successor with it.

@@ -34,6 +34,8 @@ pub struct Memory {
     pub term: i64,
     /// The highest that it has sent with a label.
     pub labelled: i64,
+    /// Whether it has sent any with a label: the first may be 0.
+    pub has_labelled: bool,
     /// Whom this process' last write of the Lease, or of a label after one, has named, and in which term.
     pub sent: Option<(Option<Box<str>>, i64)>,
     /// Elections as the Lease is to record them, until that is done: the one that this process has sent something of last, and the one that
@@ -160,6 +162,8 @@ impl Memory {
             self.group = group.map(Into::into);
         }
         observation.sent.clone_from(&self.sent);
+        self.progress.refusals.keep(&observation.candidates);
+        observation.refused = self.progress.refusals.at(observation.moment, observation.now);
         let untrue = observation.group.as_ref().is_some_and(|group| leader::is_misreported(observation, group));
         self.untrue_since = untrue.then(|| self.untrue_since.unwrap_or(observation.moment));
         // Where another group leads the pods, what this process knew of them is not enough any more.
@@ -212,7 +216,7 @@ impl Memory {
             }
             Write::Pod(write) if write.purpose == PodPurpose::Label => {
                 let term = write.desired.term.unwrap_or_default();
-                (self.term, self.labelled) = (self.term.max(term), self.labelled.max(term));
+                (self.term, self.labelled, self.has_labelled) = (self.term.max(term), self.labelled.max(term), true);
                 // The Lease may come later, and says until then who led before.
                 if let Some(sent) = &mut self.sent {
                     *sent = (Some(write.uid.clone()), term);

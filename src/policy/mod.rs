@@ -21,6 +21,7 @@
 pub mod candidates;
 mod cause;
 mod choice;
+mod difference;
 mod holder;
 mod labels;
 pub mod leader;
@@ -33,6 +34,7 @@ mod obstacle;
 pub mod plan;
 mod pod;
 pub mod progress;
+mod refusals;
 pub mod standing;
 mod status;
 pub mod target;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::difference;
 use super::memory::Memory;
 use super::objects;
 use super::observation::{Observation, Pod};
@@ -306,7 +307,7 @@ impl<'a> Planner<'a> {
         let early = self.memory.status_written.and_then(|written| NUMBERS.checked_sub(self.observation.moment - written)).filter(|wait| !wait.is_zero());
         if let (Some(wait), None, Some(former)) = (early, &names, former)
             && *former != status
-            && status::differ_in_numbers_only(former, &status)
+            && difference::differ_in_numbers_only(former, &status)
         {
             let at = self.observation.now.checked_add(wait).unwrap_or(Timestamp::MAX);
             self.look_again(at);

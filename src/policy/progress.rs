@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::difference::differ_in_times_only;
 use super::obstacle::Obstacle;
+use super::refusals::Refusals;
 use super::target::{LONGEST_OF_OTHERS, Object, Round, Target};
 use super::write::{Named, PodPurpose, Undone, Write};
 use crate::api::LeaderGroupStatus;
@@ -103,7 +105,11 @@ impl Attempt {
 
 /// The writes of late. Boxed, because a node of the map has room for eleven, and most groups have one or none.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Progress(BTreeMap<Target, Box<Attempt>>);
+pub struct Progress {
+    attempts: BTreeMap<Target, Box<Attempt>>,
+    /// The pods that may not be made leaders.
+    pub(super) refusals: Refusals,
+}
 
 /// What of a stage is sent now, and when what is not may be.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -124,7 +130,7 @@ impl Progress {
 
     /// It was called back before its turn came: that counts as no try.
     pub fn called_back(&mut self, write: &Write) {
-        if let Some(attempt) = self.0.get_mut(&Target::of(write)) {
+        if let Some(attempt) = self.attempts.get_mut(&Target::of(write)) {
             attempt.asked = None;
         }
     }
@@ -146,7 +152,7 @@ impl Progress {
     }
 
     fn attempts(&self) -> impl Iterator<Item = (&Target, &Attempt)> {
-        self.0.iter().map(|(target, attempt)| (target, &**attempt))
+        self.attempts.iter().map(|(target, attempt)| (target, &**attempt))
     }
 
     fn attempt(&mut self, write: &Write, round: Round, wall: Timestamp) -> &mut Attempt {
@@ -165,16 +171,21 @@ impl Progress {
             put_back: None,
             undone_by: None,
         };
-        self.0.entry(Target::of(write)).or_insert_with(|| Box::new(new()))
+        self.attempts.entry(Target::of(write)).or_insert_with(|| Box::new(new()))
     }
 
     /// It was answered, or is not waited for any longer.
     pub fn answered(&mut self, write: &Write, result: Result<(), Failed>, now: Instant) {
         let target = Target::of(write);
-        let Some(attempt) = self.0.get_mut(&target) else { return };
+        let Some(attempt) = self.attempts.get_mut(&target) else { return };
         (attempt.asked, attempt.sent) = (None, None);
         match result {
-            Ok(()) => (attempt.failures, attempt.failed, attempt.until, attempt.put_back) = (0, None, now, None),
+            Ok(()) => {
+                (attempt.failures, attempt.failed, attempt.until, attempt.put_back) = (0, None, now, None);
+                if let Target::Pod(uid, PodPurpose::Label | PodPurpose::Arm) = &target {
+                    self.refusals.taken(uid);
+                }
+            }
             Err(failed) => {
                 attempt.put_back = match write {
                     Write::Status { status, names: None } if failed.put_back.is_some() => Some(status.clone()),
@@ -183,6 +194,12 @@ impl Progress {
                 // No election waits for the same again.
                 let longest = if target == Target::Status && failed.put_back == Some(PutBack::Everything) { LONGEST_OF_OTHERS } else { target.longest_delay() };
                 attempt.failures = attempt.failures.saturating_add(1);
+                if let Target::Pod(uid, PodPurpose::Label | PodPurpose::Arm) = &target
+                    && failed.refused
+                    && failed.undone == Undone::Refused
+                {
+                    self.refusals.refused(uid, attempt.failures, now);
+                }
                 // What changed under our hands has been read anew, and is planned from at once.
                 let free = if matches!(failed.undone, Undone::Changed | Undone::Gone) { 3 } else { 0 };
                 let doublings = attempt.failures.checked_sub(free + 1);
@@ -202,7 +219,7 @@ impl Progress {
 
     /// What is not waited for any longer was answered after all, with these words.
     pub fn learned(&mut self, write: &Write, words: &str) {
-        if let Some(failed) = self.0.get_mut(&Target::of(write)).and_then(|attempt| attempt.failed.as_mut()) {
+        if let Some(failed) = self.attempts.get_mut(&Target::of(write)).and_then(|attempt| attempt.failed.as_mut()) {
             failed.words = cut(words);
             failed.unanswered = false;
         }
@@ -210,12 +227,12 @@ impl Progress {
 
     /// How often this has failed in a row.
     pub fn failures(&self, target: &Target) -> u32 {
-        self.0.get(target).map_or(0, |attempt| attempt.failures)
+        self.attempts.get(target).map_or(0, |attempt| attempt.failures)
     }
 
     /// Forgets what is not wanted any more, and can hold nothing back.
     pub fn settle(&mut self, wanted: &BTreeSet<Target>, now: Instant) {
-        self.0.retain(|target, attempt| {
+        self.attempts.retain(|target, attempt| {
             if !wanted.contains(target) && attempt.asked.is_none() && attempt.sent.is_none() {
                 (attempt.failures, attempt.failed) = (0, None);
                 return attempt.drained > now;
@@ -225,13 +242,13 @@ impl Progress {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.attempts.is_empty()
     }
 
     /// Takes over what another knows, but what is under way there. What was held back longer stays so.
     pub fn merge(&mut self, other: &Self) {
-        for (target, attempt) in other.0.iter().filter(|(_, attempt)| attempt.asked.is_none() && attempt.sent.is_none()) {
-            let known = self.0.entry(target.clone()).or_insert_with(|| attempt.clone());
+        for (target, attempt) in other.attempts.iter().filter(|(_, attempt)| attempt.asked.is_none() && attempt.sent.is_none()) {
+            let known = self.attempts.entry(target.clone()).or_insert_with(|| attempt.clone());
             known.drained = known.drained.max(attempt.drained);
         }
     }
@@ -288,10 +305,10 @@ impl Progress {
 
     /// How long this is held back yet.
     fn wait(&self, write: &Write, target: &Target, round: Round, now: Instant) -> Option<Duration> {
-        let attempt = self.0.get(target)?;
+        let attempt = self.attempts.get(target)?;
         // What the group asks for now may succeed where what it asked for before did not; so may another status.
         let other = *target == Target::Deployment && attempt.round.generation != round.generation
-            || matches!((write, &attempt.put_back), (Write::Status { status, .. }, Some(put_back)) if status != put_back);
+            || matches!((write, &attempt.put_back), (Write::Status { status, .. }, Some(put_back)) if !differ_in_times_only(status, put_back));
         let failed = if other { Duration::ZERO } else { attempt.until - now };
         let paced = if target.is_same_round(attempt.round, round) { paced(target, attempt, now) } else { Duration::ZERO };
         Some(failed.max(paced)).filter(|wait| !wait.is_zero())
@@ -307,7 +324,7 @@ impl Progress {
 
     /// Who changes this back each time.
     pub fn explain(&mut self, target: &Target, by: &str) {
-        if let Some(attempt) = self.0.get_mut(target) {
+        if let Some(attempt) = self.attempts.get_mut(target) {
             attempt.undone_by = Some(cut(by));
         }
     }

@@ -93,15 +93,6 @@ pub(super) fn status(
     }
 }
 
-/// Whether two that differ do so in how many pods there are, and in words about that, alone.
-pub(super) fn differ_in_numbers_only(one: &LeaderGroupStatus, other: &LeaderGroupStatus) -> bool {
-    let without_words = |conditions: &[Condition]| conditions.iter().map(|it| Condition { message: String::new(), ..it.clone() }).collect();
-    let counts = (other.replicas, other.ready_replicas, other.candidates);
-    let as_other =
-        LeaderGroupStatus { conditions: without_words(&one.conditions), replicas: counts.0, ready_replicas: counts.1, candidates: counts.2, ..one.clone() };
-    as_other == LeaderGroupStatus { conditions: without_words(&other.conditions), ..other.clone() }
-}
-
 /// Who is prepared to lead next; where the pods elect themselves, for whom the term was named last, until it leads.
 fn next(observation: &Observation, group: &LeaderGroup, labelled: Option<&Candidate>, former: &LeaderGroupStatus, leader: Option<&Leader>) -> Option<Next> {
     if holder::is_followed(group) {
@@ -359,6 +350,7 @@ fn why_not(standing: Standing) -> &'static str {
         Cause::NodeLeaving => "on a node that is cordoned or about to be removed",
         Cause::Disrupted => "about to be evicted",
         Cause::Unsteady => "not ready for long enough after it lost the leadership again and again",
+        Cause::Refused => "refused by the API server when it was to be made the leader",
         Cause::Excluded => "excluded, or on a node that is (annotation leadergroup.io/candidate: \"false\")",
         Cause::Finished => "finished (phase Failed or Succeeded)",
         Cause::Stopped => "without a running container",

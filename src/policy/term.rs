@@ -17,6 +17,9 @@ pub const AHEAD: i64 = 16;
 /// numbers for floating-point ones still tell each from its neighbours.
 pub const LAST: i64 = (1 << 53) - 1 - 4 * (AHEAD + 2);
 
+/// A Lease that says more than so many above what the status confirms has it from no election: a leadership a second takes a century.
+const FAR: i64 = 1 << 32;
+
 /// The term of a leadership, and what it still lacks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Term {
@@ -47,7 +50,7 @@ pub(super) struct Terms<'a> {
     /// The term that the Lease records.
     recorded: i64,
     /// The highest term of a pod that carries the label.
-    led: i64,
+    led: Option<i64>,
     /// The status says what cannot be, and nothing tells what is.
     lost: bool,
 }
@@ -88,13 +91,16 @@ impl<'a> Terms<'a> {
         let owned = same.is_some_and(|lease| objects::controls(group, lease.controller.as_ref()));
         let above = |term: i64, mark: i64| term <= mark && mark <= term.saturating_add(AHEAD + 2);
         let near = |mark: i64| confirmed.is_none_or(|it| mark <= it.saturating_add(AHEAD + 2));
-        let borne_out = |mark: i64| led.is_some_and(|led| above(led, mark)) || owned && above(recorded, mark);
-        let explained = |mark: &i64| confirmed.is_none_or(|it| it <= *mark) && (held || near(*mark) || borne_out(*mark));
+        let far = |mark: i64| confirmed.is_some_and(|it| mark > it.saturating_add(FAR));
+        let borne_out = |mark: i64| led.is_some_and(|led| above(led, mark)) || owned && above(recorded, mark) && !far(mark);
         // What a pod says without the status is believed where there is none, or as far as an election may have gone.
         let reported = status.and_then(|status| status.leader.as_ref()).and_then(|leader| observation.candidates.with_uid(&leader.pod_uid));
         let told = reported.is_some_and(|it| given(group, &it.pod).is_some());
-        let led = led.filter(|led| told || confirmed.is_none_or(|it| *led <= it.saturating_add(AHEAD + 2)));
-        Self { observation, memory, group, confirmed, mark: mark.filter(explained), recorded, led: led.unwrap_or(0), lost }
+        let believed = led.filter(|led| told || confirmed.is_none_or(|it| *led <= it.saturating_add(AHEAD + 2)));
+        // Nobody is given a term that is above the mark.
+        let seen = |mark: i64| believed.is_none_or(|led| led <= mark);
+        let explained = |mark: &i64| confirmed.is_none_or(|it| it <= *mark) && (held || seen(*mark) && (near(*mark) || borne_out(*mark)));
+        Self { observation, memory, group, confirmed, mark: mark.filter(explained), recorded, led: believed, lost }
     }
 
     /// The highest term that an election may have given.
@@ -136,7 +142,8 @@ impl<'a> Terms<'a> {
             // Its term would have gone with its label, had one of ours taken that away.
             let lease = self.observation.lease.as_deref().filter(|_| self.mark.is_some());
             let recorded = lease.is_some_and(|lease| lease.holder_uid.as_ref() == Some(&leader.uid) && lease.term == Some(term));
-            if recorded && term >= self.memory.term {
+            // Whoever may write the Lease and the pod can make both say so of a term that another had.
+            if recorded && term >= self.memory.term && self.memory.has_sent(Some(&leader.uid), term) {
                 return Term::Named(term);
             }
         }
@@ -172,17 +179,19 @@ impl<'a> Terms<'a> {
 
     /// The term of the pod that holds the lock: the record's `transitions`, unless that or a higher one was named before.
     pub(super) fn of_holder(&self, leader: &Pod, labelled: bool, transitions: i64) -> Term {
-        let transitions = if usable(transitions) { transitions } else { 0 };
+        // client-go counts no further on a Lease, and on no lock would it get there.
+        let transitions = if usable(transitions) && transitions <= i32::MAX.into() { transitions } else { 0 };
         let counts = |term: &i64| labelled && usable(*term) && transitions <= *term;
         let borne = leader.term.filter(|_| !self.is_of_another(leader));
         match (given(self.group, leader).filter(counts), borne.filter(counts)) {
             (Some(given), Some(term)) if given == term => return Term::Kept(term),
             // Somebody has written another on it.
-            (Some(given), _) if self.memory.held.is_some() => return Term::Named(given),
-            (None, Some(term)) if self.confirmed.is_none_or(|confirmed| term <= confirmed.max(self.led)) => return Term::Kept(term),
+            (Some(given), _) if self.memory.held.is_some() && self.confirmed == Some(given) && given >= self.memory.term => return Term::Named(given),
+            (None, Some(term)) if self.confirmed.is_none_or(|confirmed| term <= confirmed.max(self.led.unwrap_or(0))) => return Term::Kept(term),
             _ => {}
         }
-        let none_was_named = self.group.status.as_ref().is_none_or(names_none) && self.led == 0 && self.memory.named.is_none() && self.memory.term == 0;
+        let none_was_named =
+            self.group.status.as_ref().is_none_or(names_none) && self.led.is_none() && self.memory.named.is_none() && !self.memory.has_labelled;
         // A lock's first holder has had no transition.
         let above = if none_was_named { 0 } else { self.above(self.confirmed.map_or(1, |confirmed| confirmed.saturating_add(1))) };
         // What others wrote into the group makes what this process has named anybody's.
@@ -200,7 +209,7 @@ impl<'a> Terms<'a> {
 
     /// This term, or one that is above all that was borne and sent.
     fn above(&self, term: i64) -> i64 {
-        term.max(self.led.saturating_add(1)).max(self.memory.term.saturating_add(1))
+        term.max(self.led.unwrap_or(0).saturating_add(1)).max(self.memory.term.saturating_add(1))
     }
 
     /// The term that this process has named for this pod, or for the Lease, while the status says so and nobody has written the Lease

@@ -5,6 +5,7 @@ mod former_groups;
 mod hindrances;
 mod liveness;
 mod put_back;
+mod refused;
 mod scene;
 mod stages;
 mod terms;

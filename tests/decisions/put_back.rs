@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use jiff::SignedDuration;
 use leadergroup::policy::observation::{Lease, Observation};
 use leadergroup::policy::progress::{Failed, PutBack};
 use leadergroup::policy::write::{Done, Undone, Write};
@@ -73,6 +74,8 @@ fn a_status_that_is_put_back_waits_and_another_one_does_not() {
         memory.progress.answered(&status, Err(put_back(PutBack::Everything, "as before")), leads.moment);
     }
     assert_eq!(statuses(&leads, &memory), [], "the same again");
+    leads.now = now() + SignedDuration::from_secs(1);
+    assert_eq!(statuses(&leads, &memory), [], "the same, since a second later");
     let mut alone = observation(&spec, vec![leader("a")], Some("a"));
     at(&mut alone, 10_001);
     assert_eq!(statuses(&alone, &memory).len(), 1, "it says something else");

@@ -27,6 +27,14 @@ fn the_label_is_given_in_a_stage_of_its_own_after_it_was_taken_away() {
 }
 
 #[test]
+fn a_leader_whose_label_somebody_has_given_to_another_gets_one_again_also_from_a_process_that_holds_nothing() {
+    let leader = with(fenced(pod("a")), |pod| pod.term = Some(7));
+    let moved = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![leader, labelled(pod("b"))], Some("a"));
+    assert_eq!(stage(&moved, &Memory::default()), ["lease a 9"], "it takes the record first");
+    assert_eq!(stage(&moved, &holding()), ["unlabel b"]);
+}
+
+#[test]
 fn a_pod_is_labelled_only_after_it_was_fenced_the_fenced_were_listed_and_the_record_was_proven_since() {
     let spec = json!({ "deploymentRef": { "name": "web" } });
     let gone = |successor| observation(&spec, vec![successor, pod("c")], Some("a"));

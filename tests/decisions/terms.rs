@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use leadergroup::api::LeaderGroup;
 use leadergroup::elector::clock::Instant;
-use leadergroup::policy::observation::{Candidate, Deployment, Lease};
+use leadergroup::policy::observation::{Candidate, Deployment, Lease, Observation};
+use leadergroup::policy::term::LAST;
 use leadergroup::policy::write::{Done, LeasePurpose, Named, Record, Write};
 use leadergroup::policy::{self, Memory};
 use serde_json::json;
@@ -56,6 +57,13 @@ fn a_new_term_is_above_the_leases_mark_and_never_far_above_what_the_status_confi
         named(memory, 25);
     });
     assert_eq!(renamed, "record 25 of 26");
+    for far in [LAST - 1, 1 << 40] {
+        let forged = term_after(|_, lease, _| {
+            let lease = lease.as_mut().unwrap();
+            (lease.term, lease.reserved_term) = (Some(far), Some(far));
+        });
+        assert_eq!(forged, "name 25", "no election gets there, whatever a Lease says of itself");
+    }
     // Others have made a Lease since, and may have gone on.
     let overtaken = term_after(|group, lease, memory| {
         lease.as_mut().unwrap().uid = "another".into();
@@ -69,7 +77,7 @@ fn a_new_term_is_above_the_leases_mark_and_never_far_above_what_the_status_confi
     });
     assert_eq!(of_another, "name 43", "somebody else may have named that one");
     assert_eq!(term_after(|group, lease, _| (group.status = None, *lease = None).1), "name 1", "the beginning");
-    let last = policy::term::LAST;
+    let last = LAST;
     for near in 0..80 {
         // None that is named can be followed by none: told, and nothing is written again and again.
         let named = term_after(|group, lease, _| (status(group, last - near), *lease = None).1);
@@ -141,6 +149,7 @@ fn the_term_of_a_holder_is_its_records_and_never_one_that_another_had() {
     assert_eq!(named(vec![leads(7)], 0), None, "its own, by a record that does not count");
     assert_eq!(named(vec![leads(7)], 8), Some(8), "it has taken the lock again");
     assert_eq!(named(vec![pod("a")], i64::MAX), Some(8), "no such number");
+    assert_eq!(named(vec![pod("a")], 1 << 40), Some(8), "no count gets there");
 }
 
 #[test]
@@ -247,4 +256,56 @@ fn a_lease_whose_mark_a_policy_has_put_back_records_no_term() {
     assert_eq!(after(Lease { reserved_term: Some(1), ..lease.clone() }), Some((71, false)));
     assert_eq!(after(Lease { reserved_term: None, ..lease.clone() }), Some((71, false)));
     assert_eq!(after(Lease { term: None, holder_uid: None, ..lease }), Some((71, true)), "whoever comes next begins above the mark");
+}
+
+/// The terms that a plan records, names or gives.
+fn terms_of(observed: &Observation, memory: &Memory) -> Vec<i64> {
+    let of = |write| match write {
+        Write::CreateLease { record, .. } | Write::UpdateLease { record, .. } => Some(record.term),
+        Write::Pod(write) => write.desired.term,
+        Write::Status { names, .. } => names.map(|named| named.term),
+        _ => None,
+    };
+    policy::plan(observed, memory).writes.into_iter().filter_map(of).collect()
+}
+
+#[test]
+fn a_term_that_the_lease_and_the_pod_agree_on_is_given_by_nobody_but_the_process_that_recorded_it() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let forged = with(fenced(pod("a")), |pod| pod.term = Some(7));
+    let observed = observation(&spec, vec![forged], Some("a"));
+    let mut memory = holding();
+    assert_eq!(terms_of(&observed, &memory), [8, 8], "whoever had 7, it is not given again");
+    memory.sent = Some((Some("uid-of-a".into()), 7));
+    assert!(terms_of(&observed, &memory).contains(&7), "its own, whose label somebody has taken away");
+}
+
+#[test]
+fn a_mark_below_what_the_leader_bears_is_none() {
+    let leads = with(fenced(labelled(pod("d"))), |pod| pod.term = Some(24));
+    let mut observed = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![leads, pod("b")], Some("d"));
+    let lease = Lease::clone(observed.lease.as_ref().unwrap());
+    observed.lease = Some(Arc::new(Lease { term: Some(8), reserved_term: Some(8), ..lease }));
+    let terms = terms_of(&observed, &Memory::default());
+    assert!(!terms.is_empty() && terms.iter().all(|term| *term >= 24), "{terms:?}");
+}
+
+#[test]
+fn a_term_of_a_leader_that_was_lowered_in_the_status_is_not_given_again() {
+    let leads = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(5));
+    let mut observed = followed(&json!({}), vec![leads, pod("b")], "a", 0, 0);
+    let leader = json!({ "podName": "a", "podUID": "uid-of-a", "term": 3, "acquireTime": "2026-01-01T00:00:00Z", "reason": "HolderChanged" });
+    Arc::make_mut(observed.group.as_mut().unwrap()).status = serde_json::from_value(json!({ "term": 5, "leader": leader })).unwrap();
+    assert_eq!(terms_of(&observed, &holding()), [6]);
+}
+
+#[test]
+fn the_first_term_of_a_lock_is_not_given_again_though_it_is_0() {
+    let leads = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(0));
+    let mut observed = followed(&json!({}), vec![leads, pod("b")], "b", 0, 0);
+    Arc::make_mut(observed.group.as_mut().unwrap()).status = None;
+    assert_eq!(terms_of(&observed, &Memory::default()), [1], "its leader is there");
+    observed.candidates = [pod("b")].into_iter().collect();
+    assert_eq!(terms_of(&observed, &Memory::default()), [0], "it is the first");
+    assert_eq!(terms_of(&observed, &Memory { has_labelled: true, ..Memory::default() }), [1], "this process has given it");
 }

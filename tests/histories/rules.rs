@@ -44,7 +44,7 @@ pub(super) const RULES: &[(Rule, Search)] = &[
     (Rule::ProofAfterFence, with(3, &[Fault::Ready], 2)),
     (Rule::BareNotFoundIsUnknown, with(2, &[Fault::Ready, Fault::Answers], 0)),
     (Rule::HeldByVersion, with(3, &[Fault::Ready], 1)),
-    (Rule::LeaseOfTheStatus, Search { late: true, ..with(2, &[Fault::Ready, Fault::Backups], 1) }),
+    (Rule::LeaseOfTheStatus, Search { late: true, ..with(2, &[Fault::Pods, Fault::Backups], 1) }),
     (Rule::AboveWhatWasAhead, Search { late: true, ..with(2, &[Fault::Ready, Fault::Leases], 2) }),
     (Rule::MarkBeforeTerm, with(3, &[Fault::Pods], 2)),
     (Rule::StatusByVersion, with(3, &[Fault::Pods, Fault::Leases], 4)),

@@ -191,6 +191,26 @@ async fn nobody_leads_in_a_first_term_while_a_policy_takes_out_of_the_status_who
     arena.finish().await;
 }
 
+/// A term that has moved is nobody else's, whoever the status says that it is for.
+#[tokio::test]
+async fn the_label_moves_on_while_a_policy_takes_out_of_the_status_whom_a_term_is_for() {
+    let (arena, pods) = followed("later-next", "Leases").await;
+    let electors = Pods { arena: &arena, kind: LockKind::Leases };
+    let [first, second] = [pods[0].name_any(), pods[1].name_any()];
+    let holder = electors.elect(&first);
+    arena.carried_by(&[&first]).await;
+    arena.condition("app", "Ready", "True", "LeaderElected").await;
+    let name = format!("removes-{}", arena.namespace);
+    let next = json!({ "next": { "podName": "x" } });
+    enforce(&arena, &removing_successors(&name, &arena.namespace), &next, |status| status.next.is_none()).await;
+
+    let _next = electors.elect(&second);
+    holder.release().await;
+    arena.carried_by(&[&second]).await;
+    arena.plane.kubectl(&["delete", "mutatingadmissionpolicy,mutatingadmissionpolicybinding", &name]).await.unwrap().succeeded().unwrap();
+    arena.finish().await;
+}
+
 #[tokio::test]
 async fn a_holder_that_renews_no_more_loses_the_label_and_gets_it_back_when_it_does() {
     let (arena, pods) = followed("expired", "Leases").await;

@@ -89,6 +89,26 @@ async fn a_group_that_only_go_can_read_is_kept_and_forgotten_as_any_other() {
     arena.finish().await;
 }
 
+/// Fills a pod's annotations up to the API server's limit, so that none can be added.
+async fn fill_annotations(arena: &Arena, name: &str) {
+    const LIMIT: usize = 256 << 10;
+    let pod = arena.api::<Pod>().get(name).await.unwrap();
+    let taken: usize = pod.annotations().iter().map(|(key, value)| key.len() + value.len()).sum();
+    patch::<Pod>(arena, name, json!({ "metadata": { "annotations": { "filled": "x".repeat(LIMIT - taken - "filled".len()) } } })).await;
+}
+
+#[tokio::test]
+async fn another_pod_leads_where_the_one_that_was_to_lead_next_is_refused_the_label() {
+    let (arena, first) = settled("refused-label", 3).await;
+    let armed = async || arena.group("web").await.status.and_then(|status| status.next).map(|next| next.pod_name).ok_or_else(|| "nobody is armed".to_owned());
+    let armed = arena.until("a successor is armed", armed).await;
+    fill_annotations(&arena, &armed).await;
+    arena.set_ready(&first, false).await;
+    let third = arena.leader_where("web", "the pod that is not refused leads", |pod| pod.name_any() != first.name_any() && pod.name_any() != armed).await;
+    only_labelled(&arena, &third).await;
+    arena.finish().await;
+}
+
 #[tokio::test]
 async fn annotations_that_cannot_be_do_not_jam_a_group() {
     let (arena, first) = settled("jams", 3).await;

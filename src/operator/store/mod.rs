@@ -413,6 +413,7 @@ impl Store {
             lease_unread,
             namespace_unread,
             sent: None,
+            refused: Vec::new(),
             blind: None,
             proven,
             operator: operator.clone(),

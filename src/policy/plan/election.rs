@@ -119,8 +119,9 @@ impl Planner<'_> {
         let named = match term {
             Term::Kept(_) | Term::Exhausted => None,
             Term::Named(term) => {
-                // A term that the Lease has reserved lets the Lease be written beside the label: until then nothing waits for it.
-                if !others.in_the_way {
+                // A term that the Lease has reserved lets the Lease be written beside the label: until then nothing waits for it, unless this
+                // process has to hold the record first.
+                if !others.in_the_way || self.memory.held.is_none() {
                     self.lease(record(term), true);
                 }
                 Some(term)
@@ -402,11 +403,14 @@ impl Planner<'_> {
             let fence = armed.then(|| self.next_fence());
             let former_label = if desired.as_deref() == value { pod.former_label.as_deref() } else { pod.value_of_others(&label.key, &label.value) };
             let former_label = former_label.filter(|former| **former != *label.value);
+            // It names whose the write is. Where that was refused there may be no place for it, and nothing that it is needed for stays.
+            let bare = desired.is_none() && fence.is_none() && former_label.is_none();
+            let unnamed = bare && self.memory.progress.failures(&Target::Pod(pod.uid.clone(), purpose)) % 2 == 1;
             let desired = PodMarks {
                 label: desired,
                 term: None,
                 fence,
-                member_of: Some(member_of.clone()),
+                member_of: if unnamed { pod.member_of.as_deref().map(str::to_owned) } else { Some(member_of.clone()) },
                 former_label: former_label.map(str::to_owned),
                 cost: pod.cost.given_back(),
             };
