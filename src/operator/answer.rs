@@ -128,13 +128,15 @@ fn failure_of(subject: Subject<'_>, status: &Status) -> Failure {
     let details = status.details.as_ref();
     let about = details.is_some_and(|details| details.name == subject.name && details.kind == subject.plural);
     let refused = |certain| Failure::Refused { code: status.code, message: status.message.clone(), certain };
+    if status.message.starts_with(WEBHOOK) {
+        // Whatever else it says is a webhook's word, about what it has looked at.
+        let denied = status.message.contains(DENIED) && (400..=499).contains(&status.code);
+        return if denied { refused(true) } else { Failure::Unknown(format!("{} ({})", status.message, status.code)) };
+    }
     match (status.code, status.reason.as_str()) {
         (404, "NotFound") if about => Failure::Gone,
         (409, "Conflict" | "AlreadyExists") if about || is_conflict_of_managers(status) => Failure::Changed,
-        // A webhook may refuse with any code.
-        (429, _) if !status.message.starts_with(WEBHOOK) => {
-            Failure::Throttled(details.filter(|it| it.retry_after_seconds > 0).map(|it| Duration::from_secs(it.retry_after_seconds.into())))
-        }
+        (429, _) => Failure::Throttled(details.filter(|it| it.retry_after_seconds > 0).map(|it| Duration::from_secs(it.retry_after_seconds.into()))),
         // A patch that was tried on the object, or an object that was looked at.
         (422, "Invalid") => refused(true),
         (403, "Forbidden") => refused(about),
@@ -145,6 +147,8 @@ fn failure_of(subject: Subject<'_>, status: &Status) -> Failure {
 
 /// How the API server begins what a webhook has said.
 const WEBHOOK: &str = "admission webhook ";
+/// How it goes on where the webhook has denied the request: that was before it was done.
+const DENIED: &str = "\" denied the request";
 
 /// Server-side apply's own conflict names fields, not the object.
 fn is_conflict_of_managers(status: &Status) -> bool {
@@ -167,7 +171,22 @@ mod tests {
         let busy = status(429, "TooManyRequests", &json!({ "retryAfterSeconds": 1 }));
         assert!(matches!(failure_of(subject, &busy), Failure::Throttled(Some(_))));
         let webhook = Status { message: "admission webhook \"slow.example.com\" denied the request: busy".into(), ..busy };
-        assert!(matches!(failure_of(subject, &webhook), Failure::Refused { code: 429, certain: false, .. }));
+        assert!(matches!(failure_of(subject, &webhook), Failure::Refused { code: 429, certain: true, .. }));
+    }
+
+    #[test]
+    fn what_a_webhook_says_of_the_very_object_is_no_word_about_it() {
+        let subject = Subject { plural: "pods", name: "web-1" };
+        let pod = json!({ "name": "web-1", "kind": "pods", "causes": [{ "reason": "FieldManagerConflict" }] });
+        for (code, reason) in [(404, "NotFound"), (409, "Conflict"), (409, "AlreadyExists"), (403, "Forbidden"), (400, ""), (422, "Invalid")] {
+            let message = "admission webhook \"cache.example.com\" denied the request: pods \"web-1\" not found".to_owned();
+            let webhook = Status { message, ..status(code, reason, &pod) };
+            assert_eq!(failure_of(subject, &webhook).undone(), Undone::Refused, "{code}: it was not done, and nothing is known of the pod");
+        }
+        for message in ["admission webhook \"cache.example.com\" denied the request: no", "admission webhook \"cache.example.com\" attempted to say much"] {
+            let webhook = Status { message: message.to_owned(), ..status(500, "InternalError", &pod) };
+            assert_eq!(failure_of(subject, &webhook).undone(), Undone::Unknown, "{message}");
+        }
     }
 
     #[test]

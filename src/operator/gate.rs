@@ -2,13 +2,16 @@
 //! knows nothing of what passes through it.
 //!
 //! What can wait does not start while something urgent is under way, for a moment at most; and one place in so many is given to what
-//! waits last, so that nothing waits for ever.
+//! waits last, so that nothing waits for ever. While much that is urgent comes, little of what can wait is under way at once: the server
+//! computes for both, also in the moments in which nothing urgent is there.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+
+use crate::elector::clock::Stopwatch;
 
 /// How soon something is wanted.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -27,6 +30,11 @@ const YIELD: Duration = Duration::from_millis(100);
 const TURNS: u32 = 8;
 /// Whoever was passed over so often counts as having one less under way.
 const PASSED_OVER: usize = 64;
+/// There is a rush where so much that is urgent comes in so long, until as long has passed without.
+const RUSH: usize = 16;
+const RUSH_FOR: Duration = Duration::from_millis(500);
+/// One place in so many is for what can wait then.
+const IN_A_RUSH: usize = 8;
 /// No limit sinks below this.
 const LEAST: usize = 8;
 
@@ -45,11 +53,43 @@ struct State {
     answers: usize,
     used: usize,
     urgent: usize,
+    rush: Rush,
     /// By whom.
     of: HashMap<Arc<str>, usize>,
     waiting: BTreeMap<Urgency, BTreeMap<Arc<str>, Queue>>,
     came: u64,
     given: u32,
+}
+
+/// How much that is urgent comes.
+#[derive(Debug)]
+struct Rush {
+    began: Stopwatch,
+    /// Since it began, and in as long before.
+    now: usize,
+    before: usize,
+}
+
+impl Default for Rush {
+    fn default() -> Self {
+        Self { began: Stopwatch::start(), now: 0, before: 0 }
+    }
+}
+
+impl Rush {
+    fn comes(&mut self) {
+        let passed = self.began.elapsed();
+        if passed >= RUSH_FOR {
+            let before = if passed < 2 * RUSH_FOR { self.now } else { 0 };
+            *self = Self { before, ..Self::default() };
+        }
+        self.now += 1;
+    }
+
+    fn is_on(&self) -> bool {
+        let passed = self.began.elapsed();
+        passed < RUSH_FOR && self.before >= RUSH || passed < 2 * RUSH_FOR && self.now >= RUSH
+    }
 }
 
 /// What waits of one.
@@ -89,7 +129,7 @@ impl Gate {
 
     fn with(most: usize, yields: bool) -> Self {
         let (waiting, of) = (BTreeMap::new(), HashMap::new());
-        let state = State { most, yields, limit: most, answers: 0, used: 0, urgent: 0, of, waiting, came: 0, given: 0 };
+        let state = State { most, yields, limit: most, answers: 0, used: 0, urgent: 0, rush: Rush::default(), of, waiting, came: 0, given: 0 };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -142,7 +182,8 @@ impl State {
     fn takes(&self, urgency: Urgency, yields: bool, leaves: bool) -> bool {
         let can_wait = urgency == Urgency::CanWait;
         let places = if can_wait && leaves { self.limit - self.limit / 4 } else { self.limit };
-        self.used < places && !(yields && can_wait && self.urgent > 0)
+        let rushed = self.yields && can_wait && self.rush.is_on() && self.used - self.urgent >= (self.limit / IN_A_RUSH).max(1);
+        self.used < places && !rushed && !(yields && can_wait && self.urgent > 0)
     }
 
     /// Where somebody does, whose turn it is decides: also while there is place.
@@ -152,7 +193,10 @@ impl State {
 
     fn take(&mut self, state: &Arc<Mutex<Self>>, who: &Arc<str>, urgency: Urgency) -> Place {
         self.used += 1;
-        self.urgent += usize::from(urgency != Urgency::CanWait);
+        if urgency != Urgency::CanWait {
+            self.urgent += 1;
+            self.rush.comes();
+        }
         *self.of.entry(who.clone()).or_default() += 1;
         Place { state: Some(state.clone()), who: who.clone(), urgency }
     }
@@ -301,6 +345,28 @@ mod tests {
         tokio::time::sleep(YIELD).await;
         assert!(waits.is_finished(), "whatever hangs holds it up for a moment only");
         drop(urgent);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn little_of_what_can_wait_is_under_way_while_much_comes_that_is_urgent() {
+        let gate = Gate::yielding(32);
+        let a: Arc<str> = "a".into();
+        let fits = async || {
+            let mut held = Vec::new();
+            while let Ok(place) = tokio::time::timeout(Duration::from_millis(1), gate.enter(&a, Urgency::CanWait)).await {
+                held.push(place);
+            }
+            held.len()
+        };
+        assert_eq!(fits().await, 24);
+        for _ in 0..RUSH {
+            drop(gate.enter(&a, Urgency::Moves).await);
+        }
+        assert_eq!(fits().await, 4, "also between two that are urgent");
+        tokio::time::sleep(RUSH_FOR).await;
+        assert_eq!(fits().await, 4);
+        tokio::time::sleep(RUSH_FOR).await;
+        assert_eq!(fits().await, 24, "it is over");
     }
 
     #[tokio::test(start_paused = true)]

@@ -208,6 +208,7 @@ impl GroupState {
         match result {
             Ok(done) if counts => self.is_done(context, &flight, &done),
             Ok(done) => {
+                self.memory.took(write);
                 self.memory.progress.answered(write, Ok(()), now);
                 self.tell_of(context, observation, write, &done, flight.began);
             }

@@ -39,8 +39,6 @@ pub enum Cause {
     Disrupted,
     /// It has lost the leadership again and again of late.
     Unsteady,
-    /// The API server refuses the writes that would make it the leader.
-    Refused,
     Excluded,
     Finished,
     /// Every container has terminated, and may be started again.
@@ -65,7 +63,6 @@ impl Cause {
             Cause::NodeLeaving => "NodeLeaving",
             Cause::Disrupted => "LeaderDisrupted",
             Cause::Unsteady => "LeaderUnsteady",
-            Cause::Refused => "LabelRefused",
             Cause::Excluded => "LeaderExcluded",
             Cause::Finished | Cause::Stopped => "LeaderFinished",
             Cause::NodeGone => "NodeGone",

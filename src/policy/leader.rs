@@ -11,12 +11,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::cause::Cause;
 pub use super::choice::Choice;
 use super::holder;
 use super::labels::Wanted;
 use super::observation::{Candidate, Lease, Observation, Pod};
-use super::standing::{self, Past, Standing};
+use super::standing::{self, Losses, Standing};
 use crate::api::LeaderGroup;
 
 /// The choice, and the moment at which another may follow from the passing of time alone.
@@ -31,49 +30,66 @@ pub fn choose(observation: &Observation) -> (Choice, Option<Timestamp>) {
     }
 
     let min_ready_seconds = observation.deployment.as_ref().map_or(0, |deployment| deployment.min_ready_seconds);
-    let mut recheck: Option<Timestamp> = None;
-    let past = Past::of(observation, group);
+    let mut recheck = observation.refused.iter().map(|(_, until)| *until).filter(|until| *until > observation.now).min();
+    let losses = Losses::of(group, observation.now);
     let best = observation
         .candidates
         .iter()
         .filter(|candidate| incumbent.is_none_or(|incumbent| !ptr::eq(incumbent, *candidate)))
         .filter_map(|candidate| {
-            let (standing, changes) = standing::in_the_light_of_history(candidate, &past, min_ready_seconds, observation.now);
+            let (standing, changes) = standing::in_the_light_of_history(candidate, &losses, min_ready_seconds, observation.now);
             recheck = recheck.into_iter().chain(changes).min();
             standing.electable().then_some((candidate, standing))
         })
-        .min_by_key(|(candidate, standing)| preference(observation, candidate, *standing));
+        .min_by_key(|(candidate, standing)| (is_refused(observation, candidate), preference(observation, candidate, *standing)));
 
     let choice = match (incumbent, best) {
         (Some(incumbent), best) => {
-            let standing = of_incumbent(incumbent, group, &past);
-            match best {
-                Some((_, better))
-                    if better.rank() < standing.rank()
-                        && let Some(wait) = patience(observation, group, incumbent) =>
-                {
+            let standing = standing::of_leader(incumbent);
+            match best.filter(|best| gives_way(observation, group, (incumbent, standing), *best)) {
+                Some(_) if let Some(wait) = patience(observation, group, incumbent) => {
                     recheck = recheck.into_iter().chain(observation.now.checked_add(wait).ok()).min();
                     Choice::Keep(incumbent.pod.clone())
                 }
-                Some((best, better)) if better.rank() < standing.rank() => Choice::Promote { pod: best.pod.clone(), reason: reason_to_replace(standing) },
-                _ if matches!(standing, Standing::Barred(_)) => Choice::Vacate,
-                _ => Choice::Keep(incumbent.pod.clone()),
+                Some((best, better)) => {
+                    let reason = if better.rank() < standing.rank() { reason_to_replace(standing) } else { "LabelRefused" };
+                    Choice::Promote { pod: best.pod.clone(), reason }
+                }
+                None if matches!(standing, Standing::Barred(_)) => Choice::Vacate,
+                None => Choice::Keep(incumbent.pod.clone()),
             }
         }
         (None, Some((best, _))) => Choice::Promote { pod: best.pod.clone(), reason: reason_without_incumbent(observation) },
         (None, None) => Choice::Vacate,
     };
     // A leader that is as good as any needs no look at the clock.
-    let settled = matches!(&choice, Choice::Keep(_)) && incumbent.is_some_and(|it| of_incumbent(it, group, &past) == Standing::Eligible);
+    let good = |it: &Candidate| standing::of_leader(it) == Standing::Eligible && (carries(group, it) || !is_refused(observation, it));
+    let settled = matches!(&choice, Choice::Keep(_)) && incumbent.is_some_and(good);
     (choice, recheck.filter(|_| !settled))
 }
 
-/// The standing of who leads, or is to: one that is to, and is refused the label, gives way to another.
-fn of_incumbent(incumbent: &Candidate, group: &LeaderGroup, past: &Past<'_>) -> Standing {
-    let label = &group.spec.leader_label;
-    let standing = standing::of_leader(incumbent);
-    let refused = || incumbent.label(&label.key) != Some(&label.value) && past.refused_until(incumbent).is_some();
-    if standing == Standing::Eligible && refused() { Standing::Leaving(Cause::Refused) } else { standing }
+/// Whether one that leads, or is to, gives way to another: to one of better standing, but while it may lead to none that was refused the
+/// label, for that would be to take it for nothing; where it is itself refused to any that is not.
+fn gives_way(observation: &Observation, group: &LeaderGroup, (incumbent, standing): (&Candidate, Standing), (best, better): (&Candidate, Standing)) -> bool {
+    let carries = carries(group, incumbent);
+    if !carries && is_refused(observation, incumbent) {
+        return !is_refused(observation, best) || better.rank() < standing.rank();
+    }
+    let in_vain = if carries { refusal(observation, best).is_some() } else { is_refused(observation, best) };
+    better.rank() < standing.rank() && !(in_vain && standing.electable())
+}
+
+fn carries(group: &LeaderGroup, candidate: &Candidate) -> bool {
+    candidate.label(&group.spec.leader_label.key) == Some(&group.spec.leader_label.value)
+}
+
+/// Until when it counts, or has counted, that the API server refuses to let this one be made the leader.
+fn refusal(observation: &Observation, candidate: &Candidate) -> Option<Timestamp> {
+    observation.refused.iter().find(|(uid, _)| *uid == candidate.pod.uid).map(|(_, until)| *until)
+}
+
+fn is_refused(observation: &Observation, candidate: &Candidate) -> bool {
+    refusal(observation, candidate).is_some_and(|until| until > observation.now)
 }
 
 /// How much longer a leader that may recover is waited for (`election.failoverDelaySeconds`).
@@ -118,18 +134,18 @@ pub fn successor<'a>(observation: &'a Observation, leader: &Pod) -> Option<&'a A
     let group = observation.group.as_ref().filter(|group| !group.spec.suspend && !holder::is_followed(group))?;
     let label = &group.spec.leader_label;
     let min_ready_seconds = observation.deployment.as_ref().map_or(0, |deployment| deployment.min_ready_seconds);
-    let (leader, past) = (observation.candidates.with_uid(&leader.uid), Past::of(observation, group));
+    let (leader, losses) = (observation.candidates.with_uid(&leader.uid), Losses::of(group, observation.now));
     let key = Wanted::from(&*label.key);
     observation
         .candidates
         .iter()
         .filter(|candidate| leader.is_none_or(|leader| !ptr::eq(leader, *candidate)) && candidate.value_of(&key) != Some(&label.value))
-        .map(|candidate| (candidate, standing::in_the_light_of_history(candidate, &past, min_ready_seconds, observation.now).0))
+        .map(|candidate| (candidate, standing::in_the_light_of_history(candidate, &losses, min_ready_seconds, observation.now).0))
         .filter(|(_, standing)| standing.electable())
         .min_by_key(|(candidate, standing)| {
             // What takes the leader's node along takes no successor with it.
             let beside = leader.is_some_and(|leader| candidate.is_beside(leader));
-            (standing.rank(), Reverse(candidate.revision), beside, preference(observation, candidate, *standing))
+            (is_refused(observation, candidate), standing.rank(), Reverse(candidate.revision), beside, preference(observation, candidate, *standing))
         })
         .map(|(candidate, _)| &candidate.pod)
 }

@@ -32,7 +32,7 @@ pub struct Memory {
     pub named: Option<Named>,
     /// The highest term that this process has sent: the Lease may be deleted before anything else bears witness to it.
     pub term: i64,
-    /// The highest that it has sent with a label.
+    /// The highest that it has given with a label.
     pub labelled: i64,
     /// Whether it has sent any with a label: the first may be 0.
     pub has_labelled: bool,
@@ -216,7 +216,7 @@ impl Memory {
             }
             Write::Pod(write) if write.purpose == PodPurpose::Label => {
                 let term = write.desired.term.unwrap_or_default();
-                (self.term, self.labelled, self.has_labelled) = (self.term.max(term), self.labelled.max(term), true);
+                (self.term, self.has_labelled) = (self.term.max(term), true);
                 // The Lease may come later, and says until then who led before.
                 if let Some(sent) = &mut self.sent {
                     *sent = (Some(write.uid.clone()), term);
@@ -241,6 +241,7 @@ impl Memory {
 
     /// A write that was decided on `observation` and sent no earlier than `began` was done.
     pub fn done(&mut self, observation: &Observation, write: &Write, done: &Done, began: Instant) {
+        self.took(write);
         if let Write::CreateLease { record, .. } | Write::UpdateLease { record, .. } = write {
             // Whatever the Lease says from now on, it is not late.
             self.elected.retain(|elected| elected.holder_uid != record.holder_uid || elected.term != record.term);
@@ -305,6 +306,15 @@ impl Memory {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// A write was done, whenever that was answered.
+    pub fn took(&mut self, write: &Write) {
+        if let Write::Pod(write) = write
+            && write.purpose == PodPurpose::Label
+        {
+            self.labelled = self.labelled.max(write.desired.term.unwrap_or_default());
         }
     }
 

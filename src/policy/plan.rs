@@ -22,7 +22,7 @@ use super::term::Terms;
 use super::verdict::{self, OtherOperator};
 use super::write::{LeasePurpose, Named, PodMarks, PodPurpose, PodWrite, Write};
 use crate::api::LeaderGroup;
-use crate::api::v1alpha1::Next;
+use crate::api::v1alpha1::{Leader, Next};
 use crate::elector::clock::Instant;
 use crate::names;
 
@@ -56,7 +56,7 @@ pub struct Plan {
 /// Plans the next stage for one group, from what was observed and what this process remembers.
 pub fn plan(observation: &Observation, memory: &Memory) -> Plan {
     let Some(group) = &observation.group else {
-        let (writes, recheck) = forget(observation);
+        let (writes, recheck) = forget(observation, memory);
         return Plan { writes, recheck, ..Plan::default() }.held_back(observation, memory);
     };
     if let Some(other) = verdict::steps_back(observation) {
@@ -105,7 +105,7 @@ impl Plan {
 
 /// The traces of a group that is gone: its label, its annotations, its fence. What it owned goes by garbage collection. Where another
 /// group leads its pods now, that one takes over whoever led them, and the rest is looked at again later.
-fn forget(observation: &Observation) -> (Vec<Write>, Option<Duration>) {
+fn forget(observation: &Observation, memory: &Memory) -> (Vec<Write>, Option<Duration>) {
     let mut taken_over = false;
     let mut passes_on = |pod: &Pod| {
         let bears = |it: &LeaderGroup| pod.fence(&names::fence_key(objects::deployment_name(it))).is_some();
@@ -125,7 +125,8 @@ fn forget(observation: &Observation) -> (Vec<Write>, Option<Duration>) {
             }
             let fence_key = pod.fence_keys().next().unwrap_or(&observation.fence_key);
             if let Some(further) = pod.set.iter().find(|set| ***set != *key) {
-                return Some(Write::Pod(strip(pod, further, fence_key, None, member.map(|(group, _)| group))));
+                let bare = asks_for_no_place(memory, pod, PodPurpose::Forget);
+                return Some(Write::Pod(strip(pod, further, fence_key, None, member.map(|(group, _)| group), bare)));
             }
             // Whoever leads the pod now has a value of its own.
             let leaders = observation.siblings.iter().map(|it| &it.spec.leader_label).filter(|label| label.key == key).map(|label| &*label.value);
@@ -157,11 +158,18 @@ fn forget_pod(pod: &Pod, key: &str, leaders: &str, fence_key: &str) -> Box<PodWr
 }
 
 /// Takes a label away that the operator has set by the record, and that no mark is for any more. For which group that is done is said
-/// on the pod, so that the policies can judge it.
-fn strip(pod: &Pod, key: &str, fence_key: &str, fence: Option<String>, group: Option<&str>) -> Box<PodWrite> {
-    let member_of = group.map(|group| names::member_of(group, key));
+/// on the pod, so that the policies can judge it, unless the write is to be `bare`.
+fn strip(pod: &Pod, key: &str, fence_key: &str, fence: Option<String>, group: Option<&str>, bare: bool) -> Box<PodWrite> {
+    let known = pod.member_of.as_deref().map(str::to_owned);
+    let member_of = if bare { known } else { group.map(|group| names::member_of(group, key)) };
     let desired = PodMarks { label: None, fence, member_of, ..marks(pod, key, fence_key) };
     pod_write(pod, key, fence_key, PodPurpose::Forget, desired)
+}
+
+/// Whether what is to be taken from a pod is taken without a word of whose it was, by which the policies judge it: each second time, where
+/// that gets nowhere. Whoever may write annotations can leave no place for another.
+fn asks_for_no_place(memory: &Memory, pod: &Pod, purpose: PodPurpose) -> bool {
+    memory.progress.failures(&Target::Pod(pod.uid.clone(), purpose)) % 2 == 1
 }
 
 fn marks(pod: &Pod, key: &str, fence_key: &str) -> PodMarks {
@@ -299,6 +307,11 @@ impl<'a> Planner<'a> {
                 // Where the pods elect themselves the status is the record, and a write that changes nothing would not take it.
                 let pod = named.pod.as_ref().and_then(|uid| self.observation.candidates.with_uid(uid)).map(|candidate| &candidate.pod);
                 status.next = pod.map(|pod| Next { pod_name: pod.name.to_string() }).or(status.next);
+                // Who leads already, in another term than the status had of it, leads in this one from now on.
+                let odd = |leader: &&mut Leader| pod.is_some_and(|pod| *pod.uid == *leader.pod_uid && pod.term != Some(leader.term));
+                if let Some(leader) = status.leader.as_mut().filter(odd) {
+                    leader.term = named.term;
+                }
                 Some(named)
             }
             None => None,

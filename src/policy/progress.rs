@@ -149,6 +149,11 @@ impl Progress {
         (attempt.asked, attempt.sent) = (None, Some(now));
         attempt.drained = attempt.drained.max(now) + interval;
         attempt.braked = !paced(&target, attempt, now).is_zero();
+        if let Target::Pod(uid, PodPurpose::Label) = &target
+            && attempt.braked
+        {
+            self.refusals.in_vain(uid, now);
+        }
     }
 
     fn attempts(&self) -> impl Iterator<Item = (&Target, &Attempt)> {
@@ -182,8 +187,10 @@ impl Progress {
         match result {
             Ok(()) => {
                 (attempt.failures, attempt.failed, attempt.until, attempt.put_back) = (0, None, now, None);
-                if let Target::Pod(uid, PodPurpose::Label | PodPurpose::Arm) = &target {
-                    self.refusals.taken(uid);
+                if let Target::Pod(uid, purpose @ (PodPurpose::Label | PodPurpose::Arm)) = &target
+                    && !attempt.braked
+                {
+                    self.refusals.taken(uid, *purpose == PodPurpose::Label);
                 }
             }
             Err(failed) => {
@@ -194,11 +201,10 @@ impl Progress {
                 // No election waits for the same again.
                 let longest = if target == Target::Status && failed.put_back == Some(PutBack::Everything) { LONGEST_OF_OTHERS } else { target.longest_delay() };
                 attempt.failures = attempt.failures.saturating_add(1);
-                if let Target::Pod(uid, PodPurpose::Label | PodPurpose::Arm) = &target
+                if let Target::Pod(uid, purpose @ (PodPurpose::Label | PodPurpose::Arm)) = &target
                     && failed.refused
-                    && failed.undone == Undone::Refused
                 {
-                    self.refusals.refused(uid, attempt.failures, now);
+                    self.refusals.refused(uid, *purpose == PodPurpose::Label, attempt.failures, now);
                 }
                 // What changed under our hands has been read anew, and is planned from at once.
                 let free = if matches!(failed.undone, Undone::Changed | Undone::Gone) { 3 } else { 0 };

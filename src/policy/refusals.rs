@@ -15,8 +15,13 @@ const IN_A_ROW: u32 = 2;
 const FIRST: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(3600);
 
+/// No more pods of a group are known as refused at once: where they are more it is not the pods.
+const MOST: usize = 16;
+
 #[derive(Clone, Debug, PartialEq)]
 struct Refusal {
+    /// What was refused was the label: that the pod can be prepared is no sign of its being taken.
+    label: bool,
     times: u32,
     until: Instant,
 }
@@ -26,21 +31,35 @@ struct Refusal {
 pub(super) struct Refusals(BTreeMap<Box<str>, Refusal>);
 
 impl Refusals {
-    /// A write that prepares this pod, or gives it the label, was refused, for this many times in a row.
-    pub(super) fn refused(&mut self, uid: &str, in_a_row: u32, now: Instant) {
+    /// A write that prepares this pod, or gives it the `label`, was refused, for this many times in a row.
+    pub(super) fn refused(&mut self, uid: &str, label: bool, in_a_row: u32, now: Instant) {
         if in_a_row < IN_A_ROW {
             return;
         }
-        let refusal = self.0.entry(uid.into()).or_insert(Refusal { times: 0, until: now });
+        if self.0.len() >= MOST && !self.0.contains_key(uid) {
+            self.0.retain(|_, refusal| refusal.until > now);
+        }
+        if self.0.len() >= MOST && !self.0.contains_key(uid) {
+            return;
+        }
+        let refusal = self.0.entry(uid.into()).or_insert(Refusal { label, times: 0, until: now });
+        refusal.label |= label;
         if refusal.until <= now {
             refusal.until = now + (0..refusal.times.min(8)).fold(FIRST, |pause, _| pause * 2).min(LONGEST);
             refusal.times = refusal.times.saturating_add(1);
         }
     }
 
+    /// The label is done without an effect, again and again: somebody takes it away each time.
+    pub(super) fn in_vain(&mut self, uid: &str, now: Instant) {
+        self.refused(uid, true, IN_A_ROW, now);
+    }
+
     /// Such a write was done.
-    pub(super) fn taken(&mut self, uid: &str) {
-        self.0.remove(uid);
+    pub(super) fn taken(&mut self, uid: &str, label: bool) {
+        if label || self.0.get(uid).is_some_and(|refusal| !refusal.label) {
+            self.0.remove(uid);
+        }
     }
 
     /// Forgets pods that are gone.
@@ -48,10 +67,9 @@ impl Refusals {
         self.0.retain(|uid, _| candidates.with_uid(uid).is_some());
     }
 
-    /// Those that count now, and until when by the wall clock.
+    /// Each of them, and until when it counts by the wall clock; it may have lapsed.
     pub(super) fn at(&self, now: Instant, wall: Timestamp) -> Vec<(Box<str>, Timestamp)> {
-        let counts = self.0.iter().filter(|(_, refusal)| refusal.until > now);
         let until = |refusal: &Refusal| wall.checked_add(SignedDuration::try_from(refusal.until - now).unwrap_or(SignedDuration::MAX));
-        counts.map(|(uid, refusal)| (uid.clone(), until(refusal).unwrap_or(Timestamp::MAX))).collect()
+        self.0.iter().map(|(uid, refusal)| (uid.clone(), until(refusal).unwrap_or(Timestamp::MAX))).collect()
     }
 }

@@ -10,7 +10,6 @@ pub use super::cause::{Cause, Standing};
 use super::candidates::{Candidate, Candidates, Name};
 use super::cause;
 use super::node::{NodeState, Suspicion};
-use super::observation::Observation;
 use crate::api::LeaderGroup;
 use crate::elector::clock::Instant;
 
@@ -41,31 +40,21 @@ const REMEMBERED: SignedDuration = SignedDuration::from_mins(10);
 const FIRST_PROOF: SignedDuration = SignedDuration::from_secs(10);
 const LONGEST_PROOF: SignedDuration = SignedDuration::from_mins(5);
 
-/// The same, in the light of what is known of the pod's past: one that fails again and again, or is refused, is preferred to nobody
+/// The same, in the light of what became of the pod's former leaderships: one that fails again and again is preferred to nobody
 /// but those that may not lead.
-pub fn in_the_light_of_history(candidate: &Candidate, past: &Past, min_ready_seconds: i32, now: Timestamp) -> (Standing, Option<Timestamp>) {
+pub fn in_the_light_of_history(candidate: &Candidate, losses: &Losses, min_ready_seconds: i32, now: Timestamp) -> (Standing, Option<Timestamp>) {
     let (standing, changes) = of_candidate(candidate, min_ready_seconds, now);
-    if standing != Standing::Eligible {
-        return (standing, changes);
-    }
-    let unsteady = past.steady_from(candidate).map(|until| (until, Cause::Unsteady));
-    let refused = past.refused_until(candidate).map(|until| (until, Cause::Refused));
-    let against = unsteady.into_iter().chain(refused).filter(|(until, _)| *until > now).max_by_key(|(until, _)| *until);
-    against.map_or((standing, changes), |(until, cause)| (Standing::Leaving(cause), Some(until)))
+    let steady = losses.steady_from(candidate).filter(|steady| standing == Standing::Eligible && *steady > now);
+    steady.map_or((standing, changes), |steady| (Standing::Leaving(Cause::Unsteady), Some(steady)))
 }
 
-/// What became of late of the pods' leaderships, and of the tries to begin one.
+/// The pods that have lost the leadership again and again of late, and for how long each must have been ready since.
 #[derive(Debug)]
-pub struct Past<'a> {
-    /// Those that have lost the leadership again and again, and for how long each must have been ready since.
-    losses: Vec<(Name<'a>, SignedDuration)>,
-    refused: &'a [(Box<str>, Timestamp)],
-}
+pub struct Losses<'a>(Vec<(Name<'a>, SignedDuration)>);
 
-impl<'a> Past<'a> {
-    /// What the group's history tells, and the answers to this process.
-    pub fn of(observation: &'a Observation, group: &'a LeaderGroup) -> Self {
-        let now = observation.now;
+impl<'a> Losses<'a> {
+    /// Those that the group's history tells.
+    pub fn of(group: &'a LeaderGroup, now: Timestamp) -> Self {
         let history = group.status.as_ref().map(|status| &*status.history).unwrap_or_default();
         let of_late = history.iter().filter(|it| Cause::is_failure(&it.reason) && (SignedDuration::ZERO..REMEMBERED).contains(&now.duration_since(it.time.0)));
         let mut losses: BTreeMap<&str, u32> = BTreeMap::new();
@@ -76,18 +65,13 @@ impl<'a> Past<'a> {
             let beyond = losses.checked_sub(FREE_LOSSES + 1)?;
             Some((name.into(), (0..beyond.min(8)).fold(FIRST_PROOF, |proof, _| proof.saturating_mul(2)).min(LONGEST_PROOF)))
         };
-        Self { losses: losses.into_iter().filter_map(proof).collect(), refused: &observation.refused }
+        Self(losses.into_iter().filter_map(proof).collect())
     }
 
-    /// From when on this one's losses count no more.
+    /// From when on this one's count no more.
     fn steady_from(&self, candidate: &Candidate) -> Option<Timestamp> {
-        let (_, proof) = self.losses.iter().find(|(name, _)| candidate.is_named(name))?;
+        let (_, proof) = self.0.iter().find(|(name, _)| candidate.is_named(name))?;
         candidate.ready_since()?.checked_add(*proof).ok()
-    }
-
-    /// Until when it counts that the API server refuses this one.
-    pub fn refused_until(&self, candidate: &Candidate) -> Option<Timestamp> {
-        self.refused.iter().find(|(uid, _)| *uid == candidate.pod.uid).map(|(_, until)| *until)
     }
 }
 

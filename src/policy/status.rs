@@ -350,7 +350,6 @@ fn why_not(standing: Standing) -> &'static str {
         Cause::NodeLeaving => "on a node that is cordoned or about to be removed",
         Cause::Disrupted => "about to be evicted",
         Cause::Unsteady => "not ready for long enough after it lost the leadership again and again",
-        Cause::Refused => "refused by the API server when it was to be made the leader",
         Cause::Excluded => "excluded, or on a node that is (annotation leadergroup.io/candidate: \"false\")",
         Cause::Finished => "finished (phase Failed or Succeeded)",
         Cause::Stopped => "without a running container",

@@ -17,7 +17,7 @@ pub struct Round {
     pub generation: i64,
     /// The highest term that was sent.
     pub term: i64,
-    /// The highest that was sent with a label.
+    /// The highest that was given with a label.
     pub labelled: i64,
 }
 

@@ -8,7 +8,7 @@
 use super::holder;
 use super::memory::Memory;
 use super::objects;
-use super::observation::{Observation, Pod};
+use super::observation::{Lock, Observation, Pod};
 use crate::api::{LeaderGroup, LeaderGroupStatus};
 
 /// How many terms may be named above the one that the status confirms.
@@ -129,7 +129,7 @@ impl<'a> Terms<'a> {
 
     /// Whether the pod, which carries the label, leads in the term that it bears.
     pub(super) fn is_kept(&self, pod: &Pod) -> bool {
-        let term = if holder::is_followed(self.group) { self.of_holder(pod, true, 0) } else { self.of_elected(pod, true) };
+        let term = if holder::is_followed(self.group) { self.of_holder(pod, true) } else { self.of_elected(pod, true) };
         matches!(term, Term::Kept(_))
     }
 
@@ -178,9 +178,8 @@ impl<'a> Terms<'a> {
     }
 
     /// The term of the pod that holds the lock: the record's `transitions`, unless that or a higher one was named before.
-    pub(super) fn of_holder(&self, leader: &Pod, labelled: bool, transitions: i64) -> Term {
-        // client-go counts no further on a Lease, and on no lock would it get there.
-        let transitions = if usable(transitions) && transitions <= i32::MAX.into() { transitions } else { 0 };
+    pub(super) fn of_holder(&self, leader: &Pod, labelled: bool) -> Term {
+        let transitions = self.transitions(leader);
         let counts = |term: &i64| labelled && usable(*term) && transitions <= *term;
         let borne = leader.term.filter(|_| !self.is_of_another(leader));
         match (given(self.group, leader).filter(counts), borne.filter(counts)) {
@@ -200,6 +199,14 @@ impl<'a> Terms<'a> {
             Term::ToRecord(term) => Term::Named(term),
             other => other,
         }
+    }
+
+    /// How often the lock has changed hands, by the record of this very holder: another's is not its term.
+    fn transitions(&self, holder: &Pod) -> i64 {
+        let Lock::Record(record) = &self.observation.lock else { return 0 };
+        // client-go counts no further on a Lease, and on no lock would it get there.
+        let counts = holder::bears(&holder.name, &record.holder) && (0..=i32::MAX.into()).contains(&record.transitions);
+        if counts { record.transitions } else { 0 }
     }
 
     /// The term that a Lease gets where none can be trusted; [`Term::ToRecord`] once the status names it.

@@ -5,11 +5,12 @@ use std::time::Duration;
 use leadergroup::elector::clock::Instant;
 use leadergroup::policy::leader::{Choice, choose, successor};
 use leadergroup::policy::observation::{Candidate, Observation};
+use leadergroup::policy::progress::Failed;
 use leadergroup::policy::write::{Undone, Write};
 use leadergroup::policy::{self, Memory};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::scene::{at, failed, fenced, former_leader, holding, labelled, now, observation, pod, unready, with};
+use super::scene::{add_label, at, failed, fenced, former_leader, holding, labelled, now, observation, pod, unready, with};
 
 /// What a process remembers of this group that holds its record.
 fn known() -> Memory {
@@ -39,18 +40,22 @@ fn label(name: &str) -> Write {
     policy::plan(&group(vec![fenced(pod(name))], name), &known()).writes.into_iter().find(|write| matches!(write, Write::Pod(_))).unwrap()
 }
 
-/// It is answered by a refusal.
-fn refuse(memory: &mut Memory, name: &str, undone: Undone, moment: Instant) {
-    let (write, round) = (label(name), memory.round(&group(vec![], name)));
-    memory.progress.sending(&write, round, moment, now());
-    memory.progress.answered(&write, Err(failed(undone, true, "metadata.annotations: Too long")), moment);
+/// A write that is answered by this.
+fn answer(memory: &mut Memory, write: &Write, answer: Result<(), Failed>, moment: Instant) {
+    let round = memory.round(&group(vec![], "a"));
+    memory.progress.sending(write, round, moment, now());
+    memory.progress.answered(write, answer, moment);
+}
+
+fn refuse(memory: &mut Memory, name: &str, moment: Instant) {
+    answer(memory, &label(name), Err(failed(Undone::Refused, true, "metadata.annotations: Too long")), moment);
 }
 
 fn refused(names: &[&str]) -> Memory {
     let mut memory = known();
     for name in names {
         for _ in 0..2 {
-            refuse(&mut memory, name, Undone::Refused, NOW);
+            refuse(&mut memory, name, NOW);
         }
     }
     memory
@@ -64,15 +69,15 @@ fn who_is_refused_the_label_twice_in_a_row_gives_way_to_another() {
 
     let mut observed = group(vec![fenced(pod("b")), pod("c")], "b");
     let mut memory = known();
-    refuse(&mut memory, "b", Undone::Refused, observed.moment);
+    refuse(&mut memory, "b", observed.moment);
     assert_eq!(chosen(&mut observed, &mut memory), "KEEP b", "once may be a policy that is just being put right");
-    refuse(&mut memory, "b", Undone::Refused, observed.moment);
+    refuse(&mut memory, "b", observed.moment);
     assert_eq!(chosen(&mut observed, &mut memory), "PROMOTE c: LabelRefused");
-    let mut unknown = known();
+    let mut unanswered = known();
     for _ in 0..3 {
-        refuse(&mut unknown, "b", Undone::Unknown, observed.moment);
+        answer(&mut unanswered, &label("b"), Err(failed(Undone::Unknown, false, "no answer")), observed.moment);
     }
-    assert_eq!(chosen(&mut observed, &mut unknown), "KEEP b", "what may have been done is not refused");
+    assert_eq!(chosen(&mut observed, &mut unanswered), "KEEP b", "nobody has said no");
 }
 
 #[test]
@@ -81,6 +86,62 @@ fn who_is_refused_leads_where_nobody_else_can_and_one_is_tried_where_all_are() {
     assert_eq!(chosen(&mut alone, &mut refused(&["b"])), "KEEP b");
     let mut all = group(vec![fenced(pod("b")), pod("c"), pod("d")], "c");
     assert_eq!(chosen(&mut all, &mut refused(&["b", "c", "d"])), "KEEP c", "it is not the pods");
+}
+
+#[test]
+fn who_is_refused_gives_way_to_whoever_may_lead_and_its_label_is_not_taken_for_it_again() {
+    let leaving = |candidate: Candidate| with(candidate, |pod| pod.disrupted = true);
+    let mut drained = group(vec![leaving(fenced(pod("a"))), fenced(pod("b"))], "b");
+    assert_eq!(chosen(&mut drained, &mut refused(&["b"])), "PROMOTE a: LabelRefused", "though it is about to go");
+    let mut all = group(vec![leaving(fenced(pod("a"))), leaving(fenced(pod("b")))], "b");
+    assert_eq!(chosen(&mut all, &mut refused(&["b"])), "PROMOTE a: LabelRefused", "both are");
+    let mut back = group(vec![leaving(fenced(pod("a"))), fenced(pod("b"))], "a");
+    assert_eq!(chosen(&mut back, &mut refused(&["b"])), "KEEP a", "it is to get the label");
+    let mut leads = group(vec![leaving(fenced(labelled(pod("a")))), fenced(pod("b"))], "a");
+    let mut memory = refused(&["b"]);
+    assert_eq!(chosen(&mut leads, &mut memory), "KEEP a");
+    at(&mut leads, 100_000);
+    assert_eq!(chosen(&mut leads, &mut memory), "KEEP a", "it serves, and nobody knows whether b would be taken now");
+    leads.candidates = [fenced(labelled(unready("a"))), fenced(pod("b"))].into_iter().collect();
+    assert_eq!(chosen(&mut leads, &mut memory), "PROMOTE b: LeaderNotReady", "there is nothing to lose");
+}
+
+#[test]
+fn who_loses_the_label_each_time_it_is_given_gives_way_as_well() {
+    let mut observed = group(vec![fenced(pod("b")), pod("c")], "b");
+    let mut memory = known();
+    for _ in 0..3 {
+        answer(&mut memory, &label("b"), Ok(()), observed.moment);
+    }
+    assert_eq!(chosen(&mut observed, &mut memory), "KEEP b", "anybody may take a label away once or twice");
+    answer(&mut memory, &label("b"), Ok(()), observed.moment);
+    assert_eq!(chosen(&mut observed, &mut memory), "PROMOTE c: LabelRefused");
+}
+
+#[test]
+fn that_a_pod_can_be_prepared_does_not_say_that_it_gets_the_label() {
+    let mut observed = group(vec![fenced(pod("b")), pod("c")], "b");
+    let arm = policy::plan(&group(vec![pod("b")], "b"), &known()).writes.into_iter().find(|write| matches!(write, Write::Pod(_))).unwrap();
+    let mut memory = refused(&["b"]);
+    answer(&mut memory, &arm, Ok(()), observed.moment);
+    assert_eq!(chosen(&mut observed, &mut memory), "PROMOTE c: LabelRefused");
+    let mut unprepared = known();
+    for answered in [false, false, true] {
+        let answered = answered.then_some(()).ok_or_else(|| failed(Undone::Refused, true, "no"));
+        answer(&mut unprepared, &arm, answered, observed.moment);
+    }
+    assert_eq!(chosen(&mut observed, &mut unprepared), "KEEP b");
+}
+
+#[test]
+fn where_many_are_refused_it_is_not_the_pods() {
+    let names: Vec<String> = (0..20).map(|number| format!("p{number:02}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut observed = group(names.iter().map(|name| fenced(pod(name))).collect(), names[0]);
+    let mut memory = refused(&names);
+    memory.look(&mut observed);
+    assert_eq!(observed.refused.len(), 16);
+    assert_eq!(chosen(&mut group(names[16..].iter().map(|name| fenced(pod(name))).collect(), names[17]), &mut refused(&names)), "KEEP p17");
 }
 
 #[test]
@@ -103,12 +164,12 @@ fn a_refusal_counts_for_a_minute_then_for_two_and_no_more_once_a_write_is_done()
     let mut observed = group(vec![fenced(pod("b")), pod("c")], "b");
     let mut memory = refused(&["b"]);
     // It is still tried where another write asks for it, and that makes the pause no longer.
-    refuse(&mut memory, "b", Undone::Refused, observed.moment);
+    refuse(&mut memory, "b", observed.moment);
     at(&mut observed, 60_900);
     assert_eq!(chosen(&mut observed, &mut memory), "PROMOTE c: LabelRefused");
     at(&mut observed, 61_000);
     assert_eq!(chosen(&mut observed, &mut memory), "KEEP b");
-    refuse(&mut memory, "b", Undone::Refused, observed.moment);
+    refuse(&mut memory, "b", observed.moment);
     at(&mut observed, 180_900);
     assert_eq!(chosen(&mut observed, &mut memory), "PROMOTE c: LabelRefused");
 
@@ -124,20 +185,36 @@ fn a_refused_pod_that_is_gone_is_forgotten() {
     assert_eq!(chosen(&mut observed, &mut memory), "KEEP b");
 }
 
+/// What is done to this pod of the group of leader `a`, each time it is refused: the purpose, its label, its mark.
+fn tries(spec: &Value, leader: Candidate, other: Candidate, name: &str) -> Vec<(&'static str, Option<String>, Option<String>)> {
+    let mut observed = observation(spec, vec![leader, other], Some("a"));
+    observed.moment = NOW;
+    let mut memory = known();
+    let mut tried = Vec::new();
+    for _ in 0..3 {
+        let plan = policy::plan(&observed, &memory).writes;
+        let Some(write) = plan.into_iter().find(|write| matches!(write, Write::Pod(write) if &*write.name == name)) else { continue };
+        answer(&mut memory, &write, Err(failed(Undone::Changed, false, "annotations: Too long")), NOW);
+        let Write::Pod(write) = write else { continue };
+        tried.push((write.purpose.as_str(), write.desired.label, write.desired.member_of));
+    }
+    tried
+}
+
 #[test]
 fn what_is_taken_from_a_pod_that_has_no_place_for_another_annotation_is_taken_without_one() {
-    let full = || with(labelled(pod("b")), |pod| pod.member_of = None);
+    let (plain, values) =
+        (json!({ "deploymentRef": { "name": "web" } }), json!({ "deploymentRef": { "name": "web" }, "leaderLabel": { "followerValue": "f" } }));
     let leads = || with(fenced(labelled(pod("a"))), |pod| pod.term = Some(7));
-    let observed = group(vec![leads(), full()], "a");
-    let mut memory = known();
-    let mut taken = || {
-        let plan = policy::plan(&observed, &memory).writes;
-        let write = plan.into_iter().find(|write| matches!(write, Write::Pod(write) if &*write.name == "b"))?;
-        memory.progress.sending(&write, memory.round(&observed), observed.moment, now());
-        memory.progress.answered(&write, Err(failed(Undone::Changed, false, "annotations: Too long")), observed.moment);
-        if let Write::Pod(write) = write { Some((write.purpose.as_str(), write.desired.label, write.desired.member_of)) } else { None }
-    };
-    assert_eq!(taken(), Some(("unlabel", None, Some("web/role".to_owned()))), "by that the policies judge it");
-    assert_eq!(taken(), Some(("unlabel", None, None)));
-    assert_eq!(taken(), Some(("unlabel", None, Some("web/role".to_owned()))), "or it was refused for want of it");
+    let named = || Some("web/role".to_owned());
+    let unmarked = |candidate: Candidate| with(candidate, |pod| pod.member_of = None);
+    let tried = tries(&plain, leads(), unmarked(labelled(pod("b"))), "b");
+    let (with_a_mark, without) = (("unlabel", None, named()), ("unlabel", None, None));
+    assert_eq!(tried, [with_a_mark.clone(), without, with_a_mark], "by the mark the policies judge it, and it may have been refused for want of it");
+    let lost = unmarked(with(leads(), |pod| pod.ready_since = None));
+    let with_value = ("unlabel", Some("f".to_owned()), named());
+    assert_eq!(tries(&values, lost, fenced(pod("b")), "a"), [with_value.clone(), ("unlabel", None, None), with_value], "its own value comes later");
+    let marked = with(fenced(pod("b")), |pod| add_label(pod, "a-key-of-the-operators", "x"));
+    let strip = ("forget", None, Some("web/a-key-of-the-operators".to_owned()));
+    assert_eq!(tries(&plain, leads(), marked, "b"), [strip.clone(), ("forget", None, named()), strip]);
 }

@@ -296,7 +296,14 @@ fn a_term_of_a_leader_that_was_lowered_in_the_status_is_not_given_again() {
     let mut observed = followed(&json!({}), vec![leads, pod("b")], "a", 0, 0);
     let leader = json!({ "podName": "a", "podUID": "uid-of-a", "term": 3, "acquireTime": "2026-01-01T00:00:00Z", "reason": "HolderChanged" });
     Arc::make_mut(observed.group.as_mut().unwrap()).status = serde_json::from_value(json!({ "term": 5, "leader": leader })).unwrap();
-    assert_eq!(terms_of(&observed, &holding()), [6]);
+    let named =
+        policy::plan(&observed, &holding()).writes.into_iter().find_map(|write| if let Write::Status { status, .. } = write { Some(status) } else { None });
+    let named = named.expect("the status names another");
+    assert_eq!((named.term, named.leader.as_ref().map(|leader| leader.term)), (6, Some(6)), "the leader's from now on");
+    Arc::make_mut(observed.group.as_mut().unwrap()).status = Some(*named);
+    assert_eq!(terms_of(&observed, &holding()), [6], "it is given");
+    observed.candidates = [with(fenced(labelled(pod("a"))), |pod| pod.term = Some(6)), pod("b")].into_iter().collect();
+    assert_eq!(terms_of(&observed, &holding()), [0; 0], "and kept");
 }
 
 #[test]

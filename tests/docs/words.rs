@@ -42,30 +42,53 @@ fn every_link_between_pages_leads_somewhere() {
     }
 }
 
-/// The words of a text that look like a reason: `LeaseConflict`.
-fn reasons(text: &str) -> BTreeSet<String> {
-    let is_reason = |word: &&str| {
-        let capitals = word.chars().filter(char::is_ascii_uppercase).count();
-        capitals > 1 && word.starts_with(|letter: char| letter.is_ascii_uppercase()) && word.chars().all(|letter| letter.is_ascii_alphabetic())
-    };
-    text.split('`').skip(1).step_by(2).filter(is_reason).map(str::to_owned).collect()
+/// Whether a word looks like a reason: `LeaseConflict`.
+fn is_reason(word: &str) -> bool {
+    let capitals = word.chars().filter(char::is_ascii_uppercase).count();
+    capitals > 1 && word.starts_with(|letter: char| letter.is_ascii_uppercase()) && word.chars().all(|letter| letter.is_ascii_alphabetic())
 }
 
-#[test]
-fn every_reason_that_the_readme_names_is_one_of_the_operators() {
+/// Those of a page that do.
+fn reasons(text: &str) -> BTreeSet<String> {
+    text.split('`').skip(1).step_by(2).filter(|word| is_reason(word)).map(str::to_owned).collect()
+}
+
+/// The source of what decides and tells.
+fn code() -> String {
     let mut code = String::new();
-    for folder in ["src/policy", "src/operator"] {
+    for folder in ["src/policy", "src/policy/plan", "src/operator"] {
         for entry in std::fs::read_dir(root().join(folder)).unwrap() {
             let path = entry.unwrap().path();
             code += &std::fs::read_to_string(&path).unwrap_or_default();
         }
     }
+    code
+}
+
+#[test]
+fn every_reason_that_a_page_names_is_one_of_the_operators() {
+    let code = code();
     let api = std::fs::read_to_string(root().join("crds/leadergroups.yaml")).unwrap();
-    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
-    for reason in reasons(&readme).into_iter().filter(|word| !["LeaderGroup", "NEXT"].contains(&&**word)) {
-        let known = code.contains(&format!("\"{reason}\"")) || api.contains(&reason);
-        assert!(known, "README.md names {reason}");
+    for page in ["README.md", "docs/reasons.md"] {
+        let text = std::fs::read_to_string(root().join(page)).unwrap();
+        for reason in reasons(&text).into_iter().filter(|word| !["LeaderGroup", "NEXT", "DEPLOYMENT", "NAME"].contains(&&**word)) {
+            let known = code.contains(&format!("\"{reason}\"")) || api.contains(&reason);
+            assert!(known, "{page} names {reason}");
+        }
     }
+}
+
+#[test]
+fn the_page_of_reasons_has_each_of_them() {
+    let page = std::fs::read_to_string(root().join("docs/reasons.md")).unwrap();
+    let told = reasons(&page);
+    // What a decision or an event says, and no kind of object, nor what others say.
+    let mut files = vec![root().join("src/operator/report.rs")];
+    files.extend(std::fs::read_dir(root().join("src/policy")).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()));
+    let code: String = files.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let said: BTreeSet<&str> = code.split('"').filter(|word| is_reason(word) && !["RollingUpdate", "NoSchedule"].contains(word)).collect();
+    let lacking: Vec<_> = said.into_iter().filter(|reason| !told.contains(*reason)).collect();
+    assert!(lacking.is_empty(), "docs/reasons.md lacks {lacking:?}");
 }
 
 #[test]

@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Planner, TermToReport, forget_pod, marks, pod_write, strip};
+use super::{Planner, TermToReport, asks_for_no_place, forget_pod, marks, pod_write, strip};
 use crate::elector::clock::Instant;
 use crate::names;
 use crate::policy::leader::{self, Choice};
 use crate::policy::memory::Held;
-use crate::policy::observation::{Candidate, Lock, Observation, Pod};
+use crate::policy::observation::{Candidate, Observation, Pod};
 use crate::policy::standing::{self, Standing};
 use crate::policy::target::Target;
 use crate::policy::term::Term;
@@ -33,6 +33,17 @@ fn former_leaders_label(observation: &Observation, pod: &Pod) -> Option<(String,
     let ready = alone && pod.fence(&observation.fence_key).is_some() && pod.former_label.is_none() && pod.labels.get(&label.key) != Some(&label.value);
     let value = pod.labels.get(key).filter(|_| ready)?;
     Some((key.to_owned(), value.to_owned()))
+}
+
+/// The same without any annotation that the pod does not have yet.
+fn bare(pod: &Pod, purpose: PodPurpose, desired: PodMarks) -> PodMarks {
+    if !matches!(purpose, PodPurpose::Unlabel | PodPurpose::Seal) {
+        return desired;
+    }
+    let [member_of, former_label] = [&pod.member_of, &pod.former_label].map(|known| known.as_deref().map(str::to_owned));
+    // Its own value comes with a write of its own.
+    let label = desired.label.filter(|_| purpose == PodPurpose::Seal);
+    PodMarks { label, member_of, former_label, ..desired }
 }
 
 /// So many followers are prepared in one stage to get their value: nothing waits for them.
@@ -76,19 +87,7 @@ impl Planner<'_> {
         let lease = self.observation.lease.as_deref();
         let labelled = leader.labels.get(&label.key) == Some(&label.value);
         let followed = holder::is_followed(self.group);
-        let term = if followed {
-            // What another holder's record counts is its term, not this pod's.
-            let transitions = if let Lock::Record(record) = &self.observation.lock
-                && holder::bears(&leader.name, &record.holder)
-            {
-                record.transitions
-            } else {
-                0
-            };
-            self.terms.of_holder(leader, labelled, transitions)
-        } else {
-            self.terms.of_elected(leader, labelled)
-        };
+        let term = if followed { self.terms.of_holder(leader, labelled) } else { self.terms.of_elected(leader, labelled) };
         let record = |term| {
             // Who was elected a moment ago, and is not in the Lease yet, was not found there.
             let elected = self.memory.elected(&leader.uid, term);
@@ -285,7 +284,8 @@ impl Planner<'_> {
         let further = pod.set.iter().map(|key| &**key).find(|key| **key != *label.key && member_key != Some(*key));
         if let Some(key) = further.filter(|_| was_ours || of_ours) {
             let fence = pod.fence(fence_key).map(|_| self.next_fence());
-            self.writes.push(Write::Pod(strip(pod, key, fence_key, fence, Some(&self.observation.name))));
+            let bare = asks_for_no_place(self.memory, pod, PodPurpose::Forget);
+            self.writes.push(Write::Pod(strip(pod, key, fence_key, fence, Some(&self.observation.name), bare)));
             return true;
         }
         // What a group of this name has left under another key, or with the fence of another Deployment; what another group has left on a
@@ -403,17 +403,15 @@ impl Planner<'_> {
             let fence = armed.then(|| self.next_fence());
             let former_label = if desired.as_deref() == value { pod.former_label.as_deref() } else { pod.value_of_others(&label.key, &label.value) };
             let former_label = former_label.filter(|former| **former != *label.value);
-            // It names whose the write is. Where that was refused there may be no place for it, and nothing that it is needed for stays.
-            let bare = desired.is_none() && fence.is_none() && former_label.is_none();
-            let unnamed = bare && self.memory.progress.failures(&Target::Pod(pod.uid.clone(), purpose)) % 2 == 1;
             let desired = PodMarks {
                 label: desired,
                 term: None,
                 fence,
-                member_of: if unnamed { pod.member_of.as_deref().map(str::to_owned) } else { Some(member_of.clone()) },
+                member_of: Some(member_of.clone()),
                 former_label: former_label.map(str::to_owned),
                 cost: pod.cost.given_back(),
             };
+            let desired = if asks_for_no_place(self.memory, pod, purpose) { bare(pod, purpose, desired) } else { desired };
             let mut write = pod_write(pod, &label.key, fence_key, purpose, desired);
             write.gives_back = label.follower_value.is_empty();
             self.writes.push(Write::Pod(write));
