@@ -1,5 +1,6 @@
 //! What an answer proves: done, or one of [`Undone`]. Only the API server's own word about the very object counts: what a
-//! router, a proxy or a webhook says in its place leaves the outcome unknown.
+//! router or a proxy says in its place leaves the outcome unknown. That a webhook has denied it proves that it was not done, and nothing
+//! of the object.
 
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ pub(super) enum Failure {
     /// The group is deleted, or about to be: its watch will tell.
     #[error("the group is being deleted")]
     GroupGone,
-    /// It was refused: by the API server if `certain`, else by somebody who may not know what became of it.
+    /// It was refused: by the API server, or by a webhook before it was done, if `certain`; else by somebody who may not know what became of it.
     #[error("{message} ({code})")]
     Refused { code: u16, message: String, certain: bool },
     /// The API server has taken it, and not stored it as it was written: a policy, or another version of the CustomResourceDefinition, takes
@@ -129,7 +130,7 @@ fn failure_of(subject: Subject<'_>, status: &Status) -> Failure {
     let about = details.is_some_and(|details| details.name == subject.name && details.kind == subject.plural);
     let refused = |certain| Failure::Refused { code: status.code, message: status.message.clone(), certain };
     if status.message.starts_with(WEBHOOK) {
-        // Whatever else it says is a webhook's word, about what it has looked at.
+        // What it says is a webhook's word, about what that has looked at; a code from 500 on tells of an error there, which may be over soon.
         let denied = status.message.contains(DENIED) && (400..=499).contains(&status.code);
         return if denied { refused(true) } else { Failure::Unknown(format!("{} ({})", status.message, status.code)) };
     }
@@ -183,10 +184,10 @@ mod tests {
             let webhook = Status { message, ..status(code, reason, &pod) };
             assert_eq!(failure_of(subject, &webhook).undone(), Undone::Refused, "{code}: it was not done, and nothing is known of the pod");
         }
-        for message in ["admission webhook \"cache.example.com\" denied the request: no", "admission webhook \"cache.example.com\" attempted to say much"] {
-            let webhook = Status { message: message.to_owned(), ..status(500, "InternalError", &pod) };
-            assert_eq!(failure_of(subject, &webhook).undone(), Undone::Unknown, "{message}");
-        }
+        let says = |message: &str| failure_of(subject, &Status { message: message.to_owned(), ..status(500, "InternalError", &pod) }).undone();
+        assert_eq!(says("admission webhook \"cache.example.com\" denied the request: it failed"), Undone::Unknown);
+        assert_eq!(says("admission webhook \"cache.example.com\" attempted to say much"), Undone::Unknown);
+        assert_eq!(says("Internal error occurred: failed calling webhook \"cache.example.com\""), Undone::Unknown);
     }
 
     #[test]

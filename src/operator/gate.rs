@@ -35,6 +35,8 @@ const RUSH: usize = 16;
 const RUSH_FOR: Duration = Duration::from_millis(500);
 /// One place in so many is for what can wait then.
 const IN_A_RUSH: usize = 8;
+/// A rush that does not end is none after so long: whoever makes leaders flap without end could hold up everybody's renewals by it.
+const LONGEST_RUSH: Duration = Duration::from_secs(30);
 /// No limit sinks below this.
 const LEAST: usize = 8;
 
@@ -68,27 +70,34 @@ struct Rush {
     /// Since it began, and in as long before.
     now: usize,
     before: usize,
+    /// Since when there is a rush.
+    since: Option<Stopwatch>,
 }
 
 impl Default for Rush {
     fn default() -> Self {
-        Self { began: Stopwatch::start(), now: 0, before: 0 }
+        Self { began: Stopwatch::start(), now: 0, before: 0, since: None }
     }
 }
 
 impl Rush {
     fn comes(&mut self) {
-        let passed = self.began.elapsed();
+        let (passed, since) = (self.began.elapsed(), self.since.filter(|_| self.is_there()));
         if passed >= RUSH_FOR {
             let before = if passed < 2 * RUSH_FOR { self.now } else { 0 };
             *self = Self { before, ..Self::default() };
         }
         self.now += 1;
+        self.since = since.or_else(|| self.is_there().then(Stopwatch::start));
+    }
+
+    fn is_there(&self) -> bool {
+        let passed = self.began.elapsed();
+        passed < RUSH_FOR && self.before >= RUSH || passed < 2 * RUSH_FOR && self.now >= RUSH
     }
 
     fn is_on(&self) -> bool {
-        let passed = self.began.elapsed();
-        passed < RUSH_FOR && self.before >= RUSH || passed < 2 * RUSH_FOR && self.now >= RUSH
+        self.is_there() && self.since.is_none_or(|since| since.elapsed() < LONGEST_RUSH)
     }
 }
 
@@ -367,6 +376,16 @@ mod tests {
         assert_eq!(fits().await, 4);
         tokio::time::sleep(RUSH_FOR).await;
         assert_eq!(fits().await, 24, "it is over");
+        let mut most = Vec::new();
+        for _ in 0..100 {
+            for _ in 0..RUSH {
+                drop(gate.enter(&a, Urgency::Moves).await);
+            }
+            most.push(fits().await);
+            tokio::time::sleep(RUSH_FOR).await;
+        }
+        let held = most.iter().take_while(|it| **it == 4).count();
+        assert!((55..=60).contains(&held) && most[held..].iter().all(|it| *it == 24), "one that does not end is none after half a minute: {most:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -58,15 +58,14 @@ impl Cause {
             Cause::NodeUnreachable => "NodeUnreachable",
             Cause::NodeSilent => "NodeSilent",
             Cause::NodeOverdue => "NodeOverdue",
-            Cause::NodeReturning => "NodeReturning",
-            Cause::NodeDoubted => "NodeDoubted",
             Cause::NodeLeaving => "NodeLeaving",
             Cause::Disrupted => "LeaderDisrupted",
-            Cause::Unsteady => "LeaderUnsteady",
             Cause::Excluded => "LeaderExcluded",
             Cause::Finished | Cause::Stopped => "LeaderFinished",
             Cause::NodeGone => "NodeGone",
             Cause::NodeOutOfService => "NodeOutOfService",
+            // These speak against who is to be elected, and not against who leads.
+            Cause::NodeReturning | Cause::NodeDoubted | Cause::Unsteady => "LeaderReplaced",
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Who leads: one named choice, with its reason.
 //!
-//! In order: the incumbent stays while it is as good as any other; else the pod of the best standing, of the newest
-//! ReplicaSet, armed already, ready for the longest time, first by name. The successor that is armed in advance is, after standing and
-//! ReplicaSet, on another node than the leader. Nothing here depends on the order of the observation.
+//! In order: the incumbent stays while it is as good as any other, unless it lacks the label and is refused it; else a pod that is not
+//! refused, of the best standing, of the newest ReplicaSet, armed already, ready for the longest time, first by name. The successor that is
+//! armed in advance is, after these up to the ReplicaSet, on another node than the leader. Nothing here depends on the order of the observation.
 
 use std::cmp::Reverse;
 use std::ptr;
@@ -41,7 +41,10 @@ pub fn choose(observation: &Observation) -> (Choice, Option<Timestamp>) {
             recheck = recheck.into_iter().chain(changes).min();
             standing.electable().then_some((candidate, standing))
         })
-        .min_by_key(|(candidate, standing)| (is_refused(observation, candidate), preference(observation, candidate, *standing)));
+        .min_by_key(|(candidate, standing)| {
+            let in_vain = incumbent.is_some_and(|incumbent| carries(group, incumbent)) && refusal(observation, candidate).is_some();
+            (is_refused(observation, candidate), in_vain, preference(observation, candidate, *standing))
+        });
 
     let choice = match (incumbent, best) {
         (Some(incumbent), best) => {
@@ -85,7 +88,8 @@ fn carries(group: &LeaderGroup, candidate: &Candidate) -> bool {
 
 /// Until when it counts, or has counted, that the API server refuses to let this one be made the leader.
 fn refusal(observation: &Observation, candidate: &Candidate) -> Option<Timestamp> {
-    observation.refused.iter().find(|(uid, _)| *uid == candidate.pod.uid).map(|(_, until)| *until)
+    let at = observation.refused.binary_search_by(|(uid, _)| uid.cmp(&candidate.pod.uid)).ok()?;
+    observation.refused.get(at).map(|(_, until)| *until)
 }
 
 fn is_refused(observation: &Observation, candidate: &Candidate) -> bool {
@@ -145,7 +149,8 @@ pub fn successor<'a>(observation: &'a Observation, leader: &Pod) -> Option<&'a A
         .min_by_key(|(candidate, standing)| {
             // What takes the leader's node along takes no successor with it.
             let beside = leader.is_some_and(|leader| candidate.is_beside(leader));
-            (is_refused(observation, candidate), standing.rank(), Reverse(candidate.revision), beside, preference(observation, candidate, *standing))
+            let refused = (is_refused(observation, candidate), refusal(observation, candidate).is_some());
+            (refused, standing.rank(), Reverse(candidate.revision), beside, preference(observation, candidate, *standing))
         })
         .map(|(candidate, _)| &candidate.pod)
 }

@@ -44,7 +44,7 @@ pub struct Observation {
     pub lease: Option<Arc<Lease>>,
     /// Whom the Lease names by this process' last write of it, by uid, and in which term. Whom others name there is not elected by that.
     pub sent: Option<(Option<Box<str>>, i64)>,
-    /// Pods that the API server did not let be made leaders, by uid, and until when that counts: few, and it may have lapsed.
+    /// Pods that the API server did not let be made leaders, by uid, in order, and until when that counts: it may have lapsed.
     pub refused: Vec<(Box<str>, Timestamp)>,
     /// Why what is observed may be old.
     pub blind: Option<String>,

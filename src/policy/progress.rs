@@ -30,6 +30,10 @@ const QUEUED: Duration = Duration::from_secs(4);
 const LATE: Duration = Duration::from_secs(10);
 /// So many pods are written to at once to one end: whoever may label pods may label thousands.
 pub const PODS: usize = 32;
+/// One refusal may be a policy's that is just being put right.
+const REFUSED: u32 = 2;
+/// That others are quicker happens to everybody; so often in a row it is told.
+const CONTENDED: u32 = 6;
 /// The API server's words are cut to this many characters.
 const WORDS: usize = 512;
 
@@ -71,11 +75,15 @@ struct Attempt {
     sent: Option<Instant>,
     /// In a row.
     failures: u32,
+    /// The last of them, as many as were refusals.
+    refused: u32,
     failed: Option<Failed>,
     /// Not before this.
     until: Instant,
     /// The moment at which its pace would be as if it had never been tried (the generic cell rate algorithm).
     drained: Instant,
+    /// How often it was sent in its round.
+    sends: u32,
     /// When it was sent last it was too soon for another.
     braked: bool,
     /// The status that was put back when it was written last: another is not held back by that.
@@ -107,7 +115,7 @@ impl Attempt {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Progress {
     attempts: BTreeMap<Target, Box<Attempt>>,
-    /// The pods that may not be made leaders.
+    /// The pods that were refused of late, and come last.
     pub(super) refusals: Refusals,
 }
 
@@ -143,17 +151,13 @@ impl Progress {
         if !target.is_same_round(attempt.round, round) {
             // Another round may begin at once, but rounds that follow each other quickly bring no more than one write each.
             let full = now + interval.saturating_mul(burst.saturating_sub(1));
-            (attempt.round, attempt.drained, attempt.undone_by) = (round, attempt.drained.min(full), None);
+            (attempt.round, attempt.drained, attempt.undone_by, attempt.sends) = (round, attempt.drained.min(full), None, 0);
         }
         attempt.begins(now, wall);
         (attempt.asked, attempt.sent) = (None, Some(now));
+        attempt.sends = attempt.sends.saturating_add(1);
         attempt.drained = attempt.drained.max(now) + interval;
         attempt.braked = !paced(&target, attempt, now).is_zero();
-        if let Target::Pod(uid, PodPurpose::Label) = &target
-            && attempt.braked
-        {
-            self.refusals.in_vain(uid, now);
-        }
     }
 
     fn attempts(&self) -> impl Iterator<Item = (&Target, &Attempt)> {
@@ -169,9 +173,11 @@ impl Progress {
             asked: None,
             sent: None,
             failures: 0,
+            refused: 0,
             failed: None,
             until: Instant::default(),
             drained: Instant::default(),
+            sends: 0,
             braked: false,
             put_back: None,
             undone_by: None,
@@ -186,11 +192,11 @@ impl Progress {
         (attempt.asked, attempt.sent) = (None, None);
         match result {
             Ok(()) => {
-                (attempt.failures, attempt.failed, attempt.until, attempt.put_back) = (0, None, now, None);
-                if let Target::Pod(uid, purpose @ (PodPurpose::Label | PodPurpose::Arm)) = &target
-                    && !attempt.braked
-                {
-                    self.refusals.taken(uid, *purpose == PodPurpose::Label);
+                (attempt.failures, attempt.refused, attempt.failed, attempt.until, attempt.put_back) = (0, 0, None, now, None);
+                if let Some((uid, label)) = target.makes_leader() {
+                    // What was done before in vain may be so again.
+                    let in_vain = attempt.braked && attempt.sends > 1;
+                    if in_vain { self.refusals.refused(uid, label, now) } else { self.refusals.taken(uid, label) }
                 }
             }
             Err(failed) => {
@@ -201,10 +207,11 @@ impl Progress {
                 // No election waits for the same again.
                 let longest = if target == Target::Status && failed.put_back == Some(PutBack::Everything) { LONGEST_OF_OTHERS } else { target.longest_delay() };
                 attempt.failures = attempt.failures.saturating_add(1);
-                if let Target::Pod(uid, purpose @ (PodPurpose::Label | PodPurpose::Arm)) = &target
-                    && failed.refused
+                attempt.refused = if failed.refused { attempt.refused.saturating_add(1) } else { 0 };
+                if let Some((uid, label)) = target.makes_leader()
+                    && (attempt.refused >= REFUSED || !failed.unanswered && attempt.failures >= CONTENDED)
                 {
-                    self.refusals.refused(uid, *purpose == PodPurpose::Label, attempt.failures, now);
+                    self.refusals.refused(uid, label, now);
                 }
                 // What changed under our hands has been read anew, and is planned from at once.
                 let free = if matches!(failed.undone, Undone::Changed | Undone::Gone) { 3 } else { 0 };
@@ -240,7 +247,7 @@ impl Progress {
     pub fn settle(&mut self, wanted: &BTreeSet<Target>, now: Instant) {
         self.attempts.retain(|target, attempt| {
             if !wanted.contains(target) && attempt.asked.is_none() && attempt.sent.is_none() {
-                (attempt.failures, attempt.failed) = (0, None);
+                (attempt.failures, attempt.refused, attempt.failed) = (0, 0, None);
                 return attempt.drained > now;
             }
             true
@@ -384,7 +391,7 @@ fn trouble_of(target: &Target, attempt: &Attempt, round: Round, now: Instant) ->
             (0, reason, true, format!("{what} was refused by the API server, since {since}: {}", failed.words))
         }
         Some(Failed { undone: Undone::Changed | Undone::Gone | Undone::Refused, words, .. }) => {
-            if attempt.failures < 6 {
+            if attempt.failures < CONTENDED {
                 return None;
             }
             (2, "WriteContended", false, format!("{what} has failed since {since}, because somebody else changes the object each time: {words}"))

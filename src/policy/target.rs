@@ -64,6 +64,15 @@ impl Target {
         self == other || self.object().is_some() && self.object() == other.object()
     }
 
+    /// The pod that this makes the leader, by its uid, or prepares to be one, and whether it gives it the label.
+    pub(super) fn makes_leader(&self) -> Option<(&str, bool)> {
+        match self {
+            Self::Pod(uid, PodPurpose::Label) => Some((uid, true)),
+            Self::Pod(uid, PodPurpose::Arm) => Some((uid, false)),
+            _ => None,
+        }
+    }
+
     /// `None`: it is no pod's.
     pub(super) fn purpose(&self) -> Option<PodPurpose> {
         if let Self::Pod(_, purpose) = self { Some(*purpose) } else { None }

@@ -193,6 +193,10 @@ impl<'a> Terms<'a> {
             self.group.status.as_ref().is_none_or(names_none) && self.led.is_none() && self.memory.named.is_none() && !self.memory.has_labelled;
         // A lock's first holder has had no transition.
         let above = if none_was_named { 0 } else { self.above(self.confirmed.map_or(1, |confirmed| confirmed.saturating_add(1))) };
+        // What it bears by the operator's own hand was given, whatever the status says by now.
+        let far = self.confirmed.unwrap_or(0).saturating_add(FAR);
+        let borne = leader.term.filter(|term| leader.set_term && usable(*term) && *term <= far);
+        let above = borne.map_or(above, |borne| above.max(borne.saturating_add(1)));
         // What others wrote into the group makes what this process has named anybody's.
         let named = self.named(Some(&leader.uid)).filter(|named| transitions <= *named && self.memory.held.is_some());
         match self.by_status(named, above.max(transitions)) {

@@ -78,6 +78,8 @@ fn who_is_refused_the_label_twice_in_a_row_gives_way_to_another() {
         answer(&mut unanswered, &label("b"), Err(failed(Undone::Unknown, false, "no answer")), observed.moment);
     }
     assert_eq!(chosen(&mut observed, &mut unanswered), "KEEP b", "nobody has said no");
+    refuse(&mut unanswered, "b", observed.moment);
+    assert_eq!(chosen(&mut observed, &mut unanswered), "KEEP b", "that was once");
 }
 
 #[test]
@@ -134,14 +136,38 @@ fn that_a_pod_can_be_prepared_does_not_say_that_it_gets_the_label() {
 }
 
 #[test]
-fn where_many_are_refused_it_is_not_the_pods() {
-    let names: Vec<String> = (0..20).map(|number| format!("p{number:02}")).collect();
+fn of_many_that_are_refused_each_is_passed_over() {
+    let names: Vec<String> = (0..40).map(|number| format!("p{number:02}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut observed = group(names.iter().map(|name| fenced(pod(name))).collect(), names[0]);
-    let mut memory = refused(&names);
-    memory.look(&mut observed);
-    assert_eq!(observed.refused.len(), 16);
-    assert_eq!(chosen(&mut group(names[16..].iter().map(|name| fenced(pod(name))).collect(), names[17]), &mut refused(&names)), "KEEP p17");
+    assert_eq!(chosen(&mut observed, &mut refused(&names[..39])), "PROMOTE p39: LabelRefused");
+}
+
+#[test]
+fn a_leader_that_may_stay_goes_for_one_that_was_never_refused_before_one_whose_refusal_has_lapsed() {
+    let leads = || with(fenced(labelled(pod("a"))), |pod| pod.disrupted = true);
+    let mut observed = group(vec![leads(), fenced(pod("b")), pod("c")], "a");
+    let mut memory = refused(&["b"]);
+    at(&mut observed, 100_000);
+    assert_eq!(chosen(&mut observed, &mut memory), "PROMOTE c: LeaderDisrupted");
+    assert_eq!(successor(&observed, leads().pod()).map(|pod| &*pod.name), Some("c"), "and that one is prepared");
+}
+
+#[test]
+fn whoever_fails_again_and_again_for_any_reason_gives_way() {
+    let mut observed = group(vec![fenced(pod("b")), pod("c")], "b");
+    let mut memory = known();
+    for time in 0..6 {
+        assert_eq!(chosen(&mut observed, &mut memory), "KEEP b", "after {time}");
+        answer(&mut memory, &label("b"), Err(failed(Undone::Changed, false, "the object changed")), observed.moment);
+    }
+    assert_eq!(chosen(&mut observed, &mut memory), "PROMOTE c: LabelRefused");
+    let arm = policy::plan(&group(vec![pod("b")], "b"), &known()).writes.into_iter().find(|write| matches!(write, Write::Pod(_))).unwrap();
+    let mut unprepared = known();
+    for _ in 0..4 {
+        answer(&mut unprepared, &arm, Ok(()), observed.moment);
+    }
+    assert_eq!(chosen(&mut observed, &mut unprepared), "PROMOTE c: LabelRefused", "its fence does not stay");
 }
 
 #[test]
@@ -214,6 +240,9 @@ fn what_is_taken_from_a_pod_that_has_no_place_for_another_annotation_is_taken_wi
     let lost = unmarked(with(leads(), |pod| pod.ready_since = None));
     let with_value = ("unlabel", Some("f".to_owned()), named());
     assert_eq!(tries(&values, lost, fenced(pod("b")), "a"), [with_value.clone(), ("unlabel", None, None), with_value], "its own value comes later");
+    let was_blue = unmarked(with(leads(), |pod| (pod.ready_since, pod.former_label) = (None, Some("blue".into()))));
+    let labels: Vec<_> = tries(&plain, was_blue, fenced(pod("b")), "a").into_iter().map(|(_, label, _)| label).collect();
+    assert_eq!(labels, [Some("blue".to_owned()), Some("blue".to_owned()), Some("blue".to_owned())], "what it had before is given back each time");
     let marked = with(fenced(pod("b")), |pod| add_label(pod, "a-key-of-the-operators", "x"));
     let strip = ("forget", None, Some("web/a-key-of-the-operators".to_owned()));
     assert_eq!(tries(&plain, leads(), marked, "b"), [strip.clone(), ("forget", None, named()), strip]);

@@ -307,6 +307,23 @@ fn a_term_of_a_leader_that_was_lowered_in_the_status_is_not_given_again() {
 }
 
 #[test]
+fn a_term_that_the_operator_has_given_is_not_gone_below_where_the_whole_status_was_lowered() {
+    let leads = |set_term| {
+        with(fenced(labelled(pod("a"))), |pod| {
+            (pod.term, pod.set_term) = (Some(1003), set_term);
+        })
+    };
+    let named = |leads: Candidate| {
+        let mut observed = followed(&json!({}), vec![leads, pod("b")], "a", 10, 0);
+        let leader = json!({ "podName": "a", "podUID": "uid-of-a", "term": 1000, "acquireTime": "2026-01-01T00:00:00Z", "reason": "HolderChanged" });
+        Arc::make_mut(observed.group.as_mut().unwrap()).status = serde_json::from_value(json!({ "term": 1000, "leader": leader })).unwrap();
+        terms_of(&observed, &Memory::default())
+    };
+    assert_eq!(named(leads(true)), [1004]);
+    assert_eq!(named(leads(false)), [1001], "what somebody else wrote is no term");
+}
+
+#[test]
 fn the_first_term_of_a_lock_is_not_given_again_though_it_is_0() {
     let leads = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(0));
     let mut observed = followed(&json!({}), vec![leads, pod("b")], "b", 0, 0);

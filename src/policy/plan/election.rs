@@ -41,8 +41,9 @@ fn bare(pod: &Pod, purpose: PodPurpose, desired: PodMarks) -> PodMarks {
         return desired;
     }
     let [member_of, former_label] = [&pod.member_of, &pod.former_label].map(|known| known.as_deref().map(str::to_owned));
-    // Its own value comes with a write of its own.
-    let label = desired.label.filter(|_| purpose == PodPurpose::Seal);
+    // A follower's value comes with a write of its own; what was the pod's before is given back by this one.
+    let former = pod.former_label.as_deref();
+    let label = desired.label.filter(|label| purpose == PodPurpose::Seal || former == Some(label));
     PodMarks { label, member_of, former_label, ..desired }
 }
 
