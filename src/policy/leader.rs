@@ -41,10 +41,7 @@ pub fn choose(observation: &Observation) -> (Choice, Option<Timestamp>) {
             recheck = recheck.into_iter().chain(changes).min();
             standing.electable().then_some((candidate, standing))
         })
-        .min_by_key(|(candidate, standing)| {
-            let in_vain = incumbent.is_some_and(|incumbent| carries(group, incumbent)) && refusal(observation, candidate).is_some();
-            (is_refused(observation, candidate), in_vain, preference(observation, candidate, *standing))
-        });
+        .min_by_key(|(candidate, standing)| (refused(observation, candidate), preference(observation, candidate, *standing)));
 
     let choice = match (incumbent, best) {
         (Some(incumbent), best) => {
@@ -90,6 +87,11 @@ fn carries(group: &LeaderGroup, candidate: &Candidate) -> bool {
 fn refusal(observation: &Observation, candidate: &Candidate) -> Option<Timestamp> {
     let at = observation.refused.binary_search_by(|(uid, _)| uid.cmp(&candidate.pod.uid)).ok()?;
     observation.refused.get(at).map(|(_, until)| *until)
+}
+
+/// Sorts those first that were never refused, then those whose refusal has lapsed.
+fn refused(observation: &Observation, candidate: &Candidate) -> impl Ord + use<> {
+    (is_refused(observation, candidate), refusal(observation, candidate).is_some())
 }
 
 fn is_refused(observation: &Observation, candidate: &Candidate) -> bool {
@@ -149,8 +151,7 @@ pub fn successor<'a>(observation: &'a Observation, leader: &Pod) -> Option<&'a A
         .min_by_key(|(candidate, standing)| {
             // What takes the leader's node along takes no successor with it.
             let beside = leader.is_some_and(|leader| candidate.is_beside(leader));
-            let refused = (is_refused(observation, candidate), refusal(observation, candidate).is_some());
-            (refused, standing.rank(), Reverse(candidate.revision), beside, preference(observation, candidate, *standing))
+            (refused(observation, candidate), standing.rank(), Reverse(candidate.revision), beside, preference(observation, candidate, *standing))
         })
         .map(|(candidate, _)| &candidate.pod)
 }

@@ -162,7 +162,7 @@ impl Memory {
             self.group = group.map(Into::into);
         }
         observation.sent.clone_from(&self.sent);
-        self.progress.refusals.keep(&observation.candidates);
+        self.progress.refusals.keep(observation);
         observation.refused = self.progress.refusals.at(observation.moment, observation.now);
         let untrue = observation.group.as_ref().is_some_and(|group| leader::is_misreported(observation, group));
         self.untrue_since = untrue.then(|| self.untrue_since.unwrap_or(observation.moment));

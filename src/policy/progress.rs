@@ -75,8 +75,9 @@ struct Attempt {
     sent: Option<Instant>,
     /// In a row.
     failures: u32,
-    /// The last of them, as many as were refusals.
+    /// The last of them, as many as were refusals; as many as were changes by others.
     refused: u32,
+    changed: u32,
     failed: Option<Failed>,
     /// Not before this.
     until: Instant,
@@ -174,6 +175,7 @@ impl Progress {
             sent: None,
             failures: 0,
             refused: 0,
+            changed: 0,
             failed: None,
             until: Instant::default(),
             drained: Instant::default(),
@@ -192,11 +194,12 @@ impl Progress {
         (attempt.asked, attempt.sent) = (None, None);
         match result {
             Ok(()) => {
-                (attempt.failures, attempt.refused, attempt.failed, attempt.until, attempt.put_back) = (0, 0, None, now, None);
+                (attempt.failures, attempt.refused, attempt.changed) = (0, 0, 0);
+                (attempt.failed, attempt.until, attempt.put_back) = (None, now, None);
                 if let Some((uid, label)) = target.makes_leader() {
                     // What was done before in vain may be so again.
                     let in_vain = attempt.braked && attempt.sends > 1;
-                    if in_vain { self.refusals.refused(uid, label, now) } else { self.refusals.taken(uid, label) }
+                    if in_vain { self.refusals.in_vain(uid, label, now) } else { self.refusals.taken(uid, label, now) }
                 }
             }
             Err(failed) => {
@@ -207,9 +210,11 @@ impl Progress {
                 // No election waits for the same again.
                 let longest = if target == Target::Status && failed.put_back == Some(PutBack::Everything) { LONGEST_OF_OTHERS } else { target.longest_delay() };
                 attempt.failures = attempt.failures.saturating_add(1);
-                attempt.refused = if failed.refused { attempt.refused.saturating_add(1) } else { 0 };
+                let counts = |so: bool, before: u32| if so { before.saturating_add(1) } else { 0 };
+                attempt.refused = counts(failed.refused, attempt.refused);
+                attempt.changed = counts(failed.undone == Undone::Changed, attempt.changed);
                 if let Some((uid, label)) = target.makes_leader()
-                    && (attempt.refused >= REFUSED || !failed.unanswered && attempt.failures >= CONTENDED)
+                    && (attempt.refused >= REFUSED || attempt.changed >= CONTENDED)
                 {
                     self.refusals.refused(uid, label, now);
                 }
@@ -247,7 +252,7 @@ impl Progress {
     pub fn settle(&mut self, wanted: &BTreeSet<Target>, now: Instant) {
         self.attempts.retain(|target, attempt| {
             if !wanted.contains(target) && attempt.asked.is_none() && attempt.sent.is_none() {
-                (attempt.failures, attempt.refused, attempt.failed) = (0, 0, None);
+                (attempt.failures, attempt.refused, attempt.changed, attempt.failed) = (0, 0, 0, None);
                 return attempt.drained > now;
             }
             true

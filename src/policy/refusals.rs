@@ -1,17 +1,21 @@
 //! Which pods nobody lets be made leaders: by the answers to the writes of late. One that is refused again and again comes after those of
 //! which that is not known, for a while that doubles each time. It decides nothing.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::candidates::Candidates;
+use super::observation::{Candidate, Observation};
 use crate::elector::clock::Instant;
 
 /// For how long after the first time; twice as long after each further one.
 const FIRST: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(3600);
+/// Who has been for so long what it was refused to be is as good as any other.
+const SETTLED: Duration = Duration::from_secs(20);
+/// No more lose what they are given, at once, and are known for it.
+const MANY: usize = 16;
 
 #[derive(Clone, Debug, PartialEq)]
 struct Refusal {
@@ -36,24 +40,36 @@ impl Refusals {
         }
     }
 
-    /// Such a write was done.
-    pub(super) fn taken(&mut self, uid: &str, label: bool) {
-        if label || self.0.get(uid).is_some_and(|refusal| !refusal.label) {
-            self.0.remove(uid);
+    /// It is done, and has no effect. Where that is so of many it is not the pods, and the one that is to lead is tried on, and told of.
+    pub(super) fn in_vain(&mut self, uid: &str, label: bool, now: Instant) {
+        if self.0.values().filter(|refusal| refusal.until > now).count() < MANY {
+            self.refused(uid, label, now);
         }
     }
 
-    /// Forgets pods that are gone.
-    pub(super) fn keep(&mut self, candidates: &Candidates) {
-        if !self.0.is_empty() {
-            let there: HashSet<&str> = candidates.iter().map(|candidate| &*candidate.pod.uid).collect();
-            self.0.retain(|uid, _| there.contains(&**uid));
+    /// Such a write was done; whether that stays so is to be seen.
+    pub(super) fn taken(&mut self, uid: &str, label: bool, now: Instant) {
+        if let Some(refusal) = self.0.get_mut(uid).filter(|refusal| label || !refusal.label) {
+            refusal.until = refusal.until.min(now);
         }
     }
 
-    /// Each of them by uid, in order, and until when it counts by the wall clock; it may have lapsed.
+    /// Forgets pods that are gone, and those that have been for a while what they were refused to be.
+    pub(super) fn keep(&mut self, observation: &Observation) {
+        let Some(group) = observation.group.as_ref().filter(|_| !self.0.is_empty()) else { return };
+        let label = &group.spec.leader_label;
+        let is = |candidate: &Candidate, leader: bool| {
+            if leader { candidate.label(&label.key) == Some(&label.value) } else { candidate.fence(&observation.fence_key).is_some() }
+        };
+        let there: HashMap<&str, &Candidate> = observation.candidates.iter().map(|candidate| (&*candidate.pod.uid, candidate)).collect();
+        let over = |refusal: &Refusal| refusal.until + SETTLED <= observation.moment;
+        self.0.retain(|uid, refusal| there.get(&**uid).is_some_and(|candidate| !(over(refusal) && is(candidate, refusal.label))));
+    }
+
+    /// Each of them by uid, in order, and until when it counts by the wall clock; it may have lapsed, if it was refused the label.
     pub(super) fn at(&self, now: Instant, wall: Timestamp) -> Vec<(Box<str>, Timestamp)> {
         let until = |refusal: &Refusal| wall.checked_add(SignedDuration::try_from(refusal.until - now).unwrap_or(SignedDuration::MAX));
-        self.0.iter().map(|(uid, refusal)| (uid.clone(), until(refusal).unwrap_or(Timestamp::MAX))).collect()
+        let counts = self.0.iter().filter(|(_, refusal)| refusal.label || refusal.until > now);
+        counts.map(|(uid, refusal)| (uid.clone(), until(refusal).unwrap_or(Timestamp::MAX))).collect()
     }
 }

@@ -121,6 +121,41 @@ fn who_loses_the_label_each_time_it_is_given_gives_way_as_well() {
 }
 
 #[test]
+fn what_is_taken_away_again_each_time_is_given_more_and_more_seldom_and_forgotten_once_it_stays() {
+    let mut observed = group(vec![fenced(pod("b")), pod("c")], "b");
+    let mut memory = known();
+    let give = |memory: &mut Memory, moment| (0..4).for_each(|_| answer(memory, &label("b"), Ok(()), moment));
+    give(&mut memory, NOW);
+    at(&mut observed, 61_000);
+    assert_eq!(chosen(&mut observed, &mut memory), "KEEP b", "a minute");
+    // Its pace is that of another round by then.
+    memory.term += 1;
+    give(&mut memory, observed.moment);
+    at(&mut observed, 180_000);
+    assert_eq!(chosen(&mut observed, &mut memory), "PROMOTE c: LabelRefused", "two minutes");
+    let leads = || with(fenced(labelled(pod("b"))), |pod| pod.disrupted = true);
+    let mut leads = group(vec![leads(), fenced(pod("c"))], "b");
+    at(&mut leads, 190_000);
+    memory.look(&mut leads);
+    assert_eq!(leads.refused.len(), 1);
+    at(&mut leads, 202_000);
+    memory.look(&mut leads);
+    assert_eq!(leads.refused, [], "it has led for a while");
+}
+
+#[test]
+fn where_many_lose_the_label_each_time_it_is_not_the_pods() {
+    let names: Vec<String> = (0..20).map(|number| format!("p{number:02}")).collect();
+    let mut memory = known();
+    for name in &names {
+        (0..4).for_each(|_| answer(&mut memory, &label(name), Ok(()), NOW));
+    }
+    let mut observed = group(names.iter().map(|name| fenced(pod(name))).collect(), "p19");
+    assert_eq!(chosen(&mut observed, &mut memory), "KEEP p19", "it is told of that one by whom it is done");
+    assert_eq!(observed.refused.len(), 16);
+}
+
+#[test]
 fn that_a_pod_can_be_prepared_does_not_say_that_it_gets_the_label() {
     let mut observed = group(vec![fenced(pod("b")), pod("c")], "b");
     let arm = policy::plan(&group(vec![pod("b")], "b"), &known()).writes.into_iter().find(|write| matches!(write, Write::Pod(_))).unwrap();
