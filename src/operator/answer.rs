@@ -39,6 +39,9 @@ pub(super) enum Failure {
     /// An answer that does not tell, or none that could be read: the write may still be performed.
     #[error("outcome unknown: {0}")]
     Unknown(String),
+    /// A webhook has failed, or could not be asked.
+    #[error("outcome unknown: {0}")]
+    Admission(String),
     /// It was called back before it was sent.
     #[error("it was not sent")]
     CalledBack,
@@ -54,18 +57,19 @@ impl Failure {
             Failure::Changed => Undone::Changed,
             Failure::Gone => Undone::Gone,
             Failure::GroupGone | Failure::CalledBack | Failure::Refused { certain: true, .. } | Failure::PutBack { .. } => Undone::Refused,
-            Failure::Refused { .. } | Failure::Throttled(_) | Failure::Unknown(_) | Failure::Unanswered(_) => Undone::Unknown,
+            Failure::Refused { .. } | Failure::Throttled(_) | Failure::Unknown(_) | Failure::Admission(_) | Failure::Unanswered(_) => Undone::Unknown,
         }
     }
 
     /// What the next try depends on, and the user is told.
     pub(super) fn for_progress(&self) -> Failed {
         let retry_after = if let Failure::Throttled(wait) = self { *wait } else { None };
-        let words = if let Failure::Unknown(words) = self { words.clone() } else { self.to_string() };
+        let words = if let Failure::Unknown(words) | Failure::Admission(words) = self { words.clone() } else { self.to_string() };
         let unanswered = matches!(self, Failure::Unanswered(_));
         let put_back = if let Failure::PutBack { what, .. } = self { Some(*what) } else { None };
         let refused = matches!(self, Failure::Refused { .. } | Failure::PutBack { .. });
-        Failed { undone: self.undone(), refused, put_back, unanswered, words, retry_after }
+        let by_admission = matches!(self, Failure::Admission(_));
+        Failed { undone: self.undone(), refused, put_back, unanswered, by_admission, words, retry_after }
     }
 
     /// A word for metrics.
@@ -77,7 +81,7 @@ impl Failure {
             Failure::Refused { .. } | Failure::PutBack { .. } => "refused",
             Failure::Throttled(_) => "throttled",
             Failure::CalledBack => "called_back",
-            Failure::Unknown(_) | Failure::Unanswered(_) => "unknown",
+            Failure::Unknown(_) | Failure::Admission(_) | Failure::Unanswered(_) => "unknown",
         }
     }
 
@@ -129,10 +133,11 @@ fn failure_of(subject: Subject<'_>, status: &Status) -> Failure {
     let details = status.details.as_ref();
     let about = details.is_some_and(|details| details.name == subject.name && details.kind == subject.plural);
     let refused = |certain| Failure::Refused { code: status.code, message: status.message.clone(), certain };
+    let failed = |failure: fn(String) -> Failure| failure(format!("{} ({})", status.message, status.code));
     if status.message.starts_with(WEBHOOK) {
         // What it says is a webhook's word, about what that has looked at; a code from 500 on tells of an error there, which may be over soon.
         let denied = status.message.contains(DENIED) && (400..=499).contains(&status.code);
-        return if denied { refused(true) } else { Failure::Unknown(format!("{} ({})", status.message, status.code)) };
+        return if denied { refused(true) } else { failed(Failure::Admission) };
     }
     match (status.code, status.reason.as_str()) {
         (404, "NotFound") if about => Failure::Gone,
@@ -142,7 +147,8 @@ fn failure_of(subject: Subject<'_>, status: &Status) -> Failure {
         (422, "Invalid") => refused(true),
         (403, "Forbidden") => refused(about),
         (400..=499, _) if !matches!(status.code, 404 | 408 | 409) => refused(false),
-        _ => Failure::Unknown(format!("{} ({})", status.message, status.code)),
+        (500, _) if status.message.contains(UNASKED) => failed(Failure::Admission),
+        _ => failed(Failure::Unknown),
     }
 }
 
@@ -150,6 +156,8 @@ fn failure_of(subject: Subject<'_>, status: &Status) -> Failure {
 const WEBHOOK: &str = "admission webhook ";
 /// How it goes on where the webhook has denied the request: that was before it was done.
 const DENIED: &str = "\" denied the request";
+/// What it says of one that it could not ask.
+const UNASKED: &str = "failed calling webhook";
 
 /// Server-side apply's own conflict names fields, not the object.
 fn is_conflict_of_managers(status: &Status) -> bool {

@@ -185,6 +185,7 @@ impl GroupState {
                 refused: false,
                 put_back: None,
                 unanswered: true,
+                by_admission: false,
                 words: "there was no answer in time".to_owned(),
                 retry_after: None,
             };

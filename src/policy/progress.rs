@@ -55,6 +55,8 @@ pub struct Failed {
     pub put_back: Option<PutBack>,
     /// Nobody has said anything yet: it may still be under way.
     pub unanswered: bool,
+    /// A webhook has failed, or could not be asked.
+    pub by_admission: bool,
     /// What the API server said, or what kept it from saying anything.
     pub words: String,
     /// How long the API server asks to be left alone.
@@ -75,9 +77,10 @@ struct Attempt {
     sent: Option<Instant>,
     /// In a row.
     failures: u32,
-    /// The last of them, as many as were refusals; as many as were changes by others.
+    /// The last of them, as many as were refusals.
     refused: u32,
-    changed: u32,
+    /// As many as were refusals, changes by others, or failures of admission: what tells of the API server counts for nothing.
+    turned_down: u32,
     failed: Option<Failed>,
     /// Not before this.
     until: Instant,
@@ -175,7 +178,7 @@ impl Progress {
             sent: None,
             failures: 0,
             refused: 0,
-            changed: 0,
+            turned_down: 0,
             failed: None,
             until: Instant::default(),
             drained: Instant::default(),
@@ -194,7 +197,7 @@ impl Progress {
         (attempt.asked, attempt.sent) = (None, None);
         match result {
             Ok(()) => {
-                (attempt.failures, attempt.refused, attempt.changed) = (0, 0, 0);
+                (attempt.failures, attempt.refused, attempt.turned_down) = (0, 0, 0);
                 (attempt.failed, attempt.until, attempt.put_back) = (None, now, None);
                 if let Some((uid, label)) = target.makes_leader() {
                     // What was done before in vain may be so again.
@@ -210,11 +213,11 @@ impl Progress {
                 // No election waits for the same again.
                 let longest = if target == Target::Status && failed.put_back == Some(PutBack::Everything) { LONGEST_OF_OTHERS } else { target.longest_delay() };
                 attempt.failures = attempt.failures.saturating_add(1);
-                let counts = |so: bool, before: u32| if so { before.saturating_add(1) } else { 0 };
-                attempt.refused = counts(failed.refused, attempt.refused);
-                attempt.changed = counts(failed.undone == Undone::Changed, attempt.changed);
+                attempt.refused = if failed.refused { attempt.refused.saturating_add(1) } else { 0 };
+                let turned_down = failed.refused || failed.by_admission || failed.undone == Undone::Changed;
+                attempt.turned_down = attempt.turned_down.saturating_add(turned_down.into());
                 if let Some((uid, label)) = target.makes_leader()
-                    && (attempt.refused >= REFUSED || attempt.changed >= CONTENDED)
+                    && (attempt.refused >= REFUSED || attempt.turned_down >= CONTENDED)
                 {
                     self.refusals.refused(uid, label, now);
                 }
@@ -252,7 +255,7 @@ impl Progress {
     pub fn settle(&mut self, wanted: &BTreeSet<Target>, now: Instant) {
         self.attempts.retain(|target, attempt| {
             if !wanted.contains(target) && attempt.asked.is_none() && attempt.sent.is_none() {
-                (attempt.failures, attempt.refused, attempt.changed, attempt.failed) = (0, 0, 0, None);
+                (attempt.failures, attempt.refused, attempt.turned_down, attempt.failed) = (0, 0, 0, None);
                 return attempt.drained > now;
             }
             true

@@ -21,8 +21,12 @@ const MANY: usize = 16;
 struct Refusal {
     /// What was refused was the label: that the pod can be prepared is no sign of its being taken.
     label: bool,
+    /// It was done, and taken away each time.
+    in_vain: bool,
     times: u32,
     until: Instant,
+    /// Since when the pod has been what it was refused to be.
+    since: Option<Instant>,
 }
 
 /// The refused pods of one group, by uid.
@@ -32,7 +36,7 @@ pub(super) struct Refusals(BTreeMap<Box<str>, Refusal>);
 impl Refusals {
     /// What prepares this pod, or gives it the `label`, gets nowhere.
     pub(super) fn refused(&mut self, uid: &str, label: bool, now: Instant) {
-        let refusal = self.0.entry(uid.into()).or_insert(Refusal { label, times: 0, until: now });
+        let refusal = self.0.entry(uid.into()).or_insert(Refusal { label, in_vain: false, times: 0, until: now, since: None });
         refusal.label |= label;
         if refusal.until <= now {
             refusal.until = now + (0..refusal.times.min(8)).fold(FIRST, |pause, _| pause * 2).min(LONGEST);
@@ -42,15 +46,19 @@ impl Refusals {
 
     /// It is done, and has no effect. Where that is so of many it is not the pods, and the one that is to lead is tried on, and told of.
     pub(super) fn in_vain(&mut self, uid: &str, label: bool, now: Instant) {
-        if self.0.values().filter(|refusal| refusal.until > now).count() < MANY {
-            self.refused(uid, label, now);
+        if self.0.values().filter(|refusal| refusal.in_vain && refusal.until > now).count() >= MANY {
+            return;
+        }
+        self.refused(uid, label, now);
+        if let Some(refusal) = self.0.get_mut(uid) {
+            refusal.in_vain = true;
         }
     }
 
     /// Such a write was done; whether that stays so is to be seen.
     pub(super) fn taken(&mut self, uid: &str, label: bool, now: Instant) {
         if let Some(refusal) = self.0.get_mut(uid).filter(|refusal| label || !refusal.label) {
-            refusal.until = refusal.until.min(now);
+            refusal.until = now;
         }
     }
 
@@ -62,14 +70,17 @@ impl Refusals {
             if leader { candidate.label(&label.key) == Some(&label.value) } else { candidate.fence(&observation.fence_key).is_some() }
         };
         let there: HashMap<&str, &Candidate> = observation.candidates.iter().map(|candidate| (&*candidate.pod.uid, candidate)).collect();
-        let over = |refusal: &Refusal| refusal.until + SETTLED <= observation.moment;
-        self.0.retain(|uid, refusal| there.get(&**uid).is_some_and(|candidate| !(over(refusal) && is(candidate, refusal.label))));
+        let now = observation.moment;
+        self.0.retain(|uid, refusal| {
+            let Some(candidate) = there.get(&**uid) else { return false };
+            refusal.since = is(candidate, refusal.label).then(|| refusal.since.unwrap_or(now));
+            refusal.until > now || refusal.since.is_none_or(|since| since + SETTLED > now)
+        });
     }
 
-    /// Each of them by uid, in order, and until when it counts by the wall clock; it may have lapsed, if it was refused the label.
+    /// Each of them by uid, in order, and until when it counts by the wall clock; it may have lapsed.
     pub(super) fn at(&self, now: Instant, wall: Timestamp) -> Vec<(Box<str>, Timestamp)> {
         let until = |refusal: &Refusal| wall.checked_add(SignedDuration::try_from(refusal.until - now).unwrap_or(SignedDuration::MAX));
-        let counts = self.0.iter().filter(|(_, refusal)| refusal.label || refusal.until > now);
-        counts.map(|(uid, refusal)| (uid.clone(), until(refusal).unwrap_or(Timestamp::MAX))).collect()
+        self.0.iter().map(|(uid, refusal)| (uid.clone(), until(refusal).unwrap_or(Timestamp::MAX))).collect()
     }
 }

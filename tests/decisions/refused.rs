@@ -137,10 +137,39 @@ fn what_is_taken_away_again_each_time_is_given_more_and_more_seldom_and_forgotte
     let mut leads = group(vec![leads(), fenced(pod("c"))], "b");
     at(&mut leads, 190_000);
     memory.look(&mut leads);
-    assert_eq!(leads.refused.len(), 1);
-    at(&mut leads, 202_000);
+    assert_eq!(leads.refused.len(), 1, "it has only just got it");
+    at(&mut leads, 300_000);
     memory.look(&mut leads);
     assert_eq!(leads.refused, [], "it has led for a while");
+}
+
+#[test]
+fn what_a_pod_was_refused_to_be_is_not_forgotten_because_it_is_that_for_a_moment() {
+    let leads = || group(vec![with(fenced(labelled(pod("b"))), |pod| pod.disrupted = true), fenced(pod("c"))], "b");
+    let mut memory = refused(&["b"]);
+    let mut known_at = |observed: Observation, milliseconds| {
+        let mut observed = observed;
+        at(&mut observed, milliseconds);
+        memory.look(&mut observed);
+        observed.refused.len()
+    };
+    assert_eq!(known_at(leads(), 100_000), 1, "somebody may have labelled it by hand");
+    assert_eq!(known_at(group(vec![fenced(pod("b"))], "c"), 110_000), 1);
+    assert_eq!(known_at(leads(), 121_000), 1);
+    assert_eq!(known_at(leads(), 140_000), 1);
+    assert_eq!(known_at(leads(), 141_000), 0);
+}
+
+#[test]
+fn a_leader_that_may_stay_is_not_moved_to_one_whose_preparation_was_refused_once_that_has_lapsed() {
+    let arm = policy::plan(&group(vec![pod("b")], "b"), &known()).writes.into_iter().find(|write| matches!(write, Write::Pod(_))).unwrap();
+    let mut memory = known();
+    for _ in 0..2 {
+        answer(&mut memory, &arm, Err(failed(Undone::Refused, true, "no")), NOW);
+    }
+    let mut observed = group(vec![with(fenced(labelled(pod("a"))), |pod| pod.disrupted = true), pod("b")], "a");
+    at(&mut observed, 61_000);
+    assert_eq!(chosen(&mut observed, &mut memory), "KEEP a");
 }
 
 #[test]
@@ -197,6 +226,14 @@ fn whoever_fails_again_and_again_for_any_reason_gives_way() {
         answer(&mut memory, &label("b"), Err(failed(Undone::Changed, false, "the object changed")), observed.moment);
     }
     assert_eq!(chosen(&mut observed, &mut memory), "PROMOTE c: LabelRefused");
+    let (mut failing, mut away) = (known(), known());
+    for _ in 0..6 {
+        let by_admission = Failed { by_admission: true, ..failed(Undone::Unknown, false, "failed calling webhook") };
+        answer(&mut failing, &label("b"), Err(by_admission), observed.moment);
+        answer(&mut away, &label("b"), Err(failed(Undone::Unknown, false, "connection refused")), observed.moment);
+    }
+    assert_eq!(chosen(&mut observed, &mut failing), "PROMOTE c: LabelRefused");
+    assert_eq!(chosen(&mut observed, &mut away), "KEEP b", "that is the API server's trouble, not the pod's");
     let arm = policy::plan(&group(vec![pod("b")], "b"), &known()).writes.into_iter().find(|write| matches!(write, Write::Pod(_))).unwrap();
     let mut unprepared = known();
     for _ in 0..4 {

@@ -163,7 +163,7 @@ pub(super) fn at(observation: &mut Observation, milliseconds: u64) {
 }
 
 pub(super) fn failed(undone: Undone, refused: bool, words: &str) -> Failed {
-    Failed { undone, refused, put_back: None, unanswered: false, words: words.to_owned(), retry_after: None }
+    Failed { undone, refused, put_back: None, unanswered: false, by_admission: false, words: words.to_owned(), retry_after: None }
 }
 
 /// What a status that is written says, as TYPE=STATUS REASON.
