@@ -156,8 +156,8 @@ impl Sightings {
         }
     }
 
-    /// How long to wait for news of the lock before it is read: this, longer where it has been as it is, or nobody's, for long, and less near the lease's end, so that a
-    /// renewal is seen before the lease has run out.
+    /// How long to wait for news of the lock before it is read: this, longer where it has been as it is, or nobody's, for long, and less near
+    /// the lease's end, so that a renewal is seen before the lease has run out.
     fn pause(&self, first: Duration, longest: Duration) -> Duration {
         let unchanged = self.since.elapsed();
         let lease = match &*self.tell.borrow() {

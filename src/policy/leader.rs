@@ -79,7 +79,7 @@ fn gives_way(observation: &Observation, group: &LeaderGroup, (incumbent, standin
     better.rank() < standing.rank() && !(in_vain && standing.electable())
 }
 
-fn carries(group: &LeaderGroup, candidate: &Candidate) -> bool {
+pub(super) fn carries(group: &LeaderGroup, candidate: &Candidate) -> bool {
     candidate.label(&group.spec.leader_label.key) == Some(&group.spec.leader_label.value)
 }
 
@@ -125,8 +125,7 @@ pub fn incumbent<'a>(observation: &'a Observation) -> Option<&'a Candidate> {
 
 /// The candidate that carries the label now.
 pub(super) fn labelled<'a>(observation: &'a Observation, group: &LeaderGroup) -> Option<&'a Candidate> {
-    let label = &group.spec.leader_label;
-    incumbent(observation).filter(|candidate| candidate.label(&label.key) == Some(&label.value))
+    incumbent(observation).filter(|candidate| carries(group, candidate))
 }
 
 /// Whether the status calls somebody ready and leading while nobody who serves carries the label.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::leader::carries;
 use super::observation::{Candidate, Observation};
 use crate::elector::clock::Instant;
 
@@ -39,7 +40,7 @@ impl Refusals {
         let refusal = self.0.entry(uid.into()).or_insert(Refusal { label, in_vain: false, times: 0, until: now, since: None });
         refusal.label |= label;
         if refusal.until <= now {
-            refusal.until = now + (0..refusal.times.min(8)).fold(FIRST, |pause, _| pause * 2).min(LONGEST);
+            refusal.until = now + FIRST.saturating_mul(1 << refusal.times.min(16)).min(LONGEST);
             refusal.times = refusal.times.saturating_add(1);
         }
     }
@@ -65,10 +66,7 @@ impl Refusals {
     /// Forgets pods that are gone, and those that have been for a while what they were refused to be.
     pub(super) fn keep(&mut self, observation: &Observation) {
         let Some(group) = observation.group.as_ref().filter(|_| !self.0.is_empty()) else { return };
-        let label = &group.spec.leader_label;
-        let is = |candidate: &Candidate, leader: bool| {
-            if leader { candidate.label(&label.key) == Some(&label.value) } else { candidate.fence(&observation.fence_key).is_some() }
-        };
+        let is = |candidate: &Candidate, leader: bool| if leader { carries(group, candidate) } else { candidate.fence(&observation.fence_key).is_some() };
         let there: HashMap<&str, &Candidate> = observation.candidates.iter().map(|candidate| (&*candidate.pod.uid, candidate)).collect();
         let now = observation.moment;
         self.0.retain(|uid, refusal| {

@@ -92,6 +92,11 @@ pub(super) async fn lift(arena: &Arena, name: &str) {
     arena.plane.kubectl(&["delete", "validatingwebhookconfiguration", name]).await.unwrap().succeeded().unwrap();
 }
 
+/// The same of a policy that changes what is written.
+pub(super) async fn lift_policy(arena: &Arena, name: &str) {
+    arena.plane.kubectl(&["delete", "mutatingadmissionpolicy,mutatingadmissionpolicybinding", name]).await.unwrap().succeeded().unwrap();
+}
+
 /// Makes the group need a write of this kind.
 async fn provoke(arena: &Arena, kind: Kind, leader: &Pod) {
     match kind {
@@ -288,7 +293,7 @@ async fn a_policy_that_makes_every_pod_a_leader_is_told_and_fought_a_few_times_a
     arena.condition("web", "Ready", "True", "LeaderElected").await;
     let done = writes(&arena, "pods").len() - before;
     assert!(done <= 24, "{done} writes before it was told");
-    arena.plane.kubectl(&["delete", "mutatingadmissionpolicy,mutatingadmissionpolicybinding", &name]).await.unwrap().succeeded().unwrap();
+    lift_policy(&arena, &name).await;
     arena.finish().await;
 }
 
@@ -309,7 +314,7 @@ async fn a_value_that_a_policy_gives_every_follower_is_told_and_left_alone_while
     // A failover is let through at once.
     arena.set_ready(&leader, false).await;
     arena.leader_other_than("web", &leader).await;
-    arena.plane.kubectl(&["delete", "mutatingadmissionpolicy,mutatingadmissionpolicybinding", &name]).await.unwrap().succeeded().unwrap();
+    lift_policy(&arena, &name).await;
     arena.finish().await;
 }
 

@@ -15,6 +15,7 @@ use tokio::sync::{OnceCell, oneshot};
 use tokio::task::JoinHandle;
 
 use super::arena::Arena;
+use super::hindrances::lift_policy;
 use super::looks::fence;
 use super::looks::{deployed, ready};
 use crate::control_plane::{freezing_terms, removing_successors};
@@ -150,6 +151,14 @@ async fn enforce(arena: &Arena, policy: &str, status: &Value, is_taken: impl Fn(
         .await;
 }
 
+/// Applies a policy that takes out of the status whom a term is for, and returns its name.
+async fn remove_successors(arena: &Arena) -> String {
+    let name = format!("removes-{}", arena.namespace);
+    let next = json!({ "next": { "podName": "x" } });
+    enforce(arena, &removing_successors(&name, &arena.namespace), &next, |status| status.next.is_none()).await;
+    name
+}
+
 /// What the status does not confirm may be given again by whoever comes next.
 #[tokio::test]
 async fn nobody_leads_in_a_term_that_a_policy_has_taken_out_of_the_status() {
@@ -167,7 +176,7 @@ async fn nobody_leads_in_a_term_that_a_policy_has_taken_out_of_the_status() {
     let message = arena.condition("app", "Stalled", "True", "WriteRefused").await;
     assert!(message.contains("the term in the status stays"), "{message}");
     assert!(!arena.labelled_names().await.contains(&second));
-    arena.plane.kubectl(&["delete", "mutatingadmissionpolicy,mutatingadmissionpolicybinding", &name]).await.unwrap().succeeded().unwrap();
+    lift_policy(&arena, &name).await;
     arena.carried_by(&[&second]).await;
     arena.finish().await;
 }
@@ -177,16 +186,14 @@ async fn nobody_leads_in_a_term_that_a_policy_has_taken_out_of_the_status() {
 async fn nobody_leads_in_a_first_term_while_a_policy_takes_out_of_the_status_whom_it_is_for() {
     let (arena, pods) = followed("lost-next", "Leases").await;
     let electors = Pods { arena: &arena, kind: LockKind::Leases };
-    let name = format!("removes-{}", arena.namespace);
-    let next = json!({ "next": { "podName": "x" } });
-    enforce(&arena, &removing_successors(&name, &arena.namespace), &next, |status| status.next.is_none()).await;
+    let name = remove_successors(&arena).await;
 
     let holder = pods[0].name_any();
     let _holds = electors.elect(&holder);
     let message = arena.condition("app", "Stalled", "True", "WriteRefused").await;
     assert!(message.contains("whom a term is for"), "{message}");
     assert!(arena.labelled_names().await.is_empty());
-    arena.plane.kubectl(&["delete", "mutatingadmissionpolicy,mutatingadmissionpolicybinding", &name]).await.unwrap().succeeded().unwrap();
+    lift_policy(&arena, &name).await;
     arena.carried_by(&[&holder]).await;
     arena.finish().await;
 }
@@ -200,14 +207,12 @@ async fn the_label_moves_on_while_a_policy_takes_out_of_the_status_whom_a_term_i
     let holder = electors.elect(&first);
     arena.carried_by(&[&first]).await;
     arena.condition("app", "Ready", "True", "LeaderElected").await;
-    let name = format!("removes-{}", arena.namespace);
-    let next = json!({ "next": { "podName": "x" } });
-    enforce(&arena, &removing_successors(&name, &arena.namespace), &next, |status| status.next.is_none()).await;
+    let name = remove_successors(&arena).await;
 
     let _next = electors.elect(&second);
     holder.release().await;
     arena.carried_by(&[&second]).await;
-    arena.plane.kubectl(&["delete", "mutatingadmissionpolicy,mutatingadmissionpolicybinding", &name]).await.unwrap().succeeded().unwrap();
+    lift_policy(&arena, &name).await;
     arena.finish().await;
 }
 
