@@ -10,6 +10,7 @@ mod demo;
 mod electors;
 mod observer;
 mod operator_process;
+mod played;
 mod soak_command;
 mod weaknesses;
 

@@ -57,7 +57,7 @@ pub(super) async fn run(stage: &mut Stage, counts: &[usize]) -> anyhow::Result<T
     Ok(Told { pictures, ..Told::new("fleet", text) })
 }
 
-fn number(count: impl TryInto<u32, Error: std::error::Error + Send + Sync + 'static>) -> anyhow::Result<f64> {
+pub(super) fn number(count: impl TryInto<u32, Error: std::error::Error + Send + Sync + 'static>) -> anyhow::Result<f64> {
     Ok(f64::from(count.try_into()?))
 }
 

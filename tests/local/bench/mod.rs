@@ -12,6 +12,7 @@ pub(crate) mod large;
 mod many;
 mod page;
 mod picture;
+mod played;
 mod report;
 mod rest;
 mod restart;
@@ -27,6 +28,7 @@ pub(crate) use self::report::{load, load_average, machine, percentile, words_of}
 pub(crate) use self::usage::memory;
 
 use self::stage::Stage;
+use crate::operator_process;
 
 /// Measure the operator beside its peer and the floor; prints Markdown.
 #[derive(clap::Args)]
@@ -71,6 +73,9 @@ enum Part {
     Fleet {
         #[arg(long, value_delimiter = ',', default_values_t = [1000, 3000, 10_000])]
         groups: Vec<usize>,
+        /// On an API that is played in memory, without the other controller.
+        #[arg(long)]
+        played: bool,
     },
     /// Pods of no group, some of which change.
     Strangers {
@@ -92,6 +97,9 @@ enum Part {
     Endurance {
         #[arg(long, default_value_t = 100_000)]
         failovers: usize,
+        /// On an API that is played in memory.
+        #[arg(long)]
+        played: bool,
     },
 }
 
@@ -128,7 +136,7 @@ impl Part {
             Self::Failover { .. } | Self::Rest => 9,
             Self::Size { pods, .. } => 3 * pods.iter().sum::<usize>(),
             Self::Many { leaders, .. } => 9 * leaders.iter().copied().max().unwrap_or_default(),
-            Self::Fleet { groups } => 3 * groups.iter().copied().max().unwrap_or_default(),
+            Self::Fleet { groups, .. } => 3 * groups.iter().copied().max().unwrap_or_default(),
             Self::Strangers { pods, .. } | Self::Restart { pods, .. } => *pods,
             Self::Endurance { .. } => endurance::pods(),
         }
@@ -136,31 +144,48 @@ impl Part {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let (mut stage, conditions) = Stage::start(arguments.operator.as_ref(), arguments.part.pods()).await?;
     let load = load_average()?;
-    let told = match &arguments.part {
+    let program = match &arguments.operator {
+        Some(program) => std::path::absolute(program)?,
+        None => operator_process::release()?,
+    };
+    let (told, conditions) = match &arguments.part {
+        Part::Fleet { groups, played: true } => (played::fleet(&program, groups).await?, report::words_of_played(&program)?),
+        Part::Endurance { failovers, played: true } => (played::endurance(&program, *failovers).await?, report::words_of_played(&program)?),
+        part => on_a_stage(part, program).await?,
+    };
+    let text = format!("{}\n\n{conditions}\n- load average: {load} at the start, {} at the end", told.text.trim(), load_average()?);
+    println!("{text}");
+    if arguments.write {
+        write(&told, arguments.part.title(), &text)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// On a control plane of its own.
+async fn on_a_stage(part: &Part, program: PathBuf) -> anyhow::Result<(Told, String)> {
+    let (mut stage, conditions) = Stage::start(program, part.pods()).await?;
+    let told = match part {
         Part::Failover { samples } => failover::run(&mut stage, *samples).await?,
         Part::Size { pods, samples } => failover::sizes(&mut stage, pods, *samples).await?,
         Part::Many { leaders, waves, on_transition } => Told::new("many", many::run(&mut stage, leaders, *waves, *on_transition).await?),
-        Part::Fleet { groups } => fleet::run(&mut stage, groups).await?,
+        Part::Fleet { groups, .. } => fleet::run(&mut stage, groups).await?,
         Part::Strangers { pods, changes } => Told::new("strangers", strangers::run(&mut stage, *pods, *changes).await?),
         Part::Restart { pods, starts } => Told::new("restart", restart::run(&mut stage, *pods, *starts).await?),
-        Part::Endurance { failovers } => endurance::run(&mut stage, *failovers).await?,
+        Part::Endurance { failovers, .. } => endurance::run(&mut stage, *failovers).await?,
         Part::Rest => Told::new("rest", rest::run(&mut stage).await?),
     };
     let fsync = stage.end().await?;
-    let text = format!("{}\n\n{}{fsync}\n- load average: {load} at the start, {} at the end", told.text.trim(), conditions, load_average()?);
-    println!("{text}");
-    if arguments.write {
-        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
-        let mut shown = String::new();
-        for (name, picture) in &told.pictures {
-            let file = format!("measurements-{name}.svg");
-            std::fs::write(docs.join(&file), picture)?;
-            let _ = writeln!(shown, "![{}]({file})\n", arguments.part.title());
-        }
-        let chapter = (told.name, arguments.part.title());
-        page::replace(&docs.join("measurements.md"), chapter, &format!("{shown}{text}"))?;
+    Ok((told, format!("{conditions}{fsync}")))
+}
+
+fn write(told: &Told, title: &str, text: &str) -> anyhow::Result<()> {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let mut shown = String::new();
+    for (name, picture) in &told.pictures {
+        let file = format!("measurements-{name}.svg");
+        std::fs::write(docs.join(&file), picture)?;
+        let _ = writeln!(shown, "![{title}]({file})\n");
     }
-    Ok(ExitCode::SUCCESS)
+    page::replace(&docs.join("measurements.md"), (told.name, title), &format!("{shown}{text}"))
 }

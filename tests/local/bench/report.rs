@@ -13,19 +13,28 @@ use crate::control_plane::ControlPlane;
 
 /// What the numbers depend on, as a list.
 pub(crate) async fn words_of(control_plane: &ControlPlane, program: &Path, etcd: &str) -> anyhow::Result<String> {
-    let version = Command::new(program).arg("--version").output().with_context(|| format!("cannot run {}", program.display()))?;
-    let folder = program.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
     let own = if cfg!(debug_assertions) { "dev" } else { "release" };
     let kubernetes = control_plane.client().apiserver_version().await?.git_version;
     Ok(format!(
-        "- operator: {}, from the folder `{folder}`\n\
+        "- operator: {}\n\
          - observer and floor: one kube client of this program, {own} profile\n\
          - Kubernetes {kubernetes}; {}; {etcd}\n\
          {}\n",
-        String::from_utf8_lossy(&version.stdout).trim(),
+        words_of_program(program)?,
         control_plane.program_versions().await.join("; "),
         machine_words()?,
     ))
+}
+
+/// The same where the API is played.
+pub(super) fn words_of_played(program: &Path) -> anyhow::Result<String> {
+    Ok(format!("- operator: {}\n- the API is played in memory by this program, over HTTP without TLS\n{}", words_of_program(program)?, machine_words()?))
+}
+
+fn words_of_program(program: &Path) -> anyhow::Result<String> {
+    let version = Command::new(program).arg("--version").output().with_context(|| format!("cannot run {}", program.display()))?;
+    let folder = program.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+    Ok(format!("{}, from the folder `{folder}`", String::from_utf8_lossy(&version.stdout).trim()))
 }
 
 /// Tells what all of it ran on.

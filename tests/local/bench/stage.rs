@@ -26,11 +26,7 @@ pub(super) struct Stage {
 
 impl Stage {
     /// `pods`: how many there will be at most.
-    pub(super) async fn start(program: Option<&PathBuf>, pods: usize) -> anyhow::Result<(Self, String)> {
-        let program = match program {
-            Some(program) => std::path::absolute(program)?,
-            None => operator_process::release()?,
-        };
+    pub(super) async fn start(program: PathBuf, pods: usize) -> anyhow::Result<(Self, String)> {
         eprintln!("Starting a control plane ...");
         // Four nodes; what ends makes room late.
         let max_pods_per_node = u32::try_from(pods.max(1000))?;
@@ -98,7 +94,7 @@ impl Stage {
     }
 }
 
-async fn listed(process: &Process) -> anyhow::Result<()> {
+pub(super) async fn listed(process: &Process) -> anyhow::Result<()> {
     wait::until("everything is listed", PATIENCE, async || {
         ensure!(process.ended().is_none(), "it has ended: {}", process.log_end(5));
         ensure!(process.log().contains("Everything is listed"), "its log ends: {}", process.log_end(1));
