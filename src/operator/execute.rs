@@ -3,6 +3,7 @@
 //! A write ends in one of the ways that the planner's safety depends on (`answer`). The client retries nothing by itself: a
 //! hidden retry would arrive after its decision was forgotten.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -11,6 +12,7 @@ use kube::core::Request;
 use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::answer::{DEADLINE, Failure, GROUP, Subject, ask, ask_to_write};
 use super::pod_patch;
@@ -33,6 +35,7 @@ pub(super) fn kind_of(write: &Write) -> &'static str {
     match write {
         Write::ListFenced => "list_fenced",
         Write::Prove { .. } => "prove",
+        Write::ReadLock => "read_lock",
         Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } => "deployment",
         Write::CreateLease { .. } | Write::UpdateLease { .. } => "lease",
         Write::Pod(write) => write.purpose.as_str(),
@@ -43,7 +46,7 @@ pub(super) fn kind_of(write: &Write) -> &'static str {
 /// What a write takes turns with: an admission webhook is slow for one kind of object.
 pub(super) fn lane_of(write: &Write) -> &'static str {
     match write {
-        Write::ListFenced | Write::Prove { .. } => "reads",
+        Write::ListFenced | Write::Prove { .. } | Write::ReadLock => "reads",
         Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } => "deployments",
         Write::CreateLease { .. } | Write::UpdateLease { .. } => "leases",
         Write::Pod(_) => "pods",
@@ -56,8 +59,10 @@ pub(super) fn count(metrics: &Metrics, write: &'static str, result: &Result<Done
     metrics.writes.get_or_create(&WriteLabels { write, outcome }).inc();
 }
 
-/// Pods of one page of a list that has to be read at once.
-const PAGE_SIZE: u32 = 50;
+/// Pods of one page of a list that has to be read at once, and how many pages are: what tenants may write on a pod takes much room until
+/// it was read.
+const PAGE_SIZE: u32 = 20;
+const PAGES: usize = 8;
 
 /// Performs the writes of one group.
 #[derive(Clone)]
@@ -70,11 +75,12 @@ pub(super) struct Executor {
     /// This process' leadership of the operator's replicas, if there are others.
     pub(super) tenure: Option<Tenure>,
     templates: Templates,
+    pages: Arc<Semaphore>,
 }
 
 impl Executor {
     pub(super) fn new(client: Client, store: Arc<Store>, tenure: Option<Tenure>) -> Self {
-        Self { client: wire::thinned(&client), whole: client.clone(), templates: Templates::new(client), store, tenure }
+        Self { client: wire::thinned(&client), whole: client.clone(), templates: Templates::new(client), pages: Arc::new(Semaphore::new(PAGES)), store, tenure }
     }
 
     pub(super) async fn perform(&self, observation: &Observation, write: &Write) -> Result<Done, Failure> {
@@ -83,6 +89,7 @@ impl Executor {
             Write::ListFenced => self.list_fenced(observation).await,
             Write::Prove { version, ahead: true } => self.prove_record(observation, *version).await.map(|()| Done::Written),
             Write::Prove { version, ahead: false } => self.prove(observation, *version).await,
+            Write::ReadLock => self.read_lock(observation).await,
             Write::ApplyDeployment { name, uid } => self.apply_deployment(observation, name, uid.as_deref()).await,
             Write::HoldReplicas { name, uid, resource_version, replicas } => {
                 let body = json!({
@@ -203,36 +210,63 @@ impl Executor {
         if uid.is_some() {
             parameters = parameters.force();
         }
-        self.apply(&observation.namespace, name, &parameters, &objects::deployment(group, template.wanted(observation, group)?, uid)).await
+        let body = objects::deployment(group, template.wanted(observation, group)?, uid);
+        let path = Slim::<Deployment>::url_path(&(), Some(&observation.namespace));
+        let request = Request::new(path).patch(name, &parameters, &Patch::Apply(body)).map_err(Failure::impossible)?;
+        // The answer is thinned, and no longer than what is kept of a Deployment.
+        let answer = wire::whole(&self.client, template.send(request), usize::MAX);
+        let answer = ask_to_write(Subject::of::<Deployment>(name), answer).await?.unwrap_or_default();
+        let applied: Slim<Deployment> = serde_json::from_slice(&answer).map_err(|error| Failure::Unknown(error.to_string()))?;
+        self.applied(&observation.namespace, name, applied)
     }
 
     /// Without a resourceVersion a list is no older than the request, nor are its further pages.
     async fn list_fenced(&self, observation: &Observation) -> Result<Done, Failure> {
         let Some(group) = &observation.group else { return Err(Failure::Changed) };
-        let api: Api<Slim<Pod>> = Api::namespaced(self.client.clone(), &observation.namespace);
-        let fenced = list(&api, &observation.fence_key);
+        let fenced = self.list(&observation.namespace, &observation.fence_key);
         // One that a user has taken the fence from carries the label all the same.
         let label = &group.spec.leader_label;
         let deployment = observation.deployment.as_ref().filter(|deployment| !deployment.selector.is_empty());
         let selector = deployment.map(|deployment| format!("{}={},{}", label.key, label.value, deployment.selector));
         let labelled = async {
             match selector {
-                Some(selector) => list(&api, &selector).await,
-                None => Ok(Vec::new()),
+                Some(selector) => self.list(&observation.namespace, &selector).await.map(drop),
+                None => Ok(()),
             }
         };
-        let (fenced, labelled, _) = tokio::try_join!(fenced, labelled, self.get_group(observation))?;
-        let uids = fenced.iter().map(|pod| pod.uid().into()).collect();
-        for pod in fenced.into_iter().chain(labelled) {
-            let key = Key::new(pod.namespace(), pod.name());
-            Pod::apply(&self.store, key, known(pod)?, Source::Answer);
+        let (fenced, (), _) = tokio::try_join!(fenced, labelled, self.get_group(observation))?;
+        Ok(Done::Listed(fenced))
+    }
+
+    /// Takes in all pods that this selects, page by page, and gives their uids.
+    async fn list(&self, namespace: &str, selector: &str) -> Result<BTreeSet<Box<str>>, Failure> {
+        let api: Api<Slim<Pod>> = Api::namespaced(self.client.clone(), namespace);
+        let mut parameters = ListParams::default().labels(selector).limit(PAGE_SIZE);
+        let mut uids = BTreeSet::new();
+        loop {
+            // The semaphore is never closed.
+            let room = self.pages.acquire().await;
+            let page = ask(Subject::of::<Pod>(""), api.list(&parameters)).await?;
+            for pod in page.items {
+                uids.insert(pod.uid().into());
+                let key = Key::new(pod.namespace(), pod.name());
+                Pod::apply(&self.store, key, known(pod)?, Source::Answer);
+            }
+            drop(room);
+            match page.metadata.continue_.filter(|more| !more.is_empty()) {
+                Some(more) => parameters = parameters.continue_token(&more),
+                None => return Ok(uids),
+            }
         }
-        Ok(Done::Listed(uids))
     }
 
     async fn apply(&self, namespace: &Arc<str>, name: &str, parameters: &PatchParams, body: &(impl Serialize + std::fmt::Debug)) -> Result<Done, Failure> {
         let api: Api<Slim<Deployment>> = Api::namespaced(self.client.clone(), namespace);
-        let applied = known(ask_to_write(Subject::of::<Deployment>(name), api.patch(name, parameters, &Patch::Apply(body))).await?)?;
+        self.applied(namespace, name, ask_to_write(Subject::of::<Deployment>(name), api.patch(name, parameters, &Patch::Apply(body))).await?)
+    }
+
+    fn applied(&self, namespace: &Arc<str>, name: &str, applied: Slim<Deployment>) -> Result<Done, Failure> {
+        let applied = known(applied)?;
         let done = Done::Applied { uid: applied.uid.clone(), generation: applied.generation };
         Deployment::answered(&self.store, Key::new(namespace, name), applied);
         Ok(done)
@@ -307,6 +341,20 @@ impl Executor {
             }
             Err(failure) => Err(failure),
         }
+    }
+
+    /// Reads the Lease that the pods elect themselves on.
+    async fn read_lock(&self, observation: &Observation) -> Result<Done, Failure> {
+        let Some(group) = &observation.group else { return Err(Failure::Changed) };
+        let api: Api<Slim<Lease>> = Api::namespaced(self.client.clone(), &observation.namespace);
+        let name = objects::lease_name(group);
+        let key = Key::new(&observation.namespace, name);
+        match ask(Subject::of::<Lease>(name), api.get(name)).await.and_then(known) {
+            Ok(lease) => Lease::read_anew(&self.store, key, lease),
+            Err(Failure::Gone) => Lease::delete(&self.store, &key),
+            Err(failure) => return Err(failure),
+        };
+        Ok(Done::Written)
     }
 
     async fn patch_pod(&self, namespace: &Arc<str>, write: &PodWrite) -> Result<Done, Failure> {
@@ -423,20 +471,6 @@ impl Executor {
 /// What the status confirms.
 fn term_of(group: &LeaderGroup) -> i64 {
     group.status.as_ref().map_or(0, |status| status.term)
-}
-
-/// All pods that this selects, page by page.
-async fn list(api: &Api<Slim<Pod>>, selector: &str) -> Result<Vec<Slim<Pod>>, Failure> {
-    let mut parameters = ListParams::default().labels(selector).limit(PAGE_SIZE);
-    let mut pods = Vec::new();
-    loop {
-        let page = ask(Subject::of::<Pod>(""), api.list(&parameters)).await?;
-        pods.extend(page.items);
-        match page.metadata.continue_.filter(|more| !more.is_empty()) {
-            Some(more) => parameters = parameters.continue_token(&more),
-            None => return Ok(pods),
-        }
-    }
 }
 
 /// An answer's object, if anything may be concluded from it.

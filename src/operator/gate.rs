@@ -28,6 +28,7 @@ pub(super) enum Urgency {
 const YIELD: Duration = Duration::from_millis(100);
 /// Of so many places one goes first to what waits last, and one to what is between.
 const TURNS: u32 = 8;
+const LAST: u32 = TURNS - 1;
 /// Whoever was passed over so often counts as having one less under way.
 const PASSED_OVER: usize = 64;
 /// There is a rush where so much that is urgent comes in so long, until as long has passed without.
@@ -145,7 +146,9 @@ impl Gate {
     pub(super) async fn enter(&self, who: &Arc<str>, urgency: Urgency) -> Place {
         let mut place = {
             let mut state = lock(&self.state);
-            if state.takes(urgency, state.yields, true) && state.nobody_waits() {
+            let comes_next = state.takes(urgency, state.yields, true) && state.nobody_waits();
+            if comes_next || state.lets_in(who, urgency) && state.next_let_in().is_none() {
+                state.given = state.given.wrapping_add(u32::from(!comes_next));
                 return state.take(&self.state, who, urgency);
             }
             let (sender, place) = oneshot::channel();
@@ -195,6 +198,14 @@ impl State {
         self.used < places && !rushed && !(yields && can_wait && self.urgent > 0)
     }
 
+    /// Who has nothing under way waits for nobody with what is urgent, as long as twice as much is not: others may hold their places for long.
+    fn lets_in(&self, who: &Arc<str>, urgency: Urgency) -> bool {
+        let may = self.yields && urgency != Urgency::CanWait && self.used < 2 * self.limit && !self.of.contains_key(who);
+        let lives = |queue: &Queue| queue.waiters.iter().any(|waiter| !waiter.sender.is_closed());
+        // What waits last has its turn.
+        may && !(self.given % TURNS == LAST && self.waiting.get(&Urgency::CanWait).is_some_and(|waiting| waiting.values().any(lives)))
+    }
+
     /// Where somebody does, whose turn it is decides: also while there is place.
     fn nobody_waits(&self) -> bool {
         self.waiting.values().all(BTreeMap::is_empty)
@@ -223,15 +234,14 @@ impl State {
 
     /// Who comes next.
     fn next(&mut self, yields: bool) -> Option<(Urgency, Arc<str>, oneshot::Sender<Place>)> {
-        let order = match self.given % TURNS {
-            3 => [Urgency::Moves, Urgency::Finishes, Urgency::CanWait],
-            7 => [Urgency::CanWait, Urgency::Moves, Urgency::Finishes],
-            _ => [Urgency::Finishes, Urgency::Moves, Urgency::CanWait],
-        };
+        let order = self.order();
         let its_turn = order[0] == Urgency::CanWait;
         let yields = yields && self.yields && !its_turn;
         let waits = |urgency: &Urgency| self.waiting.get(urgency).is_some_and(|waiting| !waiting.is_empty());
-        let urgency = order.into_iter().find(|urgency| waits(urgency) && self.takes(*urgency, yields, !its_turn))?;
+        let Some(urgency) = order.into_iter().find(|urgency| waits(urgency) && self.takes(*urgency, yields, !its_turn)) else {
+            let (urgency, who) = self.next_let_in()?;
+            return self.first_of(urgency, who);
+        };
         let waiting = self.waiting.get_mut(&urgency)?;
         // Of those who have as little under way, whoever has waited the longest: nobody is first by name. While others are served what is
         // under way counts less and less, so that it is no reason to wait for ever.
@@ -241,7 +251,29 @@ impl State {
             (under_way, queue.waiters.front().map(|it| it.number))
         };
         let who = waiting.iter().min_by_key(rank).map(|(who, _)| who.clone())?;
+        self.first_of(urgency, who)
+    }
+
+    fn order(&self) -> [Urgency; 3] {
+        match self.given % TURNS {
+            3 => [Urgency::Moves, Urgency::Finishes, Urgency::CanWait],
+            LAST => [Urgency::CanWait, Urgency::Moves, Urgency::Finishes],
+            _ => [Urgency::Finishes, Urgency::Moves, Urgency::CanWait],
+        }
+    }
+
+    /// Who is let in though there is no place, and has waited the longest.
+    fn next_let_in(&self) -> Option<(Urgency, Arc<str>)> {
+        self.order().into_iter().find_map(|urgency| {
+            let waiting = self.waiting.get(&urgency)?.iter().filter(|(who, _)| self.lets_in(who, urgency));
+            let first = waiting.min_by_key(|(_, queue)| queue.waiters.front().map(|it| it.number));
+            first.map(|(who, _)| (urgency, who.clone()))
+        })
+    }
+
+    fn first_of(&mut self, urgency: Urgency, who: Arc<str>) -> Option<(Urgency, Arc<str>, oneshot::Sender<Place>)> {
         let given = self.given;
+        let waiting = self.waiting.get_mut(&urgency)?;
         let queue = waiting.get_mut(&who)?;
         queue.served = given;
         let Waiter { sender, .. } = queue.waiters.pop_front()?;

@@ -113,6 +113,9 @@ impl Groups {
     }
 }
 
+/// A group that another one keeps from leading looks at that no more often.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+
 /// One group's task.
 async fn run(context: Arc<Context>, key: Key, wake: Arc<Notify>) -> Key {
     let mut state = GroupState::new(context.restores.count());
@@ -127,6 +130,15 @@ async fn run(context: Arc<Context>, key: Key, wake: Arc<Notify>) -> Key {
                 return key;
             }
             Ended::Settled(wait) => wait,
+            Ended::Blocked => {
+                // Anybody may make any number of these, and change what they wait for as often.
+                tokio::select! {
+                    biased;
+                    () = context.stopped() => break,
+                    () = tokio::time::sleep(BETWEEN_LOOKS) => {}
+                }
+                None
+            }
         };
         tokio::select! {
             biased;

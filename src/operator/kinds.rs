@@ -196,13 +196,15 @@ fn labels(part: Part<'_>) -> (Labels, bool) {
     let odd = |(key, value): &(&str, &str)| key.contains(['=', '\n', '\r']) || value.contains(['\n', '\r']);
     let few = all && bytes <= LONGEST_LABELS;
     let mut room = LONGEST_LABELS;
-    let kept = texts.iter().filter(|label| !odd(label) && (few || label.0.starts_with(names::PREFIX))).filter(|(key, value)| {
+    // Whoever writes many others hides no fence by them.
+    let (fences, others): (Vec<_>, Vec<_>) = texts.iter().partition(|(key, _)| key.starts_with(names::FENCE_PREFIX));
+    let kept = fences.into_iter().chain(others).filter(|label| !odd(label) && (few || label.0.starts_with(names::PREFIX))).filter(|(key, value)| {
         let bytes = key.len() + value.len() + 2;
         let fits = bytes <= room;
         room -= if fits { bytes } else { 0 };
         fits
     });
-    let labels: Labels = kept.copied().collect();
+    let labels: Labels = kept.collect();
     let unread = !few || texts.iter().any(odd);
     if unread {
         part.is_unread();

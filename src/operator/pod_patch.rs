@@ -38,14 +38,18 @@ pub(super) fn gives_back(write: &PodWrite) -> bool {
 
 /// The JSON Patch of a pod: tests of what was observed, then what shall be.
 pub(super) fn of(write: &PodWrite) -> Value {
-    let PodWrite { name: _, uid, purpose, key, fence_key, observed, desired, instead_of, gives_back: _, claims, has_labels, has_annotations } = write;
+    let PodWrite { name: _, uid, purpose, key, fence_key, observed, desired, instead_of, gives_back: _, claims, label_unread, has_labels, has_annotations } =
+        write;
     let mut operations = vec![json!({ "op": "test", "path": "/metadata/uid", "value": uid })];
     let label_path = format!("/metadata/labels/{}", escape(key));
     let fence_path = format!("/metadata/labels/{}", escape(fence_key));
     // A test of a key of a map that does not exist is an error, not a failed test.
     if *has_labels {
         operations.push(json!({ "op": "test", "path": fence_path, "value": observed.fence }));
-        operations.push(json!({ "op": "test", "path": label_path, "value": observed.label }));
+        // What was not read is not touched, either.
+        if !label_unread || desired.label.is_some() {
+            operations.push(json!({ "op": "test", "path": label_path, "value": observed.label }));
+        }
     } else {
         operations.push(json!({ "op": "test", "path": "/metadata/labels", "value": null }));
         operations.push(json!({ "op": "add", "path": "/metadata/labels", "value": {} }));
@@ -122,6 +126,7 @@ mod tests {
             instead_of: None,
             gives_back: false,
             claims: None,
+            label_unread: false,
             has_labels: false,
             has_annotations: false,
         }
@@ -145,6 +150,17 @@ mod tests {
         assert!(!is_done(&pod("u", Some("f.2"), Some("leader")), 2, &labels), "what it was decided on is no older");
         assert!(is_done(&pod("u", None, None), 1, &write(Some("f.1"), None)));
         assert!(!is_done(&pod("u", None, None), 1, &write(None, None)), "it has no fence that could tell");
+    }
+
+    #[test]
+    fn a_label_that_was_not_read_is_neither_tested_nor_touched() {
+        let mut write = PodWrite { has_labels: true, has_annotations: true, ..write(Some("f.1"), None) };
+        let tests = |write: &PodWrite| of(write).as_array().unwrap().iter().filter(|it| it["path"] == "/metadata/labels/role").count();
+        assert_eq!(tests(&write), 1);
+        write.label_unread = true;
+        assert_eq!(tests(&write), 0);
+        write.desired.label = Some("leader".into());
+        assert_eq!(tests(&write), 2, "nobody is given one that may have another");
     }
 
     #[test]

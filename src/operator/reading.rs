@@ -248,6 +248,14 @@ fn a_pod_with_more_labels_than_can_be_kept_keeps_what_the_operator_has_set() {
     let pod = slim.data.unwrap();
     assert!(pod.labels_unread && pod.labels.keys().all(|key| key.starts_with("leadergroup.io/")));
     assert_eq!((pod.fence("leadergroup.io/fence.web"), slim.unread), (Some("f.1"), vec!["metadata.labels".to_owned()]));
+    // Nor do labels that begin like the operator's own hide a fence.
+    for many in [29, 200] {
+        let mut object = self::pod();
+        let labels: serde_json::Map<_, _> = (0..many).map(|number| (format!("leadergroup.io/{number:063}"), json!("v".repeat(63)))).collect();
+        object["metadata"]["labels"].as_object_mut().unwrap().extend(labels);
+        let pod = through_a_sieve::<Pod>(&object).data.unwrap();
+        assert_eq!((pod.fence("leadergroup.io/fence.web"), pod.labels_unread), (Some("f.1"), true), "{many}");
+    }
 }
 
 #[test]

@@ -41,6 +41,8 @@ const LEFT_OUT: Duration = Duration::from_secs(600);
 pub(super) enum Ended {
     /// Nothing is left to do until something changes, or this time has passed.
     Settled(Option<Duration>),
+    /// The same, while another group leads the pods.
+    Blocked,
     /// Neither the group nor a trace of it is left.
     Gone,
 }
@@ -58,7 +60,7 @@ pub(super) async fn reconcile(context: &Arc<Context>, key: &Key, state: &mut Gro
     let result = match ended {
         _ if state.failures > failures => "error",
         Ended::Settled(Some(_)) => "requeue_after",
-        Ended::Settled(None) | Ended::Gone => "success",
+        Ended::Settled(None) | Ended::Blocked | Ended::Gone => "success",
     };
     context.metrics.reconciles.get_or_create(&ReconcileLabels { controller: CONTROLLER.controller, result }).inc();
     if result == "error" {
@@ -116,7 +118,8 @@ async fn stage_by_stage(context: &Arc<Context>, key: &Key, state: &mut GroupStat
                 continue;
             }
             let overdue = state.flights.next_overdue(observation.moment);
-            return Ended::Settled(recheck.into_iter().chain(overdue).min());
+            let wait = recheck.into_iter().chain(overdue).min();
+            return if observation.rival.is_some() && wait.is_none() { Ended::Blocked } else { Ended::Settled(wait) };
         }
         // What waits for its turn may be decided on again as often as something happens.
         *stages += usize::from(sent > 0);
@@ -268,6 +271,8 @@ impl GroupState {
             None => Follower::start(kind, &context.executor.client, &observation.namespace, name, wake.clone()),
         };
         observation.lock = follower.seen();
+        // It reads the lock itself before its lease runs out.
+        observation.lock_read = Some(observation.moment);
         self.follower = Some(follower);
     }
 

@@ -68,7 +68,7 @@ pub(super) fn of_write(context: &Context, observation: &Observation, write: &Wri
                 record_event(context, state, group, true, &news.reason, "Reconcile", news.message.clone(), None);
             }
         }
-        Write::ListFenced | Write::Prove { .. } | Write::HoldReplicas { .. } | Write::CreateLease { .. } => {}
+        Write::ListFenced | Write::Prove { .. } | Write::ReadLock | Write::HoldReplicas { .. } | Write::CreateLease { .. } => {}
     }
 }
 

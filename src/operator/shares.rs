@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_namespace_whose_requests_hang_holds_up_no_other_for_longer_than_a_second() {
+    async fn a_namespace_whose_requests_hang_or_are_slow_together_holds_up_no_other() {
         let shares = Arc::new(Shares::new(8));
         let (slow, quick): (Arc<str>, Arc<str>) = ("slow".into(), "quick".into());
         for _ in 0..120 {
@@ -109,7 +109,19 @@ mod tests {
             tokio::spawn(async move { shares.take_turn(&slow, "pods", Urgency::Moves, pending::<()>()).await });
         }
         tokio::task::yield_now().await;
-        assert!(shares.take_turn(&quick, "pods", Urgency::Moves, ready(())).now_or_never().is_none(), "all places are taken");
+        assert!(shares.take_turn(&slow, "leases", Urgency::Moves, ready(())).now_or_never().is_none(), "all places are taken");
+        assert!(shares.take_turn(&quick, "pods", Urgency::CanWait, ready(())).now_or_never().is_none());
+        for _ in 0..10 {
+            assert!(shares.take_turn(&quick, "pods", Urgency::Moves, ready(())).now_or_never().is_some(), "it has nothing under way");
+        }
+        // One after the other: the second is let in once the first is answered.
+        let first = tokio::spawn({
+            let (shares, quick) = (shares.clone(), quick.clone());
+            async move { shares.take_turn(&quick, "pods", Urgency::Moves, tokio::time::sleep(Duration::from_millis(5))).await }
+        });
+        tokio::task::yield_now().await;
+        shares.take_turn(&quick, "pods", Urgency::Finishes, ready(())).await;
+        assert!(first.is_finished());
         tokio::time::sleep(QUICK + Duration::from_millis(1)).await;
         for _ in 0..10 {
             assert!(shares.take_turn(&quick, "pods", Urgency::Moves, ready(())).now_or_never().is_some());

@@ -9,15 +9,18 @@
 use std::hash::{DefaultHasher, Hasher};
 
 use super::kept::{Keep, ROOT};
+use crate::names;
 
 /// No kept field has a longer name.
 const LONGEST_KEY: usize = 512;
 const LONGEST_TOKEN: usize = 32;
 /// Kept values are nested no deeper: Rust's reader goes to 128.
 const DEEPEST: usize = 48;
-/// How much more than it may have a full map takes of what the operator itself has set.
+/// How much more than it may have a full map takes of what the operator itself has set; and as much again of fences, which nothing else
+/// may push out.
 const RESERVE: usize = 4 << 10;
 const OWN: &[u8] = b"leadergroup.io/";
+const FENCE: &[u8] = names::FENCE_PREFIX.as_bytes();
 
 /// The state between two chunks of an answer.
 #[derive(Debug)]
@@ -211,7 +214,11 @@ impl Sieve {
             Keep::Fields(fields, _) => fields.iter().find(|(name, _)| name.as_bytes() == key).map(|(_, keep)| *keep)?,
             other => other,
         };
-        let reserve = if key.starts_with(OWN) { RESERVE } else { 0 };
+        let reserve = match key {
+            _ if key.starts_with(FENCE) => 2 * RESERVE,
+            _ if key.starts_with(OWN) => RESERVE,
+            _ => 0,
+        };
         if key.len() > LONGEST_KEY || given >= frame.until.saturating_add(reserve) {
             frame.full = true;
             return None;

@@ -92,7 +92,7 @@ impl GroupState {
             }
             let sent = || self.flights.waited_for().filter(|flight| flight.sent().is_some());
             // A read is quick, or given up soon.
-            let reads = sent().any(|flight| matches!(flight.write, Write::ListFenced | Write::Prove { .. }));
+            let reads = sent().any(|flight| matches!(flight.write, Write::ListFenced | Write::Prove { .. } | Write::ReadLock));
             // What nobody waits for gives way at once, or as good as.
             let gives_way = sent().all(|flight| holds_up_nothing(&flight.write));
             let pause = match happened {
@@ -254,6 +254,7 @@ fn urgency_of(write: &Write, is_led: bool, labels: bool) -> Urgency {
         Write::UpdateLease { .. } if labels => Urgency::CanWait,
         Write::Status { names: None, .. } | Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::Prove { ahead: true, .. } => Urgency::CanWait,
         Write::Pod(write) if write.purpose == PodPurpose::Follow => Urgency::CanWait,
+        Write::ReadLock => Urgency::Moves,
         _ if is_led => Urgency::CanWait,
         Write::ListFenced | Write::Prove { .. } => Urgency::Finishes,
         _ => Urgency::Moves,

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use kube::api::GetParams;
+use kube::client::Body;
 use kube::core::Request;
 use kube::{Client, Resource};
 use serde::Deserialize;
@@ -35,10 +37,22 @@ pub(super) struct Templates {
     room: Arc<Semaphore>,
 }
 
-/// A group as text, which takes its room until it is dropped.
+/// A group as text, which takes its room until it is dropped, or what was made of it is sent.
 pub(super) struct Template {
     text: Vec<u8>,
+    room: OwnedSemaphorePermit,
+}
+
+/// What is sent. It takes its room until it is: an answer may be long in coming, and others wait for room.
+struct Roomy {
+    text: Vec<u8>,
     _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Roomy {
+    fn as_ref(&self) -> &[u8] {
+        &self.text
+    }
 }
 
 #[derive(Deserialize)]
@@ -77,10 +91,10 @@ impl Templates {
         let request = groups(&observation.namespace).get(&observation.name, &GetParams::default()).map_err(Failure::impossible)?;
         // Its metadata may have grown a little since.
         let longest = room as usize * 1024 / 2;
-        match ask(GROUP.named(&observation.name), wire::whole(&self.client, request, longest)).await {
+        match ask(GROUP.named(&observation.name), wire::whole(&self.client, request.map(Body::from), longest)).await {
             Ok(Some(mut text)) => {
                 wire::unescape(&mut text);
-                Ok(Template { text, _room: held })
+                Ok(Template { text, room: held })
             }
             // One that has grown a lot is observed anew.
             Ok(None) => Err(Failure::Changed),
@@ -91,6 +105,13 @@ impl Templates {
 }
 
 impl Template {
+    /// A request that was made of it, as it is sent.
+    pub(super) fn send(self, request: http::Request<Vec<u8>>) -> http::Request<Body> {
+        let Self { text: template, room } = self;
+        drop(template);
+        request.map(|text| Body::from(Bytes::from_owner(Roomy { text, _room: room })))
+    }
+
     /// What the group says of its Deployment, if it is alive and says what it said when it was observed. Nothing is given a dead
     /// owner: its watch may be later than that of an object which is being orphaned, and what is given it is collected with it.
     pub(super) fn wanted(&self, observation: &Observation, group: &LeaderGroup) -> Result<Wanted<'_>, Failure> {

@@ -55,14 +55,14 @@ pub(super) async fn metadata<T: Kind, M: DeserializeOwned>(client: &Client, name
     let path = Slim::<T>::url_path(&(), Some(namespace));
     let mut request = kube::core::Request::new(path).get(name, &GetParams::default()).map_err(Failure::impossible)?;
     request.headers_mut().insert(ACCEPT, METADATA_ONLY);
-    let answer = ask(Subject::of::<T>(name), whole(client, request, LONGEST_METADATA)).await?;
+    let answer = ask(Subject::of::<T>(name), whole(client, request.map(Body::from), LONGEST_METADATA)).await?;
     let answer = answer.ok_or_else(|| Failure::impossible(format!("its metadata is larger than {} KiB", LONGEST_METADATA >> 10)))?;
     serde_json::from_slice(&answer).map_err(Failure::impossible)
 }
 
 /// An answer as a whole, if it has no more bytes than that; `None`: it has more.
-pub(super) async fn whole(client: &Client, request: Request<Vec<u8>>, longest: usize) -> Result<Option<Vec<u8>>, kube::Error> {
-    let (parts, mut body) = client.send(request.map(Body::from)).await?.into_parts();
+pub(super) async fn whole(client: &Client, request: Request<Body>, longest: usize) -> Result<Option<Vec<u8>>, kube::Error> {
+    let (parts, mut body) = client.send(request).await?.into_parts();
     let mut text = Vec::new();
     while let Some(frame) = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
         let Ok(data) = frame?.into_data() else { continue };

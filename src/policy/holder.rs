@@ -26,6 +26,8 @@ pub(super) enum Holder<'a> {
     Nobody,
     /// It has not renewed for longer than it may.
     Expired(&'a LockRecord),
+    /// The same, as far as a watch has told, which may be late, or fail.
+    Silent,
     /// No pod of the group.
     Stranger(&'a LockRecord),
     /// This pod holds it, unless it renews for this long at least.
@@ -40,9 +42,10 @@ pub(super) fn holder<'a>(observation: &'a Observation, group: &LeaderGroup) -> H
         Lock::Record(record) if record.holder.is_empty() => return Holder::Nobody,
         Lock::Record(record) => record,
     };
-    let remaining = (record.changed + valid_for(record, group)) - observation.moment;
+    let end = record.changed + valid_for(record, group);
+    let remaining = end - observation.moment;
     if remaining.is_zero() {
-        return Holder::Expired(record);
+        return if observation.lock_read.is_some_and(|read| read >= end) { Holder::Expired(record) } else { Holder::Silent };
     }
     match observation.candidates.iter().find(|candidate| bears(&candidate.pod.name, &record.holder)) {
         Some(candidate) => Holder::Pod(candidate, remaining),
@@ -66,6 +69,11 @@ pub(super) fn bears(pod: &str, identity: &str) -> bool {
     host == pod || cut == Some(host)
 }
 
+/// Whether the lock is to be read before its holder is judged.
+pub(super) fn is_to_be_read(observation: &Observation, group: &LeaderGroup) -> bool {
+    is_followed(group) && matches!(holder(observation, group), Holder::Silent)
+}
+
 /// Who carries the label, and when to look again.
 pub(super) fn choose(observation: &Observation, group: &LeaderGroup) -> (Choice, Option<Timestamp>) {
     let label = &group.spec.leader_label;
@@ -79,7 +87,7 @@ pub(super) fn choose(observation: &Observation, group: &LeaderGroup) -> (Choice,
         }
         Holder::Expired(_) => (Choice::Vacate, after(BETWEEN_LOOKS)),
         // A restart of the operator moves nobody: what it has not read yet it does not judge.
-        Holder::Unread => (Choice::Frozen, None),
+        Holder::Unread | Holder::Silent => (Choice::Frozen, None),
         Holder::Pod(..) | Holder::NoLock | Holder::Unreadable(_) | Holder::Nobody | Holder::Stranger(_) => (Choice::Vacate, None),
     }
 }

@@ -49,6 +49,8 @@ pub struct Memory {
     pub foreign_by: Option<(Box<str>, String)>,
     /// Since when the status calls somebody the leader who does not lead.
     pub untrue_since: Option<Instant>,
+    /// When the request was sent that last read the lock which the pods elect themselves on.
+    pub lock_read: Option<Instant>,
     /// When the status was last written.
     pub status_written: Option<Instant>,
     /// How long the group was without a leader before a term, where all of it was seen.
@@ -162,6 +164,7 @@ impl Memory {
             self.group = group.map(Into::into);
         }
         observation.sent.clone_from(&self.sent);
+        observation.lock_read = observation.lock_read.max(self.lock_read);
         self.progress.refusals.keep(observation);
         observation.refused = self.progress.refusals.at(observation.moment, observation.now);
         let untrue = observation.group.as_ref().is_some_and(|group| leader::is_misreported(observation, group));
@@ -172,6 +175,12 @@ impl Memory {
         }
         let writing = self.progress.is_under_way(&if is_followed(observation) { Target::Status } else { Target::Lease(LeasePurpose::Renewal) });
         let Some(held) = &mut self.held else { return };
+        // Whoever has written on a leader what nobody was given yet has given it to that one.
+        let led = observation
+            .group
+            .as_ref()
+            .and_then(|group| observation.candidates.carrying(&group.spec.leader_label.key, &group.spec.leader_label.value).filter_map(|it| it.pod.term).max());
+        held.reserved = held.reserved.filter(|reserved| led.is_none_or(|led| led < *reserved));
         let version = if is_followed(observation) { Some(observation.group_version()) } else { observation.lease.as_ref().map(|lease| lease.resource_version) };
         match version {
             Some(version) if version == held.version => (held.made, held.doubted) = (None, false),
@@ -228,6 +237,10 @@ impl Memory {
                     held.reserved = None;
                 }
             }
+            // Should it lead again, that is another leadership.
+            Write::Pod(write) if write.purpose == PodPurpose::Unlabel => {
+                self.named = self.named.take().filter(|named| named.pod.as_ref() != Some(&write.uid));
+            }
             Write::ListFenced => {
                 // What had no answer until now the list will show; what has none from now on it may not.
                 if let Some(held) = &mut self.held {
@@ -235,7 +248,7 @@ impl Memory {
                     held.unanswered.clear();
                 }
             }
-            Write::Pod(_) | Write::Prove { .. } | Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::Status { .. } => {}
+            Write::Pod(_) | Write::Prove { .. } | Write::ReadLock | Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::Status { .. } => {}
         }
     }
 
@@ -287,6 +300,7 @@ impl Memory {
                     held.proven = held.proven.max(began);
                 }
             }
+            (Write::ReadLock, _) => self.lock_read = self.lock_read.max(Some(began)),
             (Write::ListFenced, Done::Listed(pods)) => {
                 self.alive = self.alive.max(began);
                 if let Some(held) = &mut self.held
@@ -396,6 +410,7 @@ impl Memory {
         self.held = None;
         self.named = None;
         self.sent = None;
+        self.lock_read = None;
         self.elected.clear();
         self.applied = None;
     }

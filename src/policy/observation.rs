@@ -63,6 +63,8 @@ pub struct Observation {
     pub moment: Instant,
     /// The lock on which the pods elect themselves; the Lease above is unset then.
     pub lock: Lock,
+    /// When the request was sent that last found the lock as it is: by that its holder has renewed it no later.
+    pub lock_read: Option<Instant>,
 }
 
 /// What is known of the lock that a group follows.
@@ -235,10 +237,17 @@ impl Deployment {
 
     /// Whether a pod has the labels that are required one by one: a Service that selects by them reaches it.
     pub fn selects(&self, pod: &Pod) -> bool {
+        let asks_for = || self.match_labels.lines();
+        if asks_for().nth(FEW).is_none() {
+            return asks_for().all(|label| label.split_once('=').is_some_and(|(key, value)| pod.labels.get(key) == Some(value)));
+        }
         let labels: HashSet<&str> = pod.labels.lines().collect();
-        self.match_labels.lines().all(|label| labels.contains(label))
+        asks_for().all(|label| labels.contains(label))
     }
 }
+
+/// So many labels are looked for one by one.
+const FEW: usize = 8;
 
 /// A ReplicaSet: which Deployment's, and which revision of it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

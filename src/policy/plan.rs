@@ -195,6 +195,7 @@ fn pod_write(pod: &Pod, key: &str, fence_key: &str, purpose: PodPurpose, desired
         instead_of: None,
         gives_back: purpose == PodPurpose::Forget,
         claims: pod.claims.clone(),
+        label_unread: pod.labels_unread && pod.labels.get(key).is_none(),
         has_labels: !pod.labels.is_empty(),
         has_annotations: pod.has_annotations,
     })
@@ -286,7 +287,12 @@ impl<'a> Planner<'a> {
         let arms = self.writes.iter().filter(waited).count();
         let moving = self.writes.iter().any(|write| match write {
             // Before the Deployment is applied what was observed is not what the group's generation brings about.
-            Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::ListFenced | Write::Prove { .. } | Write::CreateLease { .. } => true,
+            Write::ApplyDeployment { .. }
+            | Write::HoldReplicas { .. }
+            | Write::ListFenced
+            | Write::Prove { .. }
+            | Write::ReadLock
+            | Write::CreateLease { .. } => true,
             Write::Pod(write) => write.purpose != PodPurpose::Arm || !self.settled || (1..=ARMED).contains(&arms),
             Write::UpdateLease { purpose, .. } => *purpose == LeasePurpose::Transition,
             Write::Status { .. } => false,

@@ -79,7 +79,7 @@ struct Attempt {
     failures: u32,
     /// The last of them, as many as were refusals.
     refused: u32,
-    /// As many as were refusals, changes by others, or failures of admission: what tells of the API server counts for nothing.
+    /// As many as were refusals, changes by others, failures of admission, or of this alone: what tells of the API server counts for nothing.
     turned_down: u32,
     failed: Option<Failed>,
     /// Not before this.
@@ -119,6 +119,8 @@ impl Attempt {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Progress {
     attempts: BTreeMap<Target, Box<Attempt>>,
+    /// When any of them was done last.
+    worked: Instant,
     /// The pods that were refused of late, and come last.
     pub(super) refusals: Refusals,
 }
@@ -197,6 +199,7 @@ impl Progress {
         (attempt.asked, attempt.sent) = (None, None);
         match result {
             Ok(()) => {
+                self.worked = now;
                 (attempt.failures, attempt.refused, attempt.turned_down) = (0, 0, 0);
                 (attempt.failed, attempt.until, attempt.put_back) = (None, now, None);
                 if let Some((uid, label)) = target.makes_leader() {
@@ -214,7 +217,8 @@ impl Progress {
                 let longest = if target == Target::Status && failed.put_back == Some(PutBack::Everything) { LONGEST_OF_OTHERS } else { target.longest_delay() };
                 attempt.failures = attempt.failures.saturating_add(1);
                 attempt.refused = if failed.refused { attempt.refused.saturating_add(1) } else { 0 };
-                let turned_down = failed.refused || failed.by_admission || failed.undone == Undone::Changed;
+                // What fails beside others that are done is no trouble with the API server.
+                let turned_down = failed.refused || failed.by_admission || failed.undone == Undone::Changed || self.worked > attempt.began;
                 attempt.turned_down = attempt.turned_down.saturating_add(turned_down.into());
                 if let Some((uid, label)) = target.makes_leader()
                     && (attempt.refused >= REFUSED || attempt.turned_down >= CONTENDED)
@@ -412,6 +416,15 @@ fn trouble_of(target: &Target, attempt: &Attempt, round: Round, now: Instant) ->
         None if slow && attempt.sent.is_none() => {
             (1, "WriteSlow", false, format!("{what} waits for its turn since {since}, because others come first or take long"))
         }
+        None if *target == Target::List && attempt.braked && attempt.drained > now => (
+            1,
+            "WriteContended",
+            false,
+            format!(
+                "{what} has been repeated since {since}, because one that it brings is not seen otherwise: it has too many labels that begin with {}",
+                names::PREFIX
+            ),
+        ),
         None if slow => (1, "WriteSlow", false, format!("{what} has had no answer since {since}; an admission webhook may be slow or gone")),
         None if target.is_same_round(attempt.round, round)
             && attempt.braked
@@ -445,7 +458,7 @@ fn cut(words: &str) -> String {
 fn what(write: &Write) -> String {
     match write {
         Write::ListFenced => "listing the pods that may be leaders".to_owned(),
-        Write::Prove { .. } => "reading the Lease".to_owned(),
+        Write::Prove { .. } | Write::ReadLock => "reading the Lease".to_owned(),
         Write::ApplyDeployment { name, .. } | Write::HoldReplicas { name, .. } => format!("applying Deployment {name}"),
         Write::CreateLease { name, .. } => format!("creating Lease {name}"),
         Write::UpdateLease { name, .. } => format!("writing Lease {name}"),

@@ -27,6 +27,7 @@ pub enum Target {
     List,
     Proof,
     ProofAhead,
+    Lock,
     Pod(Box<str>, PodPurpose),
     Lease(LeasePurpose),
     Deployment,
@@ -50,6 +51,7 @@ impl Target {
             Write::ListFenced => Target::List,
             Write::Prove { ahead: false, .. } => Target::Proof,
             Write::Prove { ahead: true, .. } => Target::ProofAhead,
+            Write::ReadLock => Target::Lock,
             Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } => Target::Deployment,
             Write::CreateLease { .. } => Target::Lease(LeasePurpose::Transition),
             Write::UpdateLease { purpose, .. } => Target::Lease(*purpose),
@@ -81,7 +83,7 @@ impl Target {
     /// `None`: it is a read.
     pub(super) fn object(&self) -> Option<Object<'_>> {
         match self {
-            Target::List | Target::Proof | Target::ProofAhead => None,
+            Target::List | Target::Proof | Target::ProofAhead | Target::Lock => None,
             Target::Pod(uid, _) => Some(Object::Pod(uid)),
             Target::Lease(_) => Some(Object::Lease),
             Target::Deployment => Some(Object::Deployment),
@@ -97,7 +99,7 @@ impl Target {
             Target::Deployment => (10, Duration::from_secs(6)),
             Target::Status => (10, Duration::from_secs(1)),
             Target::List => (8, Duration::from_secs(2)),
-            Target::Proof | Target::ProofAhead => (20, Duration::from_secs(1)),
+            Target::Proof | Target::ProofAhead | Target::Lock => (20, Duration::from_secs(1)),
             // Each is a leadership, or its Lease made anew.
             Target::Lease(LeasePurpose::Transition) => (30, Duration::from_secs(1)),
             Target::Lease(LeasePurpose::Renewal | LeasePurpose::Hold) => (10, Duration::from_millis(500)),

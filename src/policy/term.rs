@@ -17,8 +17,9 @@ pub const AHEAD: i64 = 16;
 /// numbers for floating-point ones still tell each from its neighbours.
 pub const LAST: i64 = (1 << 53) - 1 - 4 * (AHEAD + 2);
 
-/// A Lease that says more than so many above what the status confirms has it from no election: a leadership a second takes a century.
-const FAR: i64 = 1 << 32;
+/// What is said to be more than so many above what the status confirms is from no election: a leadership a second takes half a year. Who
+/// says so again and again needs centuries to use up the terms.
+const FAR: i64 = 1 << 24;
 
 /// The term of a leadership, and what it still lacks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -51,6 +52,9 @@ pub(super) struct Terms<'a> {
     recorded: i64,
     /// The highest term of a pod that carries the label.
     led: Option<i64>,
+    /// What was given or named by the mark of a Lease that the group owns, or by the operator's own hand on a leader, though the status has
+    /// another Lease.
+    witnessed: i64,
     /// The status says what cannot be, and nothing tells what is.
     lost: bool,
 }
@@ -100,7 +104,11 @@ impl<'a> Terms<'a> {
         // Nobody is given a term that is above the mark.
         let seen = |mark: i64| believed.is_none_or(|led| led <= mark);
         let explained = |mark: &i64| confirmed.is_none_or(|it| it <= *mark) && (held || seen(*mark) && (near(*mark) || borne_out(*mark)));
-        Self { observation, memory, group, confirmed, mark: mark.filter(explained), recorded, led: believed, lost }
+        let not_far = |term: &i64| usable(*term) && *term <= confirmed.unwrap_or(0).saturating_add(FAR);
+        let mark_of_another = lease.filter(|lease| same.is_none() && objects::controls(group, lease.controller.as_ref())).and_then(|lease| lease.reserved_term);
+        let by_hand = observation.candidates.carrying(&label.key, &label.value).filter(|it| same.is_none() && it.pod.set_term).filter_map(|it| it.pod.term);
+        let witnessed = by_hand.chain(mark_of_another).filter(not_far).max().unwrap_or(0);
+        Self { observation, memory, group, confirmed, mark: mark.filter(explained), recorded, led: believed, witnessed, lost }
     }
 
     /// The highest term that an election may have given.
@@ -118,7 +126,9 @@ impl<'a> Terms<'a> {
     fn is_of(&self, pod: &Pod, term: i64) -> bool {
         let lease = self.observation.lease.as_deref().filter(|lease| self.mark.is_some() && lease.term == Some(term));
         let recorded = lease.and_then(|lease| lease.holder_uid.as_ref());
-        recorded.map_or_else(|| !self.is_of_another(pod), |uid| *uid == pod.uid)
+        // One that was made anew under the name of a leader may bear what that one was given.
+        let was_given = || pod.set_term || given(self.group, pod) == Some(term);
+        recorded.map_or_else(|| !self.is_of_another(pod) && was_given(), |uid| *uid == pod.uid)
     }
 
     /// Whether the pod's marks are another group's, or those of this one's name under another key.
@@ -186,7 +196,14 @@ impl<'a> Terms<'a> {
             (Some(given), Some(term)) if given == term => return Term::Kept(term),
             // Somebody has written another on it.
             (Some(given), _) if self.memory.held.is_some() && self.confirmed == Some(given) && given >= self.memory.term => return Term::Named(given),
-            (None, Some(term)) if self.confirmed.is_none_or(|confirmed| term <= confirmed.max(self.led.unwrap_or(0))) => return Term::Kept(term),
+            // The status may not tell of it yet.
+            (None, Some(term))
+                if leader.set_term
+                    && !self.is_said_of_another(leader, term)
+                    && self.confirmed.is_none_or(|confirmed| term <= confirmed.max(self.led.unwrap_or(0))) =>
+            {
+                return Term::Kept(term);
+            }
             _ => {}
         }
         let none_was_named =
@@ -205,6 +222,12 @@ impl<'a> Terms<'a> {
         }
     }
 
+    /// Whether the status says that another pod leads in this term.
+    fn is_said_of_another(&self, pod: &Pod, term: i64) -> bool {
+        let leader = self.group.status.as_ref().and_then(|status| status.leader.as_ref());
+        leader.is_some_and(|leader| leader.term == term && *leader.pod_uid != *pod.uid)
+    }
+
     /// How often the lock has changed hands, by the record of this very holder: another's is not its term.
     fn transitions(&self, holder: &Pod) -> i64 {
         let Lock::Record(record) = &self.observation.lock else { return 0 };
@@ -220,7 +243,7 @@ impl<'a> Terms<'a> {
 
     /// This term, or one that is above all that was borne and sent.
     fn above(&self, term: i64) -> i64 {
-        term.max(self.led.unwrap_or(0).saturating_add(1)).max(self.memory.term.saturating_add(1))
+        [self.led.unwrap_or(0), self.witnessed, self.memory.term].into_iter().fold(term, |term, given| term.max(given.saturating_add(1)))
     }
 
     /// The term that this process has named for this pod, or for the Lease, while the status says so and nobody has written the Lease

@@ -21,6 +21,8 @@ pub enum Write {
         version: u64,
         ahead: bool,
     },
+    /// Reads the Lease that the pods elect themselves on, whose holder seems not to have renewed it: a watch that fails tells of no renewal.
+    ReadLock,
     /// Server-side apply of the owned Deployment, as the group has it by a fresh read that shows it alive and of the generation
     /// observed. `uid`: of the one observed; `None` creates it and takes over nothing.
     ApplyDeployment {
@@ -145,6 +147,7 @@ pub enum LeasePurpose {
 /// One patch of one pod: it sets the leader label, the term and another fence, if the pod is still the one with this
 /// uid, this label and this fence; and with the label that it takes the place of, or the membership that it forgets. The kubelet's
 /// writes do not disturb it.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct PodWrite {
     pub name: Box<str>,
@@ -165,6 +168,8 @@ pub struct PodWrite {
     /// What somebody else has written as its membership.
     pub claims: Option<Box<str>>,
     /// Whether the pod has labels at all.
+    /// The label is not there as far as its labels were read: too many are.
+    pub label_unread: bool,
     pub has_labels: bool,
     /// Whether the pod has annotations at all.
     pub has_annotations: bool,

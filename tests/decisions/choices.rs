@@ -1,11 +1,14 @@
 //! Who leads, case by case: the order of preference, what makes a leader go and what does not.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::SignedDuration;
-use leadergroup::policy::Memory;
+use leadergroup::elector::clock::Instant;
 use leadergroup::policy::leader::{Choice, choose};
 use leadergroup::policy::observation::{Candidate, Deployment, Lock, NodeState, Observation};
+use leadergroup::policy::write::Write;
+use leadergroup::policy::{self, Memory};
 use serde_json::{Value, json};
 
 use super::scene::{followed, labelled, now, observation, of_revision, on, pod, stage, unready, with, with_node};
@@ -126,6 +129,15 @@ fn a_holder_is_followed_until_its_own_record_has_run_out() {
     assert!(matches!(chosen(&known, "a", 11).0, Choice::Promote { .. }));
     assert_eq!(chosen(&known, "a", 12).0, Choice::Vacate);
     assert_eq!(chosen(&json!({}), "", 0).0, Choice::Vacate);
+    // What a watch has told may be old: it fails, or is late.
+    let read = |seconds| {
+        let mut observed = followed(&json!({}), candidates(), "a", 3, 40);
+        observed.lock_read = Some(Instant(Duration::from_secs(seconds)));
+        let reads = policy::plan(&observed, &Memory::default()).writes.contains(&Write::ReadLock);
+        (choose(&observed).0, reads)
+    };
+    assert_eq!(read(14), (Choice::Frozen, true), "it was good then");
+    assert_eq!(read(15), (Choice::Vacate, false));
     assert_eq!(chosen(&json!({}), "somebody", 0).0, Choice::Vacate);
 }
 

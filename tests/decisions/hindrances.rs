@@ -93,7 +93,7 @@ fn what_changed_under_our_hands_is_tried_again_at_once_but_not_for_ever() {
 #[test]
 fn thousands_of_labelled_pods_are_cleared_a_few_at_a_time_and_those_that_fail_give_way() {
     let spec = json!({ "deploymentRef": { "name": "web" } });
-    let many = (0..3000).map(|index| labelled(pod(&format!("p-{index}"))));
+    let many = (0..3000).map(|index| fenced(labelled(pod(&format!("p-{index}")))));
     let mut observed = observation(&spec, std::iter::once(former_leader()).chain(many).collect(), Some("a"));
     let mut memory = holding();
     let unlabels = |observed: &Observation, memory: &Memory| {

@@ -78,6 +78,16 @@ fn who_is_refused_the_label_twice_in_a_row_gives_way_to_another() {
         answer(&mut unanswered, &label("b"), Err(failed(Undone::Unknown, false, "no answer")), observed.moment);
     }
     assert_eq!(chosen(&mut observed, &mut unanswered), "KEEP b", "nobody has said no");
+    let mut alone = unanswered.clone();
+    for second in 2..9 {
+        // What is written beside it is done, so that the API server is not to blame.
+        let write = Write::Status { status: Box::default(), names: None };
+        answer(&mut alone, &write, Ok(()), Instant(Duration::from_secs(second)));
+        answer(&mut alone, &label("b"), Err(failed(Undone::Unknown, false, "no answer")), Instant(Duration::from_secs(second)));
+    }
+    observed.moment = Instant(Duration::from_secs(9));
+    assert_eq!(chosen(&mut observed, &mut alone), "PROMOTE c: LabelRefused");
+    observed.moment = NOW;
     refuse(&mut unanswered, "b", observed.moment);
     assert_eq!(chosen(&mut observed, &mut unanswered), "KEEP b", "that was once");
 }

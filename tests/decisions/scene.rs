@@ -144,17 +144,20 @@ pub(super) fn holding() -> Memory {
 }
 
 pub(super) fn former_leader() -> Candidate {
-    with(fenced(labelled(pod("a"))), |pod| {
-        pod.term = Some(7);
-        pod.terminating = true;
-    })
+    with(in_term(fenced(labelled(pod("a"))), 7), |pod| pod.terminating = true)
 }
 
-/// A group whose pods elect themselves, `seconds` after its record was last seen to change.
+/// One to which the operator has given this term.
+pub(super) fn in_term(candidate: Candidate, term: i64) -> Candidate {
+    with(candidate, |pod| (pod.term, pod.set_term) = (Some(term), true))
+}
+
+/// A group whose pods elect themselves, `seconds` after its record was last seen to change; it is read just now.
 pub(super) fn followed(lease: &Value, candidates: Vec<Candidate>, holder: &str, transitions: i64, seconds: u64) -> Observation {
     let spec = json!({ "deploymentRef": { "name": "web" }, "election": { "mode": "Holder" }, "lease": lease });
     let record = LockRecord { holder: holder.into(), duration_seconds: 15, transitions, ..LockRecord::default() };
-    Observation { moment: Instant(Duration::from_secs(seconds)), lock: Lock::Record(record), ..observation(&spec, candidates, None) }
+    let moment = Instant(Duration::from_secs(seconds));
+    Observation { moment, lock_read: Some(moment), lock: Lock::Record(record), ..observation(&spec, candidates, None) }
 }
 
 /// Sets the moment of an observation, on the clock that nobody sets.

@@ -11,7 +11,7 @@ use leadergroup::policy::write::{Done, LeasePurpose, PodPurpose, Undone, Write};
 use leadergroup::policy::{self, Memory};
 use serde_json::json;
 
-use super::scene::{add_label, failed, fenced, former_leader, holding, labelled, observation, pod, stage, unready, with};
+use super::scene::{add_label, failed, fenced, former_leader, holding, in_term, labelled, observation, on, pod, stage, unready, with};
 
 #[test]
 fn the_label_is_given_in_a_stage_of_its_own_after_it_was_taken_away() {
@@ -72,7 +72,7 @@ fn reported(mut observation: Observation, memory: &Memory) -> Observation {
 fn what_the_successors_label_needs_is_proven_while_the_leader_leads() {
     let spec = json!({ "deploymentRef": { "name": "web" } });
     let seconds = |seconds| Instant(Duration::from_secs(seconds));
-    let leader = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(7));
+    let leader = in_term(fenced(labelled(pod("a"))), 7);
     let at = |read, moment| {
         let successor = with(fenced(pod("b")), |pod| pod.read = seconds(read));
         let observation = Observation { moment: seconds(moment), ..observation(&spec, vec![leader.clone(), successor], Some("a")) };
@@ -111,7 +111,7 @@ fn a_proof_that_was_asked_for_before_the_record_was_written_again_takes_nothing_
 #[test]
 fn nobody_is_told_that_a_proof_which_nothing_waits_for_fails() {
     let spec = json!({ "deploymentRef": { "name": "web" } });
-    let leader = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(7));
+    let leader = in_term(fenced(labelled(pod("a"))), 7);
     let successor = with(fenced(pod("b")), |pod| pod.read = Instant(Duration::from_secs(5)));
     let observation = Observation { moment: Instant(Duration::from_secs(60)), ..observation(&spec, vec![leader, successor], Some("a")) };
     let (observation, mut memory) = (reported(observation, &holding()), holding());
@@ -183,7 +183,7 @@ fn what_a_group_of_the_same_name_has_left_goes_before_anybody_is_labelled() {
 #[test]
 fn a_label_that_the_operator_has_not_set_is_not_taken_from_a_pod_that_leaves_the_group() {
     let spec = json!({ "deploymentRef": { "name": "web" } });
-    let leader = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(7));
+    let leader = in_term(fenced(labelled(pod("a"))), 7);
     let mut led = observation(&spec, vec![leader], Some("a"));
     let stray = with(fenced(pod("q")), |pod| {
         add_label(pod, "role", "leader");
@@ -204,7 +204,7 @@ fn a_label_that_the_operator_has_not_set_is_not_taken_from_a_pod_that_leaves_the
 #[test]
 fn a_lease_that_others_gave_to_a_follower_moves_nobody_whatever_it_says_of_terms() {
     let spec = json!({ "deploymentRef": { "name": "web" } });
-    let leader = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(7));
+    let leader = in_term(fenced(labelled(pod("a"))), 7);
     let mut forged = observation(&spec, vec![leader, fenced(pod("b"))], Some("b"));
     let lease = Arc::make_mut(forged.lease.as_mut().unwrap());
     (lease.term, lease.holder_uid) = (Some(9), Some("uid-of-b".into()));
@@ -218,7 +218,7 @@ fn a_lease_that_others_gave_to_a_follower_moves_nobody_whatever_it_says_of_terms
 #[test]
 fn the_successor_of_a_settled_leader_is_armed_and_no_other_pod_bears_a_fence() {
     let spec = json!({ "deploymentRef": { "name": "web" } });
-    let leader = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(7));
+    let leader = in_term(fenced(labelled(pod("a"))), 7);
     let settled = |others: Vec<Candidate>| {
         let planned = stage(&observation(&spec, [vec![leader.clone()], others].concat(), Some("a")), &holding());
         planned.into_iter().filter(|write| !write.starts_with("Status")).collect::<Vec<_>>()
@@ -232,7 +232,7 @@ fn the_successor_of_a_settled_leader_is_armed_and_no_other_pod_bears_a_fence() {
 
 #[test]
 fn a_settled_group_plans_nothing_but_the_next_renewal() {
-    let leader = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(7));
+    let leader = in_term(fenced(labelled(pod("a"))), 7);
     let mut settled = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![leader, fenced(pod("b"))], Some("a"));
     let first = policy::plan(&settled, &Memory::default());
     let [Write::Status { status, .. }] = &first.writes[..] else { panic!("{:?}", first.writes) };
@@ -386,11 +386,11 @@ fn who_got_the_label_leads_on_while_the_write_of_the_lease_is_late_though_the_on
     let term = |write: &Write| if let Write::Pod(write) = write { write.desired.term } else { None };
     assert_eq!(again.as_ref().and_then(term), Some(8), "a label is wanted on though its Lease was sent first");
     memory.sending(&label);
-    let led = with(fenced(labelled(pod("b"))), |pod| pod.term = Some(8));
+    let led = in_term(fenced(labelled(pod("b"))), 8);
     let mut moved = observation(&spec, vec![fenced(pod("a")), led], Some("a"));
     memory.look(&mut moved);
     // Another is about to be elected, and nothing of that is sent.
-    let lost = observation(&spec, vec![fenced(pod("a")), with(fenced(labelled(unready("b"))), |pod| pod.term = Some(8))], Some("a"));
+    let lost = observation(&spec, vec![fenced(pod("a")), in_term(fenced(labelled(unready("b"))), 8)], Some("a"));
     for write in policy::plan(&lost, &memory).writes {
         memory.decided(&write);
     }
@@ -417,4 +417,14 @@ fn who_got_the_label_leads_on_while_the_write_of_the_lease_is_late_though_the_on
     memory.look(&mut moved);
     let purpose = policy::plan(&moved, &memory).writes.iter().find_map(lease).map(|(_, purpose)| purpose);
     assert_eq!(purpose, Some(LeasePurpose::Repair));
+}
+
+#[test]
+fn the_label_is_not_taken_from_a_leader_that_serves_before_another_bears_a_fence() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let leaves = || in_term(fenced(labelled(on(pod("a"), |node| node.leaving = true))), 7);
+    let unlabels = |candidates| stage(&observation(&spec, candidates, Some("a")), &holding()).iter().any(|write| write.starts_with("unlabel"));
+    assert!(!unlabels(vec![leaves(), pod("b")]), "it may be that b cannot be given one");
+    assert!(unlabels(vec![leaves(), fenced(pod("b"))]));
+    assert!(unlabels(vec![in_term(fenced(labelled(unready("a"))), 7), pod("b")]), "who does not serve is not waited for");
 }

@@ -11,7 +11,7 @@ use leadergroup::policy::write::{Done, LeasePurpose, Named, Record, Write};
 use leadergroup::policy::{self, Memory};
 use serde_json::json;
 
-use super::scene::{fenced, followed, former_leader, holding, labelled, observation, pod, stage, with};
+use super::scene::{fenced, followed, former_leader, holding, in_term, labelled, observation, pod, stage, unready, with};
 
 /// The term of the label that is given to `b`, or what else has to be done for it.
 fn term_after(change: impl FnOnce(&mut LeaderGroup, &mut Option<Lease>, &mut Memory)) -> String {
@@ -95,8 +95,7 @@ fn a_new_term_is_above_the_leases_mark_and_never_far_above_what_the_status_confi
 #[test]
 fn a_status_that_was_removed_or_lowered_begins_no_term_anew() {
     assert_eq!(term_after(|group, _, _| group.status = None), "confirm 8", "the Lease that the group owns knows them");
-    let mut observed =
-        observation(&json!({ "deploymentRef": { "name": "web" } }), vec![with(former_leader(), |pod| pod.term = Some(38)), fenced(pod("b"))], Some("a"));
+    let mut observed = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![in_term(former_leader(), 38), fenced(pod("b"))], Some("a"));
     let lease = (**observed.lease.as_ref().unwrap()).clone();
     observed.lease = Some(Arc::new(Lease { term: Some(38), reserved_term: Some(39), ..lease }));
     let writes = policy::plan(&observed, &Memory::default()).writes;
@@ -109,7 +108,7 @@ fn a_status_that_was_removed_or_lowered_begins_no_term_anew() {
         let writes = policy::plan(&observed, &Memory::default()).writes;
         writes.into_iter().find_map(|write| if let Write::Status { names: Some(named), .. } = write { Some(named.term) } else { None })
     };
-    let leads = || with(labelled(pod("a")), |pod| pod.term = Some(6));
+    let leads = || in_term(labelled(pod("a")), 6);
     assert_eq!(removed("a", leads()), None, "it leads on in its term");
     assert_eq!(removed("b", leads()), Some(7));
     let lowered = |annotation: i64| {
@@ -144,7 +143,7 @@ fn the_term_of_a_holder_is_its_records_and_never_one_that_another_had() {
     assert_eq!(named(vec![pod("a"), pod("b")], 9), Some(9));
     assert_eq!(named(vec![pod("a"), pod("b")], 7), Some(8), "the status has confirmed that one");
     assert_eq!(named(vec![pod("a"), pod("b")], 0), Some(8), "the record was made anew, whoever has erased what");
-    let leads = |term| with(labelled(pod("a")), |pod| pod.term = Some(term));
+    let leads = |term| in_term(labelled(pod("a")), term);
     assert_eq!(named(vec![leads(7)], 7), None, "its own");
     assert_eq!(named(vec![leads(7)], 0), None, "its own, by a record that does not count");
     assert_eq!(named(vec![leads(7)], 8), Some(8), "it has taken the lock again");
@@ -154,7 +153,7 @@ fn the_term_of_a_holder_is_its_records_and_never_one_that_another_had() {
 
 #[test]
 fn a_suspended_leader_does_not_take_the_number_of_anothers_record() {
-    let leads = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(7));
+    let leads = in_term(fenced(labelled(pod("a"))), 7);
     let mut observed = followed(&json!({}), vec![leads, pod("b")], "b", 9, 0);
     Arc::make_mut(observed.group.as_mut().unwrap()).spec.suspend = true;
     assert!(stage(&observed, &Memory::default()).iter().all(|write| write.starts_with("Status")), "{:?}", stage(&observed, &Memory::default()));
@@ -180,7 +179,7 @@ fn a_term_that_was_recorded_is_not_given_out_once_a_higher_one_was_sent() {
 #[test]
 fn a_term_that_a_leader_had_from_another_process_is_not_given_again_once_it_was_lost() {
     let spec = json!({ "deploymentRef": { "name": "web" } });
-    let leader = with(fenced(labelled(pod("b"))), |pod| pod.term = Some(7));
+    let leader = in_term(fenced(labelled(pod("b"))), 7);
     let mut taken = observation(&spec, vec![leader], Some("b"));
     let mut memory = Memory::default();
     let record = Record {
@@ -272,7 +271,7 @@ fn terms_of(observed: &Observation, memory: &Memory) -> Vec<i64> {
 #[test]
 fn a_term_that_the_lease_and_the_pod_agree_on_is_given_by_nobody_but_the_process_that_recorded_it() {
     let spec = json!({ "deploymentRef": { "name": "web" } });
-    let forged = with(fenced(pod("a")), |pod| pod.term = Some(7));
+    let forged = in_term(fenced(pod("a")), 7);
     let observed = observation(&spec, vec![forged], Some("a"));
     let mut memory = holding();
     assert_eq!(terms_of(&observed, &memory), [8, 8], "whoever had 7, it is not given again");
@@ -282,7 +281,7 @@ fn a_term_that_the_lease_and_the_pod_agree_on_is_given_by_nobody_but_the_process
 
 #[test]
 fn a_mark_below_what_the_leader_bears_is_none() {
-    let leads = with(fenced(labelled(pod("d"))), |pod| pod.term = Some(24));
+    let leads = in_term(fenced(labelled(pod("d"))), 24);
     let mut observed = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![leads, pod("b")], Some("d"));
     let lease = Lease::clone(observed.lease.as_ref().unwrap());
     observed.lease = Some(Arc::new(Lease { term: Some(8), reserved_term: Some(8), ..lease }));
@@ -292,7 +291,7 @@ fn a_mark_below_what_the_leader_bears_is_none() {
 
 #[test]
 fn a_term_of_a_leader_that_was_lowered_in_the_status_is_not_given_again() {
-    let leads = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(5));
+    let leads = in_term(fenced(labelled(pod("a"))), 5);
     let mut observed = followed(&json!({}), vec![leads, pod("b")], "a", 0, 0);
     let leader = json!({ "podName": "a", "podUID": "uid-of-a", "term": 3, "acquireTime": "2026-01-01T00:00:00Z", "reason": "HolderChanged" });
     Arc::make_mut(observed.group.as_mut().unwrap()).status = serde_json::from_value(json!({ "term": 5, "leader": leader })).unwrap();
@@ -302,7 +301,7 @@ fn a_term_of_a_leader_that_was_lowered_in_the_status_is_not_given_again() {
     assert_eq!((named.term, named.leader.as_ref().map(|leader| leader.term)), (6, Some(6)), "the leader's from now on");
     Arc::make_mut(observed.group.as_mut().unwrap()).status = Some(*named);
     assert_eq!(terms_of(&observed, &holding()), [6], "it is given");
-    observed.candidates = [with(fenced(labelled(pod("a"))), |pod| pod.term = Some(6)), pod("b")].into_iter().collect();
+    observed.candidates = [in_term(fenced(labelled(pod("a"))), 6), pod("b")].into_iter().collect();
     assert_eq!(terms_of(&observed, &holding()), [0; 0], "and kept");
 }
 
@@ -325,11 +324,92 @@ fn a_term_that_the_operator_has_given_is_not_gone_below_where_the_whole_status_w
 
 #[test]
 fn the_first_term_of_a_lock_is_not_given_again_though_it_is_0() {
-    let leads = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(0));
+    let leads = in_term(fenced(labelled(pod("a"))), 0);
     let mut observed = followed(&json!({}), vec![leads, pod("b")], "b", 0, 0);
     Arc::make_mut(observed.group.as_mut().unwrap()).status = None;
     assert_eq!(terms_of(&observed, &Memory::default()), [1], "its leader is there");
     observed.candidates = [pod("b")].into_iter().collect();
     assert_eq!(terms_of(&observed, &Memory::default()), [0], "it is the first");
     assert_eq!(terms_of(&observed, &Memory { has_labelled: true, ..Memory::default() }), [1], "this process has given it");
+}
+
+#[test]
+fn a_term_that_somebody_has_written_on_the_leader_is_given_to_nobody_else() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let mut memory = holding();
+    memory.held.as_mut().unwrap().reserved = Some(8);
+    let term_of_b = |memory: &Memory, observed: &Observation| {
+        let writes = policy::plan(observed, memory).writes;
+        writes.iter().find_map(|write| if let Write::UpdateLease { record, .. } = write { Some(record.term) } else { None })
+    };
+    let lost = || observation(&spec, vec![fenced(unready("a")), fenced(pod("b"))], Some("a"));
+    assert_eq!(term_of_b(&memory, &lost()), Some(8), "it is this process' own");
+    let written = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(8));
+    memory.look(&mut observation(&spec, vec![written, fenced(pod("b"))], Some("a")));
+    assert_ne!(term_of_b(&memory, &lost()), Some(8));
+}
+
+#[test]
+fn no_term_is_given_again_that_the_groups_own_lease_or_the_operators_hand_on_a_leader_bears_witness_to() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let named = |candidates: Vec<Candidate>, mark: i64| {
+        let mut observed = observation(&spec, candidates, Some("a"));
+        let lease = Arc::make_mut(observed.lease.as_mut().unwrap());
+        (lease.term, lease.reserved_term) = (Some(mark - 1), Some(mark));
+        // It was put back to when there was another Lease.
+        let status = json!({ "term": 3, "leaseUID": "another", "leader": null });
+        Arc::make_mut(observed.group.as_mut().unwrap()).status = serde_json::from_value(status).unwrap();
+        let writes = policy::plan(&observed, &Memory::default()).writes;
+        writes.into_iter().find_map(|write| if let Write::Status { names: Some(named), .. } = write { Some(named.term) } else { None })
+    };
+    assert_eq!(named(vec![fenced(pod("b"))], 61), Some(62));
+    assert_eq!(named(vec![in_term(fenced(labelled(pod("a"))), 80)], 61), Some(81));
+    assert_eq!(named(vec![fenced(pod("b"))], 1 << 40), Some(21), "no election has made that");
+    let forged = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(80));
+    assert_eq!(named(vec![forged], 61), Some(62), "anybody may write it");
+}
+
+#[test]
+fn a_pod_that_was_made_anew_under_a_leaders_name_does_not_keep_its_term() {
+    let copied = || with(labelled(pod("a")), |pod| pod.term = Some(7));
+    let named = |observed: &Observation| {
+        let writes = policy::plan(observed, &Memory::default()).writes;
+        writes.into_iter().find_map(|write| if let Write::Status { names: Some(named), .. } = write { Some(named.term) } else { None })
+    };
+    let said_of = |uid: &str, candidate: Candidate| {
+        let mut observed = followed(&json!({}), vec![candidate, pod("b")], "a", 3, 0);
+        let leader = json!({ "podName": "a", "podUID": uid, "term": 7, "acquireTime": "2026-01-01T00:00:00Z", "reason": "HolderChanged" });
+        Arc::make_mut(observed.group.as_mut().unwrap()).status = serde_json::from_value(json!({ "term": 7, "leader": leader })).unwrap();
+        named(&observed)
+    };
+    assert_eq!(said_of("the-one-before", copied()), Some(8));
+    assert_eq!(said_of("the-one-before", in_term(labelled(pod("a")), 7)), Some(8), "the status says whose it is");
+    assert_eq!(said_of("uid-of-a", copied()), None);
+    // Where the operator elects, and has crashed after the label: the Lease knows nothing of the term yet.
+    let elected = |candidate: Candidate| {
+        let mut observed = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![candidate, pod("b")], Some("a"));
+        let lease = Arc::make_mut(observed.lease.as_mut().unwrap());
+        (lease.term, lease.reserved_term) = (Some(6), Some(7));
+        stage(&observed, &holding()).iter().any(|write| write.starts_with("label") || write.starts_with("lease"))
+    };
+    assert!(!stage(&observation(&json!({ "deploymentRef": { "name": "web" } }), vec![in_term(labelled(pod("a")), 7)], Some("a")), &holding()).is_empty());
+    assert!(elected(copied()), "it gets a term of its own");
+}
+
+#[test]
+fn who_has_lost_the_lock_and_takes_it_again_leads_in_another_term() {
+    let label_of = |observed: &Observation, memory: &Memory| {
+        let writes = policy::plan(observed, memory).writes;
+        writes.into_iter().find_map(|write| if let Write::Status { names: Some(named), .. } = write { Some(named.term) } else { None })
+    };
+    let named = Named { term: 20, pod: Some("uid-of-a".into()), lease: None };
+    let mut memory = Memory { named: Some(named), term: 20, ..holding() };
+    let mut again = followed(&json!({}), vec![fenced(pod("a"))], "a", 4, 0);
+    Arc::make_mut(again.group.as_mut().unwrap()).status = serde_json::from_value(json!({ "term": 20 })).unwrap();
+    assert_eq!(label_of(&again, &memory), None, "somebody has taken the label from it: it is given back");
+    let lost = followed(&json!({}), vec![in_term(fenced(labelled(pod("a"))), 20)], "", 4, 0);
+    for write in policy::plan(&lost, &memory).writes {
+        memory.sending(&write);
+    }
+    assert_eq!(label_of(&again, &memory), Some(21));
 }

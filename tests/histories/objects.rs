@@ -220,6 +220,7 @@ pub(super) fn shorten(planned: &write::Write, group: Option<&Group>, mut fresh: 
             let names = names.as_ref().map(|named| (named.term, named.pod.as_deref().map(parse), named.lease.map(version)));
             Write::Status { uid: before.uid, version: before.version, status, names }
         }
+        write::Write::ReadLock => unreachable!("whoever holds the lock renews it"),
         write::Write::ApplyDeployment { .. } | write::Write::HoldReplicas { .. } => unreachable!("the Deployment is referred to"),
     })
 }
@@ -270,6 +271,7 @@ pub(super) fn lengthen(short: &Write) -> write::Write {
                 instead_of: None,
                 gives_back: false,
                 claims: None,
+                label_unread: false,
                 has_labels: true,
                 has_annotations: true,
             }))

@@ -14,11 +14,11 @@ use serde_json::{Value, json};
 use tokio::sync::{OnceCell, oneshot};
 use tokio::task::JoinHandle;
 
-use super::arena::Arena;
+use super::arena::{Arena, PATIENCE};
 use super::hindrances::lift_policy;
 use super::looks::fence;
 use super::looks::{deployed, ready};
-use crate::control_plane::{freezing_terms, removing_successors};
+use crate::control_plane::{freezing_terms, removing_successors, wait};
 
 /// A pod's elector at work. Dropping it is its crash.
 struct Pods<'a> {
@@ -319,5 +319,45 @@ async fn an_annotation_that_is_no_record_is_reported_with_what_is_wrong() {
             if message.contains("no JSON object") && !message.contains("secret") { Ok(()) } else { Err(message) }
         })
         .await;
+    arena.finish().await;
+}
+
+/// A watch that fails tells of no renewal; the lock itself does.
+#[tokio::test]
+async fn a_holder_that_renews_keeps_the_label_while_the_watch_of_leases_fails() {
+    let arena = Arena::alone("unwatched").await;
+    arena.apply(&super::arena::deployment("app", 3)).await;
+    arena.apply(&group("Leases")).await;
+    let mut pods = ready(&arena, "app=app", 3).await;
+    pods.sort_by_key(ResourceExt::name_any);
+    let electors = Pods { arena: &arena, kind: LockKind::Leases };
+    let first = pods[0].name_any();
+    let holder = electors.elect(&first);
+    arena.carried_by(&[&first]).await;
+    arena.condition("app", "Ready", "True", "LeaderElected").await;
+    let term = || async { arena.labelled().await.remove(0).annotations()["leadergroup.io/term"].clone() };
+    let before = term().await;
+
+    let role: Value = serde_json::from_str(&arena.kubectl(&["get", "clusterrole", "leadergroup-operator", "-o", "json"]).await).unwrap();
+    let of_leases = role["rules"].as_array().unwrap().iter().position(|rule| rule["resources"] == json!(["leases"])).unwrap();
+    let rules = json!([{ "op": "replace", "path": format!("/rules/{of_leases}/verbs"), "value": ["get", "create", "patch"] }]).to_string();
+    arena.kubectl(&["patch", "clusterrole", "leadergroup-operator", "--type=json", "-p", &rules]).await;
+    // A watch that is under way goes on until it is asked anew, and then what it has told runs out.
+    let reads = async || {
+        let (_, metrics) = arena.probe("metrics").await;
+        let reads = metrics.lines().find(|line| line.contains("write=\"read_lock\"") && line.contains("outcome=\"done\"")).map(str::to_owned);
+        let count = reads.as_deref().and_then(|line| line.rsplit_once(' ')).and_then(|(_, count)| count.parse::<u32>().ok()).unwrap_or_default();
+        if count >= 2 { Ok(()) } else { Err(format!("{count} reads")) }
+    };
+    wait::until("the lock is read", PATIENCE * 4, reads).await.unwrap();
+    assert_eq!((arena.labelled_names().await, term().await), (vec![first], before), "it holds the lock");
+    holder.release().await;
+    wait::until("nobody carries the label", PATIENCE * 2, async || match arena.labelled_names().await.as_slice() {
+        [] => Ok(()),
+        names => Err(format!("{names:?} do")),
+    })
+    .await
+    .unwrap();
+    super::arena::install(&arena.plane).await;
     arena.finish().await;
 }

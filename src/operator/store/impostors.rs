@@ -2,7 +2,7 @@
 //! own record. Which of them look like a Deployment's is found out in a census, label by label, and not with every change of a pod:
 //! a tenant can make any number of them, of any number of Deployments.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::{Concerned, Index, Key, Store, Tables};
@@ -11,13 +11,15 @@ use crate::policy::observation::Pod;
 
 /// So many are named to a group; the others are counted.
 const MOST: usize = 16;
+/// So many pods are looked at in one step.
+const STEP: usize = 128;
 /// A group looks through so many that claim to have the label from the operator, however many a tenant makes.
 const MOST_CLAIMS: usize = 256;
 
 #[derive(Debug, Default)]
 pub(super) struct Impostors {
-    /// The leader's labels that are in use, as `key=value`, and by how many groups.
-    labels: HashMap<Box<str>, usize>,
+    /// By namespace: the leader's labels that are in use, as `key=value`, and by how many groups.
+    labels: HashMap<Arc<str>, HashMap<Box<str>, usize>>,
     /// By namespace and leader's label: Deployments, and by how many groups with that label each is named.
     deployments: HashMap<Key, BTreeMap<Key, usize>>,
     /// By namespace and leader's label: those that the operator has not given it.
@@ -28,10 +30,20 @@ pub(super) struct Impostors {
     due: BTreeSet<Key>,
     /// The namespace of the last census: each has its turn.
     last: Arc<str>,
-    /// The label that is looked at, and the Deployments that are left of it.
-    under_way: Option<(Key, Vec<Key>)>,
+    under_way: Option<Census>,
     /// By leader's label and Deployment.
     found: HashMap<(Box<str>, Key), Found>,
+}
+
+/// A look at one label.
+#[derive(Debug)]
+struct Census {
+    under: Key,
+    /// The Deployments that are left of it; the last one is looked at.
+    deployments: Vec<Key>,
+    /// The last pod that was looked at, and what was found up to it.
+    last: Option<Key>,
+    found: Found,
 }
 
 /// What a census has found beside one Deployment's own pods.
@@ -54,19 +66,22 @@ fn foreign(pod: &Pod) -> impl Iterator<Item = &str> {
 }
 
 impl Impostors {
-    /// `pods`: all that are known, looked through for a label that no group has had yet.
+    /// `pods`: all that are known of the namespace, looked through for a label that no group has had yet.
     pub(super) fn add_group<'a>(&mut self, deployment: &Key, group: &LeaderGroup, pods: impl Iterator<Item = (&'a Key, &'a Pod)>) {
         let label = label_of(group);
         self.due.insert(deployment.sibling(&label));
         *self.deployments.entry(deployment.sibling(&label)).or_default().entry(deployment.clone()).or_default() += 1;
-        if let Some(count) = self.labels.get_mut(&*label) {
+        let labels = self.labels.entry(deployment.namespace.clone()).or_default();
+        if let Some(count) = labels.get_mut(&*label) {
             *count += 1;
             return;
         }
-        let unused: HashSet<_> = self.labels.extract_if(|_, count| *count == 0).map(|(label, _)| label).collect();
-        self.pods.0.retain(|under, _| !unused.contains(&*under.name));
-        self.claims.0.retain(|under, _| !unused.contains(&*under.name));
-        self.labels.insert(label.clone().into(), 1);
+        for (unused, _) in labels.extract_if(|_, count| *count == 0) {
+            let under = deployment.sibling(&unused);
+            self.pods.0.remove(&under);
+            self.claims.0.remove(&under);
+        }
+        labels.insert(label.clone().into(), 1);
         for (key, pod) in pods.filter(|(_, pod)| foreign(pod).any(|foreign| *foreign == *label)) {
             self.of(pod, &label).add(key.sibling(&label), key);
         }
@@ -86,7 +101,7 @@ impl Impostors {
                 self.deployments.remove(&under);
             }
         }
-        if let Some(count) = self.labels.get_mut(&*label) {
+        if let Some(count) = self.labels.get_mut(&deployment.namespace).and_then(|labels| labels.get_mut(&*label)) {
             *count = count.saturating_sub(1);
         }
     }
@@ -97,10 +112,9 @@ impl Impostors {
     }
 
     pub(super) fn link_pod(&mut self, key: &Key, pod: &Pod, present: bool) {
-        for label in foreign(pod) {
-            if !self.labels.contains_key(label) {
-                continue;
-            }
+        let in_use = |label: &&str| self.labels.get(&key.namespace).is_some_and(|labels| labels.contains_key(*label));
+        let carried: Vec<&str> = foreign(pod).filter(in_use).collect();
+        for label in carried {
             let under = key.sibling(label);
             if present {
                 self.of(pod, label).add(under.clone(), key);
@@ -140,17 +154,22 @@ impl Impostors {
 }
 
 impl Tables {
-    fn count_beside(&self, under: &Key, deployment: &Key) -> Found {
-        let mut found = Found::default();
-        let Some(object) = self.deployments.get(deployment) else { return found };
-        for (key, pod) in self.impostors.pods.get(under).filter_map(|key| Some((key, self.pods.get(key)?))) {
-            if pod.finished || !object.selects(pod) || self.is_of(key, pod, object) {
+    /// Looks at some more of the pods, and says whether that was all.
+    fn count_beside(&self, census: &mut Census, deployment: &Key) -> bool {
+        let Some(object) = self.deployments.get(deployment) else { return true };
+        let pods = self.impostors.pods.after(&census.under, census.last.as_ref()).take(STEP);
+        let found = &mut census.found;
+        let mut looked_at = 0;
+        for key in pods {
+            looked_at += 1;
+            census.last = Some(key.clone());
+            if !self.pods.get(key).is_some_and(|pod| !pod.finished && object.selects(pod) && !self.is_of(key, pod, object)) {
                 continue;
             }
             found.count += 1;
             found.foreign.extend((found.foreign.len() < MOST).then(|| key.clone()));
         }
-        found
+        looked_at < STEP
     }
 }
 
@@ -158,11 +177,20 @@ impl Store {
     /// Looks at one Deployment under a label that is due, and returns the groups that something has changed for; `None` where none is due.
     pub fn census(&self) -> Option<Concerned> {
         let tables = &mut *self.lock();
-        let (under, mut deployments) = tables.impostors.under_way.take().or_else(|| tables.impostors.next())?;
-        let Some(deployment) = deployments.pop() else { return Some(Concerned::new()) };
-        let found = tables.count_beside(&under, &deployment);
-        let place = (Box::from(&*under.name), deployment);
-        tables.impostors.under_way = Some((under, deployments)).filter(|(_, left)| !left.is_empty());
+        let next = |tables: &mut Tables| {
+            let (under, deployments) = tables.impostors.next()?;
+            Some(Census { under, deployments, last: None, found: Found::default() })
+        };
+        let mut census = tables.impostors.under_way.take().or_else(|| next(tables))?;
+        let Some(deployment) = census.deployments.last().cloned() else { return Some(Concerned::new()) };
+        if !tables.count_beside(&mut census, &deployment) {
+            tables.impostors.under_way = Some(census);
+            return Some(Concerned::new());
+        }
+        census.deployments.pop();
+        census.last = None;
+        let (found, place) = (std::mem::take(&mut census.found), (Box::from(&*census.under.name), deployment));
+        tables.impostors.under_way = Some(census).filter(|census| !census.deployments.is_empty());
         let former = tables.impostors.found.get(&place);
         if former.map_or(found == Found::default(), |former| *former == found) {
             return Some(Concerned::new());

@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, btree_set};
+use std::ops::Bound;
 use std::slice;
 
 use super::Key;
@@ -38,6 +39,19 @@ impl Index {
     /// In the order of their names.
     pub(super) fn get<'a>(&'a self, under: &Key) -> impl Iterator<Item = &'a Key> + use<'a> {
         self.0.get(under).into_iter().flatten()
+    }
+}
+
+impl Index {
+    /// The same, those that come after this one.
+    pub(super) fn after<'a>(&'a self, under: &Key, last: Option<&Key>) -> impl Iterator<Item = &'a Key> + use<'a> {
+        let begin = last.map_or(Bound::Unbounded, |last| Bound::Excluded(last.clone()));
+        let (one, many) = match self.0.get(under) {
+            Some(Keys::One(one)) => (Some(one).filter(|one| last.is_none_or(|last| *one > last)), None),
+            Some(Keys::Many(many)) => (None, Some(many.range((begin, Bound::Unbounded)))),
+            None => (None, None),
+        };
+        one.into_iter().chain(many.into_iter().flatten())
     }
 }
 

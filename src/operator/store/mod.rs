@@ -60,8 +60,8 @@ struct Tables {
     selector: Option<Arc<GroupSelector>>,
     groups_by_deployment: Index,
     groups_by_lease: Index,
-    /// By the key of a fence.
-    groups_by_fence: Index,
+    /// By the key of a fence: those that a group names.
+    deployments_by_fence: Index,
     /// By Deployment, as long as neither it nor one of its groups has changed.
     elders: RefCell<HashMap<Key, Option<Key>>>,
     deployment_by_uid: HashMap<Box<str>, Key>,
@@ -102,13 +102,16 @@ impl Tables {
             if self.selects(group) {
                 self.namespaces.lead(&key.namespace);
             }
-            self.groups_by_fence.add(fence, key);
-            self.impostors.add_group(&deployment, group, self.pods.objects.iter().map(|(key, pod)| (key, &**pod)));
+            self.deployments_by_fence.add(fence, &deployment);
+            let pods = self.pods.objects.iter().filter(|(pod, _)| pod.namespace == key.namespace);
+            self.impostors.add_group(&deployment, group, pods.map(|(key, pod)| (key, &**pod)));
             self.groups_by_deployment.add(deployment, key);
             self.groups_by_lease.add(lease, key);
         } else {
-            self.groups_by_fence.remove(&fence, key);
             self.groups_by_deployment.remove(&deployment, key);
+            if self.groups_by_deployment.get(&deployment).next().is_none() {
+                self.deployments_by_fence.remove(&fence, &deployment);
+            }
             self.impostors.remove_group(&deployment, group);
             self.groups_by_lease.remove(&lease, key);
         }
@@ -164,9 +167,18 @@ impl Tables {
     }
 
     fn concerns_of_replica_set(&self, key: &Key, replica_set: &ReplicaSet) -> Concerned {
+        self.deployment_of(key, replica_set).into_iter().flat_map(|deployment| self.looks_after(deployment)).collect()
+    }
+
+    fn deployment_of(&self, key: &Key, replica_set: &ReplicaSet) -> Option<&Key> {
         let deployment = replica_set.deployment.as_ref().and_then(|uid| self.deployment_by_uid.get(uid));
-        let deployment = deployment.filter(|deployment| deployment.namespace == key.namespace);
-        deployment.into_iter().flat_map(|deployment| self.groups_by_deployment.get(deployment)).cloned().collect()
+        deployment.filter(|deployment| deployment.namespace == key.namespace)
+    }
+
+    /// Who hears of a Deployment's pods: the group that leads them. Anybody may make any number of others, to which they are nothing.
+    fn looks_after(&self, deployment: &Key) -> Vec<Key> {
+        let all = || self.groups_by_deployment.get(deployment).cloned().collect();
+        self.elder(deployment).map_or_else(all, |elder| vec![elder])
     }
 
     fn link_pod(&mut self, key: &Key, pod: &Pod, present: bool) {
@@ -194,8 +206,17 @@ impl Tables {
     fn concerns_of_pod(&self, key: &Key, pod: &Pod) -> Concerned {
         let owners = self.replica_set_of(key, pod).map(|replica_set| self.concerns_of_replica_set(key, replica_set)).unwrap_or_default();
         // Whoever looks after a Deployment's pods hears of every one that bears its fence.
-        let fenced = pod.fence_keys().flat_map(|fence| self.groups_by_fence.get(&key.sibling(fence)));
-        owners.into_iter().chain(member_of(key, pod)).chain(fenced.cloned()).collect()
+        let fenced = pod.fence_keys().flat_map(|fence| self.deployments_by_fence.get(&key.sibling(fence))).flat_map(|deployment| self.looks_after(deployment));
+        owners.into_iter().chain(member_of(key, pod)).chain(fenced).collect()
+    }
+
+    /// Whether a group that is there hears of the pod.
+    fn is_looked_after(&self, key: &Key, pod: &Pod) -> bool {
+        let is_led = |deployment: &Key| self.groups_by_deployment.get(deployment).next().is_some();
+        let owner = self.replica_set_of(key, pod).and_then(|replica_set| self.deployment_of(key, replica_set));
+        owner.is_some_and(is_led)
+            || member_of(key, pod).is_some_and(|group| self.groups.get(&group).is_some())
+            || pod.fence_keys().any(|fence| self.deployments_by_fence.get(&key.sibling(fence)).next().is_some())
     }
 
     fn replica_set_of(&self, key: &Key, pod: &Pod) -> Option<&Arc<ReplicaSet>> {
@@ -356,9 +377,9 @@ impl Store {
         let deployment = group.as_ref().and_then(|group| tables.deployments.get(&key.sibling(objects::deployment_name(group)))).cloned();
         let lease = group.as_ref().and_then(|group| tables.leases.get(&key.sibling(objects::lease_name(group)))).cloned();
         let lease_unread = lease.as_ref().is_some_and(|lease| lease.is_stub);
-        let candidates = deployment.as_ref().map(|deployment| tables.candidates(key, deployment)).unwrap_or_default();
         let belongs = |pod: &Pod| deployment.as_ref().is_some_and(|deployment| tables.is_of(key, pod, deployment));
         let rival = group.as_ref().and_then(|group| tables.rival(key, group));
+        let candidates = deployment.as_ref().filter(|_| rival.is_none()).map(|deployment| tables.candidates(key, deployment)).unwrap_or_default();
         // Who does not lead the Deployment's pods has nothing to do with what others have left.
         let siblings = if rival.is_some() { Vec::new() } else { tables.siblings(key, group.as_deref()) };
         if group.is_none() && siblings.iter().any(|sibling| !tables.selects(sibling)) {
@@ -372,8 +393,7 @@ impl Store {
         let marked: BTreeSet<&Key> = tables.members.get(key).chain(fenced).chain(former.filter(|_| group.is_some())).collect();
         // What is known by no group's name is no business of who has none while there is a group that hears of it.
         let nameless = key.is_nameless();
-        let looked_after = |key: &Key, pod: &Pod| nameless && tables.concerns_of_pod(key, pod).iter().any(|it| tables.groups.get(it).is_some());
-        let beside = |key: &Key| tables.pods.get(key).filter(|pod| !belongs(pod) && !looked_after(key, pod)).cloned();
+        let beside = |key: &Key| tables.pods.get(key).filter(|pod| !(belongs(pod) || nameless && tables.is_looked_after(key, pod))).cloned();
         let mut strays: Vec<_> = marked.into_iter().filter_map(beside).collect();
         let mut impostors = Vec::new();
         let mut impostors_in_all = 0;
@@ -418,6 +438,7 @@ impl Store {
             proven,
             operator: operator.clone(),
             lock,
+            lock_read: None,
         })
     }
 

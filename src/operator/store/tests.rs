@@ -483,3 +483,22 @@ fn who_bears_leaders_is_looked_up_anew_whatever_of_it_comes_last() {
         assert!(bearers.contains_key("node"), "{last} comes last");
     }
 }
+
+/// Anybody may make any number of groups: one event of a pod is not a thousand plans.
+#[test]
+fn a_pod_concerns_one_of_the_groups_that_name_its_deployment() {
+    let store = Store::default();
+    let key = with_deployment(&store, "a");
+    for number in 0..50 {
+        LeaderGroup::apply(&store, Key::new("a", &format!("web-{number}")), group(&format!("web-{number}")), Source::Watch);
+    }
+    let replica_set = ReplicaSet { uid: "r".into(), deployment: Some("d".into()), ..ReplicaSet::default() };
+    ReplicaSet::apply(&store, Key::new("a", "rs"), Arc::new(replica_set), Source::Watch);
+    let labels = [("leadergroup.io/fence.web", "f.1")].into_iter().collect();
+    let pod = Pod { name: "x".into(), uid: "u".into(), replica_set: Some("r".into()), labels, ..Pod::default() };
+    assert_eq!(Pod::apply(&store, Key::new("a", "x"), Arc::new(pod), Source::Watch), [key.clone()].into());
+    let blocked = store.observe(&Key::new("a", "web-1"), None, &Operator::default()).unwrap();
+    assert_eq!((blocked.rival.as_deref(), blocked.candidates.len()), (Some("web"), 0), "the pods are nothing to it");
+    let next = LeaderGroup::delete(&store, &key);
+    assert_eq!(next.len(), 51, "each of them may lead now");
+}

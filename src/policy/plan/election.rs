@@ -78,6 +78,7 @@ impl Planner<'_> {
             // The Deployment may be about to come back: what it left behind is not judged.
             Choice::Vacate if orphaned && !self.observation.strays.is_empty() => {}
             Choice::Vacate => self.vacate(),
+            Choice::Frozen if !self.group.spec.suspend && holder::is_to_be_read(self.observation, self.group) => self.writes.push(Write::ReadLock),
             Choice::Frozen => {}
         }
     }
@@ -113,7 +114,9 @@ impl Planner<'_> {
         }
         // The label is not taken from one that may serve before nothing but the label is missing to another. Who has lost the lock
         // of the pods leads no more.
-        let able = followed || matches!(term, Term::Named(_)) && self.memory.held.as_ref().is_some_and(|held| !held.doubted);
+        let armed = leader.fence(&self.observation.fence_key).is_some();
+        let serves = || self.observation.candidates.carrying(&label.key, &label.value).any(|it| it.pod.uid != leader.uid && it.pod.ready());
+        let able = followed || (armed || !serves()) && matches!(term, Term::Named(_)) && self.memory.held.as_ref().is_some_and(|held| !held.doubted);
         let others = self.others(Some(leader), None, if able { Stage::Able } else { Stage::Preparing });
         self.arm(leader);
         let named = match term {
