@@ -1,10 +1,12 @@
 //! What the main functions of both binaries share: the cluster, a candidate, listening, the end. It decides nothing.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -105,9 +107,8 @@ pub async fn serve_securely(address: BindAddress, flag: &str, router: axum::Rout
 }
 
 async fn serve_with(address: BindAddress, flag: &str, router: axum::Router, tls: Option<Tls>, stopped: watch::Receiver<()>) -> Result<(), String> {
-    let BindAddress(Some(address)) = address else { return Ok(()) };
-    let listener = TcpListener::bind(address).await.map_err(|problem| format!("{flag} {address}: {problem}"))?;
-    let address = listener.local_addr().unwrap_or(address);
+    let Some(listener) = listen(address).await.map_err(|problem| format!("{flag} {address}: {problem}"))? else { return Ok(()) };
+    let address = listener.local_addr().map_or_else(|_| address.to_string(), |address| address.to_string());
     info!(%address, "Serving what {flag} asks for");
     let shutdown = until_dropped(stopped.clone());
     tokio::spawn(async move {
@@ -117,6 +118,41 @@ async fn serve_with(address: BindAddress, flag: &str, router: axum::Router, tls:
         }
     });
     Ok(())
+}
+
+async fn listen(address: BindAddress) -> io::Result<Option<TcpListener>> {
+    match address {
+        BindAddress::Nowhere => Ok(None),
+        BindAddress::Everywhere(port) => everywhere(port, TcpSocket::new_v6).map(Some),
+        BindAddress::At(address) => TcpListener::bind(address).await.map(Some),
+    }
+}
+
+/// One socket for both families, as Go's programs open it: the kubelet asks at the pod's first address, of whichever family that is.
+/// For IPv4 alone where the system has no IPv6.
+fn everywhere(port: u16, ipv6: impl FnOnce() -> io::Result<TcpSocket>) -> io::Result<TcpListener> {
+    let both = || {
+        let socket = ipv6()?;
+        // Whatever net.ipv6.bindv6only says.
+        rustix::net::sockopt::set_ipv6_v6only(&socket, false)?;
+        bound(socket, (Ipv6Addr::UNSPECIFIED, port).into())
+    };
+    match both() {
+        // Somebody else has the port, of one family perhaps: who asks there would ask the wrong one.
+        Err(problem) if problem.kind() == io::ErrorKind::AddrInUse => Err(problem),
+        Err(problem) => {
+            debug!(%problem, "Without IPv6");
+            bound(TcpSocket::new_v4()?, (Ipv4Addr::UNSPECIFIED, port).into())
+        }
+        listener => listener,
+    }
+}
+
+/// As `TcpListener::bind` does it.
+fn bound(socket: TcpSocket, address: SocketAddr) -> io::Result<TcpListener> {
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(128)
 }
 
 async fn until_dropped(mut stopped: watch::Receiver<()>) {
@@ -159,7 +195,50 @@ pub async fn terminated() {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
+    use tokio::net::TcpStream;
+
     use super::*;
+
+    /// Whether a connection to this address of the same host comes in.
+    async fn reaches(address: impl Into<IpAddr>, listener: &TcpListener) -> bool {
+        let port = listener.local_addr().unwrap().port();
+        tokio::try_join!(TcpStream::connect((address.into(), port)), listener.accept()).is_ok()
+    }
+
+    #[tokio::test]
+    async fn what_names_no_address_is_open_to_both_families_and_0_0_0_0_to_ipv4_alone() {
+        let everywhere = listen(BindAddress::Everywhere(0)).await.unwrap().unwrap();
+        assert!(reaches(Ipv4Addr::LOCALHOST, &everywhere).await);
+        let four = listen(BindAddress::At((Ipv4Addr::UNSPECIFIED, 0).into())).await.unwrap().unwrap();
+        assert!(reaches(Ipv4Addr::LOCALHOST, &four).await);
+        // A machine of the tests may have no IPv6.
+        if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.is_ok() {
+            assert!(reaches(Ipv6Addr::LOCALHOST, &everywhere).await);
+            let port = four.local_addr().unwrap().port();
+            assert!(TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await.is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn without_ipv6_what_names_no_address_is_open_to_ipv4() {
+        let listener = everywhere(0, || Err(rustix::io::Errno::AFNOSUPPORT.into())).unwrap();
+        assert!(reaches(Ipv4Addr::LOCALHOST, &listener).await);
+        assert!(listener.local_addr().unwrap().is_ipv4());
+    }
+
+    #[tokio::test]
+    async fn a_port_that_somebody_else_has_in_one_family_is_refused() {
+        let Ok(socket) = TcpSocket::new_v6() else { return };
+        rustix::net::sockopt::set_ipv6_v6only(&socket, true).unwrap();
+        let six = bound(socket, (Ipv6Addr::UNSPECIFIED, 0).into()).unwrap();
+        let four = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
+        for other in [six, four] {
+            let refused = listen(BindAddress::Everywhere(other.local_addr().unwrap().port())).await.unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_silence_that_is_too_long_is_told_and_a_shorter_one_is_not() {

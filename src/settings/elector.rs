@@ -85,7 +85,8 @@ pub struct CandidateSettings {
     #[arg(long, env = "ELECTOR_ID", value_name = "NAME")]
     pub id: Option<String>,
 
-    /// Where /, /leader, /is-leader, /events, /healthz, /livez, /readyz and /metrics are served; "0" serves them nowhere.
+    /// Where /, /leader, /is-leader, /events, /healthz, /livez, /readyz and /metrics are served: without an address, as in ":4040", at
+    /// all of both families, IPv4 and IPv6; "0" serves them nowhere.
     #[arg(long, env = "ELECTOR_HTTP_ADDRESS", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4040", value_parser = bind_address)]
     pub http_address: BindAddress,
 
@@ -188,7 +189,7 @@ mod tests {
         let bare = parse(&["--id=pod-1", "--leader-elect-resource-name=web"]);
         assert!(bare.command.is_none());
         assert_eq!(bare.serve.candidate.id.as_deref(), Some("pod-1"));
-        assert_eq!(bare.serve.candidate.http_address, BindAddress(Some(([127, 0, 0, 1], 4040).into())));
+        assert_eq!(bare.serve.candidate.http_address, BindAddress::At(([127, 0, 0, 1], 4040).into()));
         assert!(!bare.serve.leader_elect_release_on_cancel, "what acts as leader may still be at work");
         let Some(ElectorCommand::Serve(named)) = parse(&["serve", "--id=pod-1"]).command else { panic!("another command") };
         assert_eq!(named.candidate.id, bare.serve.candidate.id);

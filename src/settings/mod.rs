@@ -9,6 +9,7 @@ mod metrics;
 mod operator;
 mod proxy;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -86,17 +87,36 @@ pub enum LogFormat {
     Text,
 }
 
-/// Where to listen, or nowhere.
+/// Where to listen.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct BindAddress(pub Option<SocketAddr>);
+pub enum BindAddress {
+    Nowhere,
+    /// This port at every address of the host, of both families.
+    Everywhere(u16),
+    At(SocketAddr),
+}
 
-/// `:8080`, as Go's programs take it, means every address of the host.
+impl fmt::Display for BindAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nowhere => formatter.write_str("0"),
+            Self::Everywhere(port) => write!(formatter, ":{port}"),
+            Self::At(address) => address.fmt(formatter),
+        }
+    }
+}
+
+/// `:8080` as Go's programs take it.
 fn bind_address(text: &str) -> Result<BindAddress, String> {
     if text == "0" {
-        return Ok(BindAddress(None));
+        return Ok(BindAddress::Nowhere);
     }
-    let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
-    full.parse().map(|address| BindAddress(Some(address))).map_err(|_| "must be ADDRESS:PORT, as in 127.0.0.1:8080 or :8080, or 0 for nowhere".to_owned())
+    let address = if text.starts_with(':') {
+        format!("[::]{text}").parse().map(|whole: SocketAddr| BindAddress::Everywhere(whole.port()))
+    } else {
+        text.parse().map(BindAddress::At)
+    };
+    address.map_err(|_| "must be ADDRESS:PORT, as in 127.0.0.1:8080, [::1]:8080 or :8080, or 0 for nowhere".to_owned())
 }
 
 fn namespace(text: &str) -> Result<String, String> {
@@ -140,10 +160,17 @@ mod tests {
 
     #[test]
     fn an_address_is_taken_as_go_programs_take_it() {
-        assert_eq!(bind_address("0"), Ok(BindAddress(None)));
-        assert_eq!(bind_address(":8080"), Ok(BindAddress(Some(([0, 0, 0, 0], 8080).into()))));
-        assert_eq!(bind_address("127.0.0.1:1"), Ok(BindAddress(Some(([127, 0, 0, 1], 1).into()))));
-        assert!(bind_address("8080").unwrap_err().contains("ADDRESS:PORT"));
+        assert_eq!(bind_address("0"), Ok(BindAddress::Nowhere));
+        assert_eq!(bind_address(":8080"), Ok(BindAddress::Everywhere(8080)));
+        for text in ["127.0.0.1:1", "0.0.0.0:1", "[::]:1", "[fd00::1]:1"] {
+            assert_eq!(bind_address(text), Ok(BindAddress::At(text.parse().unwrap())), "an address that is named is that one");
+        }
+        for bad in ["8080", ":", ":http", ":65536", "::1:8080", "localhost:8080", ""] {
+            assert!(bind_address(bad).unwrap_err().contains("ADDRESS:PORT"), "{bad}");
+        }
+        for text in ["0", ":8080", "127.0.0.1:1", "[fd00::1]:1"] {
+            assert_eq!(bind_address(text).unwrap().to_string(), text);
+        }
     }
 
     #[test]

@@ -29,12 +29,14 @@ pub struct OperatorSettings {
     #[command(flatten)]
     pub cluster: ClusterSettings,
 
-    /// Where /healthz, /livez and /readyz are served, for the kubelet; "0" serves them nowhere.
-    #[arg(long, env = "HEALTH_PROBE_BIND_ADDRESS", value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8081", value_parser = bind_address)]
+    /// Where /healthz, /livez and /readyz are served, for the kubelet: without an address at all of both families, IPv4 and IPv6;
+    /// "0" serves them nowhere.
+    #[arg(long, env = "HEALTH_PROBE_BIND_ADDRESS", value_name = "ADDRESS:PORT", default_value = ":8081", value_parser = bind_address)]
     pub health_probe_bind_address: BindAddress,
 
-    /// Where /metrics is served: over HTTP and to anybody, without --metrics-secure; "0" serves them nowhere.
-    #[arg(long, env = "METRICS_BIND_ADDRESS", value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8080", value_parser = bind_address)]
+    /// Where /metrics is served: over HTTP and to anybody, without --metrics-secure; without an address at all of both families;
+    /// "0" serves them nowhere.
+    #[arg(long, env = "METRICS_BIND_ADDRESS", value_name = "ADDRESS:PORT", default_value = ":8080", value_parser = bind_address)]
     pub metrics_bind_address: BindAddress,
 
     #[command(flatten)]
@@ -110,6 +112,12 @@ mod tests {
     fn the_flags_are_consistent() {
         use clap::CommandFactory;
         OperatorSettings::command().debug_assert();
+    }
+
+    #[test]
+    fn the_kubelet_is_answered_at_every_address_of_the_pod() {
+        let settings = OperatorSettings::parse_from(["leadergroup-operator"]);
+        assert_eq!((settings.health_probe_bind_address, settings.metrics_bind_address), (BindAddress::Everywhere(8081), BindAddress::Everywhere(8080)));
     }
 
     #[test]

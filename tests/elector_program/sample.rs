@@ -47,7 +47,7 @@ async fn the_flags_and_rights_of_the_samples_are_enough_to_lead() {
         let words = |field: &str| elector[field].as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect::<Vec<_>>();
         // The application is another program here, the port a free one, and the log as this test reads it.
         let flags = [&words("command")[1..], &words("args")].concat().into_iter().take_while(|word| word != "--").filter(|word| word != "--log-format=json");
-        let flags: Vec<String> = flags.map(|flag| flag.replace("0.0.0.0:4040", "127.0.0.1:0")).collect();
+        let flags: Vec<String> = flags.map(|flag| flag.replace(":4040", "127.0.0.1:0")).collect();
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_leadergroup-elector"));
         command.args(flags).arg("--kubeconfig").arg(kubeconfig).env("POD_NAME", "pod-a").env("POD_NAMESPACE", &stage.namespace);
         if name == "ha-wrapper" {
