@@ -10,7 +10,7 @@ use leadergroup::settings::{Election, ElectorCommand, ElectorSettings, RunSettin
 use leadergroup::{contender, logs, program};
 use tracing::{error, info};
 
-// One thread is plenty, and keeps it small.
+// One thread is plenty, and keeps it small; and the wrapper reaps the first thread's children only.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let settings = ElectorSettings::parse();

@@ -21,7 +21,7 @@ use super::message::{Hold, Order, Report};
 use super::tree;
 use crate::elector::clock::{Clock, SystemClock};
 
-/// Runs as the guard of this command; the elector is at the other end of standard input.
+/// Runs as the guard of this command; the elector is at the other end of standard input. On a runtime of one thread, as the elector.
 ///
 /// # Errors
 /// Where this process was not started by an elector, or the system refuses what a guard needs.

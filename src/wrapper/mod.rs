@@ -72,14 +72,14 @@ struct Wrapper {
 }
 
 /// Contends, and runs the command while leading. Gives the exit code. The election and the name in it are those that the settings
-/// resolve to.
+/// resolve to. On a runtime of one thread, the first of the process: orphans become its children.
 ///
 /// # Errors
 /// Says what is not there or cannot be had.
 pub async fn run(settings: RunSettings, resolved: (Election, String)) -> Result<u8, String> {
     tree::adopt_orphans().map_err(|problem| format!("orphans cannot be adopted: {problem}"))?;
     let mut children = signal(SignalKind::child()).map_err(|problem| format!("signals cannot be received: {problem}"))?;
-    // As the first process of a container it inherits every orphan.
+    // As the first process of a container it inherits every orphan. Plugins for credentials are others' to reap.
     tokio::spawn(async move {
         while children.recv().await.is_some() {
             while tree::reap().is_some() {}

@@ -1,15 +1,22 @@
 //! The processes below this one: listing, reaping and ending them. They are all found because this process is their
 //! subreaper: what loses its parent becomes its child.
+//!
+//! To Linux a child is its thread's. The guard, the command and every orphan are the first thread's, which all of this runs on. A
+//! plugin for credentials is of the thread that has started it and waits for it: whoever else reaped it would take its status away.
 
 use std::fs;
 use std::io;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, set_child_subreaper, wait};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, getpid, kill_process, set_child_subreaper, wait, waitid};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Between two looks, should a signal be missed.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// `__WNOTHREAD`: no children of other threads.
+const OF_THIS_THREAD: u32 = 0x2000_0000;
 
 /// From now on orphans below this process become its children.
 pub(super) fn adopt_orphans() -> io::Result<()> {
@@ -18,57 +25,107 @@ pub(super) fn adopt_orphans() -> io::Result<()> {
 
 /// Reaps the next child that has ended, if there is one.
 pub(super) fn reap() -> Option<(Pid, WaitStatus)> {
-    wait(WaitOptions::NOHANG).ok().flatten()
+    reap_if_any().ok().flatten()
 }
 
 /// Kills all children, and what becomes one thereby, and returns when none is left. Each that is reaped is told.
 pub(super) async fn end_children(mut reaped: impl FnMut(Pid, WaitStatus)) -> io::Result<()> {
     let mut ended = signal(SignalKind::child())?;
     loop {
-        for child in children(getpid()) {
-            // It may have ended meanwhile.
+        for child in children() {
+            // It may have ended meanwhile; its number is nobody else's before it is reaped, which nobody does but this thread.
             let _ = kill_process(child, Signal::KILL);
         }
         loop {
-            match wait(WaitOptions::NOHANG) {
+            match reap_if_any() {
                 Ok(Some((pid, status))) => reaped(pid, status),
                 Ok(None) => break,
-                // There is no child any more.
-                Err(_) => return Ok(()),
+                Err(Errno::CHILD) => return Ok(()),
+                Err(problem) => return Err(problem.into()),
             }
         }
         let _ = tokio::time::timeout(LOOK, ended.recv()).await;
     }
 }
 
-fn children(parent: Pid) -> Vec<Pid> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok().and_then(Pid::from_raw));
-    pids.filter(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| parent_in(&stat) == Some(parent))).collect()
+fn reap_if_any() -> rustix::io::Result<Option<(Pid, WaitStatus)>> {
+    wait(WaitOptions::NOHANG | WaitOptions::from_bits_retain(OF_THIS_THREAD))
 }
 
-/// The parent in a process's stat: the second word after its name, which may hold anything.
-fn parent_in(stat: &str) -> Option<Pid> {
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok().and_then(Pid::from_raw)
+fn children() -> Vec<Pid> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok().and_then(Pid::from_raw));
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT | WaitIdOptions::from_bits_retain(OF_THIS_THREAD);
+    // Of others it is an error to be asked about.
+    pids.filter(|pid| waitid(WaitId::Pid(*pid), look).is_ok()).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+    use std::process::{Child, Command, ExitStatus, Stdio};
+    use std::sync::mpsc;
+    use std::thread::{self, JoinHandle};
+
     use super::*;
 
+    /// Runs until it is killed or its standard input ends.
+    fn started() -> Child {
+        Command::new("sh").args(["-c", "read line; exit 7"]).stdin(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// A child of another thread, which waits for it once the sender is dropped: as kube does with a plugin for credentials.
+    fn elsewhere() -> (Pid, mpsc::Sender<()>, JoinHandle<io::Result<ExitStatus>>) {
+        let (tell, told) = mpsc::channel();
+        let (go, wait) = mpsc::channel::<()>();
+        let waiter = thread::spawn(move || {
+            let mut child = started();
+            tell.send(Pid::from_child(&child)).unwrap();
+            // Nothing is sent: it ends.
+            let _ = wait.recv();
+            child.wait()
+        });
+        (told.recv().unwrap(), go, waiter)
+    }
+
+    fn until_ended(pid: Pid) {
+        waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+    }
+
     #[test]
-    fn a_parent_is_found_whatever_its_child_is_called() {
-        assert_eq!(parent_in("12 (a) 1 (b) c) S 7 12 12 0"), Pid::from_raw(7));
-        assert_eq!(parent_in("12 (cat"), None);
+    fn a_child_of_another_thread_is_left_to_whoever_waits_for_it_there() {
+        let (theirs, go, waiter) = elsewhere();
+        kill_process(theirs, Signal::KILL).unwrap();
+        until_ended(theirs);
+        let mut own = started();
+        let pid = Pid::from_child(&own);
+        drop(own.stdin.take());
+        until_ended(pid);
+        assert_eq!(reap().map(|(pid, status)| (pid, status.exit_status())), Some((pid, Some(7))));
+        assert!(reap().is_none() && own.wait().is_err(), "it is reaped, and the other is not");
+        drop(go);
+        assert!(waiter.join().unwrap().is_ok(), "its status was there to be had");
+    }
+
+    #[tokio::test]
+    async fn all_children_of_this_thread_are_ended_and_no_others() {
+        let (theirs, go, waiter) = elsewhere();
+        let own = [started(), started()];
+        let mut reaped = HashSet::new();
+        end_children(|pid, _| assert!(reaped.insert(pid))).await.unwrap();
+        assert_eq!(reaped, own.each_ref().map(Pid::from_child).into());
+        kill_process(theirs, Signal::TERM).unwrap();
+        drop(go);
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&waiter.join().unwrap().unwrap()), Some(Signal::TERM.as_raw()));
     }
 
     #[test]
     fn a_child_is_listed_until_it_is_reaped() {
-        let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let mut child = started();
         let pid = Pid::from_child(&child);
-        assert!(children(getpid()).contains(&pid));
+        assert_eq!(children(), [pid]);
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(!children(getpid()).contains(&pid));
+        assert_eq!(children(), []);
     }
 }

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::api::{Api, DeleteParams, PostParams};
+use rustix::process::Signal;
 use serde_json::json;
 
-use super::stage::{QUICK, Stage, until};
+use super::stage::{CALM, QUICK, Stage, pid, until, zombies};
 use crate::control_plane::{Component, ControlPlane, Options, Tunnel};
 
 /// The administrator's kubeconfig, changed, as a file of the test's own.
@@ -66,6 +67,39 @@ async fn a_plugin_is_asked_again_when_its_token_is_refused() {
     sidecar.until_told("the API server does not accept them").await;
     std::fs::write(&told, credential(&good)).unwrap();
     sidecar.until_leads().await;
+}
+
+/// The wrapper reaps every orphan. A plugin is none: the client waits for it, and has no credentials where its status is gone.
+#[tokio::test]
+async fn a_wrapper_leaves_the_end_of_a_plugin_to_its_client_and_reaps_what_it_leaves_behind() {
+    let stage = Stage::new("plugin").await;
+    let (plugin, asked) = (stage.file("plugin"), stage.file("asked"));
+    let kubeconfig = kubeconfig(&stage, stage.plane.kubeconfig(), |text| {
+        let good = between(&text, "{token: ", "}").to_owned();
+        // It is over at once, and asked again for each request. What it leaves behind holds its output open, so that it has ended for
+        // a while before it is waited for.
+        let status = format!(r#"{{"token":"{good}","expirationTimestamp":"2020-01-01T00:00:00Z"}}"#);
+        let credential = format!(r#"{{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{status}}}"#);
+        std::fs::write(&plugin, format!("sleep 0.1 &\necho >> {}\necho '{credential}'\n", asked.display())).unwrap();
+        let plugin = format!(
+            "{{exec: {{apiVersion: client.authentication.k8s.io/v1, command: sh, args: ['{}'], interactiveMode: Never, provideClusterInfo: false}}}}",
+            plugin.display()
+        );
+        text.replace(&format!("{{token: {good}}}"), &plugin)
+    });
+    let wrapper = stage.wrapper_through(&kubeconfig, "pod-a", &CALM, &["sleep", "1000"]);
+    wrapper.until_leads().await;
+    let requests = || std::fs::read_to_string(&asked).unwrap().lines().count();
+    let before = requests();
+    until("it is asked again and again", async || if requests() > before + 2 { Ok(()) } else { Err(format!("{} times", requests())) }).await;
+    until("nothing is left of plugins", async || {
+        let left = zombies(pid(wrapper.process.pid()));
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .await;
+    assert!(!wrapper.process.log().contains("auth exec"), "{}", wrapper.process.log_end(20));
+    wrapper.signal(Signal::TERM);
+    assert_eq!(wrapper.code().await, 128 + 15);
 }
 
 /// A token that is bound to a Secret ends with it, ten seconds later at the latest.
