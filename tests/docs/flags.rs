@@ -71,8 +71,9 @@ fn mentioned(text: &str) -> Vec<String> {
 
 #[test]
 fn no_page_names_a_flag_that_there_is_not() {
-    // Of other programs: kubectl, cargo, the old leader-elector, the API server.
-    const OTHERS: [&str; 8] = ["election", "election-namespace", "http", "locked", "watch-cache-sizes", "cascade", "replicas", "validate"];
+    // Of other programs: kubectl, cargo, the old leader-elector, the API server, kube-state-metrics.
+    const OTHERS: [&str; 9] =
+        ["election", "election-namespace", "http", "locked", "watch-cache-sizes", "cascade", "replicas", "validate", "metric-labels-allowlist"];
     let (serve, run) = elector();
     let operator = OperatorSettings::command();
     let known: Vec<_> = [&operator, &serve, &run].into_iter().flat_map(flags).filter_map(Arg::get_long).collect();
