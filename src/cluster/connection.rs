@@ -16,6 +16,8 @@ use tower::{BoxError, ServiceBuilder};
 /// has died in silence ends.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 const KEEPALIVE_AGAIN: Duration = Duration::from_secs(5);
+/// What each connection may read ahead of whoever takes it in, in bytes: a watch that was busy once keeps it.
+const BUFFER: usize = 64 << 10;
 /// How long what was sent may stay unacknowledged before its connection counts as dead, and serves no further request. On Linux.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
@@ -39,7 +41,7 @@ pub fn client(config: Config) -> Result<Client, Error> {
         .option_layer(auth)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
-        .service(Builder::new(TokioExecutor::new()).build(connector));
+        .service(Builder::new(TokioExecutor::new()).http1_max_buf_size(BUFFER).build(connector));
     Ok(Client::new(service, config.default_namespace))
 }
 

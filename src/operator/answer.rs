@@ -148,6 +148,7 @@ fn failure_of(subject: Subject<'_>, status: &Status) -> Failure {
         (403, "Forbidden") => refused(about),
         (400..=499, _) if !matches!(status.code, 404 | 408 | 409) => refused(false),
         (500, _) if status.message.contains(UNASKED) => failed(Failure::Admission),
+        (500, _) if status.message.contains(UNDECLARED) => refused(true),
         _ => failed(Failure::Unknown),
     }
 }
@@ -158,6 +159,8 @@ const WEBHOOK: &str = "admission webhook ";
 const DENIED: &str = "\" denied the request";
 /// What it says of one that it could not ask.
 const UNASKED: &str = "failed calling webhook";
+/// What it says, as if it had failed, of a server-side apply of a field that it does not know (kubernetes/kubernetes#122480).
+const UNDECLARED: &str = "field not declared in schema";
 
 /// Server-side apply's own conflict names fields, not the object.
 fn is_conflict_of_managers(status: &Status) -> bool {
@@ -219,6 +222,9 @@ mod tests {
         for (status, undone) in cases {
             assert_eq!(failure_of(subject, &status).undone(), undone, "{status:?}");
         }
+        let mut older = status(500, "", &json!(null));
+        older.message = "failed to create typed patch object (a/web; apps/v1, Kind=Deployment): .spec.template.spec.x: field not declared in schema".into();
+        assert_eq!(failure_of(subject, &older).undone(), Undone::Refused);
         for code in [400, 401, 405, 408, 410, 413, 500, 502, 503, 504] {
             assert_eq!(failure_of(subject, &status(code, "", &pod)).undone(), Undone::Unknown, "{code}");
         }

@@ -117,6 +117,7 @@ const SPEC: Keep = Fields(
         ("selector", LABELS),
         ("template", Fields(&[("metadata", Fields(&[("labels", LABELS)], UNBOUNDED))], UNBOUNDED)),
         ("minReadySeconds", SHORT),
+        ("paused", SHORT),
         // Of a Lease.
         ("holderIdentity", TEXT),
         ("leaseDurationSeconds", SHORT),

@@ -307,6 +307,7 @@ impl Kind for Deployment {
             match_labels: spec.field("selector").field("matchLabels").texts().0.into_iter().collect(),
             template_label_keys: template_labels.into_iter().map(|(key, _)| key.into()).collect(),
             labels_unread: !all_labels || selector.is_none(),
+            paused: spec.field("paused").flag(),
             min_ready_seconds: spec.field("minReadySeconds").number().unwrap_or_default(),
             replicas,
             replicas_applied: replicas_applied(metadata.managers()),

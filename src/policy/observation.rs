@@ -215,6 +215,8 @@ pub struct Deployment {
     pub template_label_keys: Vec<Box<str>>,
     /// The selector, or the template's labels, are not known as a whole.
     pub labels_unread: bool,
+    /// Nothing is rolled out until it is resumed.
+    pub paused: bool,
     pub min_ready_seconds: i32,
     pub replicas: i32,
     /// Whether our apply, and nobody else, owns `spec.replicas`.

@@ -209,7 +209,10 @@ fn findings(
     } else if !ready.status {
         Finding { type_: "Reconciling", status: true, reason: ready.reason, message: ready.message.clone() }
     } else if rolling_out {
-        Finding { type_: "Reconciling", status: true, reason: "RolloutInProgress", message: "the Deployment is not rolled out yet".into() }
+        let paused = observation.deployment.as_ref().filter(|deployment| deployment.paused);
+        let why =
+            paused.map_or_else(String::new, |it| format!(", and is paused: nothing is before it is resumed (kubectl rollout resume deployment {})", it.name));
+        Finding { type_: "Reconciling", status: true, reason: "RolloutInProgress", message: format!("the Deployment is not rolled out yet{why}") }
     } else {
         Finding { type_: "Reconciling", status: false, reason: "Settled", message: "nothing is left to do".into() }
     };

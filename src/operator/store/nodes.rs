@@ -13,6 +13,8 @@ use crate::policy::observation::{Node, NodeState, Pod, Suspicion};
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
     known: HashMap<Box<str>, NodeState>,
+    /// When more are known than this, those that are gone and that no pod names are forgotten.
+    room: usize,
     /// What speaks against nodes, since when, and whether each answers again.
     suspects: HashMap<Box<str>, (Suspicion, Instant, bool)>,
     /// How often what says which nodes bear leaders has changed.
@@ -37,6 +39,9 @@ impl Nodes {
 
 /// Nodes that bear leaders or their successors, and where the kubelet of each listens, if the API server says.
 pub type Bearers = BTreeMap<Box<str>, Option<SocketAddr>>;
+
+/// So many are known before any is forgotten: that one is gone may be known before a pod that names it.
+const ROOM: usize = 1024;
 
 /// So many nodes of one group are watched: its leader's, its successor's, and that of one which is just taken leave of.
 const OF_A_GROUP: usize = 3;
@@ -117,6 +122,11 @@ impl Store {
             _ => false,
         };
         nodes.known.insert(name.into(), state);
+        if nodes.known.len() > nodes.room.max(ROOM) {
+            let named: HashSet<&str> = tables.pods.objects.values().filter_map(|pod| pod.node.as_deref()).collect();
+            nodes.known.retain(|known, state| !matches!(state, NodeState::Gone) || **known == *name || named.contains(&**known));
+            nodes.room = nodes.known.len() * 2;
+        }
         if same {
             return Concerned::new();
         }

@@ -502,3 +502,19 @@ fn a_pod_concerns_one_of_the_groups_that_name_its_deployment() {
     let next = LeaderGroup::delete(&store, &key);
     assert_eq!(next.len(), 51, "each of them may lead now");
 }
+
+#[test]
+fn the_names_of_nodes_that_are_gone_are_not_kept_for_ever() {
+    let store = Store::default();
+    let on = |node: &str| Arc::new(Pod { uid: "u".into(), node: Some(node.into()), ..Pod::default() });
+    Pod::apply(&store, Key::new("a", "x"), on("node-7"), Source::Watch);
+    for number in 0..10_000 {
+        let name = format!("node-{number}");
+        store.set_node(&name, NodeState::Present(Arc::default()));
+        store.set_node(&name, NodeState::Gone);
+    }
+    let tables = store.lock();
+    assert_eq!(tables.nodes.of(&on("node-7")), NodeState::Gone, "a pod names it");
+    assert_eq!(tables.nodes.of(&on("node-9999")), NodeState::Gone, "its pod may still come");
+    assert_eq!(tables.nodes.of(&on("node-8")), NodeState::Unknown);
+}

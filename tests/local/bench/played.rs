@@ -54,6 +54,8 @@ impl Scene {
     async fn settled(&self, operator: &Process, all: &[(String, String)]) -> anyhow::Result<()> {
         let what = format!("{} groups are settled", all.len());
         let settled = wait::until(&what, PATIENCE, async || {
+            // Thousands are not looked at again and again.
+            tokio::time::sleep(Duration::from_secs(1)).await;
             let left = all.iter().filter(|(namespace, name)| !self.played.world.is_settled(namespace, name)).count();
             ensure!(left == 0, "{left} are not");
             Ok(())
