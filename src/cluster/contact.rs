@@ -29,11 +29,11 @@ impl Contact {
         Self(Arc::new(Shared { url, started: Stopwatch::start(), last: AtomicU64::new(0), trouble: Mutex::default() }))
     }
 
-    /// A refusal is an answer, but not one of who does not know who asks, nor of what stands before an API server that is gone.
+    /// A refusal is an answer, but not one of what stands before an API server that is gone. Who does not know who asks has failed.
     pub(super) fn answered(&self, status: StatusCode) {
-        let nobody = [StatusCode::UNAUTHORIZED, StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
+        let nobody = [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
         if nobody.contains(&status) {
-            return self.failed(if status == StatusCode::UNAUTHORIZED { "it does not accept the credentials".to_owned() } else { status.to_string() });
+            return self.failed(status.to_string());
         }
         let elapsed = u64::try_from(self.0.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.0.last.store(elapsed, Ordering::Relaxed);
@@ -85,13 +85,15 @@ mod tests {
         assert_eq!(contact.check(PATIENCE), Ok(()), "it has just begun");
         tokio::time::advance(Duration::from_secs(16)).await;
         assert_eq!(contact.check(PATIENCE).unwrap_err(), "no answer from the API server https://cluster/ for 16 s: what was asked is not answered");
-        contact.answered(StatusCode::FORBIDDEN);
-        assert_eq!(contact.check(PATIENCE), Ok(()));
-        tokio::time::advance(Duration::from_secs(16)).await;
-        for (status, words) in [(StatusCode::UNAUTHORIZED, "does not accept the credentials"), (StatusCode::BAD_GATEWAY, "502 Bad Gateway")] {
-            contact.answered(status);
-            assert!(contact.check(PATIENCE).unwrap_err().contains(words), "{:?}", contact.check(PATIENCE));
+        for refusal in [StatusCode::FORBIDDEN, StatusCode::UNAUTHORIZED] {
+            contact.answered(refusal);
+            assert_eq!(contact.check(PATIENCE), Ok(()));
+            tokio::time::advance(Duration::from_secs(16)).await;
         }
+        contact.failed("it does not accept the credentials".to_owned());
+        assert!(contact.check(PATIENCE).unwrap_err().contains("does not accept the credentials"));
+        contact.answered(StatusCode::BAD_GATEWAY);
+        assert!(contact.check(PATIENCE).unwrap_err().contains("502 Bad Gateway"));
         contact.answered(StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(contact.check(PATIENCE), Ok(()), "it is there, whatever is the matter with it");
     }

@@ -7,6 +7,7 @@
 
 mod connection;
 mod contact;
+mod credentials;
 
 use std::error::Error as _;
 use std::io;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::USER_AGENT;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -28,6 +29,7 @@ use crate::settings::{self, ClusterSettings};
 
 pub use connection::client;
 pub use contact::Contact;
+use credentials::Looked;
 
 /// Credentials are not read again sooner: a plugin may be behind them.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -177,26 +179,29 @@ impl Cluster {
 }
 
 impl Passing {
-    async fn pass(&self, request: Request<Body>) -> Result<Response<Body>, kube::Error> {
+    async fn pass(&self, request: Request<Body>) -> Result<Response<Looked>, kube::Error> {
         let (edition, client) = self.newest().await;
-        let answer = client.send(request).await;
-        match &answer {
+        match client.send(request).await {
             Ok(answer) => {
                 (self.beat)();
-                self.cluster.0.contact.answered(answer.status());
-                if answer.status() == StatusCode::UNAUTHORIZED {
+                let (answer, refused) = credentials::look(answer).await;
+                if refused {
+                    self.cluster.0.contact.failed("it does not accept the credentials".to_owned());
                     self.cluster.distrust(edition, "the API server does not accept them");
+                } else {
+                    self.cluster.0.contact.answered(answer.status());
                 }
+                Ok(answer)
             }
             Err(error) => {
-                let words = contact::causes(error);
-                if is_about_credentials(error) {
+                let words = contact::causes(&error);
+                if is_about_credentials(&error) {
                     self.cluster.distrust(edition, &words);
                 }
                 self.cluster.0.contact.failed(words);
+                Err(error)
             }
         }
-        answer
     }
 
     async fn newest(&self) -> (u64, Client) {
@@ -283,4 +288,43 @@ fn is_about_credentials(error: &kube::Error) -> bool {
         next = inner.map_or_else(|| error.source(), |inner| Some(inner));
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// What is known of a cluster after it has answered 401 with this Status, and whether the answer counts as one.
+    async fn answered(status: serde_json::Value) -> (Option<Stopwatch>, bool) {
+        let config = Config::new("https://cluster/".parse().unwrap());
+        let settings = ClusterSettings { kubeconfig: Some("/nowhere".into()), ..ClusterSettings::default() };
+        let known = watch::Sender::new(Known { edition: 0, config, reading: false, read: None });
+        let cluster = Cluster(Arc::new(Shared { settings, known, contact: Contact::new("https://cluster/".to_owned()), agent: None }));
+        let body = status.to_string().into_bytes();
+        let says = tower::service_fn(move |_: Request<Body>| {
+            let answer = Response::builder().status(401).body(Body::from(body.clone())).unwrap();
+            async move { Ok::<_, std::convert::Infallible>(answer) }
+        });
+        let newest = Mutex::new((0, Client::new(says, "default")));
+        let passing = Passing { cluster: cluster.clone(), agent: None, beat: Box::new(|| {}), newest };
+        tokio::time::advance(Duration::from_secs(60)).await;
+        passing.pass(Request::new(Body::empty())).await.unwrap();
+        let read = cluster.0.known.borrow().read;
+        (read, cluster.contact().check(Duration::ZERO).is_ok())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_denies_a_write_has_no_credentials_read_again_and_has_answered() {
+        let refused = json!({ "kind": "Status", "status": "Failure", "message": "Unauthorized", "reason": "Unauthorized", "code": 401 });
+        let (read, contact) = answered(refused).await;
+        assert!(read.is_some() && !contact);
+        let denied = json!({
+            "kind": "Status", "status": "Failure", "reason": "Unauthorized", "code": 401, "details": { "name": "web-1", "kind": "pods" },
+            "message": "pods \"web-1\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no",
+        });
+        let (read, contact) = answered(denied).await;
+        assert!(read.is_none() && contact);
+    }
 }

@@ -1,7 +1,14 @@
 //! The operator and its API server: credentials that change while it runs, and what it says and does when it is cut off.
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
 use super::arena::{self, Arena, PATIENCE};
-use crate::control_plane::Mode;
+use super::hindrances::lift;
+use super::steps::settled;
+use crate::control_plane::{Mode, Verdict, Webhook};
 
 #[tokio::test]
 async fn a_replica_that_is_cut_off_is_not_ready_until_it_is_back() {
@@ -85,5 +92,31 @@ async fn watches_and_writes_go_on_with_an_authority_and_a_token_that_were_replac
     arena.until("it keeps groups", async || if operator.log().contains("Groups are reconciled") { Ok(()) } else { Err(operator.log_end(5)) }).await;
     arena.delete_pod(&leader).await;
     arena.leader_other_than("web", &leader).await;
+    arena.finish().await;
+}
+
+#[tokio::test]
+async fn a_webhook_that_denies_writes_with_401_in_one_namespace_has_no_credentials_read_again() {
+    let (arena, leader) = settled("unauthorized", 3).await;
+    let webhook = Webhook::start(Verdict::Refused(401)).await.unwrap();
+    let name = format!("unauthorized-{}", arena.namespace);
+    let pods = json!({ "apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["pods"] });
+    let configuration = webhook.configuration(&name, &arena.namespace, &pods, "Fail", 5);
+    arena.plane.kubectl_with_input(&["apply", "-f", "-"], &configuration).await.unwrap().succeeded().unwrap();
+    let touch = Patch::Merge(json!({ "metadata": { "annotations": { "touched": "yes" } } }));
+    let dry = PatchParams { dry_run: true, ..PatchParams::default() };
+    arena
+        .until("it denies", async || match arena.api::<Pod>().patch(&leader.name_any(), &dry, &touch).await {
+            Err(kube::Error::Api(status)) if status.code == 401 => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+    arena.set_ready(&leader, false).await;
+    let message = arena.condition("web", "Stalled", "True", "WriteRefused").await;
+    assert!(message.contains("denied the request: the webhook says no (401)"), "{message}");
+    lift(&arena, &name).await;
+    arena.leader_other_than("web", &leader).await;
+    let log = arena.operator().log();
+    assert!(!log.contains("Credentials of the API server are read again"), "{}", arena.operator().log_end(40));
     arena.finish().await;
 }
