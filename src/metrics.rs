@@ -147,7 +147,7 @@ impl Metrics {
         registry.register("leadergroup_groups_left", "Groups that are left to another operator", metrics.groups_left.clone());
         registry.register(
             "leadergroup_events_dropped",
-            "Events that were not published, because too many waited, or too many of one group had been",
+            "Events that were not published, because too many waited, too many of one group had been, or the API server did not take them in time",
             metrics.events_dropped.clone(),
         );
         registry.register("leadergroup_watch_silence_seconds", "Time since a watch's last sign of life", metrics.watch_silence_seconds.clone());

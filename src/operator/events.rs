@@ -1,21 +1,33 @@
 //! Events: what happened to a group and why, for people, on the group and on the pod concerned. Best effort and off the path of
-//! an election: a full queue drops them, and so does a group that has too many, and a metric says so.
+//! an election: a full queue drops them, so does a group that has too many, and what the API server does not take in time is dropped,
+//! too; a metric says so.
+
+mod queue;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 use tokio::sync::mpsc;
 use tracing::debug;
 
+use self::queue::{Place, Queue, Told};
 use crate::api::LeaderGroup;
 use crate::elector::clock::{Clock, Instant, SystemClock};
 use crate::metrics::Metrics;
 use crate::names;
 
-const QUEUE: usize = 1024;
+/// How long one is waited for. A webhook may take half a minute to say nothing.
+const DEADLINE: Duration = Duration::from_secs(2);
+/// One that takes longer is slow.
+const QUICK: Duration = Duration::from_millis(250);
 /// What the API server takes of a note, in bytes.
 const LONGEST_NOTE: usize = 1024;
 /// So many different happenings are remembered, to count one that repeats itself as one event.
@@ -49,9 +61,11 @@ impl Share {
 }
 
 /// Where events are handed in.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct EventRecorder {
-    queue: mpsc::Sender<(Event, ObjectReference)>,
+    queue: Arc<Mutex<Queue>>,
+    /// Has what waits looked at; its end is the task's.
+    news: mpsc::Sender<()>,
     metrics: Metrics,
 }
 
@@ -68,18 +82,12 @@ pub(super) struct GroupEvent<'a> {
 impl EventRecorder {
     /// A recorder, and the task that publishes for it until it is dropped.
     pub(super) fn new(client: Client, metrics: Metrics) -> (Self, tokio::task::JoinHandle<()>) {
-        let (queue, mut waiting) = mpsc::channel::<(Event, ObjectReference)>(QUEUE);
+        let (news, told) = mpsc::channel(1);
+        let queue = Arc::<Mutex<Queue>>::default();
         let reporter = Reporter { controller: names::REPORTING_CONTROLLER.into(), instance: crate::settings::host_name() };
-        let task = tokio::spawn(async move {
-            let mut recorders = Recorders::default();
-            while let Some((event, regarding)) = waiting.recv().await {
-                let recorder = recorders.of(&event, &regarding, || Recorder::new(client.clone(), reporter.clone()));
-                if let Err(error) = recorder.publish(&event, &regarding).await {
-                    debug!(reason = event.reason, %error, "Event was not published");
-                }
-            }
-        });
-        (Self { queue, metrics }, task)
+        let new = move || Recorder::new(client.clone(), reporter.clone());
+        let task = tokio::spawn(publish_all(queue.clone(), told, metrics.clone(), new));
+        (Self { queue, news, metrics }, task)
     }
 
     pub(super) fn record(&self, group: &LeaderGroup, share: &mut Share, event: &GroupEvent<'_>) {
@@ -98,7 +106,7 @@ impl EventRecorder {
             uid: Some(uid.to_owned()),
             ..ObjectReference::default()
         });
-        let group = group.object_ref(&());
+        let (of, group) = (group.metadata.name.as_deref().unwrap_or_default().into(), group.object_ref(&()));
         let beside = |secondary| Event {
             type_: if event.warning { EventType::Warning } else { EventType::Normal },
             reason: event.reason.to_owned(),
@@ -107,12 +115,75 @@ impl EventRecorder {
             secondary,
         };
         let on_pod = pod.clone().map(|pod| (beside(Some(group.clone())), pod));
-        for told in [Some((beside(pod), group)), on_pod].into_iter().flatten() {
-            if self.queue.try_send(told).is_err() {
+        let namespace: Arc<str> = namespace.as_deref().unwrap_or_default().into();
+        for (event, regarding) in [Some((beside(pod), group)), on_pod].into_iter().flatten() {
+            let told = Told { event, regarding, namespace: namespace.clone(), group: Arc::clone(&of) };
+            if !lock(&self.queue).push(told) {
                 self.metrics.events_dropped.inc();
             }
         }
+        // Where it is full somebody is about to look.
+        let _ = self.news.try_send(());
     }
+}
+
+fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
+    queue.lock().expect("nothing panics while it holds the lock")
+}
+
+/// How far one is that is under way.
+enum Step {
+    /// It takes long, and goes on.
+    TakesLong(Place, BoxFuture<'static, ()>),
+    Ended(Place, bool),
+}
+
+/// Publishes what is handed in until nobody can hand in more.
+async fn publish_all(queue: Arc<Mutex<Queue>>, mut news: mpsc::Receiver<()>, metrics: Metrics, new: impl Fn() -> Recorder) {
+    let mut recorders = Recorders::default();
+    let mut under_way = FuturesUnordered::<BoxFuture<'static, Step>>::new();
+    let mut is_open = true;
+    loop {
+        while let Some((told, place)) = { lock(&queue).next() } {
+            let recorder = recorders.of(&told.event, &told.regarding, &new).clone();
+            under_way.push(Box::pin(begin(place, Box::pin(publish(recorder, told, metrics.clone())))));
+        }
+        tokio::select! {
+            biased;
+            Some(step) = under_way.next() => match step {
+                Step::TakesLong(mut place, publishing) => {
+                    lock(&queue).takes_long(&mut place);
+                    under_way.push(Box::pin(async move {
+                        publishing.await;
+                        Step::Ended(place, false)
+                    }));
+                }
+                Step::Ended(place, quickly) => lock(&queue).ended(&place, quickly),
+            },
+            told = news.recv(), if is_open => is_open = told.is_some(),
+            else => return,
+        }
+    }
+}
+
+async fn begin(place: Place, mut publishing: BoxFuture<'static, ()>) -> Step {
+    match tokio::time::timeout(QUICK, &mut publishing).await {
+        Ok(()) => Step::Ended(place, true),
+        Err(_) => Step::TakesLong(place, publishing),
+    }
+}
+
+async fn publish(recorder: Recorder, told: Told, metrics: Metrics) {
+    let Told { event, regarding, namespace, group } = told;
+    // What the API server says may quote the event, or what a policy makes of it.
+    let problem = match tokio::time::timeout(DEADLINE, recorder.publish(&event, &regarding)).await {
+        Ok(Ok(())) => return,
+        Ok(Err(kube::Error::Api(status))) => format!("refused ({})", status.code),
+        Ok(Err(_)) => "the request failed".to_owned(),
+        Err(_) => "no answer in time".to_owned(),
+    };
+    metrics.events_dropped.inc();
+    debug!(%namespace, name = %group, reason = event.reason, problem, "Event was not published");
 }
 
 /// Of which object, the reason and the note.
@@ -136,22 +207,5 @@ impl Recorders {
         let (recorder, used) = self.by_text.entry(key).or_insert_with(|| (new(), 0));
         *used = self.uses;
         recorder
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_group_that_flaps_is_told_of_thirty_times_and_then_every_ten_seconds_with_a_count() {
-        let mut share = Share::default();
-        let second = |second: u64| Instant(Duration::from_secs(1000 + second));
-        let told = |share: &mut Share, at| (0..100).filter_map(|_| share.take(second(at))).collect::<Vec<_>>();
-        assert_eq!(told(&mut share, 0), [0; 30]);
-        assert!(told(&mut share, 9).is_empty());
-        assert_eq!(told(&mut share, 10), [170]);
-        assert_eq!(told(&mut share, 30), [99, 0]);
-        assert_eq!(told(&mut share, 3600).len(), 30);
     }
 }
