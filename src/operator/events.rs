@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tracing::debug;
 
 use self::queue::{Place, Queue, Told};
+use super::allowance::{Allowance, Rate};
 use crate::api::LeaderGroup;
 use crate::elector::clock::{Clock, Instant, SystemClock};
 use crate::metrics::Metrics;
@@ -33,16 +34,13 @@ const LONGEST_NOTE: usize = 1024;
 /// So many different happenings are remembered, to count one that repeats itself as one event.
 const REMEMBERED: usize = 512;
 
-/// So many happenings of one group are told one after the other, and another each time that this has passed: what flaps without end is
-/// told without end, and costs everybody's API server little.
-const AT_ONCE: u32 = 30;
-const BETWEEN: Duration = Duration::from_secs(10);
+/// How many happenings of one group are told.
+const HAPPENINGS: Rate = Rate(30, Duration::from_secs(10));
 
 /// What is left of one group's share of events.
 #[derive(Debug, Default)]
 pub(super) struct Share {
-    /// When all of it is there again.
-    whole: Instant,
+    left: Allowance,
     /// Happenings that were not told.
     untold: u64,
 }
@@ -50,12 +48,11 @@ pub(super) struct Share {
 impl Share {
     /// Takes what one happening needs, and gives how many before it were not told; `None` where it is not told either.
     fn take(&mut self, now: Instant) -> Option<u64> {
-        let whole = self.whole.max(now) + BETWEEN;
-        if whole - now > BETWEEN * AT_ONCE {
+        let Some(left) = self.left.after_another(HAPPENINGS, now) else {
             self.untold += 1;
             return None;
-        }
-        self.whole = whole;
+        };
+        self.left = left;
         Some(std::mem::take(&mut self.untold))
     }
 }

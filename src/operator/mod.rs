@@ -1,6 +1,7 @@
 //! The I/O shell: watches fill a store, each group's task observes it, plans, and writes. The only code that talks to the
 //! API server; it decides nothing itself.
 
+mod allowance;
 mod answer;
 mod backoff;
 mod events;
@@ -14,6 +15,7 @@ mod health;
 mod kept;
 mod kinds;
 mod lenient;
+mod lines;
 mod liveness;
 mod managers;
 mod newcomers;
@@ -55,6 +57,7 @@ use events::EventRecorder;
 use execute::Executor;
 use groups::Groups;
 pub use health::{SILENCE, WatchHealth};
+use lines::Lines;
 pub use liveness::NodeLiveness;
 use liveness::NodeWatch;
 use pace::Pace;
@@ -79,6 +82,7 @@ struct Context {
     store: Arc<Store>,
     executor: Executor,
     events: EventRecorder,
+    lines: Lines,
     metrics: Metrics,
     operator: Operator,
     restores: Arc<Restores>,
@@ -294,10 +298,9 @@ pub async fn run(
     // Who may create Leases anywhere else must not keep an operator from starting.
     let operators: BTreeSet<&str> = options.home.iter().map(String::as_str).chain([DEFAULT_HOME]).collect();
     if election.is_none()
-        && let Some((key, lease)) = store.operator_that_runs(clock::wall(), |namespace| !operators.contains(namespace))
+        && let Some((key, _)) = store.operator_that_runs(clock::wall(), |namespace| !operators.contains(namespace))
     {
-        let holder = &lease.holder;
-        warn!(%key.namespace, %key.name, %holder, "A Lease says that another operator runs; in this namespace anybody may have written it, so it is not believed");
+        warn!(%key.namespace, %key.name, "A Lease says that another operator runs; in this namespace anybody may have written it, so it is not believed");
     }
     if election.is_none()
         && !options.beside_another
@@ -338,6 +341,7 @@ async fn keep_groups(replica: Replica, tenure: Option<Tenure>, stop: impl Future
         store: store.clone(),
         executor: Executor::new(client, store.clone(), tenure),
         events,
+        lines: Lines::default(),
         metrics,
         operator,
         restores,

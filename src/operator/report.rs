@@ -1,4 +1,7 @@
 //! What is told of a write that was done: a log line, an event, a metric. Choices, not loops.
+//!
+//! The log is the administrators': it says which group, what of it and why in words of this program, and names. What objects hold, and
+//! what the API server says of them, the group's users read in its status and events.
 
 use std::time::Duration;
 
@@ -9,13 +12,23 @@ use super::Context;
 use super::events::GroupEvent;
 use super::state::{GroupState, Leaderless};
 use crate::api::{LeaderGroup, LeaderGroupStatus};
-use crate::elector::clock::Stopwatch;
+use crate::elector::clock::{Clock, Stopwatch, SystemClock};
 use crate::metrics::ReasonLabels;
 use crate::policy::leader;
 use crate::policy::memory::Memory;
 use crate::policy::observation::{Lease, Observation};
 use crate::policy::verdict::OtherOperator;
 use crate::policy::write::{LeasePurpose, PodMarks, PodPurpose, PodWrite, Record, Write};
+
+/// A line of the log about a group, if there is a share left for it. `unsaid`: how many before it there was none for.
+macro_rules! line {
+    ($level:ident, $context:expr, $observation:expr, $state:expr, $($rest:tt)+) => {
+        if let Some(unsaid) = $context.lines.take(&mut $state.lines, &$observation.namespace, SystemClock.now()) {
+            let unsaid = (unsaid > 0).then_some(unsaid);
+            $level!(namespace = %$observation.namespace, name = %$observation.name, unsaid, $($rest)+);
+        }
+    };
+}
 
 /// That another operator keeps a group is told no oftener.
 const BETWEEN_TELLS: Duration = Duration::from_secs(60);
@@ -34,7 +47,7 @@ pub(super) fn of_write(context: &Context, observation: &Observation, write: &Wri
             let note = format!(
                 "Deployment {name} was changed by others, and has what the group says of it again; what the group does not mention stays, a restart's time among it"
             );
-            info!(namespace = %observation.namespace, name = %observation.name, deployment = name, "Deployment was applied again after a change by others");
+            line!(info, context, observation, state, deployment = name, "Deployment was applied again after a change by others");
             record_event(context, state, group, true, "DeploymentRepaired", "Repair", note, None);
         }
         Write::ApplyDeployment { name, .. } => {
@@ -43,7 +56,7 @@ pub(super) fn of_write(context: &Context, observation: &Observation, write: &Wri
         Write::UpdateLease { name, record, purpose, .. } => match purpose {
             LeasePurpose::Transition if record.holder.is_empty() => {
                 let Some(former) = record.previous_holder.as_deref().filter(|former| !former.is_empty()) else { return };
-                info!(namespace = %observation.namespace, name = %observation.name, pod = former, term = record.term, "Leader was lost and nobody can follow");
+                line!(info, context, observation, state, pod = as_name(former), term = record.term, "Leader was lost and nobody can follow");
                 record_event(context, state, group, true, "LeaderLost", "Elect", format!("pod {former} no longer leads, and no pod may follow"), None);
             }
             LeasePurpose::Repair if answers_spec(group, observation.lease.as_deref(), record) => {
@@ -60,11 +73,14 @@ pub(super) fn of_write(context: &Context, observation: &Observation, write: &Wri
                 && group.spec.election.min_term != Some(named.term)
             {
                 let note = format!("terms go on from {} on, where the Lease has {mark}: somebody has changed status.term or the Lease", named.term);
-                warn!(namespace = %observation.namespace, name = %observation.name, "{note}");
+                let words = "Terms go on far above what the Lease has: somebody has changed status.term or the Lease";
+                line!(warn, context, observation, state, term = named.term, "{words}");
                 record_event(context, state, group, true, "TermsJump", "Elect", note, None);
             }
             if let Some(news) = news(group.status.as_ref(), status) {
-                warn!(namespace = %observation.namespace, name = %observation.name, reason = news.reason, "{}", news.message);
+                let round = state.memory.round(observation);
+                let (write, failure) = state.memory.progress.behind(&news.reason, round, SystemClock.now()).unzip();
+                line!(warn, context, observation, state, reason = news.reason, write, failure, "Something is wrong with the group: its status says what");
                 record_event(context, state, group, true, &news.reason, "Reconcile", news.message.clone(), None);
             }
         }
@@ -85,6 +101,12 @@ fn news<'a>(before: Option<&LeaderGroupStatus>, after: &'a LeaderGroupStatus) ->
     let stalled = after.conditions.iter().find(|it| is(it, "Stalled", "True"));
     let unready = || after.conditions.iter().find(|it| is(it, "Ready", "False") && !OWN_EVENT.contains(&&*it.reason));
     stalled.or_else(unready).filter(|news| !known(news))
+}
+
+/// What an object says, where it has the form of a name; whatever else others have written there is not for the log.
+fn as_name(text: &str) -> &str {
+    let is_name = text.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '.' | '_'));
+    if is_name { text } else { "(no name)" }
 }
 
 /// Whether two messages differ in numbers only, or in names that have some.
@@ -122,21 +144,22 @@ pub(super) fn of_another_operator(context: &Context, observation: &Observation, 
         if state.left_to.is_none() {
             context.metrics.groups_left.inc();
         }
-    } else if let (Some(name), Some(group), Some(other)) = (&now, &observation.group, other) {
+    } else if let (Some(_), Some(group), Some(other)) = (&now, &observation.group, other) {
         (state.left_told, state.left_ends_untold) = (Some(Stopwatch::start()), true);
         let lock = other.operator.lock.as_deref().map_or_else(|| "without leader election".to_owned(), |lock| format!("elected on Lease {lock}"));
         let note = format!(
             "another operator, {} ({lock}), keeps this group, and this one ({}) leaves it alone; stop one of the two, or give each its own groups with --namespace or --watch-label-selector",
             other.operator.identity, observation.operator
         );
-        warn!(namespace = %observation.namespace, name = %observation.name, other = name, "{note}");
+        let (other, words) = (as_name(&other.operator.identity), "Another operator keeps this group, as its Lease says, and this one leaves it alone");
+        line!(warn, context, observation, state, other, "{words}");
         record_event(context, state, group, true, "AnotherOperator", "Reconcile", note, None);
         if state.left_to.is_none() {
             context.metrics.groups_left.inc();
         }
     } else {
         if std::mem::take(&mut state.left_ends_untold) {
-            info!(namespace = %observation.namespace, name = %observation.name, "No other operator keeps this group any more");
+            line!(info, context, observation, state, "No other operator keeps this group any more");
         }
         context.metrics.groups_left.dec();
     }
@@ -155,7 +178,7 @@ fn of_pod(context: &Context, observation: &Observation, group: &LeaderGroup, wri
         PodPurpose::Label if known => {
             context.metrics.label_repairs.inc();
             let lost = if observed.label == desired.label { format!("annotation {}", crate::names::ANNOTATION_TERM) } else { format!("label {}", write.key) };
-            info!(namespace = %observation.namespace, name = %observation.name, pod = %name, lost, "Mark of the leader was put back");
+            line!(info, context, observation, state, pod = %name, lost, "Mark of the leader was put back");
             record_event(context, state, group, true, "LabelRepaired", "Repair", format!("pod {name} leads, and had lost its {lost}; it was put back"), pod);
         }
         PodPurpose::Label => {
@@ -168,15 +191,15 @@ fn of_pod(context: &Context, observation: &Observation, group: &LeaderGroup, wri
             let reason = reason_of(observation, &state.memory, write);
             context.metrics.election_seconds.observe(began.elapsed().as_secs_f64());
             context.metrics.transitions.get_or_create(&ReasonLabels { reason: reason.clone() }).inc();
-            info!(namespace = %observation.namespace, name = %observation.name, pod = %name, term, reason, "Leader was elected");
+            line!(info, context, observation, state, pod = %name, term, reason = as_name(&reason), "Leader was elected");
             record_event(context, state, group, false, "LeaderElected", "Elect", format!("pod {name} leads in term {term}: {reason}"), pod);
         }
         PodPurpose::Unlabel if recorded || observed.term.is_some() => {
-            info!(namespace = %observation.namespace, name = %observation.name, pod = %name, term = observed.term, "Leader label was taken away");
+            line!(info, context, observation, state, pod = %name, term = observed.term, "Leader label was taken away");
         }
         PodPurpose::Unlabel => {
             context.metrics.label_repairs.inc();
-            info!(namespace = %observation.namespace, name = %observation.name, pod = %name, "Leader label that others had set was taken away");
+            line!(info, context, observation, state, pod = %name, "Leader label that others had set was taken away");
             record_event(
                 context,
                 state,
@@ -220,4 +243,136 @@ fn record_event(
     pod: Option<(&str, &str)>,
 ) {
     context.events.record(group, &mut state.events, &GroupEvent { warning, reason, action, note, pod });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use kube::Client;
+    use kube::client::Body;
+    use serde_json::json;
+
+    use super::*;
+    use crate::operator::events::EventRecorder;
+    use crate::operator::execute::Executor;
+    use crate::operator::lines::Lines;
+    use crate::operator::shares::Shares;
+    use crate::policy::observation::Operator;
+    use crate::policy::progress::Failed;
+    use crate::policy::write::Undone;
+
+    #[derive(Clone, Default)]
+    struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is logged meanwhile.
+    fn logged(what: impl FnOnce()) -> Vec<String> {
+        let captured = Captured::default();
+        let writer = captured.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing::Level::INFO).with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(subscriber, what);
+        let text = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn context() -> Context {
+        let never = tower::service_fn(|_: http::Request<Body>| std::future::pending::<Result<http::Response<Body>, std::convert::Infallible>>());
+        let client = Client::new(never, "default");
+        let store = Arc::new(crate::operator::store::Store::default());
+        let metrics = crate::metrics::Metrics::new().0;
+        Context {
+            store: store.clone(),
+            executor: Executor::new(client.clone(), store, None),
+            events: EventRecorder::new(client, metrics.clone()).0,
+            lines: Lines::default(),
+            metrics,
+            operator: Operator::default(),
+            restores: Arc::default(),
+            shares: Shares::new(1),
+            pace: crate::operator::pace::Pace::default(),
+            vitals: crate::operator::Vitals::default(),
+            leftovers: Mutex::new(BTreeMap::new()),
+            stop: tokio::sync::watch::channel(false).1,
+        }
+    }
+
+    fn observation(name: &str) -> Observation {
+        let group = json!({
+            "apiVersion": "leadergroup.io/v1alpha1", "kind": "LeaderGroup", "metadata": { "namespace": "shop", "name": name, "uid": name },
+            "spec": { "deploymentRef": { "name": "web" } },
+        });
+        let group = serde_json::from_value(group).unwrap();
+        Observation { namespace: "shop".into(), name: name.into(), group: Some(Arc::new(group)), ..Observation::default() }
+    }
+
+    fn says(reason: &str, message: &str) -> Write {
+        let condition = json!({
+            "type": "Stalled", "status": "True", "reason": reason, "message": message, "lastTransitionTime": "2026-01-01T00:00:00Z",
+        });
+        Write::Status { status: Box::new(serde_json::from_value(json!({ "term": 1, "conditions": [condition] })).unwrap()), names: None }
+    }
+
+    #[tokio::test]
+    async fn what_others_say_of_a_write_is_the_users_to_read_and_not_the_logs() {
+        let (context, observation, mut state) = (context(), observation("web"), GroupState::default());
+        let apply = Write::ApplyDeployment { name: "web".to_owned(), uid: None };
+        let round = state.memory.round(&observation);
+        state.memory.progress.sending(&apply, round, SystemClock.now(), observation.now);
+        let words = "admission webhook \"w\" denied the request: the token is s3cret (403)".to_owned();
+        let failed = Failed { undone: Undone::Refused, refused: true, put_back: None, unanswered: false, by_admission: false, words, retry_after: None };
+        state.memory.progress.answered(&apply, Err(failed), SystemClock.now());
+        let lines = logged(|| {
+            let write = says("DeploymentRefused", "applying Deployment web was refused by the API server: the token is s3cret (403)");
+            of_write(&context, &observation, &write, &mut state, Stopwatch::start());
+            of_write(&context, &observation, &says("ForeignLabelValue", "pod web-1 carries role=s3cret"), &mut state, Stopwatch::start());
+        });
+        let [refused, foreign] = lines.as_slice() else { panic!("{lines:?}") };
+        assert!(!refused.contains("s3cret") && !foreign.contains("s3cret"), "{lines:?}");
+        for part in ["WARN", "namespace=shop", "name=web", "DeploymentRefused", "applying Deployment web", "refused"] {
+            assert!(refused.contains(part), "{part}: {refused}");
+        }
+        assert!(foreign.contains("ForeignLabelValue"), "{foreign}");
+    }
+
+    #[tokio::test]
+    async fn a_group_whose_trouble_changes_without_end_fills_no_log() {
+        let (context, mut state) = (context(), GroupState::default());
+        let observation = observation("web");
+        let lines = logged(|| {
+            for round in 0..1000 {
+                of_write(&context, &observation, &says("WriteRefused", &format!("refused: {}", "x".repeat(round))), &mut state, Stopwatch::start());
+            }
+        });
+        assert_eq!(lines.len(), 30);
+        assert_eq!(
+            logged(|| of_write(&context, &observation, &says("WriteRefused", "no"), &mut GroupState::default(), Stopwatch::start())).len(),
+            1,
+            "another's"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_a_lease_says_of_another_operator_is_logged_only_where_it_is_a_name() {
+        let (context, observation) = (context(), observation("web"));
+        let said = |identity: &str| {
+            let other = OtherOperator { operator: Operator { identity: identity.into(), ..Operator::default() }, until: Duration::from_secs(5) };
+            logged(|| of_another_operator(&context, &observation, Some(&other), &mut GroupState::default())).join("\n")
+        };
+        assert!(said("leadergroup-operator-7d4_0b9e").contains("leadergroup-operator-7d4_0b9e"));
+        let odd = said("the token is s3cret");
+        assert!(odd.contains("leaves it alone") && !odd.contains("s3cret"), "{odd}");
+    }
 }

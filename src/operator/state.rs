@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::events::Share;
 use super::flights::Flights;
 use super::follow::Follower;
+use super::lines;
 use super::pace::TurnToMove;
 use crate::elector::clock::Stopwatch;
 use crate::metrics::LeaderLabels;
@@ -37,6 +38,8 @@ pub(super) struct GroupState {
     pub(super) turn_to_move: TurnToMove,
     /// What is left of the group's share of events.
     pub(super) events: Share,
+    /// What is left of its share of the log.
+    pub(super) lines: lines::Share,
     /// Since when the group is another installation's to keep.
     pub(super) left_out_since: Option<Stopwatch>,
     /// How many requests have failed.

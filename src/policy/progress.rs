@@ -113,6 +113,21 @@ impl Attempt {
             (None, asked) => asked.map(|asked| asked + QUEUED),
         }
     }
+
+    /// How it gets nowhere, in a few words of ours.
+    fn kind(&self) -> &'static str {
+        match &self.failed {
+            Some(Failed { put_back: Some(_), .. }) => "put back",
+            Some(Failed { refused: true, .. }) => "refused",
+            Some(Failed { by_admission: true, .. }) => "admission failed",
+            Some(Failed { unanswered: true, .. }) => "no answer in time",
+            Some(Failed { undone: Undone::Changed | Undone::Gone, .. }) => "changed meanwhile",
+            Some(_) => "failed",
+            None if self.sent.is_some() => "no answer yet",
+            None if self.asked.is_some() => "waits for its turn",
+            None => "changed back",
+        }
+    }
 }
 
 /// The writes of late. Boxed, because a node of the map has room for eleven, and most groups have one or none.
@@ -379,6 +394,14 @@ impl Progress {
         };
         let grave = |(target, attempt): (&Target, &Attempt)| trouble_of(target, attempt, round, now).map(|(rank, trouble)| (rank, target.clone(), trouble));
         self.attempts().filter(told).filter_map(grave).min_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1))).map(|(_, _, trouble)| trouble)
+    }
+
+    /// Of what gets nowhere for this reason, what it is and how it fails, in our words alone: for those who may not read what others say
+    /// of it.
+    pub fn behind(&self, reason: &str, round: Round, now: Instant) -> Option<(&str, &'static str)> {
+        let grave = |(target, attempt): (_, &'_ Attempt)| trouble_of(target, attempt, round, now).is_some_and(|(_, trouble)| trouble.reason == reason);
+        let (_, attempt) = self.attempts().find(|it| grave(*it))?;
+        Some((&attempt.what, attempt.kind()))
     }
 }
 
