@@ -36,6 +36,11 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// How long a request waits for credentials that are being read.
 const WAIT: Duration = Duration::from_secs(2);
 
+/// How long a watch may take to be opened, or a page of its list to come, until its first bytes. Other callers have deadlines of their own,
+/// below the other one.
+const OPENING: Duration = Duration::from_secs(20);
+const LONGEST: Duration = Duration::from_secs(300);
+
 /// How long an answer about a namespace is waited for, and the longest pause before it is asked about again.
 const QUESTION: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -66,6 +71,8 @@ struct Passing {
     agent: Option<HeaderValue>,
     /// Told of every answer.
     beat: Box<dyn Fn() + Send + Sync>,
+    /// How long the beginning of an answer is waited for, where no caller does that.
+    patience: Duration,
     /// The client of the newest credentials, and their edition.
     newest: Mutex<(u64, Client)>,
 }
@@ -96,27 +103,27 @@ impl Cluster {
 
     /// A client with connections of its own.
     pub fn client(&self) -> Result<Client, kube::Error> {
-        self.client_that(self.0.agent.clone(), || {})
+        self.client_that(self.0.agent.clone(), LONGEST, || {})
     }
 
     /// One for elections alone.
     pub fn client_for_elections(&self) -> Result<Client, kube::Error> {
-        self.client_that(agent_of_elections(self.0.agent.as_ref()), || {})
+        self.client_that(agent_of_elections(self.0.agent.as_ref()), LONGEST, || {})
     }
 
-    /// One that calls `beat` whenever it is answered, whatever the answer.
+    /// One for a watch, that calls `beat` whenever it is answered, whatever the answer.
     pub fn client_with_beat(&self, beat: impl Fn() + Send + Sync + 'static) -> Result<Client, kube::Error> {
-        self.client_that(self.0.agent.clone(), beat)
+        self.client_that(self.0.agent.clone(), OPENING, beat)
     }
 
-    fn client_that(&self, agent: Option<HeaderValue>, beat: impl Fn() + Send + Sync + 'static) -> Result<Client, kube::Error> {
+    fn client_that(&self, agent: Option<HeaderValue>, patience: Duration, beat: impl Fn() + Send + Sync + 'static) -> Result<Client, kube::Error> {
         let (edition, config) = {
             let known = self.0.known.borrow();
             (known.edition, known.config.clone())
         };
         let namespace = config.default_namespace.clone();
         let client = build(config, agent.as_ref())?;
-        let passing = Arc::new(Passing { cluster: self.clone(), agent, beat: Box::new(beat), newest: Mutex::new((edition, client)) });
+        let passing = Arc::new(Passing { cluster: self.clone(), agent, beat: Box::new(beat), patience, newest: Mutex::new((edition, client)) });
         let service = tower::service_fn(move |request| {
             let passing = passing.clone();
             async move { passing.pass(request).await }
@@ -181,7 +188,8 @@ impl Cluster {
 impl Passing {
     async fn pass(&self, request: Request<Body>) -> Result<Response<Looked>, kube::Error> {
         let (edition, client) = self.newest().await;
-        match client.send(request).await {
+        let sent = tokio::time::timeout(self.patience, client.send(request)).await;
+        match sent.unwrap_or_else(|_| Err(kube::Error::Service(format!("no answer within {} s", self.patience.as_secs()).into()))) {
             Ok(answer) => {
                 (self.beat)();
                 let (answer, refused) = credentials::look(answer).await;
@@ -296,19 +304,23 @@ mod tests {
 
     use super::*;
 
-    /// What is known of a cluster after it has answered 401 with this Status, and whether the answer counts as one.
-    async fn answered(status: serde_json::Value) -> (Option<Stopwatch>, bool) {
+    fn cluster() -> Cluster {
         let config = Config::new("https://cluster/".parse().unwrap());
         let settings = ClusterSettings { kubeconfig: Some("/nowhere".into()), ..ClusterSettings::default() };
         let known = watch::Sender::new(Known { edition: 0, config, reading: false, read: None });
-        let cluster = Cluster(Arc::new(Shared { settings, known, contact: Contact::new("https://cluster/".to_owned()), agent: None }));
+        Cluster(Arc::new(Shared { settings, known, contact: Contact::new("https://cluster/".to_owned()), agent: None }))
+    }
+
+    /// What is known of a cluster after it has answered 401 with this Status, and whether the answer counts as one.
+    async fn answered(status: serde_json::Value) -> (Option<Stopwatch>, bool) {
+        let cluster = cluster();
         let body = status.to_string().into_bytes();
         let says = tower::service_fn(move |_: Request<Body>| {
             let answer = Response::builder().status(401).body(Body::from(body.clone())).unwrap();
             async move { Ok::<_, std::convert::Infallible>(answer) }
         });
         let newest = Mutex::new((0, Client::new(says, "default")));
-        let passing = Passing { cluster: cluster.clone(), agent: None, beat: Box::new(|| {}), newest };
+        let passing = Passing { cluster: cluster.clone(), agent: None, beat: Box::new(|| {}), patience: LONGEST, newest };
         tokio::time::advance(Duration::from_secs(60)).await;
         passing.pass(Request::new(Body::empty())).await.unwrap();
         let read = cluster.0.known.borrow().read;
@@ -326,5 +338,15 @@ mod tests {
         });
         let (read, contact) = answered(denied).await;
         assert!(read.is_none() && contact);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_whose_answer_does_not_begin_is_given_up_before_it_counts_as_hanging() {
+        let silent = tower::service_fn(|_: Request<Body>| std::future::pending::<Result<Response<Body>, std::convert::Infallible>>());
+        let newest = Mutex::new((0, Client::new(silent, "default")));
+        let passing = Passing { cluster: cluster(), agent: None, beat: Box::new(|| {}), patience: OPENING, newest };
+        let began = Stopwatch::start();
+        assert!(passing.pass(Request::new(Body::empty())).await.is_err());
+        assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
     }
 }
