@@ -12,9 +12,9 @@ use kube::core::Request;
 use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 
 use super::answer::{DEADLINE, Failure, GROUP, Subject, ask, ask_to_write};
+use super::gate::{Gate, Urgency};
 use super::pod_patch;
 use super::slim::{Kind, Slim};
 use super::store::{Key, Source, Store, Table};
@@ -63,6 +63,8 @@ pub(super) fn count(metrics: &Metrics, write: &'static str, result: &Result<Done
 /// it was read.
 const PAGE_SIZE: u32 = 20;
 const PAGES: usize = 8;
+/// So many pods of a list whose fence is not among what was kept of them are read once more.
+const HIDDEN: usize = 16;
 
 /// Performs the writes of one group.
 #[derive(Clone)]
@@ -75,12 +77,12 @@ pub(super) struct Executor {
     /// This process' leadership of the operator's replicas, if there are others.
     pub(super) tenure: Option<Tenure>,
     templates: Templates,
-    pages: Arc<Semaphore>,
+    pages: Arc<Gate>,
 }
 
 impl Executor {
     pub(super) fn new(client: Client, store: Arc<Store>, tenure: Option<Tenure>) -> Self {
-        Self { client: wire::thinned(&client), whole: client.clone(), templates: Templates::new(client), pages: Arc::new(Semaphore::new(PAGES)), store, tenure }
+        Self { client: wire::thinned(&client), whole: client.clone(), templates: Templates::new(client), pages: Arc::new(Gate::yielding(PAGES)), store, tenure }
     }
 
     pub(super) async fn perform(&self, observation: &Observation, write: &Write) -> Result<Done, Failure> {
@@ -223,14 +225,14 @@ impl Executor {
     /// Without a resourceVersion a list is no older than the request, nor are its further pages.
     async fn list_fenced(&self, observation: &Observation) -> Result<Done, Failure> {
         let Some(group) = &observation.group else { return Err(Failure::Changed) };
-        let fenced = self.list(&observation.namespace, &observation.fence_key);
+        let fenced = self.list(&observation.namespace, &observation.fence_key, Some(&observation.fence_key));
         // One that a user has taken the fence from carries the label all the same.
         let label = &group.spec.leader_label;
         let deployment = observation.deployment.as_ref().filter(|deployment| !deployment.selector.is_empty());
         let selector = deployment.map(|deployment| format!("{}={},{}", label.key, label.value, deployment.selector));
         let labelled = async {
             match selector {
-                Some(selector) => self.list(&observation.namespace, &selector).await.map(drop),
+                Some(selector) => self.list(&observation.namespace, &selector, None).await.map(drop),
                 None => Ok(()),
             }
         };
@@ -238,19 +240,26 @@ impl Executor {
         Ok(Done::Listed(fenced))
     }
 
-    /// Takes in all pods that this selects, page by page, and gives their uids.
-    async fn list(&self, namespace: &str, selector: &str) -> Result<BTreeSet<Box<str>>, Failure> {
+    /// Takes in all pods that this selects, page by page, and gives their uids. `fence`: the key of a label that each of them has.
+    async fn list(&self, namespace: &Arc<str>, selector: &str, fence: Option<&str>) -> Result<BTreeSet<Box<str>>, Failure> {
         let api: Api<Slim<Pod>> = Api::namespaced(self.client.clone(), namespace);
         let mut parameters = ListParams::default().labels(selector).limit(PAGE_SIZE);
-        let mut uids = BTreeSet::new();
+        let (mut uids, mut hidden) = (BTreeSet::new(), 0);
         loop {
-            // The semaphore is never closed.
-            let room = self.pages.acquire().await;
-            let page = ask(Subject::of::<Pod>(""), api.list(&parameters)).await?;
+            let page = async {
+                let room = self.pages.enter(namespace, Urgency::Finishes).await;
+                api.list(&parameters).await.map(|page| (page, room))
+            };
+            let (page, room) = ask(Subject::of::<Pod>(""), page).await?;
             for pod in page.items {
                 uids.insert(pod.uid().into());
                 let key = Key::new(pod.namespace(), pod.name());
-                Pod::apply(&self.store, key, known(pod)?, Source::Answer);
+                let mut pod = known(pod)?;
+                if let Some(fence) = fence.filter(|fence| pod.fence(fence).is_none() && hidden < HIDDEN) {
+                    hidden += 1;
+                    self.uncover(&mut pod, namespace, fence).await?;
+                }
+                Pod::apply(&self.store, key, pod, Source::Answer);
             }
             drop(room);
             match page.metadata.continue_.filter(|more| !more.is_empty()) {
@@ -258,6 +267,20 @@ impl Executor {
                 None => return Ok(uids),
             }
         }
+    }
+
+    /// A fence that many others have pushed out of what is kept of a pod.
+    async fn uncover(&self, pod: &mut Arc<Pod>, namespace: &str, fence: &str) -> Result<(), Failure> {
+        let object: Value = match wire::metadata::<Pod, _>(&self.whole, namespace, &pod.name).await {
+            Ok(object) => object,
+            Err(Failure::Gone) => return Ok(()),
+            Err(failure) => return Err(failure),
+        };
+        if let Some(value) = object["metadata"]["labels"][fence].as_str().filter(|_| object["metadata"]["uid"] == *pod.uid) {
+            let pod = Arc::make_mut(pod);
+            pod.labels = std::iter::once((fence, value)).chain(pod.labels.lines().filter_map(|line| line.split_once('='))).collect();
+        }
+        Ok(())
     }
 
     async fn apply(&self, namespace: &Arc<str>, name: &str, parameters: &PatchParams, body: &(impl Serialize + std::fmt::Debug)) -> Result<Done, Failure> {

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use kube::api::ListParams;
 use kube::{Api, Client};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::backoff;
+use super::gate::{Gate, Urgency};
 use super::groups::Groups;
 use super::slim::{Kind, Slim};
 use super::store::{Key, Store, Table};
@@ -22,7 +23,7 @@ use crate::policy::observation::{Deployment, Pod, ReplicaSet};
 const PAGE_SIZE: u32 = 40;
 /// For one request.
 const DEADLINE: Duration = Duration::from_secs(15);
-/// So many namespaces are read at once: a large one holds up no other.
+/// So many pages are read at once.
 const AT_ONCE: usize = 4;
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
@@ -30,7 +31,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(5);
 /// Reads namespaces as they come. `come`: told when there may be another.
 pub(super) async fn read(client: Client, store: Arc<Store>, groups: Arc<Groups>, come: Arc<Notify>) {
     let client = wire::thinned(&client);
-    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let places = Arc::new(Gate::yielding(AT_ONCE));
     let mut tasks = JoinSet::new();
     let mut under_way: BTreeSet<Arc<str>> = BTreeSet::new();
     loop {
@@ -51,20 +52,16 @@ pub(super) async fn read(client: Client, store: Arc<Store>, groups: Arc<Groups>,
 }
 
 /// Reads one until all of it was.
-async fn read_one(client: Client, store: Arc<Store>, places: Arc<Semaphore>, namespace: Arc<str>, reading: u64) -> (Arc<str>, u64) {
+async fn read_one(client: Client, store: Arc<Store>, places: Arc<Gate>, namespace: Arc<str>, reading: u64) -> (Arc<str>, u64) {
     let mut failures = 0;
     loop {
         let kinds = async {
-            let deployments = fill::<Deployment>(&client, &store, &namespace, reading).await?;
-            let replica_sets = fill::<ReplicaSet>(&client, &store, &namespace, reading).await?;
-            let pods = fill::<Pod>(&client, &store, &namespace, reading).await?;
+            let deployments = fill::<Deployment>(&client, &store, &places, &namespace, reading).await?;
+            let replica_sets = fill::<ReplicaSet>(&client, &store, &places, &namespace, reading).await?;
+            let pods = fill::<Pod>(&client, &store, &places, &namespace, reading).await?;
             Ok::<_, String>((deployments, replica_sets, pods))
         };
-        // The semaphore is never closed. What cannot be read keeps no place while it waits.
-        let place = places.acquire().await;
-        let read = kinds.await;
-        drop(place);
-        match read {
+        match kinds.await {
             Ok((deployments, replica_sets, pods)) => {
                 debug!(%namespace, deployments, replica_sets, pods, "Namespace has its first group, and was read");
                 return (namespace, reading);
@@ -81,10 +78,12 @@ async fn read_one(client: Client, store: Arc<Store>, places: Arc<Semaphore>, nam
 }
 
 /// Takes in all objects of one kind, and says how many there are.
-async fn fill<T: Kind + Table>(client: &Client, store: &Store, namespace: &str, reading: u64) -> Result<usize, String> {
+async fn fill<T: Kind + Table>(client: &Client, store: &Store, places: &Gate, namespace: &Arc<str>, reading: u64) -> Result<usize, String> {
     let api: Api<Slim<T>> = Api::namespaced(client.clone(), namespace);
     let (mut parameters, mut count) = (ListParams::default().limit(PAGE_SIZE), 0);
     loop {
+        // Who reads much has a place for a page at a time, so that others come in between.
+        let place = places.enter(namespace, Urgency::Moves).await;
         let page = tokio::time::timeout(DEADLINE, api.list(&parameters)).await;
         let page = page.map_err(|_| format!("no answer within {} s", DEADLINE.as_secs()))?.map_err(|error| error.to_string())?;
         count += page.items.len();
@@ -92,6 +91,7 @@ async fn fill<T: Kind + Table>(client: &Client, store: &Store, namespace: &str, 
             let key = Key::new(object.namespace(), object.name());
             T::fill(store, key, object.data, reading);
         }
+        drop(place);
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => parameters = parameters.continue_token(&token),
             None => return Ok(count),

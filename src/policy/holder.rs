@@ -69,10 +69,29 @@ pub(super) fn bears(pod: &str, identity: &str) -> bool {
     host == pod || cut == Some(host)
 }
 
-/// Whether the lock is to be read before its holder is judged.
-pub(super) fn is_to_be_read(observation: &Observation, group: &LeaderGroup) -> bool {
-    is_followed(group) && matches!(holder(observation, group), Holder::Silent)
+/// Whether the lock, as it was seen last, is not this pod's.
+pub(super) fn has_lost(observation: &Observation, uid: &str) -> bool {
+    let name = || observation.candidates.with_uid(uid).map(|candidate| candidate.pod.name.clone());
+    match &observation.lock {
+        Lock::NotFollowed | Lock::Unread | Lock::Unreadable(_) => false,
+        Lock::Absent => true,
+        Lock::Record(record) => name().is_none_or(|name| !bears(&name, &record.holder)),
+    }
 }
+
+/// Whether the lock is to be read: before its holder is judged; and again and again where nobody may carry the label and no watch would tell
+/// of another holder.
+pub(super) fn is_to_be_read(observation: &Observation, group: &LeaderGroup) -> bool {
+    is_followed(group)
+        && match holder(observation, group) {
+            Holder::Silent => true,
+            Holder::Pod(..) | Holder::Unread => false,
+            _ => observation.blind.is_some() && observation.lock_read.is_none_or(|read| !(read + BETWEEN_READS > observation.moment)),
+        }
+}
+
+/// While a watch fails.
+const BETWEEN_READS: Duration = Duration::from_secs(2);
 
 /// Who carries the label, and when to look again.
 pub(super) fn choose(observation: &Observation, group: &LeaderGroup) -> (Choice, Option<Timestamp>) {
@@ -88,7 +107,9 @@ pub(super) fn choose(observation: &Observation, group: &LeaderGroup) -> (Choice,
         Holder::Expired(_) => (Choice::Vacate, after(BETWEEN_LOOKS)),
         // A restart of the operator moves nobody: what it has not read yet it does not judge.
         Holder::Unread | Holder::Silent => (Choice::Frozen, None),
-        Holder::Pod(..) | Holder::NoLock | Holder::Unreadable(_) | Holder::Nobody | Holder::Stranger(_) => (Choice::Vacate, None),
+        Holder::Pod(..) | Holder::NoLock | Holder::Unreadable(_) | Holder::Nobody | Holder::Stranger(_) => {
+            (Choice::Vacate, observation.blind.as_ref().and_then(|_| after(BETWEEN_LOOKS)))
+        }
     }
 }
 

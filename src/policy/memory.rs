@@ -174,13 +174,12 @@ impl Memory {
             self.held = None;
         }
         let writing = self.progress.is_under_way(&if is_followed(observation) { Target::Status } else { Target::Lease(LeasePurpose::Renewal) });
+        // Should it take the lock again, that is another leadership.
+        let lost = |uid: &str| is_followed(observation) && holder::has_lost(observation, uid);
+        self.named = self.named.take().filter(|named| named.pod.as_ref().is_none_or(|uid| !is_led(observation, uid, named.term) && !lost(uid)));
         let Some(held) = &mut self.held else { return };
-        // Whoever has written on a leader what nobody was given yet has given it to that one.
-        let led = observation
-            .group
-            .as_ref()
-            .and_then(|group| observation.candidates.carrying(&group.spec.leader_label.key, &group.spec.leader_label.value).filter_map(|it| it.pod.term).max());
-        held.reserved = held.reserved.filter(|reserved| led.is_none_or(|led| led < *reserved));
+        held.reserved = held.reserved.filter(|reserved| !is_led(observation, "", *reserved));
+        held.recorded = held.recorded.take().filter(|(term, uid)| !is_led(observation, uid, *term));
         let version = if is_followed(observation) { Some(observation.group_version()) } else { observation.lease.as_ref().map(|lease| lease.resource_version) };
         match version {
             Some(version) if version == held.version => (held.made, held.doubted) = (None, false),
@@ -420,6 +419,15 @@ impl Memory {
 /// process that comes next might give them again; what else the Lease says of terms is no more than a hint to it.
 fn covers(lease: &Lease, record: &Record) -> bool {
     lease.reserved_term.is_some_and(|mark| mark >= record.reserved_term)
+}
+
+/// Whether another pod than this leads in this term or a higher one, by what it bears: whoever has written that there, nobody else is given it.
+fn is_led(observation: &Observation, uid: &str, term: i64) -> bool {
+    observation.group.as_ref().is_some_and(|group| {
+        let label = &group.spec.leader_label;
+        let mut leaders = observation.candidates.carrying(&label.key, &label.value).map(|candidate| &candidate.pod);
+        leaders.any(|pod| *pod.uid != *uid && pod.term.is_some_and(|borne| borne >= term))
+    })
 }
 
 fn is_followed(observation: &Observation) -> bool {

@@ -269,7 +269,7 @@ fn beside_the_leader(observation: &Observation, group: &LeaderGroup) -> Option<O
 fn unread(observation: &Observation) -> Option<String> {
     let deployment = observation.deployment.as_ref().filter(|deployment| deployment.labels_unread);
     // On a pod that is not of the Deployment the operator has set nothing, where it has set no mark.
-    let strays = observation.strays.iter().filter(|pod| pod.member_of.is_some());
+    let strays = observation.strays.iter().filter(|pod| pod.member_of.is_some() || pod.marked || !pod.set.is_empty());
     let mut pods = observation.candidates.noted().map(|candidate| &candidate.pod).chain(strays);
     let pod = pods.find(|pod| pod.labels_unread).map(|pod| format!("pod {}", pod.name));
     pod.or_else(|| deployment.map(|deployment| format!("Deployment {} (template, or a selector of more than 4 KiB)", deployment.name)))

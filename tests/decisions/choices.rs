@@ -138,6 +138,13 @@ fn a_holder_is_followed_until_its_own_record_has_run_out() {
     };
     assert_eq!(read(14), (Choice::Frozen, true), "it was good then");
     assert_eq!(read(15), (Choice::Vacate, false));
+    // Nobody may carry the label, and no watch would tell of the next holder.
+    let blind = |holder: &str, seconds| {
+        let mut observed = followed(&json!({}), candidates(), holder, 3, 40);
+        (observed.lock_read, observed.blind) = (Some(Instant(Duration::from_secs(seconds))), Some("watching Lease fails".to_owned()));
+        policy::plan(&observed, &Memory::default()).writes.contains(&Write::ReadLock)
+    };
+    assert_eq!([blind("", 39), blind("", 37), blind("a", 37), blind("x", 37)], [false, true, true, true]);
     assert_eq!(chosen(&json!({}), "somebody", 0).0, Choice::Vacate);
 }
 

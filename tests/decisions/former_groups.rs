@@ -176,6 +176,9 @@ fn a_pod_that_was_never_marked_blocks_nobody_however_many_labels_it_has() {
     };
     assert!(!unread(None));
     assert!(unread(Some("web/role")), "it may carry the label");
+    // Somebody has taken the mark from one that led.
+    let left = with(fenced(pod("a")), |pod| (pod.labels_unread, pod.member_of, pod.marked) = (true, None, true)).pod().clone();
+    assert!(format!("{:?}", policy::plan(&handed_over(vec![left]), &holding()).writes).contains("LabelsUnread"));
 }
 
 #[test]

@@ -345,8 +345,13 @@ fn a_term_that_somebody_has_written_on_the_leader_is_given_to_nobody_else() {
     let lost = || observation(&spec, vec![fenced(unready("a")), fenced(pod("b"))], Some("a"));
     assert_eq!(term_of_b(&memory, &lost()), Some(8), "it is this process' own");
     let written = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(8));
-    memory.look(&mut observation(&spec, vec![written, fenced(pod("b"))], Some("a")));
-    assert_ne!(term_of_b(&memory, &lost()), Some(8));
+    let mut recorded = memory.clone();
+    recorded.held.as_mut().unwrap().recorded = Some((8, "uid-of-b".into()));
+    recorded.held.as_mut().unwrap().reserved = None;
+    for memory in [&mut memory, &mut recorded] {
+        memory.look(&mut observation(&spec, vec![written.clone(), fenced(pod("b"))], Some("a")));
+        assert_ne!(term_of_b(memory, &lost()), Some(8));
+    }
 }
 
 #[test]
@@ -367,6 +372,19 @@ fn no_term_is_given_again_that_the_groups_own_lease_or_the_operators_hand_on_a_l
     assert_eq!(named(vec![fenced(pod("b"))], 1 << 40), Some(21), "no election has made that");
     let forged = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(80));
     assert_eq!(named(vec![forged], 61), Some(62), "anybody may write it");
+}
+
+#[test]
+fn a_lease_is_believed_as_far_as_a_floor_says_that_terms_may_be() {
+    let spec = json!({ "deploymentRef": { "name": "web" }, "election": { "minTerm": 1_700_000_000 } });
+    let mut observed = observation(&spec, vec![fenced(pod("b"))], Some("a"));
+    let lease = Arc::make_mut(observed.lease.as_mut().unwrap());
+    (lease.term, lease.reserved_term) = (Some(1_700_000_005), Some(1_700_000_006));
+    let group = Arc::make_mut(observed.group.as_mut().unwrap());
+    group.status.as_mut().unwrap().term = 5;
+    let writes = policy::plan(&observed, &Memory::default()).writes;
+    let term = writes.iter().find_map(|write| if let Write::Status { status, .. } = write { Some(status.term) } else { None });
+    assert!(term.is_some_and(|term| term > 1_700_000_005), "{term:?}");
 }
 
 #[test]
@@ -411,5 +429,9 @@ fn who_has_lost_the_lock_and_takes_it_again_leads_in_another_term() {
     for write in policy::plan(&lost, &memory).writes {
         memory.sending(&write);
     }
+    assert_eq!(label_of(&again, &memory), Some(21));
+    // Whatever took the label from it.
+    memory.named = Some(Named { term: 20, pod: Some("uid-of-a".into()), lease: None });
+    memory.look(&mut followed(&json!({}), vec![fenced(pod("a"))], "somebody", 4, 0));
     assert_eq!(label_of(&again, &memory), Some(21));
 }

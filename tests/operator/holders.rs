@@ -358,6 +358,9 @@ async fn a_holder_that_renews_keeps_the_label_while_the_watch_of_leases_fails() 
     })
     .await
     .unwrap();
+    let second = pods[1].name_any();
+    let _next = electors.elect(&second);
+    arena.carried_by(&[&second]).await;
     super::arena::install(&arena.plane).await;
     arena.finish().await;
 }

@@ -359,3 +359,24 @@ async fn a_leader_whose_record_was_lost_loses_its_label_before_another_gets_it_w
     }
     arena.finish().await;
 }
+
+/// Whoever may create a pod can give it any labels.
+#[tokio::test]
+async fn a_fence_among_many_others_on_a_pod_of_nobody_stops_no_election() {
+    let (mut arena, leader) = settled("hidden-fence", 3).await;
+    let labels: Value = (0..40).map(|number| (format!("leadergroup.io/fence.{number:057}"), json!("v".repeat(63)))).collect();
+    let mut pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "hides", "labels": labels },
+        "spec": { "containers": [{ "name": "web", "image": "registry.k8s.io/pause:3.10" }], "schedulerName": "nobody" },
+    });
+    pod["metadata"]["labels"]["leadergroup.io/fence.web"] = json!("x");
+    arena.apply(&pod.to_string()).await;
+    // Another process lists the fenced.
+    arena.kill_operator();
+    arena.set_ready(&leader, false).await;
+    arena.start_operator();
+    arena.leader_other_than("web", &leader).await;
+    let sealed = arena.api::<Pod>().get("hides").await.unwrap();
+    assert!(!sealed.labels().contains_key("leadergroup.io/fence.web"));
+    arena.finish().await;
+}

@@ -71,6 +71,9 @@ impl Planner<'_> {
         if let Some(at) = changes {
             self.look_again(at);
         }
+        if !self.group.spec.suspend && holder::is_to_be_read(self.observation, self.group) {
+            self.writes.push(Write::ReadLock);
+        }
         let orphaned = self.observation.deployment.is_none();
         match &choice {
             Choice::Keep(pod) => self.lead(pod, "Adopted"),
@@ -78,7 +81,6 @@ impl Planner<'_> {
             // The Deployment may be about to come back: what it left behind is not judged.
             Choice::Vacate if orphaned && !self.observation.strays.is_empty() => {}
             Choice::Vacate => self.vacate(),
-            Choice::Frozen if !self.group.spec.suspend && holder::is_to_be_read(self.observation, self.group) => self.writes.push(Write::ReadLock),
             Choice::Frozen => {}
         }
     }
