@@ -1,19 +1,21 @@
 //! Follows a lock of client-go's older kinds, on which the pods of one group elect themselves. Leases are watched for all
-//! groups at once; these are few, so each has a task of its own, which reads and never writes.
+//! groups at once; these are few, so each has a task of its own, which reads and never writes. It is watched where there is a place for
+//! that, and else read when its turn comes (`looks`); what it was not looked at for is not judged (`policy::holder`).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use kube::Client;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tracing::debug;
 
 use super::backoff;
+use super::looks::{Lookout, Watch};
 use crate::api::v1alpha1::ResourceLock;
-use crate::elector::clock::{Clock, Stopwatch, SystemClock};
+use crate::elector::clock::{Clock, Instant, Stopwatch, SystemClock};
 use crate::elector::{self, LockError, LockKind, LockOptions, Sighting, Snapshot};
 use crate::policy::observation::{Lock, LockRecord};
 
@@ -30,8 +32,13 @@ const LONGEST_QUIET: Duration = Duration::from_secs(80);
 const SHORTEST: Duration = Duration::from_secs(1);
 /// Between the end of a watch and the next one.
 const BREATH: Duration = Duration::from_millis(200);
+/// How long a read may take.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// After a failure. It doubles: a right that is missing will hardly be there the next moment, and is to be noticed within a minute.
 const FIRST_DELAY: Duration = Duration::from_millis(200);
-const LONGEST_DELAY: Duration = Duration::from_secs(5);
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
+/// A lock that could not be read for so long is said to be unread, unless its record holds for longer.
+const UNREAD: Duration = Duration::from_secs(60);
 
 /// A lock that is followed until this is dropped.
 #[derive(Debug)]
@@ -39,6 +46,7 @@ pub(super) struct Follower {
     kind: LockKind,
     name: String,
     seen: watch::Receiver<Lock>,
+    wanted: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
@@ -61,12 +69,16 @@ pub(super) fn kind(lock: ResourceLock) -> Option<LockKind> {
 
 impl Follower {
     /// Follows a lock from now on, and wakes the group when it changes hands.
-    pub(super) fn start(kind: LockKind, client: &Client, namespace: &str, name: &str, wake: Arc<Notify>) -> Self {
+    pub(super) fn start(kind: LockKind, client: &Client, lookout: Lookout, namespace: &str, name: &str, wake: Arc<Notify>) -> Self {
         let options = LockOptions { namespace: namespace.to_owned(), name: name.to_owned(), ..LockOptions::default() };
-        let lock = elector::lock(kind, client, &options);
+        Self::of(elector::lock(kind, client, &options), kind, lookout, name, wake)
+    }
+
+    fn of(lock: Arc<dyn elector::Lock>, kind: LockKind, lookout: Lookout, name: &str, wake: Arc<Notify>) -> Self {
         let (tell, seen) = watch::channel(Lock::Unread);
-        let task = tokio::spawn(follow(lock, Sightings::new(tell, wake)));
-        Self { kind, name: name.to_owned(), seen, task }
+        let wanted = Arc::<Notify>::default();
+        let task = tokio::spawn(follow(lock, lookout, Sightings::new(tell, wake, wanted.clone())));
+        Self { kind, name: name.to_owned(), seen, wanted, task }
     }
 
     pub(super) fn is_of(&self, kind: LockKind, name: &str) -> bool {
@@ -77,78 +89,134 @@ impl Follower {
     pub(super) fn seen(&self) -> Lock {
         self.seen.borrow().clone()
     }
+
+    /// Has it looked at as soon as its turn comes, and wakes the group when that was done.
+    pub(super) fn look(&self) {
+        self.wanted.notify_one();
+    }
 }
 
 struct Sightings {
     tell: watch::Sender<Lock>,
     wake: Arc<Notify>,
+    /// The group wants a look.
+    wanted: Arc<Notify>,
+    /// It waits for one.
+    waits: bool,
     raw: Option<Arc<str>>,
     /// The version of what was seen last: that of the lock that was there before, where there is none now.
     version: Option<u64>,
     /// Since when it is as it was seen last.
     since: Stopwatch,
+    /// Since when nothing was heard of it.
+    heard: Stopwatch,
 }
 
-/// Reads the lock and then its changes, again and again.
-async fn follow(lock: Arc<dyn elector::Lock>, mut sightings: Sightings) {
-    let (mut failures, mut breath) = (0, BREATH);
+/// Reads the lock, and where it can and may be watched then its changes, again and again.
+async fn follow(lock: Arc<dyn elector::Lock>, lookout: Lookout, mut sightings: Sightings) {
+    let (mut failures, mut failed_watches, mut breath) = (0, 0, BREATH);
+    // The last watch that did not work, and how long none is tried after it.
+    let mut unwatched: Option<(Stopwatch, Duration)> = None;
     loop {
-        match read(&*lock).await {
-            Ok(now) => {
-                failures = 0;
-                sightings.see(now.as_ref());
-            }
-            Err(error) => {
-                failures += 1;
-                debug!(lock = lock.describe(), %error, "Lock could not be read");
-                sightings.failed(&error);
-                tokio::time::sleep(backoff::delay(failures, FIRST_DELAY, LONGEST_DELAY)).await;
-                continue;
-            }
+        let turn = lookout.turn().await;
+        let asked = Stopwatch::start();
+        let looked = sightings.look(&*lock).await;
+        if let Err(error) = looked {
+            failures += 1;
+            debug!(lock = lock.describe(), problem = kind_of(&error), "Lock could not be read");
+            sightings.failed(&error);
+            turn.end().await;
+            tokio::time::sleep(backoff::delay(failures, FIRST_DELAY, LONGEST_DELAY)).await;
+            continue;
         }
-        let began = Stopwatch::start();
-        let works = match lock.watch() {
-            Some(changes) => sightings.follow(&*lock, changes).await,
-            None => false,
+        turn.end().await;
+        failures = 0;
+        let may_watch = unwatched.is_none_or(|(since, pause)| since.elapsed() >= pause);
+        let place = if may_watch { lookout.watch() } else { None };
+        let Some((place, changes)) = place.and_then(|place| Some((place, lock.watch()?))) else {
+            let pause = sightings.pause(POLL, LONGEST_POLL);
+            sightings.rest(pause.saturating_sub(asked.elapsed())).await;
+            continue;
         };
+        let began = Stopwatch::start();
+        let works = sightings.follow(&*lock, changes, place).await;
+        failed_watches = if works { 0 } else { failed_watches + 1 };
+        unwatched = (!works).then(|| (Stopwatch::start(), backoff::delay(failed_watches, POLL, LONGEST_DELAY)));
         breath = if began.elapsed() >= QUIET { BREATH } else { POLL.min(breath * 2) };
         let pause = sightings.pause(POLL, LONGEST_POLL);
-        tokio::time::sleep(if works { breath.min(pause) } else { pause }).await;
+        sightings.rest(if works { breath.min(pause) } else { pause }).await;
+    }
+}
+
+/// What kind of failure it is. What others say of it is the user's to read.
+fn kind_of(error: &LockError) -> String {
+    match error {
+        LockError::Api(kube::Error::Api(status)) => format!("refused ({})", status.code),
+        LockError::Api(_) => "the request failed".to_owned(),
+        LockError::Invalid(_) => "it is no record".to_owned(),
+        error => error.to_string(),
     }
 }
 
 async fn read(lock: &dyn elector::Lock) -> Result<Option<Snapshot>, LockError> {
-    tokio::time::timeout(LONGEST_DELAY, lock.get()).await.map_err(|_| LockError::Timeout(LONGEST_DELAY))?
+    tokio::time::timeout(DEADLINE, lock.get()).await.map_err(|_| LockError::Timeout(DEADLINE))?
 }
 
 impl Sightings {
-    fn new(tell: watch::Sender<Lock>, wake: Arc<Notify>) -> Self {
-        Self { tell, wake, raw: None, version: None, since: Stopwatch::start() }
+    fn new(tell: watch::Sender<Lock>, wake: Arc<Notify>, wanted: Arc<Notify>) -> Self {
+        Self { tell, wake, wanted, waits: false, raw: None, version: None, since: Stopwatch::start(), heard: Stopwatch::start() }
+    }
+
+    /// Reads the lock, and takes in what that shows. Whether it was known.
+    async fn look(&mut self, lock: &dyn elector::Lock) -> Result<bool, LockError> {
+        self.waits |= self.wanted.notified().now_or_never().is_some();
+        let began = SystemClock.now();
+        let now = read(lock).await?;
+        let known = self.is_known(now.as_ref());
+        self.see(now.as_ref(), Some(began));
+        Ok(known)
+    }
+
+    /// Waits so long, or until the group wants a look.
+    async fn rest(&mut self, pause: Duration) {
+        self.waits |= tokio::time::timeout(pause, self.wanted.notified()).await.is_ok();
     }
 
     /// Takes in what a watch tells, until it ends, or what is read beside it shows that it misses something. Whether it can be relied on.
-    async fn follow(&mut self, lock: &dyn elector::Lock, mut changes: BoxStream<'static, Result<Sighting, LockError>>) -> bool {
+    async fn follow(&mut self, lock: &dyn elector::Lock, mut changes: BoxStream<'static, Result<Sighting, LockError>>, _place: Watch) -> bool {
         let (began, mut told) = (Stopwatch::start(), false);
+        let mut looked: Option<Stopwatch> = None;
         loop {
-            let change = tokio::time::timeout(self.pause(QUIET, LONGEST_QUIET), changes.next()).await;
-            let silent = change.is_err();
+            let change = tokio::select! {
+                biased;
+                // First: what tells without end must not keep a holder from being judged.
+                () = self.wanted.notified() => {
+                    self.waits = true;
+                    None
+                }
+                change = changes.next() => Some(change),
+                () = tokio::time::sleep(self.pause(QUIET, LONGEST_QUIET)) => None,
+            };
+            let silent = change.is_none();
             match change {
-                Ok(Some(Ok(Sighting::Seen(snapshot)))) if self.is_older(&snapshot) => return false,
-                Ok(Some(Ok(Sighting::Seen(snapshot)))) => self.see(Some(&snapshot)),
-                Ok(Some(Err(error))) => {
+                Some(Some(Ok(Sighting::Seen(snapshot)))) if self.is_older(&snapshot) => return false,
+                Some(Some(Ok(Sighting::Seen(snapshot)))) => self.see(Some(&snapshot), None),
+                Some(Some(Err(error))) => {
                     // What can be read is judged by that.
-                    debug!(lock = lock.describe(), %error, "Lock could not be watched");
+                    debug!(lock = lock.describe(), problem = kind_of(&error), "Lock could not be watched");
                     return told;
                 }
-                Ok(None) => return told || began.elapsed() >= QUIET,
+                Some(None) => return told || began.elapsed() >= QUIET,
                 // It may have been made anew, which a late cache does not know yet; or the watch has died.
-                Ok(Some(Ok(Sighting::Gone))) | Err(_) => {
-                    let Ok(now) = read(lock).await else { return true };
-                    if !self.is_known(now.as_ref()) {
-                        self.see(now.as_ref());
-                        if silent {
-                            return true;
-                        }
+                Some(Some(Ok(Sighting::Gone))) | None => {
+                    // More often it is read in turn only: somebody deletes it again and again.
+                    if looked.is_some_and(|looked| looked.elapsed() < SHORTEST) {
+                        return true;
+                    }
+                    looked = Some(Stopwatch::start());
+                    let Ok(known) = self.look(lock).await else { return true };
+                    if !known && silent {
+                        return true;
                     }
                 }
             }
@@ -159,11 +227,7 @@ impl Sightings {
     /// How long to wait for news of the lock before it is read: this, longer where it has been as it is, or nobody's, for long, and less near
     /// the lease's end, so that a renewal is seen before the lease has run out.
     fn pause(&self, first: Duration, longest: Duration) -> Duration {
-        let unchanged = self.since.elapsed();
-        let lease = match &*self.tell.borrow() {
-            Lock::Record(record) if !record.holder.is_empty() => Duration::from_secs(u64::try_from(record.duration_seconds).unwrap_or_default()),
-            _ => Duration::ZERO,
-        };
+        let (unchanged, lease) = (self.since.elapsed(), self.lease());
         let remaining = lease.saturating_sub(unchanged);
         if remaining.is_zero() {
             return first.max(unchanged.saturating_sub(lease) / 16).min(longest);
@@ -186,42 +250,66 @@ impl Sightings {
         }
     }
 
-    /// `None`: there is no lock.
-    fn see(&mut self, now: Option<&Snapshot>) {
+    /// `now`: `None` if there is no lock. `looked`: when the look began; what a watch tells may be late.
+    fn see(&mut self, now: Option<&Snapshot>, looked: Option<Instant>) {
         self.version = now.and_then(|snapshot| snapshot.version).or(self.version);
+        self.heard = Stopwatch::start();
         // Nobody has renewed it.
         if self.is_known(now) {
-            return;
+            self.tell.send_if_modified(|lock| {
+                if let (Lock::Record(record), Some(_)) = (lock, looked) {
+                    record.looked = looked;
+                }
+                false
+            });
+        } else if let Some(snapshot) = now {
+            self.since = Stopwatch::start();
+            self.raw = Some(snapshot.raw.clone());
+            let changed = SystemClock.now();
+            self.set(Lock::Record(LockRecord {
+                holder: snapshot.record.holder.as_str().into(),
+                duration_seconds: snapshot.record.lease_duration_seconds,
+                transitions: snapshot.record.transitions,
+                acquire_time: snapshot.record.acquire_time,
+                changed,
+                looked: looked.or(Some(changed)),
+            }));
+        } else {
+            self.since = Stopwatch::start();
+            self.set(Lock::Absent);
         }
-        self.since = Stopwatch::start();
-        let Some(snapshot) = now else { return self.set(Lock::Absent) };
-        self.raw = Some(snapshot.raw.clone());
-        self.set(Lock::Record(LockRecord {
-            holder: snapshot.record.holder.as_str().into(),
-            duration_seconds: snapshot.record.lease_duration_seconds,
-            transitions: snapshot.record.transitions,
-            acquire_time: snapshot.record.acquire_time,
-            changed: SystemClock.now(),
-        }));
+        if looked.is_some() && std::mem::take(&mut self.waits) {
+            self.wake.notify_one();
+        }
     }
 
-    /// What cannot be read for a while is judged by what was read before, which runs out by itself.
+    /// What cannot be read for a while is not judged.
     fn failed(&mut self, error: &LockError) {
         match error {
             LockError::Invalid(_) => self.set(Lock::Unreadable(error.to_string())),
-            LockError::Api(kube::Error::Api(status)) if status.is_forbidden() => {
+            // An API server that has just begun may say so of whom it will let in.
+            LockError::Api(kube::Error::Api(status)) if status.is_forbidden() && !matches!(&*self.tell.borrow(), Lock::Record(_)) => {
                 self.set(Lock::Unreadable(format!(
                     "{} (config/legacy-locks.yaml grants it in all namespaces; for one, a Role with get and watch there)",
                     status.message
                 )));
             }
+            _ if self.heard.elapsed() >= UNREAD.max(self.lease()) => self.set(Lock::Unread),
             _ => {}
+        }
+    }
+
+    /// How long the record holds, by its own word.
+    fn lease(&self) -> Duration {
+        match &*self.tell.borrow() {
+            Lock::Record(record) if !record.holder.is_empty() => Duration::from_secs(u64::try_from(record.duration_seconds).unwrap_or_default()),
+            _ => Duration::ZERO,
         }
     }
 
     fn set(&mut self, now: Lock) {
         let renewal = matches!((&*self.tell.borrow(), &now), (Lock::Record(before), Lock::Record(after))
-            if LockRecord { changed: after.changed, ..before.clone() } == *after);
+            if LockRecord { changed: after.changed, looked: after.looked, ..before.clone() } == *after);
         let changed = *self.tell.borrow() != now;
         self.tell.send_replace(now);
         if changed && !renewal {
@@ -231,155 +319,4 @@ impl Sightings {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-    use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
-    use futures::future::BoxFuture;
-    use futures::stream;
-    use kube::core::Status;
-
-    use super::*;
-    use crate::elector::Record;
-
-    fn held(version: u64, holder: &str) -> Snapshot {
-        let record = Record { holder: holder.to_owned(), lease_duration_seconds: 60, ..Record::default() };
-        Snapshot::new(record, format!("{holder} {version}"), Some(version), ()).with_uid(Some("u"))
-    }
-
-    fn forbidden() -> LockError {
-        LockError::Api(kube::Error::Api(Box::new(Status { code: 403, reason: "Forbidden".into(), ..Status::default() })))
-    }
-
-    type Watched = fn() -> BoxStream<'static, Result<Sighting, LockError>>;
-
-    /// How it is read and watched, and how often it was.
-    struct Played {
-        /// `None`: it is not there.
-        holder: Option<&'static str>,
-        /// Each time that it is read it has been renewed.
-        renews: bool,
-        watched: Option<Watched>,
-        version: AtomicU64,
-        reads: AtomicU32,
-        watches: AtomicU32,
-        seen: Mutex<Vec<Lock>>,
-    }
-
-    impl Played {
-        fn new(holder: Option<&'static str>, renews: bool, watched: Option<Watched>) -> Arc<Self> {
-            let (version, reads, watches, seen) = (AtomicU64::new(7), AtomicU32::new(0), AtomicU32::new(0), Mutex::default());
-            Arc::new(Self { holder, renews, watched, version, reads, watches, seen })
-        }
-
-        /// Follows it for so long.
-        async fn follow(self: &Arc<Self>, seconds: u64) -> (u32, u32) {
-            let (tell, mut seen) = watch::channel(Lock::Unread);
-            let sightings = Sightings::new(tell, Arc::default());
-            tokio::select! {
-                biased;
-                () = follow(self.clone(), sightings) => unreachable!("it follows for ever"),
-                () = async { while seen.changed().await.is_ok() { self.seen.lock().unwrap().push(seen.borrow().clone()); } } => {}
-                () = tokio::time::sleep(Duration::from_secs(seconds)) => {}
-            }
-            (self.reads.load(Ordering::Relaxed), self.watches.load(Ordering::Relaxed))
-        }
-
-        /// Who held it, as it was seen; "-": nobody, or it could not be read.
-        fn holders(&self) -> Vec<String> {
-            let mut holders: Vec<_> =
-                self.seen.lock().unwrap().iter().map(|lock| if let Lock::Record(record) = lock { record.holder.to_string() } else { "-".to_owned() }).collect();
-            holders.dedup();
-            holders
-        }
-    }
-
-    impl elector::Lock for Played {
-        fn get(&self) -> BoxFuture<'_, Result<Option<Snapshot>, LockError>> {
-            self.reads.fetch_add(1, Ordering::Relaxed);
-            let version = self.version.fetch_add(u64::from(self.renews), Ordering::Relaxed);
-            let now = self.holder.map(|holder| held(version, holder));
-            Box::pin(async { Ok(now) })
-        }
-        fn create(&self, _: Record) -> BoxFuture<'_, Result<Snapshot, LockError>> {
-            unreachable!("it is only read")
-        }
-        fn update(&self, _: Snapshot, _: Record) -> BoxFuture<'_, Result<Snapshot, LockError>> {
-            unreachable!("it is only read")
-        }
-        fn record_event(&self, _: String) -> BoxFuture<'_, ()> {
-            unreachable!("it is only read")
-        }
-        fn identity(&self) -> &'static str {
-            ""
-        }
-        fn describe(&self) -> String {
-            String::new()
-        }
-        fn watch(&self) -> Option<BoxStream<'static, Result<Sighting, LockError>>> {
-            self.watches.fetch_add(1, Ordering::Relaxed);
-            self.watched.map(|watched| watched())
-        }
-    }
-
-    const SILENT: Watched = || stream::pending().boxed();
-
-    #[tokio::test(start_paused = true)]
-    async fn a_lock_that_is_not_there_is_read_beside_its_silent_watch_less_and_less() {
-        let (reads, watches) = Played::new(None, false, Some(SILENT)).follow(80).await;
-        assert!((15..=17).contains(&reads) && watches == 1, "{reads}: every five seconds");
-        let (reads, _) = Played::new(None, false, Some(SILENT)).follow(3600).await;
-        assert!(reads < 100, "{reads} in an hour");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_holder_that_renews_is_read_beside_a_silent_watch_as_often_as_it_takes_to_see_that() {
-        let lock = Played::new(Some("web-1"), true, Some(SILENT));
-        let (reads, _) = lock.follow(250).await;
-        assert!((2 * 45..=2 * 50).contains(&reads), "{reads}: every five seconds, and once more for what the watch has missed");
-        assert_eq!(lock.holders(), ["web-1"]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_lock_that_may_be_read_and_not_watched_is_polled_and_its_holder_stays() {
-        let lock = Played::new(Some("web-1"), false, Some(|| stream::iter([Err(forbidden())]).boxed()));
-        let (reads, watches) = lock.follow(30).await;
-        assert!((15..=16).contains(&reads) && reads == watches, "{reads} {watches}");
-        assert_eq!(lock.holders(), ["web-1"]);
-    }
-
-    /// However long it was held before.
-    #[tokio::test(start_paused = true)]
-    async fn a_lock_without_a_watch_that_has_run_out_is_polled_as_often_as_before_for_as_long_as_a_failover_takes() {
-        let lock = Played::new(Some("web-1"), false, None);
-        let to_the_end = lock.follow(60).await.0;
-        assert!((28..=40).contains(&to_the_end), "{to_the_end}: a renewal is seen before the lease has run out");
-        let lock = Played::new(Some("web-1"), false, None);
-        let with_what_follows = lock.follow(90).await.0;
-        assert!((14..=16).contains(&(with_what_follows - to_the_end)), "{to_the_end} {with_what_follows}");
-        let lock = Played::new(None, false, None);
-        let hour = lock.follow(3600).await.0;
-        assert!(hour < 450, "{hour}: every ten seconds at last");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_watch_that_ends_at_once_is_opened_anew_with_a_pause() {
-        let ends: Watched = || stream::empty().boxed();
-        let tells: Watched = || stream::iter([Ok(Sighting::Seen(held(7, "web-1")))]).boxed();
-        for watched in [ends, tells] {
-            let (_, watches) = Played::new(Some("web-1"), false, Some(watched)).follow(59).await;
-            assert!(watches < 50, "{watches}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_a_late_cache_shows_of_the_past_is_not_believed_and_what_is_read_is() {
-        let older: Watched = || stream::iter([Ok(Sighting::Seen(held(6, "web-1")))]).chain(stream::pending()).boxed();
-        let gone: Watched = || stream::iter([Ok(Sighting::Gone)]).chain(stream::pending()).boxed();
-        for watched in [older, gone] {
-            let lock = Played::new(Some("web-2"), false, Some(watched));
-            lock.follow(59).await;
-            assert_eq!(lock.holders(), ["web-2"]);
-        }
-    }
-}
+mod tests;

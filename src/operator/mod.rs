@@ -17,6 +17,7 @@ mod kinds;
 mod lenient;
 mod lines;
 mod liveness;
+mod looks;
 mod managers;
 mod newcomers;
 mod pace;
@@ -60,6 +61,7 @@ pub use health::{SILENCE, WatchHealth};
 use lines::Lines;
 pub use liveness::NodeLiveness;
 use liveness::NodeWatch;
+use looks::Looks;
 use pace::Pace;
 use restores::Restores;
 use shares::Shares;
@@ -83,6 +85,7 @@ struct Context {
     executor: Executor,
     events: EventRecorder,
     lines: Lines,
+    looks: Arc<Looks>,
     metrics: Metrics,
     operator: Operator,
     restores: Arc<Restores>,
@@ -342,6 +345,7 @@ async fn keep_groups(replica: Replica, tenure: Option<Tenure>, stop: impl Future
         executor: Executor::new(client, store.clone(), tenure),
         events,
         lines: Lines::default(),
+        looks: Arc::default(),
         metrics,
         operator,
         restores,

@@ -90,7 +90,7 @@ async fn stage_by_stage(context: &Arc<Context>, key: &Key, state: &mut GroupStat
             match Box::pin(context.executor.read_lease(&observation)).await {
                 Ok(()) => continue,
                 Err(failure) => {
-                    debug!(namespace = %observation.namespace, name = %observation.name, %failure, "Lease could not be read");
+                    debug!(namespace = %observation.namespace, name = %observation.name, failure = failure.as_str(), "Lease could not be read");
                     return Ended::Settled(Some(UNREAD));
                 }
             }
@@ -227,7 +227,7 @@ impl GroupState {
                     self.memory.progress.answered(write, Err(failure.for_progress()), now);
                 }
                 let kind = execute::kind_of(write);
-                debug!(namespace = %observation.namespace, name = %observation.name, write = kind, %failure, "Write was not done");
+                debug!(namespace = %observation.namespace, name = %observation.name, write = kind, failure = failure.as_str(), "Write was not done");
             }
         }
     }
@@ -266,13 +266,14 @@ impl GroupState {
             return;
         };
         let name = objects::lease_name(group);
-        let follower = match self.follower.take().filter(|follower| follower.is_of(kind, name)) {
-            Some(follower) => follower,
-            None => Follower::start(kind, &context.executor.client, &observation.namespace, name, wake.clone()),
-        };
+        let follower = self.follower.take().filter(|follower| follower.is_of(kind, name)).unwrap_or_else(|| {
+            let lookout = context.looks.lookout(&observation.namespace);
+            Follower::start(kind, &context.executor.client, lookout, &observation.namespace, name, wake.clone())
+        });
         observation.lock = follower.seen();
-        // It reads the lock itself before its lease runs out.
-        observation.lock_read = Some(observation.moment);
+        if policy::awaits_look(observation) {
+            follower.look();
+        }
         self.follower = Some(follower);
     }
 

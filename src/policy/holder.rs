@@ -1,5 +1,6 @@
 //! Mode Holder: the label follows who holds the lock, by client-go's rules. A holder is judged by its record's own
-//! duration since the record was last *seen* to change; its stamps are another clock's and are never compared with ours.
+//! duration since the record was last *seen* to change; its stamps are another clock's and are never compared with ours. A lock that is
+//! looked at now and then has run out only once a look has shown so.
 
 use std::time::Duration;
 
@@ -8,10 +9,13 @@ use jiff::{SignedDuration, Timestamp};
 use super::choice::Choice;
 use super::observation::{Candidate, Lock, LockRecord, Observation};
 use crate::api::LeaderGroup;
-use crate::api::v1alpha1::Mode;
+use crate::api::v1alpha1::{Mode, ResourceLock};
+use crate::elector::clock::Instant;
 
 /// A holder that is late may be back at any moment, which wakes nobody.
 const BETWEEN_LOOKS: SignedDuration = SignedDuration::from_secs(1);
+/// While a watch fails.
+const BETWEEN_READS: Duration = Duration::from_secs(2);
 
 pub(super) fn is_followed(group: &LeaderGroup) -> bool {
     group.spec.election.mode == Mode::Holder
@@ -20,17 +24,16 @@ pub(super) fn is_followed(group: &LeaderGroup) -> bool {
 /// What there is to say of the lock's holder.
 #[derive(Clone, Debug)]
 pub(super) enum Holder<'a> {
+    /// It has not been read yet, or not of late.
     Unread,
     NoLock,
     Unreadable(&'a str),
     Nobody,
     /// It has not renewed for longer than it may.
     Expired(&'a LockRecord),
-    /// The same, as far as a watch has told, which may be late, or fail.
-    Silent,
     /// No pod of the group.
     Stranger(&'a LockRecord),
-    /// This pod holds it, unless it renews for this long at least.
+    /// This pod holds it, unless it renews for this long at least; where that is over, until a look shows that it has not.
     Pod(&'a Candidate, Duration),
 }
 
@@ -42,15 +45,38 @@ pub(super) fn holder<'a>(observation: &'a Observation, group: &LeaderGroup) -> H
         Lock::Record(record) if record.holder.is_empty() => return Holder::Nobody,
         Lock::Record(record) => record,
     };
-    let end = record.changed + valid_for(record, group);
+    let (end, valid) = end_of(record, group);
     let remaining = end - observation.moment;
-    if remaining.is_zero() {
-        return if observation.lock_read.is_some_and(|read| read >= end) { Holder::Expired(record) } else { Holder::Silent };
+    // What holds for no time needs no look.
+    if remaining.is_zero() && (valid.is_zero() || !is_silent(observation, group)) {
+        return Holder::Expired(record);
     }
+    let label = &group.spec.leader_label;
     match observation.candidates.iter().find(|candidate| bears(&candidate.pod.name, &record.holder)) {
+        // It keeps what it has, and is given nothing.
+        Some(candidate) if remaining.is_zero() && candidate.pod.labels.get(&label.key) != Some(&label.value) => Holder::Unread,
         Some(candidate) => Holder::Pod(candidate, remaining),
         None => Holder::Stranger(record),
     }
+}
+
+/// Until when a record is good, and how long.
+fn end_of(record: &LockRecord, group: &LeaderGroup) -> (Instant, Duration) {
+    let valid = valid_for(record, group);
+    (record.changed + valid, valid)
+}
+
+/// Whether its holder has run out but for a read of the lock that shows so: a watch that fails, or is late, tells of no renewal.
+fn is_silent(observation: &Observation, group: &LeaderGroup) -> bool {
+    let Lock::Record(record) = &observation.lock else { return false };
+    let (end, valid) = end_of(record, group);
+    let is_read = observation.lock_read.max(record.looked).is_some_and(|read| read >= end);
+    !record.holder.is_empty() && !valid.is_zero() && end <= observation.moment && !is_read
+}
+
+/// Whether whoever looks at the lock beside the watches of all groups is to look now.
+pub fn awaits_look(observation: &Observation) -> bool {
+    observation.group.as_ref().is_some_and(|group| is_followed(group) && is_silent(observation, group))
 }
 
 /// How long a record is good: its own duration, or the time after which its writer is known to have given up.
@@ -79,19 +105,15 @@ pub(super) fn has_lost(observation: &Observation, uid: &str) -> bool {
     }
 }
 
-/// Whether the lock is to be read: before its holder is judged; and again and again where nobody may carry the label and no watch would tell
-/// of another holder.
+/// Whether a Lease that is the lock is to be read: before its holder is judged; and again and again where nobody may carry the label and no
+/// watch would tell of another holder.
 pub(super) fn is_to_be_read(observation: &Observation, group: &LeaderGroup) -> bool {
-    is_followed(group)
-        && match holder(observation, group) {
-            Holder::Silent => true,
-            Holder::Pod(..) | Holder::Unread => false,
-            _ => observation.blind.is_some() && observation.lock_read.is_none_or(|read| !(read + BETWEEN_READS > observation.moment)),
-        }
+    let unwatched = || {
+        let long_ago = observation.lock_read.is_none_or(|read| read + BETWEEN_READS <= observation.moment);
+        observation.blind.is_some() && long_ago && !matches!(holder(observation, group), Holder::Pod(..) | Holder::Unread)
+    };
+    is_followed(group) && group.spec.lease.resource_lock == ResourceLock::Leases && (is_silent(observation, group) || unwatched())
 }
-
-/// While a watch fails.
-const BETWEEN_READS: Duration = Duration::from_secs(2);
 
 /// Who carries the label, and when to look again.
 pub(super) fn choose(observation: &Observation, group: &LeaderGroup) -> (Choice, Option<Timestamp>) {
@@ -100,13 +122,15 @@ pub(super) fn choose(observation: &Observation, group: &LeaderGroup) -> (Choice,
     match holder(observation, group) {
         Holder::Pod(candidate, remaining) if !candidate.pod.is_dead() => {
             let pod = candidate.pod.clone();
-            let recheck = after(SignedDuration::try_from(remaining).unwrap_or(SignedDuration::MAX));
+            let remaining = SignedDuration::try_from(remaining).unwrap_or(SignedDuration::MAX);
+            // A look wakes the group.
+            let recheck = after(remaining).filter(|_| !remaining.is_zero());
             let led = pod.labels.get(&label.key) == Some(&label.value);
             (if led { Choice::Keep(pod) } else { Choice::Promote { pod, reason: "HolderChanged" } }, recheck)
         }
         Holder::Expired(_) => (Choice::Vacate, after(BETWEEN_LOOKS)),
         // A restart of the operator moves nobody: what it has not read yet it does not judge.
-        Holder::Unread | Holder::Silent => (Choice::Frozen, None),
+        Holder::Unread => (Choice::Frozen, None),
         Holder::Pod(..) | Holder::NoLock | Holder::Unreadable(_) | Holder::Nobody | Holder::Stranger(_) => {
             (Choice::Vacate, observation.blind.as_ref().and_then(|_| after(BETWEEN_LOOKS)))
         }

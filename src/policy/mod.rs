@@ -42,6 +42,7 @@ pub mod term;
 pub mod verdict;
 pub mod write;
 
+pub use holder::awaits_look;
 pub use memory::Memory;
 pub use observation::Observation;
 pub use plan::{Plan, plan};

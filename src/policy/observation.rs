@@ -90,6 +90,9 @@ pub struct LockRecord {
     pub acquire_time: Option<Timestamp>,
     /// When it was first seen as it is now.
     pub changed: Instant,
+    /// When the last look began that has shown it as it is now; `None` where it is watched together with all others, and so is always as it
+    /// was seen last.
+    pub looked: Option<Instant>,
 }
 
 impl Observation {

@@ -282,9 +282,8 @@ fn of_holder(observation: &Observation, group: &LeaderGroup) -> Option<Obstacle>
     }
     let lock = format!("{:?} lock {}", group.spec.lease.resource_lock, objects::lease_name(group));
     let (reason, message, stalled) = match holder::holder(observation, group) {
-        // That it is not answered is told as of every request.
-        Holder::Pod(..) | Holder::Silent => return None,
-        Holder::Unread => ("LockUnread", format!("the {lock} has not been read yet"), false),
+        Holder::Pod(..) => return None,
+        Holder::Unread => ("LockUnread", format!("the {lock} has not been read yet, or not of late"), false),
         Holder::NoLock => ("LockNotFound", format!("the {lock} does not exist: no pod's elector has made it yet"), false),
         Holder::Unreadable(why) => ("LockUnreadable", format!("the {lock} cannot be followed: {why}"), true),
         Holder::Nobody => ("NoHolder", format!("nobody holds the {lock}"), false),

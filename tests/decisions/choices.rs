@@ -8,7 +8,7 @@ use leadergroup::elector::clock::Instant;
 use leadergroup::policy::leader::{Choice, choose};
 use leadergroup::policy::observation::{Candidate, Deployment, Lock, NodeState, Observation};
 use leadergroup::policy::write::Write;
-use leadergroup::policy::{self, Memory};
+use leadergroup::policy::{self, Memory, awaits_look};
 use serde_json::{Value, json};
 
 use super::scene::{followed, labelled, now, observation, of_revision, on, pod, stage, unready, with, with_node};
@@ -146,6 +146,28 @@ fn a_holder_is_followed_until_its_own_record_has_run_out() {
     };
     assert_eq!([blind("", 39), blind("", 37), blind("a", 37), blind("x", 37)], [false, true, true, true]);
     assert_eq!(chosen(&json!({}), "somebody", 0).0, Choice::Vacate);
+}
+
+#[test]
+fn a_holder_has_run_out_only_once_its_lock_was_looked_at_after_that() {
+    let seen_of = |holder: &str, seconds: u64, looked: u64, duration_seconds: i64| {
+        let mut observation = followed(&json!({}), vec![labelled(pod("a")), pod("b")], holder, 3, seconds);
+        let Lock::Record(record) = &mut observation.lock else { unreachable!("it is followed") };
+        (record.looked, record.duration_seconds) = (Some(Instant(Duration::from_secs(looked))), duration_seconds);
+        observation
+    };
+    let seen = |seconds, looked, duration_seconds| seen_of("a", seconds, looked, duration_seconds);
+    let keeps = |observation: &Observation| matches!(choose(observation), (Choice::Keep(pod), None) if &*pod.name == "a");
+    for late in [15, 20, 3600] {
+        let unseen = seen(late, 14, 15);
+        assert!(keeps(&unseen) && awaits_look(&unseen), "after {late} s: the operator did not look, and the pod may have renewed");
+        let looked = seen(late, 15, 15);
+        assert!(choose(&looked).0 == Choice::Vacate && !awaits_look(&looked));
+    }
+    assert!(!awaits_look(&seen(14, 1, 15)));
+    assert!(matches!(choose(&seen_of("b", 14, 1, 15)).0, Choice::Promote { .. }));
+    assert_eq!(choose(&seen_of("b", 15, 14, 15)).0, Choice::Frozen, "whoever has run out for all that is known is given nothing");
+    assert_eq!(choose(&seen(0, 0, 0)).0, Choice::Vacate, "it holds for no time");
 }
 
 #[test]

@@ -49,6 +49,7 @@ fn context() -> Context {
         executor: Executor::new(client.clone(), store, None),
         events: EventRecorder::new(client, metrics.clone()).0,
         lines: Lines::default(),
+        looks: Arc::default(),
         metrics,
         operator: Operator::default(),
         restores: Arc::default(),

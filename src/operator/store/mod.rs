@@ -309,6 +309,7 @@ fn lock_of(lease: Option<&Lease>) -> Lock {
             transitions: lease.transitions.into(),
             acquire_time: lease.acquire_time,
             changed: lease.changed,
+            looked: None,
         })
     })
 }
