@@ -154,6 +154,7 @@ fn a_holder_has_run_out_only_once_its_lock_was_looked_at_after_that() {
         let mut observation = followed(&json!({}), vec![labelled(pod("a")), pod("b")], holder, 3, seconds);
         let Lock::Record(record) = &mut observation.lock else { unreachable!("it is followed") };
         (record.looked, record.duration_seconds) = (Some(Instant(Duration::from_secs(looked))), duration_seconds);
+        observation.lock_read = None;
         observation
     };
     let seen = |seconds, looked, duration_seconds| seen_of("a", seconds, looked, duration_seconds);

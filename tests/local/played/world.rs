@@ -139,7 +139,7 @@ impl World {
 impl Inner {
     pub(super) fn metadata(&mut self, namespace: &str, name: &str) -> Value {
         self.uids += 1;
-        let uid = uuid::Uuid::from_u128(u128::from(self.uids) << 64 | 0x4000_8000_0000_0000_0000).to_string();
+        let uid = uuid::Uuid::from_u128(u128::from(self.uids)).to_string();
         let mut metadata = json!({
             "name": name, "uid": uid, "generation": 1, "creationTimestamp": now(), "managedFields": [],
         });
