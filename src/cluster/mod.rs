@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::USER_AGENT;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -38,7 +38,7 @@ const WAIT: Duration = Duration::from_secs(2);
 
 /// How long a watch may take to be opened, or a page of its list to come, until its first bytes. Other callers have deadlines of their own,
 /// below the other one.
-const OPENING: Duration = Duration::from_secs(20);
+pub const OPENING: Duration = Duration::from_secs(20);
 const LONGEST: Duration = Duration::from_secs(300);
 
 /// How long an answer about a namespace is waited for, and the longest pause before it is asked about again.
@@ -70,7 +70,7 @@ struct Passing {
     cluster: Cluster,
     agent: Option<HeaderValue>,
     /// Told of every answer.
-    beat: Box<dyn Fn() + Send + Sync>,
+    beat: Box<dyn Fn(StatusCode) + Send + Sync>,
     /// How long the beginning of an answer is waited for, where no caller does that.
     patience: Duration,
     /// The client of the newest credentials, and their edition.
@@ -103,20 +103,20 @@ impl Cluster {
 
     /// A client with connections of its own.
     pub fn client(&self) -> Result<Client, kube::Error> {
-        self.client_that(self.0.agent.clone(), LONGEST, || {})
+        self.client_that(self.0.agent.clone(), LONGEST, |_| {})
     }
 
     /// One for elections alone.
     pub fn client_for_elections(&self) -> Result<Client, kube::Error> {
-        self.client_that(agent_of_elections(self.0.agent.as_ref()), LONGEST, || {})
+        self.client_that(agent_of_elections(self.0.agent.as_ref()), LONGEST, |_| {})
     }
 
-    /// One for a watch, that calls `beat` whenever it is answered, whatever the answer.
-    pub fn client_with_beat(&self, beat: impl Fn() + Send + Sync + 'static) -> Result<Client, kube::Error> {
+    /// One for a watch, that calls `beat` with the code of every answer.
+    pub fn client_with_beat(&self, beat: impl Fn(StatusCode) + Send + Sync + 'static) -> Result<Client, kube::Error> {
         self.client_that(self.0.agent.clone(), OPENING, beat)
     }
 
-    fn client_that(&self, agent: Option<HeaderValue>, patience: Duration, beat: impl Fn() + Send + Sync + 'static) -> Result<Client, kube::Error> {
+    fn client_that(&self, agent: Option<HeaderValue>, patience: Duration, beat: impl Fn(StatusCode) + Send + Sync + 'static) -> Result<Client, kube::Error> {
         let (edition, config) = {
             let known = self.0.known.borrow();
             (known.edition, known.config.clone())
@@ -191,7 +191,7 @@ impl Passing {
         let sent = tokio::time::timeout(self.patience, client.send(request)).await;
         match sent.unwrap_or_else(|_| Err(kube::Error::Service(format!("no answer within {} s", self.patience.as_secs()).into()))) {
             Ok(answer) => {
-                (self.beat)();
+                (self.beat)(answer.status());
                 let (answer, refused) = credentials::look(answer).await;
                 if refused {
                     self.cluster.0.contact.failed("it does not accept the credentials".to_owned());
@@ -320,7 +320,7 @@ mod tests {
             async move { Ok::<_, std::convert::Infallible>(answer) }
         });
         let newest = Mutex::new((0, Client::new(says, "default")));
-        let passing = Passing { cluster: cluster.clone(), agent: None, beat: Box::new(|| {}), patience: LONGEST, newest };
+        let passing = Passing { cluster: cluster.clone(), agent: None, beat: Box::new(|_| {}), patience: LONGEST, newest };
         tokio::time::advance(Duration::from_secs(60)).await;
         passing.pass(Request::new(Body::empty())).await.unwrap();
         let read = cluster.0.known.borrow().read;
@@ -344,7 +344,7 @@ mod tests {
     async fn a_watch_whose_answer_does_not_begin_is_given_up_before_it_counts_as_hanging() {
         let silent = tower::service_fn(|_: Request<Body>| std::future::pending::<Result<Response<Body>, std::convert::Infallible>>());
         let newest = Mutex::new((0, Client::new(silent, "default")));
-        let passing = Passing { cluster: cluster(), agent: None, beat: Box::new(|| {}), patience: OPENING, newest };
+        let passing = Passing { cluster: cluster(), agent: None, beat: Box::new(|_| {}), patience: OPENING, newest };
         let began = Stopwatch::start();
         assert!(passing.pass(Request::new(Body::empty())).await.is_err());
         assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());

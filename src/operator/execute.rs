@@ -271,7 +271,8 @@ impl Executor {
 
     /// A fence that many others have pushed out of what is kept of a pod.
     async fn uncover(&self, pod: &mut Arc<Pod>, namespace: &str, fence: &str) -> Result<(), Failure> {
-        let object: Value = match wire::metadata::<Pod, _>(&self.whole, namespace, &pod.name).await {
+        // As large as any that is stored.
+        let object: Value = match wire::metadata_within::<Pod, _>(&self.whole, namespace, &pod.name, 12 << 20).await {
             Ok(object) => object,
             Err(Failure::Gone) => return Ok(()),
             Err(failure) => return Err(failure),

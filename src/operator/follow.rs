@@ -34,7 +34,8 @@ const SHORTEST: Duration = Duration::from_secs(1);
 const BREATH: Duration = Duration::from_millis(200);
 /// How long a read may take.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// After a failure. It doubles: a right that is missing will hardly be there the next moment, and is to be noticed within a minute.
+/// After a failure. It doubles: a right that is missing will hardly be there the next moment, and is to be noticed within a minute; an API
+/// server that was away must not be found again late.
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 /// A lock that could not be read for so long is said to be unread, unless its record holds for longer.
@@ -126,7 +127,8 @@ async fn follow(lock: Arc<dyn elector::Lock>, lookout: Lookout, mut sightings: S
             debug!(lock = lock.describe(), problem = kind_of(&error), "Lock could not be read");
             sightings.failed(&error);
             turn.end().await;
-            tokio::time::sleep(backoff::delay(failures, FIRST_DELAY, LONGEST_DELAY)).await;
+            let longest = if is_refusal(&error) { LONGEST_DELAY } else { DEADLINE };
+            tokio::time::sleep(backoff::delay(failures, FIRST_DELAY, longest)).await;
             continue;
         }
         turn.end().await;
@@ -160,6 +162,15 @@ fn kind_of(error: &LockError) -> String {
 
 async fn read(lock: &dyn elector::Lock) -> Result<Option<Snapshot>, LockError> {
     tokio::time::timeout(DEADLINE, lock.get()).await.map_err(|_| LockError::Timeout(DEADLINE))?
+}
+
+/// Whether asking again at once would hardly help.
+fn is_refusal(error: &LockError) -> bool {
+    match error {
+        LockError::Api(kube::Error::Api(status)) => (400..500).contains(&status.code) && status.code != 429,
+        LockError::Invalid(_) => true,
+        _ => false,
+    }
 }
 
 impl Sightings {
@@ -289,7 +300,7 @@ impl Sightings {
             LockError::Invalid(_) => self.set(Lock::Unreadable(error.to_string())),
             // An API server that has just begun may say so of whom it will let in.
             LockError::Api(kube::Error::Api(status)) if status.is_forbidden() && !matches!(&*self.tell.borrow(), Lock::Record(_)) => {
-                self.set(Lock::Unreadable(format!(
+                self.set(Lock::Forbidden(format!(
                     "{} (config/legacy-locks.yaml grants it in all namespaces; for one, a Role with get and watch there)",
                     status.message
                 )));

@@ -11,8 +11,9 @@ use crate::elector::clock::Stopwatch;
 pub const SILENCE: Duration = Duration::from_secs(35);
 /// A watch that fails for so long, in milliseconds, is told of and makes a replica unready: a restart of the API server takes less.
 const BLIND: u64 = 15_000;
-/// One that has not failed for so long works again, also in milliseconds: it fails every few seconds while it does.
-const FORGIVEN: u64 = 7_000;
+/// One that has not failed for so long works again, also in milliseconds, though it has told nothing: while it fails it does so oftener, as
+/// long as it takes to find out that it is not answered, and the longest pause after that.
+const FORGIVEN: u64 = 27_000;
 
 /// What one watch shows of itself to health, readiness and metrics.
 #[derive(Debug)]
@@ -28,6 +29,10 @@ pub struct WatchHealth {
     refused: AtomicBool,
     /// Milliseconds from `started` to when it began to fail, and to its last failure.
     failing: [AtomicU64; 2],
+    /// The same to when it was last opened.
+    opened: AtomicU64,
+    /// That it is blind was told.
+    told_blind: AtomicBool,
     error: Mutex<Option<String>>,
 }
 
@@ -42,6 +47,8 @@ impl WatchHealth {
             synced: AtomicBool::new(false),
             refused: AtomicBool::new(false),
             failing: Default::default(),
+            opened: AtomicU64::new(0),
+            told_blind: AtomicBool::new(false),
             error: Mutex::new(None),
         }
     }
@@ -80,23 +87,31 @@ impl WatchHealth {
         let now = self.milliseconds();
         let [first, last] = &self.failing;
         // A watch that works again tells nothing until something happens; one that fails does so every few seconds.
-        if now.saturating_sub(last.swap(now, Ordering::Relaxed)) > FORGIVEN {
+        let before = last.swap(now, Ordering::Relaxed);
+        if now.saturating_sub(before) > FORGIVEN || self.opened.load(Ordering::Relaxed) > before {
             first.store(now, Ordering::Relaxed);
         }
     }
 
-    /// It has told something. Whether it was blind.
+    /// It was opened: what it tells from now on is so. Whether it was said to be blind.
+    pub(super) fn is_opened(&self) -> bool {
+        self.opened.store(self.milliseconds(), Ordering::Relaxed);
+        self.told_blind.swap(false, Ordering::Relaxed)
+    }
+
+    /// It has told something. Whether it was said to be blind.
     pub(super) fn works(&self) -> bool {
-        let blind = self.blind().is_some();
         self.failing[1].store(0, Ordering::Relaxed);
-        blind
+        self.told_blind.swap(false, Ordering::Relaxed)
     }
 
     /// What it told last may be old: it was listed once, and fails for so long that something may have been missed. Its last error.
     pub fn blind(&self) -> Option<String> {
         let (now, [first, last]) = (self.milliseconds(), self.failing.each_ref().map(|it| it.load(Ordering::Relaxed)));
-        let fails = last > 0 && now.saturating_sub(last) <= FORGIVEN && now.saturating_sub(first) > BLIND;
-        (fails && self.synced.load(Ordering::Acquire)).then(|| self.error().unwrap_or_else(|| format!("watching {} fails", self.kind)))
+        let fails = last > 0 && self.opened.load(Ordering::Relaxed) < last && now.saturating_sub(last) <= FORGIVEN && now.saturating_sub(first) > BLIND;
+        let blind = fails && self.synced.load(Ordering::Acquire);
+        self.told_blind.fetch_or(blind, Ordering::Relaxed);
+        blind.then(|| self.error().unwrap_or_else(|| format!("watching {} fails", self.kind)))
     }
 
     /// The last error, while it lasts.
@@ -137,8 +152,25 @@ mod tests {
         health.listed();
         assert!(health.blind().is_some());
         tokio::time::advance(Duration::from_secs(13)).await;
+        assert!(health.is_opened(), "it was told");
         assert_eq!(health.blind(), None);
+        assert!(!health.is_opened());
+        tokio::time::advance(Duration::from_secs(1)).await;
         fail_for(15).await;
         assert_eq!(health.blind(), None, "a restart of the API server takes as long");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_is_not_answered_at_all_is_blind_too() {
+        let health = WatchHealth::new("Pod", None, false);
+        health.listed();
+        for _ in 0..2 {
+            // It is given up, and then a pause.
+            tokio::time::advance(crate::cluster::OPENING + Duration::from_secs(5)).await;
+            health.fails();
+        }
+        assert!(health.blind().is_some());
+        tokio::time::advance(crate::cluster::OPENING + Duration::from_secs(5)).await;
+        assert!(health.blind().is_some());
     }
 }

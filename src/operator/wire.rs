@@ -52,11 +52,16 @@ const LONGEST_METADATA: usize = 256 << 10;
 
 /// An object's metadata as a whole, if it is not larger than what is read; `client`: one that thins no answers.
 pub(super) async fn metadata<T: Kind, M: DeserializeOwned>(client: &Client, namespace: &str, name: &str) -> Result<M, Failure> {
+    metadata_within::<T, M>(client, namespace, name, LONGEST_METADATA).await
+}
+
+/// The same, of so many bytes at most.
+pub(super) async fn metadata_within<T: Kind, M: DeserializeOwned>(client: &Client, namespace: &str, name: &str, longest: usize) -> Result<M, Failure> {
     let path = Slim::<T>::url_path(&(), Some(namespace));
     let mut request = kube::core::Request::new(path).get(name, &GetParams::default()).map_err(Failure::impossible)?;
     request.headers_mut().insert(ACCEPT, METADATA_ONLY);
-    let answer = ask(Subject::of::<T>(name), whole(client, request.map(Body::from), LONGEST_METADATA)).await?;
-    let answer = answer.ok_or_else(|| Failure::impossible(format!("its metadata is larger than {} KiB", LONGEST_METADATA >> 10)))?;
+    let answer = ask(Subject::of::<T>(name), whole(client, request.map(Body::from), longest)).await?;
+    let answer = answer.ok_or_else(|| Failure::impossible(format!("its metadata is larger than {} KiB", longest >> 10)))?;
     serde_json::from_slice(&answer).map_err(Failure::impossible)
 }
 

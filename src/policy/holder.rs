@@ -28,6 +28,8 @@ pub(super) enum Holder<'a> {
     Unread,
     NoLock,
     Unreadable(&'a str),
+    /// It may not be read, so that nobody is judged by it.
+    Forbidden(&'a str),
     Nobody,
     /// It has not renewed for longer than it may.
     Expired(&'a LockRecord),
@@ -42,6 +44,7 @@ pub(super) fn holder<'a>(observation: &'a Observation, group: &LeaderGroup) -> H
         Lock::NotFollowed | Lock::Unread => return Holder::Unread,
         Lock::Absent => return Holder::NoLock,
         Lock::Unreadable(why) => return Holder::Unreadable(why),
+        Lock::Forbidden(why) => return Holder::Forbidden(why),
         Lock::Record(record) if record.holder.is_empty() => return Holder::Nobody,
         Lock::Record(record) => record,
     };
@@ -99,7 +102,7 @@ pub(super) fn bears(pod: &str, identity: &str) -> bool {
 pub(super) fn has_lost(observation: &Observation, uid: &str) -> bool {
     let name = || observation.candidates.with_uid(uid).map(|candidate| candidate.pod.name.clone());
     match &observation.lock {
-        Lock::NotFollowed | Lock::Unread | Lock::Unreadable(_) => false,
+        Lock::NotFollowed | Lock::Unread | Lock::Unreadable(_) | Lock::Forbidden(_) => false,
         Lock::Absent => true,
         Lock::Record(record) => name().is_none_or(|name| !bears(&name, &record.holder)),
     }
@@ -110,7 +113,7 @@ pub(super) fn has_lost(observation: &Observation, uid: &str) -> bool {
 pub(super) fn is_to_be_read(observation: &Observation, group: &LeaderGroup) -> bool {
     let unwatched = || {
         let long_ago = observation.lock_read.is_none_or(|read| read + BETWEEN_READS <= observation.moment);
-        observation.blind.is_some() && long_ago && !matches!(holder(observation, group), Holder::Pod(..) | Holder::Unread)
+        observation.blind.is_some() && long_ago && !matches!(holder(observation, group), Holder::Pod(..) | Holder::Unread | Holder::Forbidden(_))
     };
     is_followed(group) && group.spec.lease.resource_lock == ResourceLock::Leases && (is_silent(observation, group) || unwatched())
 }
@@ -130,7 +133,7 @@ pub(super) fn choose(observation: &Observation, group: &LeaderGroup) -> (Choice,
         }
         Holder::Expired(_) => (Choice::Vacate, after(BETWEEN_LOOKS)),
         // A restart of the operator moves nobody: what it has not read yet it does not judge.
-        Holder::Unread => (Choice::Frozen, None),
+        Holder::Unread | Holder::Forbidden(_) => (Choice::Frozen, None),
         Holder::Pod(..) | Holder::NoLock | Holder::Unreadable(_) | Holder::Nobody | Holder::Stranger(_) => {
             (Choice::Vacate, observation.blind.as_ref().and_then(|_| after(BETWEEN_LOOKS)))
         }

@@ -421,12 +421,12 @@ fn covers(lease: &Lease, record: &Record) -> bool {
     lease.reserved_term.is_some_and(|mark| mark >= record.reserved_term)
 }
 
-/// Whether another pod than this leads in this term or a higher one, by what it bears: whoever has written that there, nobody else is given it.
+/// Whether another pod than this leads in this term, by what it bears: whoever has written that there, nobody else is given it.
 fn is_led(observation: &Observation, uid: &str, term: i64) -> bool {
     observation.group.as_ref().is_some_and(|group| {
         let label = &group.spec.leader_label;
         let mut leaders = observation.candidates.carrying(&label.key, &label.value).map(|candidate| &candidate.pod);
-        leaders.any(|pod| *pod.uid != *uid && pod.term.is_some_and(|borne| borne >= term))
+        leaders.any(|pod| *pod.uid != *uid && pod.term == Some(term))
     })
 }
 

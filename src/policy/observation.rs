@@ -78,6 +78,8 @@ pub enum Lock {
     Absent,
     /// What it holds is no record, or it cannot be read; the text says why.
     Unreadable(String),
+    /// The operator may not read it; the text says what grants it.
+    Forbidden(String),
     Record(LockRecord),
 }
 

@@ -285,7 +285,7 @@ fn of_holder(observation: &Observation, group: &LeaderGroup) -> Option<Obstacle>
         Holder::Pod(..) => return None,
         Holder::Unread => ("LockUnread", format!("the {lock} has not been read yet, or not of late"), false),
         Holder::NoLock => ("LockNotFound", format!("the {lock} does not exist: no pod's elector has made it yet"), false),
-        Holder::Unreadable(why) => ("LockUnreadable", format!("the {lock} cannot be followed: {why}"), true),
+        Holder::Unreadable(why) | Holder::Forbidden(why) => ("LockUnreadable", format!("the {lock} cannot be followed: {why}"), true),
         Holder::Nobody => ("NoHolder", format!("nobody holds the {lock}"), false),
         Holder::Expired(record) if record.duration_seconds <= 0 => (
             "HolderExpired",

@@ -172,6 +172,15 @@ fn a_holder_has_run_out_only_once_its_lock_was_looked_at_after_that() {
 }
 
 #[test]
+fn nobody_is_judged_by_a_lock_that_may_not_be_read() {
+    let mut observed = followed(&json!({}), vec![labelled(pod("a")), pod("b")], "a", 3, 5);
+    observed.lock = Lock::Forbidden("configmaps is forbidden".to_owned());
+    assert_eq!(choose(&observed).0, Choice::Frozen);
+    observed.lock = Lock::Unreadable("it is no record".to_owned());
+    assert_eq!(choose(&observed).0, Choice::Vacate);
+}
+
+#[test]
 fn nobody_is_judged_by_a_lock_that_was_not_read_yet() {
     let unread = Observation { lock: Lock::Unread, ..followed(&json!({}), vec![labelled(pod("a"))], "b", 3, 0) };
     assert_eq!(choose(&unread).0, Choice::Frozen);

@@ -336,7 +336,7 @@ fn the_first_term_of_a_lock_is_not_given_again_though_it_is_0() {
 #[test]
 fn a_term_that_somebody_has_written_on_the_leader_is_given_to_nobody_else() {
     let spec = json!({ "deploymentRef": { "name": "web" } });
-    let mut memory = holding();
+    let mut memory = Memory { group: Some("group".into()), ..holding() };
     memory.held.as_mut().unwrap().reserved = Some(8);
     let term_of_b = |memory: &Memory, observed: &Observation| {
         let writes = policy::plan(observed, memory).writes;
@@ -348,6 +348,10 @@ fn a_term_that_somebody_has_written_on_the_leader_is_given_to_nobody_else() {
     let mut recorded = memory.clone();
     recorded.held.as_mut().unwrap().recorded = Some((8, "uid-of-b".into()));
     recorded.held.as_mut().unwrap().reserved = None;
+    // What no election has got to holds up nobody.
+    let mut odd = recorded.clone();
+    odd.look(&mut observation(&spec, vec![with(written.clone(), |pod| pod.term = Some(999_999_999)), fenced(pod("b"))], Some("a")));
+    assert_eq!(odd.held.as_ref().unwrap().recorded, Some((8, "uid-of-b".into())));
     for memory in [&mut memory, &mut recorded] {
         memory.look(&mut observation(&spec, vec![written.clone(), fenced(pod("b"))], Some("a")));
         assert_ne!(term_of_b(memory, &lost()), Some(8));
@@ -421,7 +425,7 @@ fn who_has_lost_the_lock_and_takes_it_again_leads_in_another_term() {
         writes.into_iter().find_map(|write| if let Write::Status { names: Some(named), .. } = write { Some(named.term) } else { None })
     };
     let named = Named { term: 20, pod: Some("uid-of-a".into()), lease: None };
-    let mut memory = Memory { named: Some(named), term: 20, ..holding() };
+    let mut memory = Memory { named: Some(named), term: 20, group: Some("group".into()), ..holding() };
     let mut again = followed(&json!({}), vec![fenced(pod("a"))], "a", 4, 0);
     Arc::make_mut(again.group.as_mut().unwrap()).status = serde_json::from_value(json!({ "term": 20 })).unwrap();
     assert_eq!(label_of(&again, &memory), None, "somebody has taken the label from it: it is given back");

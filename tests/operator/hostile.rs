@@ -364,7 +364,8 @@ async fn a_leader_whose_record_was_lost_loses_its_label_before_another_gets_it_w
 #[tokio::test]
 async fn a_fence_among_many_others_on_a_pod_of_nobody_stops_no_election() {
     let (mut arena, leader) = settled("hidden-fence", 3).await;
-    let labels: Value = (0..40).map(|number| (format!("leadergroup.io/fence.{number:057}"), json!("v".repeat(63)))).collect();
+    // Its record repeats each of them: more than is read of other pods' metadata.
+    let labels: Value = (0..1500).map(|number| (format!("leadergroup.io/fence.{number:057}"), json!("v".repeat(63)))).collect();
     let mut pod = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "hides", "labels": labels },
         "spec": { "containers": [{ "name": "web", "image": "registry.k8s.io/pause:3.10" }], "schedulerName": "nobody" },

@@ -172,15 +172,15 @@ fn broken() -> LockError {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lock_that_may_not_be_read_is_asked_for_more_and_more_seldom_and_a_grant_is_noticed_within_a_minute() {
-    for refusal in [forbidden, broken] {
+async fn a_lock_that_may_not_be_read_is_asked_for_more_and_more_seldom_and_one_that_cannot_be_is_found_again_soon() {
+    for (refusal, times, soon) in [(forbidden as fn() -> LockError, 60..=130, 61), (broken, 700..=1500, 6)] {
         let lock = Played::new(Some("web-1"), false, Some(SILENT));
         lock.fail(Some(refusal));
         let follower = lock.start(&Arc::default(), "a", Arc::default());
         tokio::time::sleep(Duration::from_secs(3600)).await;
-        assert!((60..=130).contains(&lock.reads()), "{} in an hour", lock.reads());
+        assert!(times.contains(&lock.reads()), "{} in an hour", lock.reads());
         lock.fail(None);
-        tokio::time::sleep(Duration::from_secs(61)).await;
+        tokio::time::sleep(Duration::from_secs(soon)).await;
         assert!(matches!(follower.seen(), Lock::Record(_)));
     }
 }
@@ -204,6 +204,10 @@ async fn what_cannot_be_read_any_more_stays_as_it_was_and_is_unread_after_a_whil
         assert!(matches!(&seen, Lock::Record(_)) && follower.seen() == seen, "it was not looked at since");
         tokio::time::sleep(Duration::from_secs(140)).await;
         assert_eq!(follower.seen(), Lock::Unread);
+        // Who may not read it judges nobody by it, either.
+        lock.fail(Some(forbidden));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert!(matches!(follower.seen(), Lock::Forbidden(_)));
     }
 }
 
