@@ -3,15 +3,16 @@
 //! A write ends in one of the ways that the planner's safety depends on (`answer`). The client retries nothing by itself: a
 //! hidden retry would arrive after its decision was forgotten.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{GetParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::Request;
 use kube::{Api, Client, Resource};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::answer::{DEADLINE, Failure, GROUP, Subject, ask, ask_to_write};
 use super::gate::{Gate, Urgency};
@@ -65,6 +66,21 @@ const PAGE_SIZE: u32 = 20;
 const PAGES: usize = 8;
 /// So many pods of a list whose fence is not among what was kept of them are read once more.
 const HIDDEN: usize = 16;
+/// No object that the API server stores is larger as text.
+const LARGEST: usize = 12 << 20;
+
+/// What an object is found by, without what nobody asks for.
+#[derive(Deserialize)]
+struct Labelled {
+    metadata: UidAndLabels,
+}
+
+#[derive(Deserialize)]
+struct UidAndLabels {
+    uid: String,
+    #[serde(default)]
+    labels: HashMap<String, String>,
+}
 
 /// Performs the writes of one group.
 #[derive(Clone)]
@@ -78,11 +94,20 @@ pub(super) struct Executor {
     pub(super) tenure: Option<Tenure>,
     templates: Templates,
     pages: Arc<Gate>,
+    uncovers: Arc<Semaphore>,
 }
 
 impl Executor {
     pub(super) fn new(client: Client, store: Arc<Store>, tenure: Option<Tenure>) -> Self {
-        Self { client: wire::thinned(&client), whole: client.clone(), templates: Templates::new(client), pages: Arc::new(Gate::yielding(PAGES)), store, tenure }
+        Self {
+            client: wire::thinned(&client),
+            whole: client.clone(),
+            templates: Templates::new(client),
+            pages: Arc::new(Gate::yielding(PAGES)),
+            uncovers: Arc::new(Semaphore::new(1)),
+            store,
+            tenure,
+        }
     }
 
     pub(super) async fn perform(&self, observation: &Observation, write: &Write) -> Result<Done, Failure> {
@@ -271,15 +296,16 @@ impl Executor {
 
     /// A fence that many others have pushed out of what is kept of a pod.
     async fn uncover(&self, pod: &mut Arc<Pod>, namespace: &str, fence: &str) -> Result<(), Failure> {
-        // As large as any that is stored.
-        let object: Value = match wire::metadata_within::<Pod, _>(&self.whole, namespace, &pod.name, 12 << 20).await {
+        // One after the other: each may be as large as any that is stored. The semaphore is never closed.
+        let _room = self.uncovers.acquire().await;
+        let object: Labelled = match wire::metadata_within::<Pod, _>(&self.whole, namespace, &pod.name, LARGEST).await {
             Ok(object) => object,
             Err(Failure::Gone) => return Ok(()),
             Err(failure) => return Err(failure),
         };
-        if let Some(value) = object["metadata"]["labels"][fence].as_str().filter(|_| object["metadata"]["uid"] == *pod.uid) {
+        if let Some(value) = object.metadata.labels.get(fence).filter(|_| *object.metadata.uid == *pod.uid) {
             let pod = Arc::make_mut(pod);
-            pod.labels = std::iter::once((fence, value)).chain(pod.labels.lines().filter_map(|line| line.split_once('='))).collect();
+            pod.labels = std::iter::once((fence, value.as_str())).chain(pod.labels.lines().filter_map(|line| line.split_once('='))).collect();
         }
         Ok(())
     }

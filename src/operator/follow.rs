@@ -115,7 +115,7 @@ struct Sightings {
 
 /// Reads the lock, and where it can and may be watched then its changes, again and again.
 async fn follow(lock: Arc<dyn elector::Lock>, lookout: Lookout, mut sightings: Sightings) {
-    let (mut failures, mut failed_watches, mut breath) = (0, 0, BREATH);
+    let (mut failures, mut refusals, mut failed_watches, mut breath) = (0, 0, 0, BREATH);
     // The last watch that did not work, and how long none is tried after it.
     let mut unwatched: Option<(Stopwatch, Duration)> = None;
     loop {
@@ -127,12 +127,14 @@ async fn follow(lock: Arc<dyn elector::Lock>, lookout: Lookout, mut sightings: S
             debug!(lock = lock.describe(), problem = kind_of(&error), "Lock could not be read");
             sightings.failed(&error);
             turn.end().await;
-            let longest = if is_refusal(&error) { LONGEST_DELAY } else { DEADLINE };
-            tokio::time::sleep(backoff::delay(failures, FIRST_DELAY, longest)).await;
+            let refused = is_refusal(&error);
+            refusals = if refused { refusals + 1 } else { 0 };
+            let (times, longest) = if refused { (refusals, LONGEST_DELAY) } else { (failures, DEADLINE) };
+            tokio::time::sleep(backoff::delay(times, FIRST_DELAY, longest)).await;
             continue;
         }
         turn.end().await;
-        failures = 0;
+        (failures, refusals) = (0, 0);
         let may_watch = unwatched.is_none_or(|(since, pause)| since.elapsed() >= pause);
         let place = if may_watch { lookout.watch() } else { None };
         let Some((place, changes)) = place.and_then(|place| Some((place, lock.watch()?))) else {

@@ -11,6 +11,8 @@ use crate::elector::clock::Stopwatch;
 pub const SILENCE: Duration = Duration::from_secs(35);
 /// A watch that fails for so long, in milliseconds, is told of and makes a replica unready: a restart of the API server takes less.
 const BLIND: u64 = 15_000;
+/// One that was opened works again once that has lasted for so long, in milliseconds: what comes may be no answer of an API server's.
+const LASTS: u64 = 2_000;
 /// One that has not failed for so long works again, also in milliseconds, though it has told nothing: while it fails it does so oftener, as
 /// long as it takes to find out that it is not answered, and the longest pause after that.
 const FORGIVEN: u64 = 27_000;
@@ -88,15 +90,25 @@ impl WatchHealth {
         let [first, last] = &self.failing;
         // A watch that works again tells nothing until something happens; one that fails does so every few seconds.
         let before = last.swap(now, Ordering::Relaxed);
-        if now.saturating_sub(before) > FORGIVEN || self.opened.load(Ordering::Relaxed) > before {
+        if now.saturating_sub(before) > FORGIVEN || self.has_lasted_since(before) {
             first.store(now, Ordering::Relaxed);
         }
     }
 
-    /// It was opened: what it tells from now on is so. Whether it was said to be blind.
-    pub(super) fn is_opened(&self) -> bool {
+    /// It was opened: what it tells is so from now on, if that lasts.
+    pub(super) fn is_opened(&self) {
         self.opened.store(self.milliseconds(), Ordering::Relaxed);
-        self.told_blind.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether an opening after this time has lasted.
+    fn has_lasted_since(&self, failure: u64) -> bool {
+        let opened = self.opened.load(Ordering::Relaxed);
+        opened > failure && self.milliseconds().saturating_sub(opened) > LASTS
+    }
+
+    /// Whether it was said to be blind, and is not any more.
+    pub(super) fn sees_again(&self) -> bool {
+        self.blind().is_none() && self.told_blind.swap(false, Ordering::Relaxed)
     }
 
     /// It has told something. Whether it was said to be blind.
@@ -108,7 +120,7 @@ impl WatchHealth {
     /// What it told last may be old: it was listed once, and fails for so long that something may have been missed. Its last error.
     pub fn blind(&self) -> Option<String> {
         let (now, [first, last]) = (self.milliseconds(), self.failing.each_ref().map(|it| it.load(Ordering::Relaxed)));
-        let fails = last > 0 && self.opened.load(Ordering::Relaxed) < last && now.saturating_sub(last) <= FORGIVEN && now.saturating_sub(first) > BLIND;
+        let fails = last > 0 && !self.has_lasted_since(last) && now.saturating_sub(last) <= FORGIVEN && now.saturating_sub(first) > BLIND;
         let blind = fails && self.synced.load(Ordering::Acquire);
         self.told_blind.fetch_or(blind, Ordering::Relaxed);
         blind.then(|| self.error().unwrap_or_else(|| format!("watching {} fails", self.kind)))
@@ -151,13 +163,27 @@ mod tests {
         assert_eq!(health.blind(), None, "it was never listed");
         health.listed();
         assert!(health.blind().is_some());
-        tokio::time::advance(Duration::from_secs(13)).await;
-        assert!(health.is_opened(), "it was told");
+        tokio::time::advance(Duration::from_secs(10)).await;
+        health.is_opened();
+        assert!(health.blind().is_some() && !health.sees_again(), "that may be over at once");
+        tokio::time::advance(Duration::from_secs(3)).await;
         assert_eq!(health.blind(), None);
-        assert!(!health.is_opened());
-        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!([health.sees_again(), health.sees_again()], [true, false], "once");
         fail_for(15).await;
         assert_eq!(health.blind(), None, "a restart of the API server takes as long");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_is_opened_and_fails_each_time_is_blind_too() {
+        let health = WatchHealth::new("Pod", None, false);
+        health.listed();
+        for _ in 0..6 {
+            tokio::time::advance(Duration::from_secs(5)).await;
+            health.is_opened();
+            tokio::time::advance(Duration::from_millis(10)).await;
+            health.fails();
+        }
+        assert!(health.blind().is_some());
     }
 
     #[tokio::test(start_paused = true)]

@@ -386,7 +386,8 @@ async fn measure(metrics: Metrics, vitals: Vitals, store: Arc<Store>, groups: Ar
     let mut blind = false;
     loop {
         // Every group says so, and when it is over.
-        if std::mem::replace(&mut blind, vitals.blind().next().is_some()) != blind {
+        let sees_again = vitals.pulses().iter().filter(|pulse| pulse.sees_again()).count() > 0;
+        if std::mem::replace(&mut blind, vitals.blind().next().is_some()) != blind || sees_again {
             groups.wake(store.all());
         }
         for pulse in vitals.pulses() {

@@ -110,11 +110,10 @@ impl Watches {
     fn client(&self, kind: &'static str, namespace: Option<&str>, optional: bool) -> Result<(Client, Arc<WatchHealth>), kube::Error> {
         let health = Arc::new(WatchHealth::new(kind, namespace.map(str::to_owned), optional));
         let beating = health.clone();
-        let (groups, store) = (self.groups.clone(), self.store.clone());
         let client = self.cluster.client_with_beat(move |status| {
             beating.sign_of_life();
-            if status.is_success() && beating.is_opened() {
-                groups.wake(store.all());
+            if status.is_success() {
+                beating.is_opened();
             }
         })?;
         Ok((client, health))

@@ -133,6 +133,8 @@ pub(super) fn choose(observation: &Observation, group: &LeaderGroup) -> (Choice,
         }
         Holder::Expired(_) => (Choice::Vacate, after(BETWEEN_LOOKS)),
         // A restart of the operator moves nobody: what it has not read yet it does not judge.
+        // Where two carry the label one of them does so without the lock.
+        Holder::Forbidden(_) if observation.candidates.carrying(&label.key, &label.value).nth(1).is_some() => (Choice::Vacate, None),
         Holder::Unread | Holder::Forbidden(_) => (Choice::Frozen, None),
         Holder::Pod(..) | Holder::NoLock | Holder::Unreadable(_) | Holder::Nobody | Holder::Stranger(_) => {
             (Choice::Vacate, observation.blind.as_ref().and_then(|_| after(BETWEEN_LOOKS)))
