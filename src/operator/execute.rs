@@ -397,14 +397,10 @@ impl Executor {
     async fn read_lock(&self, observation: &Observation) -> Result<Done, Failure> {
         let Some(group) = &observation.group else { return Err(Failure::Changed) };
         let api: Api<Slim<Lease>> = Api::namespaced(self.client.clone(), &observation.namespace);
-        let name = objects::lease_name(group);
-        let key = Key::new(&observation.namespace, name);
-        match ask(Subject::of::<Lease>(name), api.get(name)).await.and_then(known) {
-            Ok(lease) => Lease::read_anew(&self.store, key, lease),
-            Err(Failure::Gone) => Lease::delete(&self.store, &key),
-            Err(failure) => return Err(failure),
-        };
-        Ok(Done::Written)
+        match self.read_anew::<Lease>(&api, Key::new(&observation.namespace, objects::lease_name(group))).await {
+            Ok(()) | Err(Failure::Gone) => Ok(Done::Written),
+            Err(failure) => Err(failure),
+        }
     }
 
     async fn patch_pod(&self, namespace: &Arc<str>, write: &PodWrite) -> Result<Done, Failure> {
@@ -501,20 +497,24 @@ impl Executor {
 
     /// Takes in what the object is now, after a write found it changed or gone.
     async fn look_again<T: Kind + Table>(&self, api: &Api<Slim<T>>, key: Key, failure: Failure) -> Failure {
-        let failure = match failure {
-            Failure::Changed => match ask(Subject::of::<T>(&key.name), api.get(&key.name)).await.and_then(known) {
-                Ok(object) => {
-                    T::read_anew(&self.store, key, object);
-                    return Failure::Changed;
-                }
-                Err(failure) => failure,
-            },
+        match failure {
+            Failure::Changed => self.read_anew(api, key).await.err().unwrap_or(Failure::Changed),
+            Failure::Gone => {
+                T::delete(&self.store, &key);
+                Failure::Gone
+            }
             failure => failure,
-        };
-        if matches!(failure, Failure::Gone) {
+        }
+    }
+
+    /// Takes in what the object is now, or that it is gone.
+    async fn read_anew<T: Kind + Table>(&self, api: &Api<Slim<T>>, key: Key) -> Result<(), Failure> {
+        let read = ask(Subject::of::<T>(&key.name), api.get(&key.name)).await.and_then(known);
+        if matches!(read, Err(Failure::Gone)) {
             T::delete(&self.store, &key);
         }
-        failure
+        T::read_anew(&self.store, key, read?);
+        Ok(())
     }
 }
 

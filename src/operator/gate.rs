@@ -28,7 +28,6 @@ pub(super) enum Urgency {
 const YIELD: Duration = Duration::from_millis(100);
 /// Of so many places one goes first to what waits last, and one to what is between.
 const TURNS: u32 = 8;
-const LAST: u32 = TURNS - 1;
 /// Whoever was passed over so often counts as having one less under way.
 const PASSED_OVER: usize = 64;
 /// There is a rush where so much that is urgent comes in so long, until as long has passed without.
@@ -203,7 +202,7 @@ impl State {
         let may = self.yields && urgency != Urgency::CanWait && self.used < 2 * self.limit && !self.of.contains_key(who);
         let lives = |queue: &Queue| queue.waiters.iter().any(|waiter| !waiter.sender.is_closed());
         // What waits last has its turn.
-        may && !(self.given % TURNS == LAST && self.waiting.get(&Urgency::CanWait).is_some_and(|waiting| waiting.values().any(lives)))
+        may && !(self.order()[0] == Urgency::CanWait && self.waiting.get(&Urgency::CanWait).is_some_and(|waiting| waiting.values().any(lives)))
     }
 
     /// Where somebody does, whose turn it is decides: also while there is place.
@@ -257,7 +256,7 @@ impl State {
     fn order(&self) -> [Urgency; 3] {
         match self.given % TURNS {
             3 => [Urgency::Moves, Urgency::Finishes, Urgency::CanWait],
-            LAST => [Urgency::CanWait, Urgency::Moves, Urgency::Finishes],
+            7 => [Urgency::CanWait, Urgency::Moves, Urgency::Finishes],
             _ => [Urgency::Finishes, Urgency::Moves, Urgency::CanWait],
         }
     }

@@ -100,11 +100,10 @@ pub(super) fn bears(pod: &str, identity: &str) -> bool {
 
 /// Whether the lock, as it was seen last, is not this pod's.
 pub(super) fn has_lost(observation: &Observation, uid: &str) -> bool {
-    let name = || observation.candidates.with_uid(uid).map(|candidate| candidate.pod.name.clone());
     match &observation.lock {
         Lock::NotFollowed | Lock::Unread | Lock::Unreadable(_) | Lock::Forbidden(_) => false,
         Lock::Absent => true,
-        Lock::Record(record) => name().is_none_or(|name| !bears(&name, &record.holder)),
+        Lock::Record(record) => observation.candidates.with_uid(uid).is_none_or(|candidate| !bears(&candidate.pod.name, &record.holder)),
     }
 }
 

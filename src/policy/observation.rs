@@ -63,7 +63,7 @@ pub struct Observation {
     pub moment: Instant,
     /// The lock on which the pods elect themselves; the Lease above is unset then.
     pub lock: Lock,
-    /// When the request was sent that last found the lock as it is: by that its holder has renewed it no later.
+    /// When the request was sent that last read the Lease that is the lock: what the record says since is what it said then, or newer.
     pub lock_read: Option<Instant>,
 }
 
@@ -92,8 +92,7 @@ pub struct LockRecord {
     pub acquire_time: Option<Timestamp>,
     /// When it was first seen as it is now.
     pub changed: Instant,
-    /// When the last look began that has shown it as it is now; `None` where it is watched together with all others, and so is always as it
-    /// was seen last.
+    /// When the last look began that has shown it as it is now; `None` of a Lease, of which [`Observation::lock_read`] says that.
     pub looked: Option<Instant>,
 }
 

@@ -95,8 +95,7 @@ impl<'a> Terms<'a> {
         let owned = same.is_some_and(|lease| objects::controls(group, lease.controller.as_ref()));
         let above = |term: i64, mark: i64| term <= mark && mark <= term.saturating_add(AHEAD + 2);
         let near = |mark: i64| confirmed.is_none_or(|it| mark <= it.saturating_add(AHEAD + 2));
-        // A floor says as much of what may have been given as the status.
-        let far = |mark: i64| confirmed.is_some_and(|it| mark > it.max(floor(group)).saturating_add(FAR));
+        let far = |mark: i64| confirmed.is_some() && mark > reach(confirmed, group);
         let borne_out = |mark: i64| led.is_some_and(|led| above(led, mark)) || owned && above(recorded, mark) && !far(mark);
         // What a pod says without the status is believed where there is none, or as far as an election may have gone.
         let reported = status.and_then(|status| status.leader.as_ref()).and_then(|leader| observation.candidates.with_uid(&leader.pod_uid));
@@ -105,7 +104,7 @@ impl<'a> Terms<'a> {
         // Nobody is given a term that is above the mark.
         let seen = |mark: i64| believed.is_none_or(|led| led <= mark);
         let explained = |mark: &i64| confirmed.is_none_or(|it| it <= *mark) && (held || seen(*mark) && (near(*mark) || borne_out(*mark)));
-        let not_far = |term: &i64| usable(*term) && *term <= confirmed.unwrap_or(0).max(floor(group)).saturating_add(FAR);
+        let not_far = |term: &i64| usable(*term) && *term <= reach(confirmed, group);
         let mark_of_another = lease.filter(|lease| same.is_none() && objects::controls(group, lease.controller.as_ref())).and_then(|lease| lease.reserved_term);
         let by_hand = observation.candidates.carrying(&label.key, &label.value).filter(|it| same.is_none() && it.pod.set_term).filter_map(|it| it.pod.term);
         let witnessed = by_hand.chain(mark_of_another).filter(not_far).max().unwrap_or(0);
@@ -212,8 +211,7 @@ impl<'a> Terms<'a> {
         // A lock's first holder has had no transition.
         let above = if none_was_named { 0 } else { self.above(self.confirmed.map_or(1, |confirmed| confirmed.saturating_add(1))) };
         // What it bears by the operator's own hand was given, whatever the status says by now.
-        let far = self.confirmed.unwrap_or(0).max(floor(self.group)).saturating_add(FAR);
-        let borne = leader.term.filter(|term| leader.set_term && usable(*term) && *term <= far);
+        let borne = leader.term.filter(|term| leader.set_term && usable(*term) && *term <= reach(self.confirmed, self.group));
         let above = borne.map_or(above, |borne| above.max(borne.saturating_add(1)));
         // What others wrote into the group makes what this process has named anybody's.
         let named = self.named(Some(&leader.uid)).filter(|named| transitions <= *named && self.memory.held.is_some());
@@ -306,6 +304,11 @@ fn given(group: &LeaderGroup, pod: &Pod) -> Option<i64> {
 /// Whether no holder's term was ever named.
 fn names_none(status: &LeaderGroupStatus) -> bool {
     status.term == 0 && status.next.is_none() && status.leader.is_none() && status.last_transition.is_none()
+}
+
+/// How far elections may have got, by what the status confirms: a floor says as much of what may have been given.
+fn reach(confirmed: Option<i64>, group: &LeaderGroup) -> i64 {
+    confirmed.unwrap_or(0).max(floor(group)).saturating_add(FAR)
 }
 
 fn floor(group: &LeaderGroup) -> i64 {

@@ -7,10 +7,12 @@ use anyhow::Context;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::applications::{Application, Applications, Mover};
+use super::fleet::number;
 use super::stage::Stage;
 use super::usage::{memory, processor_time};
 use super::{Told, picture};
-use crate::control_plane::wait;
+use crate::control_plane::{Process, wait};
+use crate::observer::Clock;
 
 /// In one namespace leaders that move without end have to wait for each other.
 const NAMESPACES: usize = 24;
@@ -36,31 +38,45 @@ pub(super) async fn run(stage: &mut Stage, failovers: usize) -> anyhow::Result<T
         field.make(&stage.plane, &all).await?;
         fields.push(field);
     }
-    let start = memory(stage.operator()?)?;
+    let clock = stage.applications.observer.clock();
+    // One round: each group's leader once, the namespaces in turn.
+    let kept = kept_over(stage.operator()?, clock, failovers, async || {
+        let round = all.iter().flat_map(|application| fields.iter().map(move |field| failover(field, application)));
+        let round = stream::iter(round).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await;
+        Ok(round.with_context(|| stage.log_of(Mover::Operator))?.len())
+    });
+    let (text, points) = kept.await?;
+    let picture = picture::growth("Resident memory over failovers", "failovers", "MiB", &[("operator".to_owned(), points)]);
+    Ok(Told { pictures: vec![("endurance", picture)], ..Told::new("endurance", text) })
+}
+
+/// What is kept, as a table and as points, over so many failovers. `round`: some of them; gives how many.
+pub(super) async fn kept_over(
+    operator: &Process,
+    clock: Clock,
+    failovers: usize,
+    mut round: impl AsyncFnMut() -> anyhow::Result<usize>,
+) -> anyhow::Result<(String, Vec<(f64, f64)>)> {
+    let start = memory(operator)?;
     let mut text = String::from("\n| Failovers | VmRSS, KiB | peak, KiB | failovers a second | processor for each, ms |\n|--:|--:|--:|--:|--:|\n");
     writeln!(text, "| 0 | {} | {} | | |", start.now, start.peak)?;
     let (mut done, mut points) = (0, Vec::new());
-    let clock = stage.applications.observer.clock();
-    let (mut since, mut began, mut used) = (0, clock.now(), processor_time(stage.operator()?)?);
+    let (mut since, mut began, mut used) = (0, clock.now(), processor_time(operator)?);
     while done < failovers {
-        // One round: each group's leader once, the namespaces in turn.
-        let round = all.iter().flat_map(|application| fields.iter().map(move |field| failover(field, application)));
-        let round = stream::iter(round).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await;
-        done += round.with_context(|| stage.log_of(Mover::Operator))?.len();
+        done += round().await?;
         if done - since < failovers.div_ceil(TOLD) && done < failovers {
             continue;
         }
         let of_these = u32::try_from(done - since)?;
-        let (kept, now, computed) = (memory(stage.operator()?)?, clock.now(), processor_time(stage.operator()?)?);
+        let (kept, now, computed) = (memory(operator)?, clock.now(), processor_time(operator)?);
         let each = computed.saturating_sub(used).checked_div(of_these).unwrap_or_default();
         let rate = f64::from(of_these) / now.saturating_sub(began).as_secs_f64();
         writeln!(text, "| {done} | {} | {} | {rate:.1} | {:.1} |", kept.now, kept.peak, each.as_secs_f64() * 1000.0)?;
         eprintln!("{done} failovers: {} KiB, {rate:.1} a second", kept.now);
-        points.push((f64::from(u32::try_from(done)?), f64::from(u32::try_from(kept.now)?) / 1024.0));
+        points.push((number(done)?, number(kept.now)? / 1024.0));
         (since, began, used) = (done, now, computed);
     }
-    let picture = picture::growth("Resident memory over failovers", "failovers", "MiB", &[("operator".to_owned(), points)]);
-    Ok(Told { pictures: vec![("endurance", picture)], ..Told::new("endurance", text) })
+    Ok((text, points))
 }
 
 async fn failover(field: &Applications, application: &Application) -> anyhow::Result<()> {

@@ -10,10 +10,10 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 
 use super::applications::{Application, Mover};
+use super::endurance::kept_over;
 use super::fleet::{at_rest, number};
 use super::report;
 use super::stage::listed;
-use super::usage::{memory, processor_time};
 use super::{Told, picture};
 use crate::control_plane::{Keeper, Process, wait};
 use crate::observer::{Clock, milliseconds};
@@ -26,7 +26,6 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// The endurance: each group of a namespace of its own, so that none waits for another's moves.
 const GROUPS: usize = 1000;
 const AT_ONCE: usize = 16;
-const TOLD: usize = 20;
 
 struct Scene {
     played: Played,
@@ -115,27 +114,13 @@ pub(super) async fn endurance(program: &Path, failovers: usize) -> anyhow::Resul
     let operator = scene.operator().await?;
     let all = (0..GROUPS).map(|group| make(&scene, format!("endurance-{group}"), group)).collect::<anyhow::Result<Vec<_>>>()?;
     scene.settled(&operator, &all).await?;
-    let start = memory(&operator)?;
-    let mut text = String::from("\n| Failovers | VmRSS, KiB | peak, KiB | failovers a second | processor for each, ms |\n|--:|--:|--:|--:|--:|\n");
-    writeln!(text, "| 0 | {} | {} | | |", start.now, start.peak)?;
-    let (mut done, mut points, clock) = (0, Vec::new(), Clock::start());
-    let (mut since, mut began, mut used) = (0, clock.now(), processor_time(&operator)?);
-    while done < failovers {
+    let kept = kept_over(&operator, Clock::start(), failovers, async || {
         let round = stream::iter(&all).map(|(namespace, name)| failover(&scene, namespace, name)).buffer_unordered(AT_ONCE);
-        done += round.try_collect::<Vec<()>>().await.with_context(|| operator.log_end(20))?.len();
+        let done = round.try_collect::<Vec<()>>().await.with_context(|| operator.log_end(20))?.len();
         scene.played.world.judge()?;
-        if done - since < failovers.div_ceil(TOLD) && done < failovers {
-            continue;
-        }
-        let of_these = u32::try_from(done - since)?;
-        let (kept, now, computed) = (memory(&operator)?, clock.now(), processor_time(&operator)?);
-        let each = computed.saturating_sub(used).checked_div(of_these).unwrap_or_default();
-        let rate = f64::from(of_these) / now.saturating_sub(began).as_secs_f64();
-        writeln!(text, "| {done} | {} | {} | {rate:.1} | {:.1} |", kept.now, kept.peak, each.as_secs_f64() * 1000.0)?;
-        eprintln!("{done} failovers: {} KiB, {rate:.1} a second", kept.now);
-        points.push((number(done)?, number(kept.now)? / 1024.0));
-        (since, began, used) = (done, now, computed);
-    }
+        Ok(done)
+    });
+    let (text, points) = kept.await?;
     let picture = picture::growth("Resident memory over failovers, played API", "failovers", "MiB", &[("operator".to_owned(), points)]);
     Ok(Told { pictures: vec![("played-endurance", picture)], ..Told::new("played endurance", text) })
 }

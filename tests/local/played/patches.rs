@@ -1,5 +1,6 @@
 //! What becomes of an object by a patch, with the API server's record of who has set which label and annotation. No I/O.
 
+use json_patch::PatchOperation;
 use serde_json::{Map, Value, json};
 
 /// Why a patch is not done.
@@ -9,55 +10,17 @@ pub(super) enum Refused {
     Conflict,
 }
 
-pub(super) fn json_patch(object: &mut Value, patch: &Value) -> Result<(), Refused> {
-    for operation in patch.as_array().ok_or(Refused::Invalid)? {
-        let path = operation["path"].as_str().ok_or(Refused::Invalid)?;
-        match operation["op"].as_str() {
-            // What is missing is null, as the API server takes it.
-            Some("test") if object.pointer(path).unwrap_or(&Value::Null) != &operation["value"] => return Err(Refused::Invalid),
-            Some("test") => {}
-            Some("add" | "replace") => *place(object, path)? = operation["value"].clone(),
-            Some("remove") => {
-                let (parent, name) = split(path)?;
-                let parent = object.pointer_mut(parent).and_then(Value::as_object_mut).ok_or(Refused::Invalid)?;
-                parent.remove(&name).ok_or(Refused::Invalid)?;
-            }
-            _ => return Err(Refused::Invalid),
+/// What is missing is null to a test, as the API server takes it.
+pub(super) fn json_patch(object: &mut Value, operations: &Value) -> Result<(), Refused> {
+    let operations: json_patch::Patch = serde_json::from_value(operations.clone()).map_err(|_| Refused::Invalid)?;
+    for operation in operations.0 {
+        match &operation {
+            PatchOperation::Test(test) if test.path.resolve(object).unwrap_or(&Value::Null) != &test.value => return Err(Refused::Invalid),
+            PatchOperation::Test(_) => {}
+            _ => json_patch::patch(object, std::slice::from_ref(&operation)).map_err(|_| Refused::Invalid)?,
         }
     }
     Ok(())
-}
-
-/// The place of a member whose parent is there.
-fn place<'a>(object: &'a mut Value, path: &str) -> Result<&'a mut Value, Refused> {
-    let (parent, name) = split(path)?;
-    let parent = object.pointer_mut(parent).and_then(Value::as_object_mut).ok_or(Refused::Invalid)?;
-    Ok(parent.entry(name).or_insert(Value::Null))
-}
-
-/// The parent's path, and the member's name.
-fn split(path: &str) -> Result<(&str, String), Refused> {
-    let (parent, name) = path.rsplit_once('/').ok_or(Refused::Invalid)?;
-    Ok((parent, name.replace("~1", "/").replace("~0", "~")))
-}
-
-/// RFC 7396.
-pub(super) fn merge_patch(object: &mut Value, patch: &Value) {
-    let Value::Object(fields) = patch else {
-        *object = patch.clone();
-        return;
-    };
-    if !object.is_object() {
-        *object = json!({});
-    }
-    let Value::Object(object) = object else { return };
-    for (name, value) in fields {
-        if value.is_null() {
-            object.remove(name);
-        } else {
-            merge_patch(object.entry(name.clone()).or_insert(Value::Null), value);
-        }
-    }
 }
 
 /// Notes who has set what has become another label or annotation.

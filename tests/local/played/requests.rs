@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures::stream;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{Method, StatusCode};
+use leadergroup::names;
 use serde_json::{Value, json};
 
 use super::objects::{KINDS, Key};
@@ -58,7 +59,7 @@ impl Place {
 
 pub(super) async fn answer(State(world): State<Arc<World>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let query: BTreeMap<String, String> = parts.uri.query().unwrap_or_default().split('&').filter_map(parameter).collect();
+    let query: BTreeMap<String, String> = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
     let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let metadata_only = header(ACCEPT).contains("as=PartialObjectMetadata");
     let Ok(body) = to_bytes(body, LARGEST).await else { return answered(StatusCode::PAYLOAD_TOO_LARGE, &Value::Null) };
@@ -118,7 +119,7 @@ fn patch(world: &World, plural: &'static str, place: &Place, type_: &str, patch:
     let key = place.key();
     world.change(|inner| {
         if type_.starts_with("application/apply-patch") {
-            return if plural == "deployments" && manager == world::OPERATOR {
+            return if plural == "deployments" && manager == names::FIELD_MANAGER {
                 Ok(inner.apply_deployment(&key, patch, manager))
             } else {
                 Err((415, "NotPlayed"))
@@ -129,7 +130,7 @@ fn patch(world: &World, plural: &'static str, place: &Place, type_: &str, patch:
         let done = if type_.starts_with("application/json-patch") {
             patches::json_patch(&mut object, patch)
         } else {
-            patches::merge_patch(&mut object, patch);
+            json_patch::merge(&mut object, patch);
             Ok(())
         };
         let same = object["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"];
@@ -235,20 +236,4 @@ fn line(text: &str) -> Bytes {
 
 fn answered(code: StatusCode, object: &Value) -> Response {
     Response::builder().status(code).header(CONTENT_TYPE, "application/json").body(Body::from(object.to_string())).unwrap_or_default()
-}
-
-fn parameter(text: &str) -> Option<(String, String)> {
-    let (name, value) = text.split_once('=')?;
-    Some((name.to_owned(), decoded(value)))
-}
-
-/// A value of a query as it was meant.
-fn decoded(text: &str) -> String {
-    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
-    while let Some((&byte, after)) = rest.split_first() {
-        let hex = (byte == b'%').then(|| after.get(..2)).flatten().and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        bytes.push(hex.unwrap_or(if byte == b'+' { b' ' } else { byte }));
-        rest = &after[if hex.is_some() { 2 } else { 0 }..];
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }

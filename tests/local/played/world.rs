@@ -5,16 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, ensure};
-use jiff::Timestamp;
+use leadergroup::elector::clock::wall;
+use leadergroup::names;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::objects::{Key, Objects, key_of};
 
 const NODES: usize = 4;
-const MANAGER: &str = "leadergroup-operator";
-const GROUP: &str = "leadergroup.io/group";
-const TERM: &str = "leadergroup.io/term";
 
 pub(crate) struct World {
     inner: Mutex<Inner>,
@@ -153,9 +151,9 @@ impl Inner {
     pub(super) fn pod_was_written(&mut self, pod: &Value) {
         let (namespace, name) = key_of(pod);
         let labels = &pod["metadata"]["labels"];
-        let Some(group) = labels[GROUP].as_str() else { return };
+        let Some(group) = labels[names::LABEL_GROUP].as_str() else { return };
         let leader = self.leaders.entry((namespace, group.into())).or_default();
-        let term = pod["metadata"]["annotations"][TERM].as_str().and_then(|term| term.parse().ok()).unwrap_or_default();
+        let term = pod["metadata"]["annotations"][names::ANNOTATION_TERM].as_str().and_then(|term| term.parse().ok()).unwrap_or_default();
         match (labels["role"] == "leader", leader.pod.as_deref()) {
             (true, Some(other)) if other != name => leader.wrong = Some(format!("{other} and {name} carry the label")),
             (true, None) => {
@@ -210,7 +208,8 @@ impl Inner {
         metadata["ownerReferences"] = owner("apps/v1", "Deployment", deployment);
         let spec = json!({ "replicas": deployment["spec"]["replicas"], "template": template });
         let replica_set = self.objects.put("replicasets", json!({ "apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": metadata, "spec": spec }));
-        for number in 0..deployment["spec"]["replicas"].as_u64().unwrap_or_default() {
+        let replicas = deployment["spec"]["replicas"].as_u64().and_then(|replicas| usize::try_from(replicas).ok());
+        for number in 0..replicas.unwrap_or_default() {
             let mut metadata = self.metadata(namespace, &format!("{name}-{:05x}", self.uids));
             metadata["labels"] = labels.clone();
             metadata["annotations"] = template["metadata"]["annotations"].clone();
@@ -219,7 +218,7 @@ impl Inner {
             metadata["managedFields"] =
                 json!([{ "manager": "kube-controller-manager", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": set }]);
             let mut spec = template["spec"].clone();
-            spec["nodeName"] = json!(format!("node-{}", number % 4));
+            spec["nodeName"] = json!(format!("node-{}", number % NODES));
             let status = json!({
                 "phase": "Running", "conditions": conditions(true),
                 "containerStatuses": [{ "name": "web", "ready": true, "state": { "running": { "startedAt": now() } } }],
@@ -241,17 +240,13 @@ fn conditions(ready: bool) -> Value {
 
 /// To the second, as the API server keeps times.
 fn now() -> String {
-    leadergroup::elector::clock::wall().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    wall().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// The heartbeat of a node that lives.
 pub(super) fn heartbeat(name: &str) -> Value {
-    let now: Timestamp = leadergroup::elector::clock::wall();
     json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": name, "namespace": "kube-node-lease", "uid": name, "resourceVersion": "1" },
-        "spec": { "holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": now.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string() },
+        "spec": { "holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": wall().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string() },
     })
 }
-
-/// As whose applies the owner of `spec.replicas` counts.
-pub(super) const OPERATOR: &str = MANAGER;
