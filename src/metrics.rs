@@ -31,7 +31,7 @@ pub struct LeaderLabels {
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub struct ReasonLabels {
-    pub reason: String,
+    pub reason: &'static str,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -141,13 +141,13 @@ impl Metrics {
             "Time from the observation that calls for another leader to its label",
             metrics.election_seconds.clone(),
         );
-        registry.register("leadergroup_writes", "Writes to the API server, by kind and outcome", metrics.writes.clone());
+        registry.register("leadergroup_writes", "Writes to the API server, and reads that they need, by kind and outcome", metrics.writes.clone());
         registry.register("leadergroup_label_repairs", "Leader labels and terms that others had set or removed", metrics.label_repairs.clone());
         registry.register("leadergroup_deployment_repairs", "Owned Deployments that others had changed", metrics.deployment_repairs.clone());
         registry.register("leadergroup_groups_left", "Groups that are left to another operator", metrics.groups_left.clone());
         registry.register(
             "leadergroup_events_dropped",
-            "Events that were not published, because too many waited, too many of one group had been, or the API server did not take them in time",
+            "Events that were not published, because too many waited, too many of one group had been, or the API server did not take them, or not in time",
             metrics.events_dropped.clone(),
         );
         registry.register("leadergroup_watch_silence_seconds", "Time since a watch's last sign of life", metrics.watch_silence_seconds.clone());

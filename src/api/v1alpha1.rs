@@ -39,7 +39,7 @@ const OBJECT_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*
         name = "Ready",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
-        description = "Whether a ready pod leads and nothing stands in the way of the next election"
+        description = "Whether a ready pod leads, of a Deployment that is as the group says; what stands in the way of the next election is in the condition Stalled"
     ),
     printcolumn(
         name = "Reason",
@@ -185,7 +185,7 @@ pub struct LeaseSpec {
     pub lease_duration_seconds: i32,
     /// In mode Holder: for how long a pod's elector tries to renew before it gives up, as it is configured. With
     /// retryPeriodSeconds it says when a holder that renews no more has stopped leading, which is before its record runs
-    /// out: it loses the label then. Unset: when the record runs out.
+    /// out: it loses the label once a read of the lock that began after that shows no renewal. Unset: after the record has run out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86400))]
     pub renew_deadline_seconds: Option<i32>,
@@ -371,7 +371,7 @@ pub struct LeaderGroupStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub selector: Option<String>,
-    /// How many pods the group has.
+    /// How many pods the group has: none where they are another group's (OverlappingGroups).
     #[serde(default)]
     pub replicas: i32,
     /// How many of them are ready.
@@ -383,7 +383,8 @@ pub struct LeaderGroupStatus {
     /// Who leads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<Leader>,
-    /// How many leaderships there have been: the Lease's leaseTransitions.
+    /// How many leaderships there have been: the Lease's leaseTransitions. In mode Holder the lock's own, which count from 0: the
+    /// changes of the holder.
     #[serde(default)]
     pub transitions: i64,
     /// Values of the leader label's key that pods which do not lead carry, or may carry: the first eight of them.

@@ -3,14 +3,14 @@
 //! A write ends in one of the ways that the planner's safety depends on (`answer`). The client retries nothing by itself: a
 //! hidden retry would arrive after its decision was forgotten.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{GetParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::Request;
 use kube::{Api, Client, Resource};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
@@ -66,21 +66,6 @@ const PAGE_SIZE: u32 = 20;
 const PAGES: usize = 8;
 /// So many pods of a list whose fence is not among what was kept of them are read once more.
 const HIDDEN: usize = 16;
-/// No object that the API server stores is larger as text.
-const LARGEST: usize = 12 << 20;
-
-/// What an object is found by, without what nobody asks for.
-#[derive(Deserialize)]
-struct Labelled {
-    metadata: UidAndLabels,
-}
-
-#[derive(Deserialize)]
-struct UidAndLabels {
-    uid: String,
-    #[serde(default)]
-    labels: HashMap<String, String>,
-}
 
 /// Performs the writes of one group.
 #[derive(Clone)]
@@ -170,7 +155,7 @@ impl Executor {
                     Lease::read_anew(&self.store, key, lease);
                     version
                 }
-                Err(failure) => return Err(self.look_again::<Lease>(&api, key, failure).await),
+                Err(failure) => return Err(self.look_again::<Lease>(&api, key, uid_of_lease(observation), failure).await),
             }
         };
         if now == version { Ok(()) } else { Err(Failure::Changed) }
@@ -296,14 +281,14 @@ impl Executor {
 
     /// A fence that many others have pushed out of what is kept of a pod.
     async fn uncover(&self, pod: &mut Arc<Pod>, namespace: &str, fence: &str) -> Result<(), Failure> {
-        // One after the other: each may be as large as any that is stored. The semaphore is never closed.
+        // One after the other: each may have as many as can be stored. The semaphore is never closed.
         let _room = self.uncovers.acquire().await;
-        let object: Labelled = match wire::metadata_within::<Pod, _>(&self.whole, namespace, &pod.name, LARGEST).await {
+        let object = match wire::labels::<Pod>(&self.client, namespace, &pod.name).await {
             Ok(object) => object,
             Err(Failure::Gone) => return Ok(()),
             Err(failure) => return Err(failure),
         };
-        if let Some(value) = object.metadata.labels.get(fence).filter(|_| *object.metadata.uid == *pod.uid) {
+        if let Some(value) = object.labels.get(fence).filter(|_| *object.uid == *pod.uid) {
             let pod = Arc::make_mut(pod);
             pod.labels = std::iter::once((fence, value.as_str())).chain(pod.labels.lines().filter_map(|line| line.split_once('='))).collect();
         }
@@ -337,8 +322,14 @@ impl Executor {
         let request = Request::new(path)
             .create(&PostParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PostParams::default() }, lease.to_string().into_bytes());
         let request = request.map_err(Failure::impossible)?;
-        let made = ask_to_write(Subject::of::<Lease>(name), self.client.request::<Slim<Lease>>(request)).await?;
-        known(made).map(Done::Lease)
+        match ask_to_write(Subject::of::<Lease>(name), self.client.request::<Slim<Lease>>(request)).await {
+            Ok(made) => known(made).map(Done::Lease),
+            // There is one that no watch has told of.
+            Err(failure) => {
+                let api: Api<Slim<Lease>> = Api::namespaced(self.client.clone(), &observation.namespace);
+                Err(self.look_again::<Lease>(&api, Key::new(&observation.namespace, name), "", failure).await)
+            }
+        }
     }
 
     async fn update_lease(&self, observation: &Observation, name: &str, resource_version: u64, record: &Record) -> Result<Done, Failure> {
@@ -362,7 +353,7 @@ impl Executor {
                 Lease::answered(&self.store, key, written.clone());
                 Ok(Done::Lease(written))
             }
-            Err(failure) => Err(self.look_again::<Lease>(&api, key, failure).await),
+            Err(failure) => Err(self.look_again::<Lease>(&api, key, uid_of_lease(observation), failure).await),
         }
     }
 
@@ -425,10 +416,10 @@ impl Executor {
                         Pod::read_anew(&self.store, key, pod);
                         Err(if gone { Failure::Gone } else { Failure::Changed })
                     }
-                    Err(failure) => Err(self.look_again::<Pod>(&api, key, failure).await),
+                    Err(failure) => Err(self.look_again::<Pod>(&api, key, &write.uid, failure).await),
                 }
             }
-            Err(failure) => Err(self.look_again::<Pod>(&api, key, failure).await),
+            Err(failure) => Err(self.look_again::<Pod>(&api, key, &write.uid, failure).await),
         }
     }
 
@@ -496,26 +487,31 @@ impl Executor {
     }
 
     /// Takes in what the object is now, after a write found it changed or gone.
-    async fn look_again<T: Kind + Table>(&self, api: &Api<Slim<T>>, key: Key, failure: Failure) -> Failure {
+    async fn look_again<T: Kind + Table>(&self, api: &Api<Slim<T>>, key: Key, uid: &str, failure: Failure) -> Failure {
         match failure {
             Failure::Changed => self.read_anew(api, key).await.err().unwrap_or(Failure::Changed),
             Failure::Gone => {
-                T::delete(&self.store, &key);
+                T::gone(&self.store, &key, uid);
                 Failure::Gone
             }
             failure => failure,
         }
     }
 
-    /// Takes in what the object is now, or that it is gone.
+    /// Takes in what the object is now, or that the one that is known is gone.
     async fn read_anew<T: Kind + Table>(&self, api: &Api<Slim<T>>, key: Key) -> Result<(), Failure> {
+        let known_before = T::uid_of(&self.store, &key);
         let read = ask(Subject::of::<T>(&key.name), api.get(&key.name)).await.and_then(known);
         if matches!(read, Err(Failure::Gone)) {
-            T::delete(&self.store, &key);
+            T::gone(&self.store, &key, known_before.as_deref().unwrap_or_default());
         }
         T::read_anew(&self.store, key, read?);
         Ok(())
     }
+}
+
+fn uid_of_lease(observation: &Observation) -> &str {
+    observation.lease.as_ref().map_or("", |lease| &lease.uid)
 }
 
 /// What the status confirms.

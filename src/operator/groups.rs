@@ -120,7 +120,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 async fn run(context: Arc<Context>, key: Key, wake: Arc<Notify>) -> Key {
     let mut state = GroupState::new(context.restores.count());
     if !context.store.has_group(&key) {
-        state.memory.progress = context.leftovers(&key.namespace);
+        state.memory.progress = context.leftovers(&key);
     }
     loop {
         // Boxed: what a reconciliation needs while it runs is not kept while the group sleeps.

@@ -24,26 +24,61 @@ const TEXT: Keep = Whole(4 << 10);
 /// Labels, a selector.
 const LABELS: Keep = Whole(8 << 10);
 
-pub(super) const ROOT: Keep = Fields(
-    &[
-        ("apiVersion", SHORT),
-        ("kind", SHORT),
-        ("metadata", METADATA),
-        ("spec", SPEC),
-        ("status", STATUS),
-        // Of an event.
-        ("type", SHORT),
-        ("object", Root),
-        // Of a list.
-        ("items", Root),
-        // Of an error.
-        ("message", Whole(32 << 10)),
-        ("reason", SHORT),
-        ("code", SHORT),
-        ("details", DETAILS),
-    ],
-    UNBOUNDED,
-);
+/// What stands beside `spec`, `status` and `metadata` in every answer.
+macro_rules! answer {
+    ($($field:tt)*) => {
+        Fields(
+            &[
+                $($field)*
+                ("apiVersion", SHORT),
+                ("kind", SHORT),
+                // Of an event.
+                ("type", SHORT),
+                ("object", Root),
+                // Of a list.
+                ("items", Root),
+                // Of an error.
+                ("message", Whole(32 << 10)),
+                ("reason", SHORT),
+                ("code", SHORT),
+                ("details", DETAILS),
+            ],
+            UNBOUNDED,
+        )
+    };
+}
+
+pub(super) const ROOT: Keep = answer! {
+    ("metadata", METADATA),
+    ("spec", SPEC),
+    ("status", STATUS),
+};
+
+/// The same of pods alone, of which there are many: no more than is read of one. An error's status is a word.
+pub(super) const PODS: Keep = answer! {
+    ("metadata", METADATA),
+    ("spec", Fields(&[("nodeName", SHORT)], UNBOUNDED)),
+    ("status", Fields(&[("conditions", CONDITIONS), ("phase", SHORT), ("containerStatuses", CONTAINERS)], UNBOUNDED)),
+};
+
+/// Whose an object is, and all of its labels.
+pub(super) const LABELLED: Keep = answer! {
+    ("metadata", Fields(&[("uid", SHORT), ("labels", Whole(2 << 20))], UNBOUNDED)),
+    ("status", SHORT),
+};
+
+/// What is kept of the answer to a request for this.
+pub(super) fn of(path: &str) -> Keep {
+    let segments: Vec<_> = path.trim_start_matches('/').split('/').take(5).collect();
+    match *segments {
+        ["api", "v1", "pods", ..] | ["api", "v1", "namespaces", _, "pods"] => PODS,
+        _ => ROOT,
+    }
+}
+
+/// As far as they tell what speaks against a pod.
+const CONDITIONS: Keep = Fields(&[("type", SHORT), ("status", SHORT), ("reason", SHORT), ("lastTransitionTime", SHORT)], 32 << 10);
+const CONTAINERS: Keep = Fields(&[("state", Fields(&[("terminated", Fields(&[], UNBOUNDED))], UNBOUNDED))], 16 << 10);
 
 const METADATA: Keep = Fields(
     &[
@@ -156,7 +191,7 @@ const STATUS: Keep = Fields(
         ("replicas", SHORT),
         // Of a pod.
         ("phase", SHORT),
-        ("containerStatuses", Fields(&[("state", Fields(&[("terminated", Fields(&[], UNBOUNDED))], UNBOUNDED))], 16 << 10)),
+        ("containerStatuses", CONTAINERS),
         // Of a node.
         ("addresses", Fields(&[("type", SHORT), ("address", SHORT)], 16 << 10)),
         ("daemonEndpoints", Fields(&[("kubeletEndpoint", Fields(&[("Port", SHORT)], UNBOUNDED))], UNBOUNDED)),

@@ -13,6 +13,7 @@ use super::slim::{Kind, Metadata, Object};
 use crate::elector::clock::{Clock, SystemClock};
 use crate::names::{self, LONGEST_NAME, LONGEST_UID};
 use crate::policy::observation::{DeletionCost, Deployment, Labels, Lease, Node, Pod, ReplicaSet};
+use crate::policy::reason;
 
 /// A pod with more bytes of labels keeps those that the operator sets.
 const LONGEST_LABELS: usize = 4 << 10;
@@ -22,7 +23,7 @@ const LONGEST_SELECTOR: usize = 4096;
 const LONGEST_IDENTITY: usize = 512;
 /// An operator's identity and its lock.
 const LONGEST_OPERATOR: usize = 1024;
-const LONGEST_REASON: usize = 64;
+const LONGEST_ODD: usize = 64;
 /// A label's value.
 const LONGEST_VALUE: usize = 63;
 /// A quota's complaint, say.
@@ -75,7 +76,7 @@ impl Kind for Pod {
             unschedulable: unschedulable(),
             running: phase == "Running",
             excluded: metadata.excluded(),
-            odd_candidate: metadata.short(names::ANNOTATION_CANDIDATE, LONGEST_REASON).filter(|it| !matches!(&**it, "true" | "false")),
+            odd_candidate: metadata.short(names::ANNOTATION_CANDIDATE, LONGEST_ODD).filter(|it| !matches!(&**it, "true" | "false")),
             term: metadata.number(names::ANNOTATION_TERM),
             set_term,
             marked: is_marked,
@@ -373,7 +374,7 @@ impl Kind for Lease {
             acquire_time: spec.field("acquireTime").time(),
             renew_time: spec.field("renewTime").time(),
             times: names::fnv1a(&format!("{} {}", spec.field("acquireTime").value(), spec.field("renewTime").value())),
-            reason: metadata.short(names::ANNOTATION_REASON, LONGEST_REASON),
+            reason: metadata.annotation(names::ANNOTATION_REASON).and_then(reason::known).map(Into::into),
             previous_holder: metadata.short(names::ANNOTATION_PREVIOUS_HOLDER, LONGEST_NAME),
             name: metadata.name(),
             uid: metadata.uid(),

@@ -65,7 +65,7 @@ use looks::Looks;
 use pace::Pace;
 use restores::Restores;
 use shares::Shares;
-use store::Store;
+use store::{Key, Store};
 use watch::Watches;
 
 /// What writes that are under way get to finish after a signal.
@@ -76,8 +76,14 @@ const UNREACHABLE: Duration = Duration::from_secs(15);
 
 /// Where the shipped manifests install the operator.
 const DEFAULT_HOME: &str = "leadergroup-system";
-/// Between two looks for pods that pass for a group's.
+/// Between two looks for pods that pass for a group's, while some are due, and while none is; and how long one takes at least where more
+/// are due.
 const CENSUS: Duration = Duration::from_millis(50);
+const CENSUS_AT_REST: Duration = Duration::from_secs(1);
+const OF_A_CENSUS: Duration = Duration::from_millis(1);
+
+/// Of so many pods of a namespace, and of so many namespaces, it is remembered what was tried with them for groups that are gone.
+const LEFTOVERS: usize = 256;
 
 /// Everything that a reconciliation may touch.
 struct Context {
@@ -98,19 +104,24 @@ struct Context {
 }
 
 impl Context {
-    /// What is remembered of the tries in this namespace for groups that are gone.
-    fn leftovers(&self, namespace: &Arc<str>) -> Progress {
-        self.leftovers.lock().expect("nothing panics while it holds the lock").get(namespace).cloned().unwrap_or_default()
+    /// What is remembered of the tries with the pods of this group, which is gone: in its namespace there may have been any number of others.
+    fn leftovers(&self, key: &Key) -> Progress {
+        let pods = self.store.members(key);
+        self.leftovers.lock().expect("nothing panics while it holds the lock").get(&key.namespace).map(|known| known.with(&pods)).unwrap_or_default()
     }
 
     fn keep_leftovers(&self, namespace: &Arc<str>, progress: &Progress, now: Instant) {
+        if progress.is_empty() {
+            return;
+        }
         let leftovers = &mut *self.leftovers.lock().expect("nothing panics while it holds the lock");
-        let of_namespace = leftovers.entry(namespace.clone()).or_default();
-        of_namespace.merge(progress);
-        leftovers.retain(|_, progress| {
-            progress.settle(&BTreeSet::new(), now);
-            !progress.is_empty()
-        });
+        if leftovers.len() >= LEFTOVERS {
+            leftovers.retain(|_, progress| {
+                progress.settle(&BTreeSet::new(), now);
+                !progress.is_empty()
+            });
+        }
+        leftovers.entry(namespace.clone()).or_default().merge(progress, now, LEFTOVERS);
     }
 
     /// Nothing is written from now on: the process ends, or another leads the replicas.
@@ -282,8 +293,12 @@ pub async fn run(
     background.spawn(measure(metrics, vitals.clone(), store.clone(), groups.clone()));
     let asked = options.namespaces.first().map_or_else(|| Api::all(wire::thinned(&client)), |namespace| Api::namespaced(wire::thinned(&client), namespace));
     let known = store.clone();
-    background.spawn(count_impostors(store.clone(), groups.clone()));
-    background.spawn(async move { restores.look_out(asked, || groups.wake(known.all())).await });
+    background.spawn(look_beside(store.clone(), groups.clone()));
+    let went_back = move || {
+        known.went_back();
+        groups.wake(known.all());
+    };
+    background.spawn(async move { restores.look_out(asked, went_back).await });
 
     let mut shutdown = pin!(shutdown);
     let filled = async {
@@ -328,7 +343,7 @@ pub async fn run(
         }
     };
     background.abort_all();
-    // The eventss have gone with the last group, and their task ends when it has published what was handed in.
+    // The recorders have gone with the last group, and their task ends when it has published what was handed in.
     let _ = tokio::time::timeout(Duration::from_secs(1), publishing).await;
     match ended {
         Ended::Cancelled => Ok(()),
@@ -371,14 +386,23 @@ async fn keep_groups(replica: Replica, tenure: Option<Tenure>, stop: impl Future
     }
 }
 
-/// Looks for pods that pass for a group's: label by label, and for a tenth of the time at most, however many there are.
-async fn count_impostors(store: Arc<Store>, groups: Arc<Groups>) {
+/// Looks for pods that pass for a group's: label by label, and for a tenth of the time at most, however many there are. And has those look
+/// again that need not at once.
+async fn look_beside(store: Arc<Store>, groups: Arc<Groups>) {
     loop {
-        let began = Stopwatch::start();
-        if let Some(concerned) = store.census() {
+        let (began, mut pause) = (Stopwatch::start(), CENSUS);
+        while began.elapsed() < OF_A_CENSUS {
+            let Some(concerned) = store.census() else {
+                pause = CENSUS_AT_REST;
+                break;
+            };
             groups.wake(concerned);
         }
-        tokio::time::sleep(CENSUS.max(began.elapsed() * 10)).await;
+        if let Some(concerned) = store.told_later() {
+            groups.wake(concerned);
+            pause = CENSUS;
+        }
+        tokio::time::sleep(pause.max(began.elapsed() * 10)).await;
     }
 }
 

@@ -3,9 +3,11 @@
 
 use std::fmt::Debug;
 
+use kube::Resource;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::kept::{self, ROOT};
 use super::sieve::Sieve;
 use super::slim::{Kind, Slim};
 use crate::api::LeaderGroup;
@@ -15,7 +17,7 @@ use crate::policy::observation::{Deployment, Lease, Node, Pod, ReplicaSet};
 const BOUND: usize = 300 << 10;
 
 fn through_a_sieve<T: Kind>(object: &Value) -> Slim<T> {
-    let mut sieve = Sieve::default();
+    let mut sieve = Sieve::of(kept::of(&Slim::<T>::url_path(&(), None)));
     let text = object.to_string();
     let left: Vec<u8> = text.as_bytes().chunks(16 << 10).flat_map(|piece| sieve.pass(piece)).collect();
     serde_json::from_slice(&left).expect("every object can be read")
@@ -232,8 +234,9 @@ fn texts_that_go_into_a_status_fit_into_it() {
         object["metadata"]["annotations"][format!("leadergroup.io/{annotation}")] = json!("ü".repeat(300_000));
     }
     let lease = through_a_sieve::<Lease>(&object).data.unwrap();
-    let texts = [Some(&lease.holder), lease.previous_holder.as_ref(), lease.reason.as_ref(), lease.holder_uid.as_ref(), lease.operator.as_ref()];
-    for (text, longest) in texts.iter().zip([512, 253, 64, 128, 1024]) {
+    assert_eq!(lease.reason, None, "it is no reason of ours");
+    let texts = [Some(&lease.holder), lease.previous_holder.as_ref(), lease.holder_uid.as_ref(), lease.operator.as_ref()];
+    for (text, longest) in texts.iter().zip([512, 253, 128, 1024]) {
         let bytes = text.unwrap().len();
         assert!((longest - 4..=longest).contains(&bytes), "{bytes} of {longest} bytes");
     }
@@ -307,8 +310,34 @@ fn a_node_that_is_not_ready_is_not_reached_before_it_is_tainted() {
 fn every_annotation_that_is_read_is_kept() {
     let names = include_str!("../names.rs").split("pub const ANNOTATION_").skip(1);
     for name in names.map(|after| after.split('"').nth(1).unwrap()) {
-        let left = Sieve::default().pass(json!({ "metadata": { "annotations": { name: "x" } } }).to_string().as_bytes());
+        let left = Sieve::of(ROOT).pass(json!({ "metadata": { "annotations": { name: "x" } } }).to_string().as_bytes());
         let left: Value = serde_json::from_slice(&left).unwrap();
         assert_eq!(left["metadata"]["annotations"][name], "x");
+    }
+}
+
+#[test]
+fn a_pod_that_is_filled_wherever_it_can_be_takes_little_room_until_it_is_read() {
+    let mut object = pod();
+    let long = "x".repeat(128 << 10);
+    let condition = json!({ "type": long, "status": long, "reason": long, "message": long, "lastTransitionTime": long });
+    object["status"]["conditions"].as_array_mut().unwrap().extend(vec![condition; 4]);
+    object["metadata"]["ownerReferences"] = vec![json!({ "kind": long, "name": long }); 4].into();
+    for field in ["deployment", "history", "template", "addresses"] {
+        (object["spec"][field], object["status"][field]) = (json!(long), json!([long]));
+    }
+    let left = Sieve::of(kept::of("/api/v1/namespaces/a/pods/b")).pass(object.to_string().as_bytes());
+    assert!(left.len() < 64 << 10, "{} bytes", left.len());
+    assert!(through_a_sieve::<Pod>(&object).data.unwrap().ready());
+}
+
+#[test]
+fn what_is_kept_of_an_answer_goes_by_what_was_asked_for() {
+    let is_of_pods = |path: &str| format!("{:?}", kept::of(path)) == format!("{:?}", kept::PODS);
+    for path in ["/api/v1/pods", "/api/v1/namespaces/a/pods", "/api/v1/namespaces/a/pods/b", "/api/v1/namespaces/pods/pods"] {
+        assert!(is_of_pods(path), "{path}");
+    }
+    for path in ["/api/v1/nodes", "/api/v1/namespaces/pods/configmaps", "/apis/apps/v1/namespaces/pods/deployments/pods", "/"] {
+        assert!(!is_of_pods(path), "{path}");
     }
 }

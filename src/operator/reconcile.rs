@@ -13,6 +13,7 @@ use super::answer::Failure;
 use super::execute;
 use super::flights::{Awaited, Flight, Landed};
 use super::follow::{self, Follower};
+use super::gate::Urgency;
 use super::managers;
 use super::report;
 use super::stage::moves;
@@ -87,7 +88,8 @@ async fn stage_by_stage(context: &Arc<Context>, key: &Key, state: &mut GroupStat
         }
         if observation.lease_unread {
             // Boxed, as what is awaited seldom: while a stage is under way thousands of these may wait.
-            match Box::pin(context.executor.read_lease(&observation)).await {
+            let reading = context.executor.read_lease(&observation);
+            match Box::pin(context.shares.take_turn(&observation.namespace, "reads", Urgency::Moves, reading)).await {
                 Ok(()) => continue,
                 Err(failure) => {
                     debug!(namespace = %observation.namespace, name = %observation.name, failure = failure.as_str(), "Lease could not be read");
@@ -113,8 +115,13 @@ async fn stage_by_stage(context: &Arc<Context>, key: &Key, state: &mut GroupStat
         }
         let Some(sent) = state.send(context, &observation, writes, began) else { continue };
         if sent == 0 && state.flights.waited_for().next().is_none() {
-            // Nothing waits for it now.
-            if Box::pin(state.explain(context, &observation, &wanted)).await {
+            // Nothing waits for it now, and nothing that happens meanwhile waits for it.
+            let explained = tokio::select! {
+                biased;
+                explained = Box::pin(state.explain(context, &observation, &wanted)) => explained,
+                () = wake.notified() => true,
+            };
+            if explained {
                 continue;
             }
             let overdue = state.flights.next_overdue(observation.moment);
@@ -226,6 +233,7 @@ impl GroupState {
                 } else {
                     self.memory.progress.answered(write, Err(failure.for_progress()), now);
                 }
+                report::of_failure(context, observation, write, self);
                 let kind = execute::kind_of(write);
                 debug!(namespace = %observation.namespace, name = %observation.name, write = kind, failure = failure.as_str(), "Write was not done");
             }
@@ -240,7 +248,7 @@ impl GroupState {
         if let Some((pod, group)) = foreign
             && self.memory.foreign_by.as_ref().is_none_or(|(uid, _)| *uid != pod.uid)
         {
-            let by = managers::of_label(&context.executor.whole, &observation.namespace, &pod.name, &group.spec.leader_label.key).await;
+            let by = who_has_set(context, observation, &pod.name, &group.spec.leader_label.key).await;
             self.memory.foreign_by = Some((pod.uid.clone(), by));
             return true;
         }
@@ -249,7 +257,7 @@ impl GroupState {
         let Some((target, uid)) = unexplained else { return false };
         let pod = observation.pod(&uid).zip(group);
         let by = match pod {
-            Some((pod, group)) => managers::of_label(&context.executor.whole, &observation.namespace, &pod.name, &group.spec.leader_label.key).await,
+            Some((pod, group)) => who_has_set(context, observation, &pod.name, &group.spec.leader_label.key).await,
             None => String::new(),
         };
         self.memory.progress.explain(&target, &by);
@@ -322,6 +330,11 @@ impl GroupState {
             self.memory.applied = Some(Applied { deployment_uid: uid.clone(), deployment_generation: *generation, group_generation, at: clock::wall() });
         }
     }
+}
+
+async fn who_has_set(context: &Context, observation: &Observation, pod: &str, key: &str) -> String {
+    let asking = managers::of_label(&context.executor.whole, &observation.namespace, pod, key);
+    context.shares.take_turn(&observation.namespace, "reads", Urgency::CanWait, asking).await
 }
 
 /// The ready pod that carries the leader's label.

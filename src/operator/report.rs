@@ -20,6 +20,7 @@ use crate::metrics::ReasonLabels;
 use crate::policy::leader;
 use crate::policy::memory::Memory;
 use crate::policy::observation::{Lease, Observation};
+use crate::policy::reason;
 use crate::policy::verdict::OtherOperator;
 use crate::policy::write::{LeasePurpose, PodMarks, PodPurpose, PodWrite, Record, Write};
 
@@ -69,15 +70,11 @@ pub(super) fn of_write(context: &Context, observation: &Observation, write: &Wri
             LeasePurpose::Transition | LeasePurpose::Renewal | LeasePurpose::Hold => {}
         },
         Write::Status { status, names } => {
-            // One that follows from a lost Lease is a few terms higher; what is far higher somebody has written.
-            let recorded = observation.lease.as_ref().and_then(|lease| lease.reserved_term).filter(|_| names.is_some());
-            if let (Some(mark), Some(named)) = (recorded, names)
-                && named.term > mark.saturating_add(JUMP)
-                && group.spec.election.min_term != Some(named.term)
-            {
-                let note = format!("terms go on from {} on, where the Lease has {mark}: somebody has changed status.term or the Lease", named.term);
-                let words = "Terms go on far above what the Lease has: somebody has changed status.term or the Lease";
-                line!(warn, context, observation, state, term = named.term, "{words}");
+            let term = names.as_ref().map_or(status.term, |named| named.term);
+            if let Some((before, place)) = jumps(observation, group, term, names.is_some()) {
+                let note = format!("terms go on from {term} on, where {place} had {before}: somebody has changed status.term, the Lease or the leader's");
+                let words = "Terms go on far above the last ones: somebody has changed status.term, the Lease or the leader's";
+                line!(warn, context, observation, state, term, before, "{words}");
                 record_event(context, state, group, true, "TermsJump", "Elect", note, None);
             }
             if let Some(news) = news(group.status.as_ref(), status) {
@@ -88,6 +85,25 @@ pub(super) fn of_write(context: &Context, observation: &Observation, write: &Wri
             }
         }
         Write::ListFenced | Write::Prove { .. } | Write::ReadLock | Write::HoldReplicas { .. } | Write::CreateLease { .. } => {}
+    }
+}
+
+/// The last term that is known, and from where, where a status goes on from far above it. One that follows from a lost Lease is a few terms
+/// higher, and `minTerm` is the user's; what is far higher than either somebody has written.
+fn jumps(observation: &Observation, group: &LeaderGroup, term: i64, is_named: bool) -> Option<(i64, &'static str)> {
+    let floor = group.spec.election.min_term.unwrap_or_default();
+    // A Lease that is late, or was made anew, says nothing until a term is named for it.
+    let mark = observation.lease.as_ref().filter(|_| is_named).and_then(|lease| lease.reserved_term);
+    let before = group.status.as_ref().map(|before| before.term);
+    let known = mark.map(|mark| (mark, "the Lease")).into_iter().chain(before.map(|before| (before, "the status")));
+    let (lowest, place) = known.filter(|(term, _)| *term > 0).min_by_key(|(term, _)| *term)?;
+    (term > lowest.max(floor).saturating_add(JUMP)).then_some((lowest, place))
+}
+
+/// What keeps a status from being written can stand in no status.
+pub(super) fn of_failure(context: &Context, observation: &Observation, write: &Write, state: &mut GroupState) {
+    if let Some(failure) = state.memory.progress.untellable(write) {
+        line!(warn, context, observation, state, failure, "The group's status cannot be written, and says what was so before");
     }
 }
 
@@ -193,8 +209,8 @@ fn of_pod(context: &Context, observation: &Observation, group: &LeaderGroup, wri
             }
             let reason = reason_of(observation, &state.memory, write);
             context.metrics.election_seconds.observe(began.elapsed().as_secs_f64());
-            context.metrics.transitions.get_or_create(&ReasonLabels { reason: reason.clone() }).inc();
-            line!(info, context, observation, state, pod = %name, term, reason = as_name(&reason), "Leader was elected");
+            context.metrics.transitions.get_or_create(&ReasonLabels { reason }).inc();
+            line!(info, context, observation, state, pod = %name, term, reason, "Leader was elected");
             record_event(context, state, group, false, "LeaderElected", "Elect", format!("pod {name} leads in term {term}: {reason}"), pod);
         }
         PodPurpose::Unlabel if recorded || observed.term.is_some() => {
@@ -224,14 +240,14 @@ fn of_pod(context: &Context, observation: &Observation, group: &LeaderGroup, wri
 }
 
 /// Why the pod of this write becomes leader: as the Lease says, or as the choice said that is being carried out.
-fn reason_of(observation: &Observation, memory: &Memory, write: &PodWrite) -> String {
+fn reason_of(observation: &Observation, memory: &Memory, write: &PodWrite) -> &'static str {
     let elected = memory.elected(&write.uid, write.desired.term.unwrap_or_default());
     if let Some(reason) = elected.and_then(|elected| elected.reason.as_deref()) {
-        return reason.to_owned();
+        return reason::known(reason).unwrap_or(reason::ADOPTED);
     }
     let recorded = observation.lease.as_ref().filter(|lease| lease.holder_uid.as_deref() == Some(&*write.uid) && lease.term == write.desired.term);
-    let chosen = || if let leader::Choice::Promote { reason, .. } = leader::choose(observation).0 { reason } else { "Adopted" };
-    recorded.and_then(|lease| lease.reason.as_deref()).unwrap_or_else(chosen).to_owned()
+    let chosen = || if let leader::Choice::Promote { reason, .. } = leader::choose(observation).0 { reason } else { reason::ADOPTED };
+    recorded.and_then(|lease| lease.reason.as_deref()).and_then(reason::known).unwrap_or_else(chosen)
 }
 
 #[allow(clippy::too_many_arguments, reason = "an event has so many parts, and a place where it is counted")]

@@ -8,7 +8,7 @@
 
 use std::hash::{DefaultHasher, Hasher};
 
-use super::kept::{Keep, ROOT};
+use super::kept::Keep;
 use crate::names;
 
 /// No kept field has a longer name.
@@ -25,6 +25,8 @@ const FENCE: &[u8] = names::FENCE_PREFIX.as_bytes();
 /// The state between two chunks of an answer.
 #[derive(Debug)]
 pub(super) struct Sieve {
+    /// What is kept of an object, a list or an event.
+    root: Keep,
     state: State,
     stack: Vec<Frame>,
     /// Bytes that were taken in so far, and given out.
@@ -99,13 +101,11 @@ struct Skip {
     told: bool,
 }
 
-impl Default for Sieve {
-    fn default() -> Self {
-        Self { state: State::Between, stack: Vec::new(), taken: 0, given: 0, out: Vec::new() }
-    }
-}
-
 impl Sieve {
+    pub(super) fn of(root: Keep) -> Self {
+        Self { root, state: State::Between, stack: Vec::new(), taken: 0, given: 0, out: Vec::new() }
+    }
+
     /// What is left of the next bytes of an answer.
     pub(super) fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut rest = bytes;
@@ -163,7 +163,7 @@ impl Sieve {
         match &mut self.state {
             State::Broken if byte == b'\n' => {
                 self.put(b"\n");
-                *self = Self { out: std::mem::take(&mut self.out), ..Self::default() };
+                *self = Self { out: std::mem::take(&mut self.out), ..Self::of(self.root) };
             }
             State::Broken => {}
             State::Key { key, escaped } => {
@@ -209,8 +209,9 @@ impl Sieve {
     /// What is kept of the value of this key; if anything is, the key has been given out.
     fn begin_member(&mut self, key: &[u8]) -> Option<Keep> {
         let given = self.given;
+        let root = self.root;
         let frame = self.stack.last_mut()?;
-        let keep = match if let Keep::Root = frame.keep { ROOT } else { frame.keep } {
+        let keep = match if let Keep::Root = frame.keep { root } else { frame.keep } {
             Keep::Fields(fields, _) => fields.iter().find(|(name, _)| name.as_bytes() == key).map(|(_, keep)| *keep)?,
             other => other,
         };

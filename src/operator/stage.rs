@@ -254,6 +254,8 @@ fn urgency_of(write: &Write, is_led: bool, labels: bool) -> Urgency {
         Write::UpdateLease { .. } if labels => Urgency::CanWait,
         Write::Status { names: None, .. } | Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::Prove { ahead: true, .. } => Urgency::CanWait,
         Write::Pod(write) if write.purpose == PodPurpose::Follow => Urgency::CanWait,
+        // What a pod bears that is no group's any more, but for the label: anybody may make any number of these.
+        Write::Pod(write) if write.purpose == PodPurpose::Forget && write.observed.label == write.desired.label => Urgency::CanWait,
         Write::ReadLock => Urgency::Moves,
         _ if is_led => Urgency::CanWait,
         Write::ListFenced | Write::Prove { .. } => Urgency::Finishes,

@@ -208,7 +208,7 @@ impl Watches {
 }
 
 /// What becomes of the events of a watch of this namespace, or of all: they change the kind's part of the store. A deletion needs no
-/// more than the object's name.
+/// more than the object's name and uid.
 fn into_table<T: Kind + Table>(store: Arc<Store>, scope: Option<String>) -> impl Fn(Event<Slim<T>>) -> Concerned {
     let told = Told::default();
     let key = |object: &Slim<T>| Key::new(object.namespace(), object.name());
@@ -221,7 +221,7 @@ fn into_table<T: Kind + Table>(store: Arc<Store>, scope: Option<String>) -> impl
             Event::InitApply(object) => (object, Source::List),
             Event::Apply(object) => (object, Source::Watch),
             Event::InitDone => return T::end_list(&store, scope.as_deref()),
-            Event::Delete(object) => return T::delete(&store, &key(&object)),
+            Event::Delete(object) => return T::gone(&store, &key(&object), object.uid()),
         };
         let key = key(&object);
         if T::note_unread(&store, &key, unread(&object)) {

@@ -1,6 +1,7 @@
 //! The client of everything that is read: each answer goes through a sieve while it arrives. What must be read as a whole has a
 //! limit.
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -12,9 +13,11 @@ use kube::api::GetParams;
 use kube::client::Body;
 use kube::core::Status;
 use kube::{Client, Resource};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::answer::{Failure, Subject, ask};
+use super::kept::{self, Keep};
 use super::sieve::Sieve;
 use super::slim::{Kind, Slim};
 
@@ -32,8 +35,9 @@ pub(super) fn thinned(client: &Client) -> Client {
             if let Some(uri) = of_now(request.uri()) {
                 *request.uri_mut() = uri;
             }
+            let root = request.extensions().get::<Keep>().copied().unwrap_or_else(|| kept::of(request.uri().path()));
             let response = sender.send(request).await?;
-            Ok::<_, kube::Error>(thin(response))
+            Ok::<_, kube::Error>(thin(response, root))
         }
     });
     Client::new(service, client.default_namespace())
@@ -52,17 +56,39 @@ const LONGEST_METADATA: usize = 256 << 10;
 
 /// An object's metadata as a whole, if it is not larger than what is read; `client`: one that thins no answers.
 pub(super) async fn metadata<T: Kind, M: DeserializeOwned>(client: &Client, namespace: &str, name: &str) -> Result<M, Failure> {
-    metadata_within::<T, M>(client, namespace, name, LONGEST_METADATA).await
+    let answer = ask(Subject::of::<T>(name), whole(client, for_metadata::<T>(namespace, name)?, LONGEST_METADATA)).await?;
+    let answer = answer.ok_or_else(|| Failure::impossible(format!("its metadata is larger than {} KiB", LONGEST_METADATA >> 10)))?;
+    serde_json::from_slice(&answer).map_err(Failure::impossible)
 }
 
-/// The same, of so many bytes at most.
-pub(super) async fn metadata_within<T: Kind, M: DeserializeOwned>(client: &Client, namespace: &str, name: &str, longest: usize) -> Result<M, Failure> {
+fn for_metadata<T: Kind>(namespace: &str, name: &str) -> Result<Request<Body>, Failure> {
     let path = Slim::<T>::url_path(&(), Some(namespace));
     let mut request = kube::core::Request::new(path).get(name, &GetParams::default()).map_err(Failure::impossible)?;
     request.headers_mut().insert(ACCEPT, METADATA_ONLY);
-    let answer = ask(Subject::of::<T>(name), whole(client, request.map(Body::from), longest)).await?;
-    let answer = answer.ok_or_else(|| Failure::impossible(format!("its metadata is larger than {} KiB", longest >> 10)))?;
-    serde_json::from_slice(&answer).map_err(Failure::impossible)
+    Ok(request.map(Body::from))
+}
+
+/// What an object is found by, without what nobody asks for.
+#[derive(Deserialize)]
+struct Labelled {
+    metadata: UidAndLabels,
+}
+
+/// An object's uid, and all of its labels, of which more are read here than are kept elsewhere.
+#[derive(Deserialize)]
+pub(super) struct UidAndLabels {
+    pub(super) uid: String,
+    #[serde(default)]
+    pub(super) labels: HashMap<String, String>,
+}
+
+/// The uid and the labels of an object; `client`: one that thins.
+pub(super) async fn labels<T: Kind>(client: &Client, namespace: &str, name: &str) -> Result<UidAndLabels, Failure> {
+    let mut request = for_metadata::<T>(namespace, name)?;
+    request.extensions_mut().insert(kept::LABELLED);
+    let answer = ask(Subject::of::<T>(name), whole(client, request, usize::MAX)).await?.unwrap_or_default();
+    let object: Labelled = serde_json::from_slice(&answer).map_err(Failure::impossible)?;
+    Ok(object.metadata)
 }
 
 /// An answer as a whole, if it has no more bytes than that; `None`: it has more.
@@ -113,9 +139,9 @@ pub(super) fn unescape(text: &mut Vec<u8>) {
     text.truncate(to);
 }
 
-fn thin(response: Response<Body>) -> Response<Thinned> {
+fn thin(response: Response<Body>, root: Keep) -> Response<Thinned> {
     let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let kept = if kind.starts_with("application/json") { Kept::Fields(Sieve::default()) } else { Kept::Text(LONGEST_TEXT) };
+    let kept = if kind.starts_with("application/json") { Kept::Fields(Sieve::of(root)) } else { Kept::Text(LONGEST_TEXT) };
     response.map(|body| Thinned { body, kept })
 }
 

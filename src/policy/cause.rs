@@ -5,6 +5,7 @@
 
 use super::node::{NodeState, Suspicion};
 use super::pod::Pod;
+use super::reason;
 
 /// Whether a pod may lead, and what speaks against it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -53,19 +54,19 @@ impl Cause {
     /// The reason of a transition away from a leader in this state.
     pub fn reason(self) -> &'static str {
         match self {
-            Cause::NotYetReady | Cause::NotReady | Cause::Unschedulable => "LeaderNotReady",
-            Cause::Terminating => "LeaderTerminating",
-            Cause::NodeUnreachable => "NodeUnreachable",
-            Cause::NodeSilent => "NodeSilent",
-            Cause::NodeOverdue => "NodeOverdue",
-            Cause::NodeLeaving => "NodeLeaving",
-            Cause::Disrupted => "LeaderDisrupted",
-            Cause::Excluded => "LeaderExcluded",
-            Cause::Finished | Cause::Stopped => "LeaderFinished",
-            Cause::NodeGone => "NodeGone",
-            Cause::NodeOutOfService => "NodeOutOfService",
+            Cause::NotYetReady | Cause::NotReady | Cause::Unschedulable => reason::NOT_READY,
+            Cause::Terminating => reason::TERMINATING,
+            Cause::NodeUnreachable => reason::NODE_UNREACHABLE,
+            Cause::NodeSilent => reason::NODE_SILENT,
+            Cause::NodeOverdue => reason::NODE_OVERDUE,
+            Cause::NodeLeaving => reason::NODE_LEAVING,
+            Cause::Disrupted => reason::DISRUPTED,
+            Cause::Excluded => reason::EXCLUDED,
+            Cause::Finished | Cause::Stopped => reason::FINISHED,
+            Cause::NodeGone => reason::NODE_GONE,
+            Cause::NodeOutOfService => reason::NODE_OUT_OF_SERVICE,
             // These speak against who is to be elected, and not against who leads.
-            Cause::NodeReturning | Cause::NodeDoubted | Cause::Unsteady => "LeaderReplaced",
+            Cause::NodeReturning | Cause::NodeDoubted | Cause::Unsteady => reason::REPLACED,
         }
     }
 }

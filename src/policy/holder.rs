@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::choice::Choice;
 use super::observation::{Candidate, Lock, LockRecord, Observation};
+use super::reason;
 use crate::api::LeaderGroup;
 use crate::api::v1alpha1::{Mode, ResourceLock};
 use crate::elector::clock::Instant;
@@ -128,7 +129,7 @@ pub(super) fn choose(observation: &Observation, group: &LeaderGroup) -> (Choice,
             // A look wakes the group.
             let recheck = after(remaining).filter(|_| !remaining.is_zero());
             let led = pod.labels.get(&label.key) == Some(&label.value);
-            (if led { Choice::Keep(pod) } else { Choice::Promote { pod, reason: "HolderChanged" } }, recheck)
+            (if led { Choice::Keep(pod) } else { Choice::Promote { pod, reason: reason::HELD } }, recheck)
         }
         Holder::Expired(_) => (Choice::Vacate, after(BETWEEN_LOOKS)),
         // A restart of the operator moves nobody: what it has not read yet it does not judge.

@@ -15,6 +15,7 @@ pub use super::choice::Choice;
 use super::holder;
 use super::labels::Wanted;
 use super::observation::{Candidate, Lease, Observation, Pod};
+use super::reason;
 use super::standing::{self, Losses, Standing};
 use crate::api::LeaderGroup;
 
@@ -52,7 +53,7 @@ pub fn choose(observation: &Observation) -> (Choice, Option<Timestamp>) {
                     Choice::Keep(incumbent.pod.clone())
                 }
                 Some((best, better)) => {
-                    let reason = if better.rank() < standing.rank() { reason_to_replace(standing) } else { "LabelRefused" };
+                    let reason = if better.rank() < standing.rank() { reason_to_replace(standing) } else { reason::REFUSED };
                     Choice::Promote { pod: best.pod.clone(), reason }
                 }
                 None if matches!(standing, Standing::Barred(_)) => Choice::Vacate,
@@ -165,15 +166,15 @@ fn preference<'a>(observation: &Observation, candidate: &'a Candidate, standing:
 fn reason_to_replace(standing: Standing) -> &'static str {
     match standing {
         Standing::Leaving(cause) | Standing::Unfit(cause) | Standing::Barred(cause) => cause.reason(),
-        Standing::Eligible => "LeaderReplaced",
+        Standing::Eligible => reason::REPLACED,
     }
 }
 
 /// Why somebody is elected where nobody leads.
 fn reason_without_incumbent(observation: &Observation) -> &'static str {
     match &observation.lease {
-        Some(lease) if !lease.holder.is_empty() => "LeaderGone",
-        Some(lease) if lease.previous_holder.is_some() => "CandidateReturned",
-        _ => "FirstElection",
+        Some(lease) if !lease.holder.is_empty() => reason::GONE,
+        Some(lease) if lease.previous_holder.is_some() => reason::RETURNED,
+        _ => reason::FIRST,
     }
 }

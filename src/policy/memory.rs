@@ -80,7 +80,7 @@ pub struct Held {
     pub recorded: Option<(i64, Box<str>)>,
     /// The Lease's mark, if this process has named it and not sent it to any pod.
     pub reserved: Option<i64>,
-    /// The Lease as this process has made it, until its watch shows it.
+    /// The Lease as this process has made it and written it since, until its watch shows it.
     pub made: Option<Arc<Lease>>,
     /// The record has another version, which a write of this process that is under way may have left behind: until that is answered
     /// nobody is labelled.
@@ -271,6 +271,8 @@ impl Memory {
             }
             (Write::UpdateLease { resource_version, record, purpose, reserves, gives, .. }, Done::Lease(lease)) => {
                 let Some(held) = self.hold(*resource_version, lease.resource_version, began) else { return };
+                // The watch may never have told of it.
+                held.made = held.made.take().map(|_| lease.clone());
                 if !covers(lease, record) {
                     (held.recorded, held.reserved) = (None, None);
                     return;
@@ -335,7 +337,7 @@ impl Memory {
     /// because a policy or an older schema takes away what it would, has left a version that is another's.
     fn hold(&mut self, before: u64, version: u64, began: Instant) -> Option<&mut Held> {
         self.held = match self.held.take().filter(|held| held.version == before) {
-            Some(held) => Some(Held { version, proven: began, made: None, doubted: false, ..held }),
+            Some(held) => Some(Held { version, proven: began, doubted: false, ..held }),
             // What is no number has none that could be compared.
             None => (version != before || version == 0).then(|| Held::of(version, began)),
         };

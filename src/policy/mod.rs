@@ -34,6 +34,7 @@ mod obstacle;
 pub mod plan;
 mod pod;
 pub mod progress;
+pub mod reason;
 mod refusals;
 pub mod standing;
 mod status;

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::observation::{Controller, Lease, Pod};
+use super::reason;
 use super::write::Record;
 use crate::api::LeaderGroup;
 use crate::names;
@@ -151,7 +152,10 @@ pub fn record_of_leader(group: &LeaderGroup, lease: Option<&Lease>, pod: &Pod, t
         duration_seconds: group.spec.lease.lease_duration_seconds,
         acquire_time: same.and_then(|lease| lease.acquire_time).or(reported.map(|leader| leader.acquire_time.0)).or(Some(now)),
         renew_time: Some(now),
-        reason: same.and_then(|lease| lease.reason.clone()).or_else(|| reported.map(|leader| leader.reason.as_str().into())).or_else(|| Some(reason.into())),
+        reason: same
+            .and_then(|lease| lease.reason.clone())
+            .or_else(|| reported.and_then(|leader| reason::known(&leader.reason)).map(Into::into))
+            .or_else(|| Some(reason.into())),
         previous_holder: match same {
             Some(lease) => lease.previous_holder.clone(),
             None => former.or_else(|| lease.and_then(|lease| lease.previous_holder.clone())),

@@ -39,7 +39,7 @@ pub struct Observation {
     /// How many there are of these: not all are named.
     pub impostors_in_all: usize,
     /// The other groups that name the Deployment, blocked because of this one, or blocking it. Of a group that is gone, the groups that
-    /// lead the pods which it has marked.
+    /// lead the pods which it has marked. By name.
     pub siblings: Vec<Arc<LeaderGroup>>,
     pub lease: Option<Arc<Lease>>,
     /// Whom the Lease names by this process' last write of it, by uid, and in which term. Whom others name there is not elected by that.
@@ -110,15 +110,20 @@ impl Observation {
     /// Whether a pod that is not of the Deployment was marked by a group that names it: by this one, or by one that led its pods before.
     pub fn was_of_the_deployment(&self, pod: &Pod) -> bool {
         let Some((group, _)) = pod.member() else { return true };
-        let sibling = |it: &Arc<LeaderGroup>| it.metadata.name.as_deref() == Some(group);
-        *group == *self.name || pod.fence(&self.fence_key).is_some() || self.siblings.iter().any(sibling)
+        *group == *self.name || pod.fence(&self.fence_key).is_some() || self.sibling(group).is_some()
+    }
+
+    /// The sibling of this name.
+    fn sibling(&self, name: &str) -> Option<&Arc<LeaderGroup>> {
+        let named = |it: &Arc<LeaderGroup>| it.metadata.name.as_deref().unwrap_or_default().cmp(name);
+        self.siblings.binary_search_by(named).ok().map(|at| &self.siblings[at])
     }
 
     /// The group that has made this pod its leader, and the key of that one's label: by the value of its label, or where that group is
     /// gone by the term, which only leaders bear.
     pub fn led_for<'a>(&self, pod: &'a Pod) -> Option<(&'a str, &'a str)> {
         let (group, key) = pod.member().filter(|(_, key)| pod.is_set(key))?;
-        let leads = match self.siblings.iter().find(|it| it.metadata.name.as_deref() == Some(group)) {
+        let leads = match self.sibling(group) {
             Some(it) => it.spec.leader_label.key == key && pod.labels.get(key) == Some(&it.spec.leader_label.value),
             None => pod.term.is_some() && pod.set_term,
         };

@@ -4,7 +4,7 @@ mod deployment;
 mod election;
 mod record;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -107,12 +107,18 @@ impl Plan {
 /// group leads its pods now, that one takes over whoever led them, and the rest is looked at again later.
 fn forget(observation: &Observation, memory: &Memory) -> (Vec<Write>, Option<Duration>) {
     let mut taken_over = false;
+    // Of those there may be as many as of pods.
+    let siblings_that_lead = observation.siblings.iter().filter(|it| leads_on(it));
+    let led: HashSet<String> = siblings_that_lead.map(|it| names::fence_key(objects::deployment_name(it))).collect();
     let mut passes_on = |pod: &Pod| {
-        let bears = |it: &LeaderGroup| pod.fence(&names::fence_key(objects::deployment_name(it))).is_some();
-        let passes_on = observation.siblings.iter().any(|it| bears(it) && leads_on(it));
+        let passes_on = pod.fence_keys().any(|fence| led.contains(fence));
         taken_over |= passes_on;
         passes_on
     };
+    let mut leaders: HashMap<&str, (&str, HashSet<&str>)> = HashMap::new();
+    for label in observation.siblings.iter().map(|it| &it.spec.leader_label) {
+        leaders.entry(&label.key).or_insert_with(|| (&label.value, HashSet::new())).1.insert(&label.value);
+    }
     let writes = observation
         .strays
         .iter()
@@ -129,8 +135,7 @@ fn forget(observation: &Observation, memory: &Memory) -> (Vec<Write>, Option<Dur
                 return Some(Write::Pod(strip(pod, further, fence_key, None, member.map(|(group, _)| group), bare)));
             }
             // Whoever leads the pod now has a value of its own.
-            let leaders = observation.siblings.iter().map(|it| &it.spec.leader_label).filter(|label| label.key == key).map(|label| &*label.value);
-            let now = leaders.clone().find(|value| pod.former_label.as_deref() == Some(*value)).or_else(|| leaders.clone().next());
+            let now = leaders.get(key).map(|(first, all)| pod.former_label.as_deref().filter(|former| all.contains(former)).unwrap_or(first));
             Some(Write::Pod(forget_pod(pod, key, now.unwrap_or_default(), fence_key)))
         })
         .collect();

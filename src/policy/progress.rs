@@ -265,6 +265,13 @@ impl Progress {
         }
     }
 
+    /// How a status gets nowhere, once: there is no other place that could tell it.
+    pub fn untellable(&self, write: &Write) -> Option<&'static str> {
+        let attempt = self.attempts.get(&Target::of(write)).filter(|_| matches!(write, Write::Status { .. }))?;
+        let (failures, refused) = (attempt.failures, attempt.refused);
+        (refused == REFUSED || failures == CONTENDED && refused < REFUSED).then(|| attempt.kind())
+    }
+
     /// How often this has failed in a row.
     pub fn failures(&self, target: &Target) -> u32 {
         self.attempts.get(target).map_or(0, |attempt| attempt.failures)
@@ -285,11 +292,27 @@ impl Progress {
         self.attempts.is_empty()
     }
 
-    /// Takes over what another knows, but what is under way there. What was held back longer stays so.
-    pub fn merge(&mut self, other: &Self) {
+    /// What is known of the tries with these pods.
+    #[must_use]
+    pub fn with(&self, pods: &BTreeSet<Box<str>>) -> Self {
+        let is_of = |target: &&Target| matches!(target, Target::Pod(uid, _) if pods.contains(uid));
+        let attempts = self.attempts.iter().filter(|(target, _)| is_of(target)).map(|(target, attempt)| (target.clone(), attempt.clone())).collect();
+        Self { attempts, ..Self::default() }
+    }
+
+    /// Takes over what another knows, but what is under way there. What was held back longer stays so. Where that is more than `most` what
+    /// can hold nothing back goes, and then what is held back for the shortest time.
+    pub fn merge(&mut self, other: &Self, now: Instant, most: usize) {
         for (target, attempt) in other.attempts.iter().filter(|(_, attempt)| attempt.asked.is_none() && attempt.sent.is_none()) {
             let known = self.attempts.entry(target.clone()).or_insert_with(|| attempt.clone());
             known.drained = known.drained.max(attempt.drained);
+        }
+        if self.attempts.len() > most {
+            self.settle(&BTreeSet::new(), now);
+        }
+        while self.attempts.len() > most {
+            let shortest = self.attempts.iter().min_by_key(|(_, attempt)| attempt.drained.max(attempt.until)).map(|(target, _)| target.clone());
+            shortest.and_then(|target| self.attempts.remove(&target));
         }
     }
 
@@ -433,7 +456,7 @@ fn trouble_of(target: &Target, attempt: &Attempt, round: Round, now: Instant) ->
         }
         Some(failed) if failed.unanswered && target.is_renewal() && !slow => return None,
         Some(failed) if failed.unanswered => {
-            (1, "WriteSlow", false, format!("{what} has had no answer since {since}, and is tried again beside that; an admission webhook may be slow or gone"))
+            (1, "WriteSlow", false, format!("{what} has had no answer since {since}, and is tried again beside that; {}", slows(target)))
         }
         Some(failed) => (1, "WriteFailed", false, format!("{what} has failed since {since}, and is tried again: {}", failed.words)),
         None if slow && attempt.sent.is_none() => {
@@ -448,7 +471,7 @@ fn trouble_of(target: &Target, attempt: &Attempt, round: Round, now: Instant) ->
                 names::PREFIX
             ),
         ),
-        None if slow => (1, "WriteSlow", false, format!("{what} has had no answer since {since}; an admission webhook may be slow or gone")),
+        None if slow => (1, "WriteSlow", false, format!("{what} has had no answer since {since}; {}", slows(target))),
         None if target.is_same_round(attempt.round, round)
             && attempt.braked
             && attempt.drained > now
@@ -471,6 +494,11 @@ fn trouble_of(target: &Target, attempt: &Attempt, round: Round, now: Instant) ->
     };
     let unready = stalled && *target == Target::Deployment;
     Some((rank, Obstacle { reason, message, stalled, unready, blocks: false }))
+}
+
+/// What may be the reason where there is no answer. Admission sees no reads.
+fn slows(target: &Target) -> &'static str {
+    if target.object().is_some() { "an admission webhook may be slow or gone" } else { "the API server may be busy, or its store slow" }
 }
 
 fn cut(words: &str) -> String {

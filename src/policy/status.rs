@@ -15,6 +15,7 @@ use super::memory::Memory;
 use super::objects;
 use super::observation::{Candidate, Lease, Lock, LockRecord, NodeState, Observation, Pod, Suspicion};
 use super::obstacle::Obstacle;
+use super::reason;
 use super::standing::{self, Cause, Standing};
 use super::term::Terms;
 use crate::api::v1alpha1::{Leader, Next, Transition};
@@ -135,7 +136,7 @@ fn leader_of(candidate: &Candidate, recorded: Option<&Recorded<'_>>, record: Opt
     let term = pod.term?;
     let former = former.filter(|former| former.term == term && *former.pod_uid == *pod.uid);
     let acquired = record.and_then(|record| record.acquire_time).or_else(|| recorded.and_then(|recorded| recorded.acquired));
-    let reason = recorded.and_then(|recorded| recorded.reason).unwrap_or(if record.is_some() { "HolderChanged" } else { "Adopted" });
+    let reason = recorded.and_then(|recorded| recorded.reason).unwrap_or(if record.is_some() { reason::HELD } else { reason::ADOPTED });
     Some(Leader {
         pod_name: pod.name.to_string(),
         pod_uid: pod.uid.to_string(),
@@ -178,6 +179,8 @@ fn findings(
         None => {
             let message = match carriers(observation, group).first() {
                 Some(pod) => format!("pod {pod} carries the label and does not lead: the label is to be taken away from it before another gets it"),
+                // They are another group's, and not looked at.
+                None if let Some(rival) = &observation.rival => format!("the pods of the Deployment are those of LeaderGroup {rival}"),
                 None => "no pod of the Deployment carries the label".to_owned(),
             };
             Finding { type_: "Available", status: false, reason: "NoLeader", message }

@@ -18,7 +18,7 @@ pub const AHEAD: i64 = 16;
 pub const LAST: i64 = (1 << 53) - 1 - 4 * (AHEAD + 2);
 
 /// What is said to be more than so many above what the status confirms is from no election: a leadership a second takes half a year. Who
-/// says so again and again needs centuries to use up the terms.
+/// says so again and again needs 2^29 times to use up the terms.
 const FAR: i64 = 1 << 24;
 
 /// The term of a leadership, and what it still lacks.

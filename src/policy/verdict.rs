@@ -43,8 +43,9 @@ pub fn steps_back(observation: &Observation) -> Option<OtherOperator> {
         let valid = Duration::from_secs(u64::try_from(lease.duration_seconds.unwrap_or_default()).unwrap_or_default());
         (lease.changed + valid.min(LONGEST_SIGN)) - observation.moment
     };
-    // It keeps this very group only if it renews the group's Lease, where that is renewed, whatever else it does.
-    let renewed = group.spec.lease.renewal == Renewal::Periodic && !lease.holder.is_empty();
+    // It keeps this very group only if it renews the group's Lease, where that is renewed, whatever else it does. Where nobody leads there is
+    // nothing to renew, and whoever has begun anew since may keep others.
+    let renewed = group.spec.lease.renewal == Renewal::Periodic && !lease.holder.is_empty() || begun_anew && lease.holder.is_empty();
     let until = match (&operator.lock, &observation.other_lock) {
         (Some(_), Some(lock)) if lock.holder.is_empty() => return None,
         (Some(_), Some(lock)) if renewed => fresh(lock).min(fresh(lease)),

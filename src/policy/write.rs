@@ -167,9 +167,9 @@ pub struct PodWrite {
     pub gives_back: bool,
     /// What somebody else has written as its membership.
     pub claims: Option<Box<str>>,
-    /// Whether the pod has labels at all.
     /// The label is not there as far as its labels were read: too many are.
     pub label_unread: bool,
+    /// Whether the pod has labels at all.
     pub has_labels: bool,
     /// Whether the pod has annotations at all.
     pub has_annotations: bool,

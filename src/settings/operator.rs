@@ -42,8 +42,8 @@ pub struct OperatorSettings {
     #[command(flatten)]
     pub metrics: MetricsSettings,
 
-    /// How many writes may be under way at the same time, slow ones not counted: 1 to 1024. Of one kind in one namespace no more
-    /// than sixteen.
+    /// How many writes, and reads that they need, may be under way at the same time, slow ones not counted: 1 to 1024. Urgent ones of
+    /// namespaces that have none under way: up to twice as many. Of one kind in one namespace no more than sixteen.
     #[arg(long, env = "CONCURRENT_GROUPS", value_name = "NUMBER", default_value_t = 32, value_parser = number_of_groups)]
     pub concurrent_groups: u16,
 

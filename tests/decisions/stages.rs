@@ -266,6 +266,10 @@ fn a_group_is_left_to_an_operator_of_another_installation_while_that_one_lives()
     assert_eq!(steps_back(&elsewhere), None, "it lives, and does not keep this group any more");
     Arc::make_mut(elsewhere.group.as_mut().unwrap()).spec.lease.renewal = leadergroup::api::v1alpha1::Renewal::OnTransition;
     assert_eq!(steps_back(&elsewhere), Some(14), "nobody renews the Lease of this group: the lock alone tells");
+    let mut scaled_to_0 = written_by("them_2@theirs/lock", false, Some(lock("them_3", 30)));
+    scaled_to_0.moment = Instant(Duration::from_secs(31));
+    scaled_to_0.lease = scaled_to_0.lease.map(|lease| Arc::new(Lease { holder: "".into(), ..(*lease).clone() }));
+    assert_eq!(steps_back(&scaled_to_0), None, "nobody leads, and who leads there now may keep others");
     let mut forever = written_by("them_2@theirs/lock", false, None);
     forever.lease = forever.lease.map(|lease| Arc::new(Lease { duration_seconds: Some(i32::MAX), ..(*lease).clone() }));
     assert_eq!(steps_back(&forever), Some(59), "no Lease speaks for longer than a minute");
@@ -427,4 +431,23 @@ fn the_label_is_not_taken_from_a_leader_that_serves_before_another_bears_a_fence
     assert!(!unlabels(vec![leaves(), pod("b")]), "it may be that b cannot be given one");
     assert!(unlabels(vec![leaves(), fenced(pod("b"))]));
     assert!(unlabels(vec![in_term(fenced(labelled(unready("a"))), 7), pod("b")]), "who does not serve is not waited for");
+}
+
+#[test]
+fn a_lease_that_this_process_has_made_is_known_to_it_for_as_long_as_no_watch_tells_of_it() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let mut observed = observation(&spec, vec![in_term(fenced(labelled(pod("a"))), 7)], Some("a"));
+    let made = observed.lease.take().unwrap();
+    let mut memory = Memory { group: Some("group".into()), ..holding() };
+    memory.held.as_mut().unwrap().made = Some(made.clone());
+    for version in 71..75 {
+        let mut seen = observed.clone();
+        (seen.now, seen.moment) = (seen.now + Duration::from_secs(60), Instant(Duration::from_secs(2)));
+        memory.look(&mut seen);
+        assert!(memory.held.is_some() && seen.lease.is_some(), "version {version}");
+        let renewal = policy::plan(&seen, &memory).writes.into_iter().find(|write| matches!(write, Write::UpdateLease { .. })).expect("it is renewed");
+        memory.sending(&renewal);
+        let lease = Lease { resource_version: version, ..(*made).clone() };
+        memory.done(&seen, &renewal, &Done::Lease(Arc::new(lease)), Instant(Duration::from_secs(1)));
+    }
 }

@@ -40,7 +40,7 @@ fn touch(metrics: Metrics) {
     drop(reconcile_panics.get_or_create(&CONTROLLER));
     drop(active_workers.get_or_create(&CONTROLLER));
     drop(leader.get_or_create(&LeaderLabels { namespace: "a".into(), name: "b".into(), pod: "c".into() }));
-    drop(transitions.get_or_create(&ReasonLabels { reason: "FirstElection".into() }));
+    drop(transitions.get_or_create(&ReasonLabels { reason: "FirstElection" }));
     drop(writes.get_or_create(&WriteLabels { write: "label", outcome: "done" }));
     drop(watch_silence_seconds.get_or_create(&kind));
     drop(objects.get_or_create(&kind));

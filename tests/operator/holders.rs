@@ -338,10 +338,7 @@ async fn a_holder_that_renews_keeps_the_label_while_the_watch_of_leases_fails() 
     let term = || async { arena.labelled().await.remove(0).annotations()["leadergroup.io/term"].clone() };
     let before = term().await;
 
-    let role: Value = serde_json::from_str(&arena.kubectl(&["get", "clusterrole", "leadergroup-operator", "-o", "json"]).await).unwrap();
-    let of_leases = role["rules"].as_array().unwrap().iter().position(|rule| rule["resources"] == json!(["leases"])).unwrap();
-    let rules = json!([{ "op": "replace", "path": format!("/rules/{of_leases}/verbs"), "value": ["get", "create", "patch"] }]).to_string();
-    arena.kubectl(&["patch", "clusterrole", "leadergroup-operator", "--type=json", "-p", &rules]).await;
+    forbid_watches_of_leases(&arena).await;
     // A watch that is under way goes on until it is asked anew, and then what it has told runs out.
     let reads = async || {
         let (_, metrics) = arena.probe("metrics").await;
@@ -359,8 +356,55 @@ async fn a_holder_that_renews_keeps_the_label_while_the_watch_of_leases_fails() 
     .await
     .unwrap();
     let second = pods[1].name_any();
-    let _next = electors.elect(&second);
+    let next = electors.elect(&second);
     arena.carried_by(&[&second]).await;
+    // The next holder makes one of its own, of which no watch tells.
+    drop(next);
+    arena.kubectl(&["delete", "lease", "app"]).await;
+    let third = pods[2].name_any();
+    let _last = electors.elect(&third);
+    wait::until("who has made the Lease anew carries the label", PATIENCE * 2, async || match arena.labelled_names().await {
+        names if names == [third.clone()] => Ok(()),
+        names => Err(format!("{names:?}")),
+    })
+    .await
+    .unwrap();
     super::arena::install(&arena.plane).await;
     arena.finish().await;
+}
+
+/// Mode Operator: what it writes is known to it by the answers.
+#[tokio::test]
+async fn a_group_that_is_made_while_the_watch_of_leases_fails_has_leaders_one_after_the_other() {
+    let arena = Arena::alone("unseen").await;
+    arena.apply(&super::arena::web(3)).await;
+    arena.leader("web").await;
+    forbid_watches_of_leases(&arena).await;
+    let told = async || {
+        let (status, text) = arena.probe("readyz").await;
+        if status.contains("503") && text.contains("Lease") { Ok(()) } else { Err(format!("{status} {text}")) }
+    };
+    wait::until("the watch fails", PATIENCE * 3, told).await.unwrap();
+    arena.apply(&super::arena::web(3).replace("name: web", "name: second")).await;
+    let first = arena.leader("second").await;
+    let renewed = async || arena.lease("second").await.spec.unwrap().renew_time.unwrap().0;
+    let before = renewed().await;
+    arena
+        .until("the Lease is renewed twice", async || {
+            let now = renewed().await;
+            if now.duration_since(before).as_secs() >= 9 { Ok(()) } else { Err(format!("{now}")) }
+        })
+        .await;
+    arena.delete_pod(&first).await;
+    let next = arena.leader_other_than("second", &first).await;
+    assert_eq!(next.annotations()["leadergroup.io/term"], "2");
+    super::arena::install(&arena.plane).await;
+    arena.finish().await;
+}
+
+async fn forbid_watches_of_leases(arena: &Arena) {
+    let role: Value = serde_json::from_str(&arena.kubectl(&["get", "clusterrole", "leadergroup-operator", "-o", "json"]).await).unwrap();
+    let of_leases = role["rules"].as_array().unwrap().iter().position(|rule| rule["resources"] == json!(["leases"])).unwrap();
+    let rules = json!([{ "op": "replace", "path": format!("/rules/{of_leases}/verbs"), "value": ["get", "create", "patch"] }]).to_string();
+    arena.kubectl(&["patch", "clusterrole", "leadergroup-operator", "--type=json", "-p", &rules]).await;
 }

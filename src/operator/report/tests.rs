@@ -13,7 +13,7 @@ use crate::operator::lines::Lines;
 use crate::operator::shares::Shares;
 use crate::policy::observation::Operator;
 use crate::policy::progress::Failed;
-use crate::policy::write::Undone;
+use crate::policy::write::{Named, Undone};
 
 #[derive(Clone, Default)]
 struct Captured(Arc<Mutex<Vec<u8>>>);
@@ -122,4 +122,49 @@ async fn what_a_lease_says_of_another_operator_is_logged_only_where_it_is_a_name
     assert!(said("leadergroup-operator-7d4_0b9e").contains("leadergroup-operator-7d4_0b9e"));
     let odd = said("the token is s3cret");
     assert!(odd.contains("leaves it alone") && !odd.contains("s3cret"), "{odd}");
+}
+
+#[tokio::test]
+async fn a_status_that_cannot_be_written_is_told_in_the_log_once() {
+    let (context, observation) = (context(), observation("web"));
+    let lines = |refused: bool, times: usize| {
+        let (mut state, write) = (GroupState::default(), says("WriteRefused", "no"));
+        logged(|| {
+            for _ in 0..times {
+                let round = state.memory.round(&observation);
+                state.memory.progress.sending(&write, round, SystemClock.now(), observation.now);
+                let words = "the token is s3cret".to_owned();
+                let failed = Failed { undone: Undone::Unknown, refused, put_back: None, unanswered: false, by_admission: false, words, retry_after: None };
+                state.memory.progress.answered(&write, Err(failed), SystemClock.now());
+                of_failure(&context, &observation, &write, &mut state);
+            }
+        })
+    };
+    for (refused, kind) in [(true, "refused"), (false, "failed")] {
+        assert_eq!(lines(refused, 1), [""; 0], "one may be an accident");
+        let told = lines(refused, 20);
+        assert!(told.len() == 1 && told[0].contains("WARN") && told[0].contains(kind) && !told[0].contains("s3cret"), "{told:?}");
+    }
+}
+
+#[tokio::test]
+async fn terms_that_jump_are_told_whoever_has_made_them_jump() {
+    let context = context();
+    let told = |before: Option<i64>, mark: Option<i64>, min_term: Option<i64>, term: i64, is_named: bool| {
+        let mut observation = observation("web");
+        let group = Arc::make_mut(observation.group.as_mut().unwrap());
+        group.spec.election.min_term = min_term;
+        group.status = before.map(|term| LeaderGroupStatus { term, ..LeaderGroupStatus::default() });
+        observation.lease = mark.map(|mark| Arc::new(Lease { reserved_term: Some(mark), ..Lease::default() }));
+        let status = Box::new(LeaderGroupStatus { term, ..LeaderGroupStatus::default() });
+        let names = is_named.then_some(Named { term, pod: None, lease: None });
+        let write = Write::Status { status, names };
+        !logged(|| of_write(&context, &observation, &write, &mut GroupState::default(), Stopwatch::start())).is_empty()
+    };
+    assert!(told(Some(100_000), Some(8), None, 100_018, true), "a raised status");
+    assert!(told(Some(7), Some(100_000), None, 100_001, false), "a raised Lease");
+    assert!(told(Some(7), None, None, 100_001, true), "what a leader bears");
+    assert!(!told(Some(7), Some(8), None, 24, true), "a lost Lease");
+    assert!(!told(Some(7), Some(8), Some(100_000), 100_018, true), "the user's own");
+    assert!(!told(None, Some(5000), None, 5001, false) && !told(Some(0), None, None, 5001, true), "nothing is known of before");
 }

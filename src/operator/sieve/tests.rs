@@ -4,9 +4,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::operator::kept::ROOT;
 
 fn sieved(text: &str) -> Value {
-    let left = Sieve::default().pass(text.as_bytes());
+    let left = Sieve::of(ROOT).pass(text.as_bytes());
     serde_json::from_slice(&left).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&left)))
 }
 
@@ -34,7 +35,7 @@ fn lists_events_and_errors_are_thinned_like_what_they_contain() {
     assert_eq!(list["items"].as_array().unwrap().iter().map(thin).collect::<Vec<_>>(), [kept.clone(), kept.clone()]);
     assert_eq!(list["metadata"], json!({ "resourceVersion": "9", "continue": "c" }));
     let events = format!("{}\n{}\n", json!({ "type": "ADDED", "object": pod }), json!({ "type": "ERROR", "object": { "kind": "Status", "code": 410 } }));
-    let left = String::from_utf8(Sieve::default().pass(events.as_bytes())).unwrap();
+    let left = String::from_utf8(Sieve::of(ROOT).pass(events.as_bytes())).unwrap();
     let events: Vec<Value> = left.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((&events[0]["type"], thin(&events[0]["object"])), (&json!("ADDED"), kept));
     assert_eq!(events[1]["object"]["code"], 410);
@@ -85,7 +86,7 @@ fn what_rusts_reader_would_choke_on_does_not_come_through() {
 
 #[test]
 fn what_is_no_json_is_not_kept_and_does_not_hide_what_follows() {
-    let mut sieve = Sieve::default();
+    let mut sieve = Sieve::of(ROOT);
     let garbage = "<html>".repeat(100_000) + "\n" + r#"{"kind":"Pod"}"# + "\n";
     let left = String::from_utf8(sieve.pass(garbage.as_bytes())).unwrap();
     let lines: Vec<_> = left.lines().collect();
@@ -97,10 +98,10 @@ fn what_is_no_json_is_not_kept_and_does_not_hide_what_follows() {
 fn a_long_text_is_cut_to_the_same_however_it_came_in_pieces() {
     let long = "0123456789\\\"é".repeat(500);
     let text = json!({ "kind": "Lease", "spec": { "holderIdentity": long } }).to_string();
-    let whole = Sieve::default().pass(text.as_bytes());
+    let whole = Sieve::of(ROOT).pass(text.as_bytes());
     assert!(whole.len() < 5000 && String::from_utf8_lossy(&whole).contains('…'), "{} bytes", whole.len());
     for size in [1, 2, 3, 7, 8, 9, 63, 64, 1000] {
-        let mut sieve = Sieve::default();
+        let mut sieve = Sieve::of(ROOT);
         let pieces: Vec<u8> = text.as_bytes().chunks(size).flat_map(|piece| sieve.pass(piece)).collect();
         assert_eq!(String::from_utf8_lossy(&pieces), String::from_utf8_lossy(&whole), "pieces of {size}");
     }
@@ -116,7 +117,7 @@ fn a_string_ends_where_it_does_whatever_it_says_and_however_it_came_whether_it_i
         let whole = sieved(&lease);
         assert_eq!((&whole["metadata"]["name"], &whole["spec"]["leaseTransitions"]), (&json!("web"), &json!(7)), "{text}");
         for size in [1, 2, 3, 5, lease.len() - 20] {
-            let mut sieve = Sieve::default();
+            let mut sieve = Sieve::of(ROOT);
             let pieces: Vec<u8> = lease.as_bytes().chunks(size).flat_map(|piece| sieve.pass(piece)).collect();
             assert_eq!(serde_json::from_slice::<Value>(&pieces).unwrap(), whole, "{text} in pieces of {size}");
         }
@@ -138,8 +139,8 @@ proptest! {
     #[test]
     fn however_an_answer_is_cut_into_pieces_the_same_is_left(value in json_values(), size in 1..17_usize) {
         let text = value.to_string();
-        let whole = Sieve::default().pass(text.as_bytes());
-        let mut sieve = Sieve::default();
+        let whole = Sieve::of(ROOT).pass(text.as_bytes());
+        let mut sieve = Sieve::of(ROOT);
         let pieces: Vec<u8> = text.as_bytes().chunks(size).flat_map(|piece| sieve.pass(piece)).collect();
         prop_assert_eq!(&pieces, &whole);
         if value.is_object() {
@@ -149,7 +150,7 @@ proptest! {
 
     #[test]
     fn whatever_arrives_nothing_panics_and_little_is_kept(bytes in prop::collection::vec(any::<u8>(), 0..2000), text in r#"[{}\[\]",:\\a1\n ]{0,300}"#) {
-        let mut sieve = Sieve::default();
+        let mut sieve = Sieve::of(ROOT);
         let left = sieve.pass(&bytes).len() + sieve.pass(text.as_bytes()).len();
         prop_assert!(left <= 2 * (bytes.len() + text.len()) + 200 * text.len());
     }

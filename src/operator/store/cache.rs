@@ -33,6 +33,8 @@ pub trait Stored: Clone {
     const ENROLLED: bool = false;
     /// Takes over what is known of the version that it replaces.
     fn replacing(_object: &mut Arc<Self>, _former: &Self) {}
+    /// Whether one that is not known is taken in where it is read by its name: whoever does that finds out when it is gone.
+    const FOUND: bool = false;
     /// What is kept of it where groups are selected like this.
     fn cut(object: Arc<Self>, _selector: Option<&GroupSelector>) -> Arc<Self> {
         object
@@ -84,6 +86,7 @@ impl Stored for Pod {
 }
 
 impl Stored for Lease {
+    const FOUND: bool = true;
     fn uid(&self) -> &str {
         &self.uid
     }
@@ -170,11 +173,13 @@ pub(super) struct Cache<T> {
     gone: HashSet<Key>,
     /// The lists under way, by the namespace that they are of; `None`: of all.
     lists: HashMap<Option<Box<str>>, List>,
+    /// By version: what an answer has brought, and no watch has told yet. A list that was answered before may come after it.
+    untold: HashMap<Key, u64>,
 }
 
 impl<T> Default for Cache<T> {
     fn default() -> Self {
-        Self { objects: HashMap::new(), aside: HashSet::new(), unread: HashMap::new(), gone: HashSet::new(), lists: HashMap::new() }
+        Self { objects: HashMap::new(), aside: HashSet::new(), unread: HashMap::new(), gone: HashSet::new(), lists: HashMap::new(), untold: HashMap::new() }
     }
 }
 
@@ -215,7 +220,7 @@ impl<T: Stored> Cache<T> {
     }
 
     pub(super) fn insert(&mut self, key: Key, mut object: Arc<T>, source: Source) -> Insertion<T> {
-        let Self { objects, aside, lists, gone, .. } = self;
+        let Self { objects, aside, lists, gone, untold, .. } = self;
         if matches!(source, Source::Fill(_)) && (objects.contains_key(&key) || aside.contains(&key) || gone.contains(&key)) {
             return Insertion::Stale;
         }
@@ -226,25 +231,30 @@ impl<T: Stored> Cache<T> {
                 list.listed.insert(key.clone());
             }
         }
-        // What a list brings may be older than an answer that came since it began.
-        let overtaken = source != Source::List || lists.iter().any(|list| list.answered.contains(&key));
+        // What a list brings may be older than an answer that came since it began, or just before. Else it is no older than its request: what
+        // it brings is so though its version is lower, as after a restore of the store.
+        let overtaken = source != Source::List || untold.contains_key(&key) || lists.iter().any(|list| list.answered.contains(&key));
+        let version = object.resource_version();
+        // Our own write may have come back before the watch delivers what was before it, of this object or another one of its name.
+        if overtaken && objects.get(&key).is_some_and(|stored| version < stored.resource_version()) {
+            return Insertion::Stale;
+        }
+        if source == Source::Answer {
+            if objects.get(&key).is_none_or(|stored| version > stored.resource_version()) {
+                untold.insert(key.clone(), version);
+            }
+        } else if untold.get(&key).is_some_and(|untold| version >= *untold) {
+            untold.remove(&key);
+        }
+        note_answer(lists, &key, source);
         match objects.get_mut(&key) {
             Some(stored) if stored.uid() == object.uid() => {
-                // Our own write may have come back before the watch delivers what was before it. A list is no older than its
-                // request: what it brings is so though its version is lower, as after a restore of the store.
-                if overtaken && object.resource_version() < stored.resource_version() {
-                    return Insertion::Stale;
-                }
-                note_answer(lists, &key, source);
                 T::replacing(&mut object, stored);
                 let differs = stored.differs(&object);
                 let former = std::mem::replace(stored, object);
                 if differs { Insertion::Changed(Some(former)) } else { Insertion::Same }
             }
-            _ => {
-                note_answer(lists, &key, source);
-                Insertion::Changed(objects.insert(key, object))
-            }
+            _ => Insertion::Changed(objects.insert(key, object)),
         }
     }
 
@@ -260,7 +270,14 @@ impl<T: Stored> Cache<T> {
     /// Takes an object away that is gone, and says whether it had been set aside.
     pub(super) fn remove(&mut self, key: &Key) -> (Option<Arc<T>>, bool) {
         self.unread.remove(key);
+        self.untold.remove(key);
         (self.objects.remove(key), self.aside.remove(key))
+    }
+
+    /// What answers have brought is no newer than what lists bring any more: the store was put back.
+    pub(super) fn forget_answers(&mut self) {
+        self.untold.clear();
+        self.lists.values_mut().for_each(|list| list.answered.clear());
     }
 
     /// Notes whether an object of this version was read as a whole, and says whether that it was not is news.

@@ -1,4 +1,4 @@
-//! Several keys under one; most often it is one, which costs no set.
+//! Several keys under one; most often they are few, which costs no set.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, btree_set};
@@ -10,10 +10,14 @@ use super::Key;
 #[derive(Debug, Default)]
 pub(super) struct Index(pub(super) HashMap<Key, Keys>);
 
+/// So many keys are kept in a list, sorted: most are of the two or three pods of one group, for which a set would take many times the room.
+const FEW: usize = 8;
+
 /// At least one key.
 #[derive(Debug)]
 pub(super) enum Keys {
     One(Key),
+    Few(Vec<Key>),
     Many(BTreeSet<Key>),
 }
 
@@ -29,6 +33,10 @@ impl Index {
         let is_last = match self.0.get_mut(under) {
             None => false,
             Some(Keys::One(one)) => one == key,
+            Some(Keys::Few(few)) => few.binary_search(key).is_ok_and(|at| {
+                few.remove(at);
+                few.is_empty()
+            }),
             Some(Keys::Many(many)) => many.remove(key) && many.is_empty(),
         };
         if is_last {
@@ -40,18 +48,18 @@ impl Index {
     pub(super) fn get<'a>(&'a self, under: &Key) -> impl Iterator<Item = &'a Key> + use<'a> {
         self.0.get(under).into_iter().flatten()
     }
-}
 
-impl Index {
     /// The same, those that come after this one.
     pub(super) fn after<'a>(&'a self, under: &Key, last: Option<&Key>) -> impl Iterator<Item = &'a Key> + use<'a> {
         let begin = last.map_or(Bound::Unbounded, |last| Bound::Excluded(last.clone()));
-        let (one, many) = match self.0.get(under) {
-            Some(Keys::One(one)) => (Some(one).filter(|one| last.is_none_or(|last| *one > last)), None),
-            Some(Keys::Many(many)) => (None, Some(many.range((begin, Bound::Unbounded)))),
-            None => (None, None),
+        let (few, many) = match self.0.get(under) {
+            Some(Keys::One(one)) => (slice::from_ref(one), None),
+            Some(Keys::Few(few)) => (&few[..], None),
+            Some(Keys::Many(many)) => (&[][..], Some(many.range((begin, Bound::Unbounded)))),
+            None => (&[][..], None),
         };
-        one.into_iter().chain(many.into_iter().flatten())
+        let from = last.map_or(0, |last| few.partition_point(|key| key <= last));
+        few[from..].iter().chain(many.into_iter().flatten())
     }
 }
 
@@ -59,7 +67,16 @@ impl Keys {
     fn add(&mut self, key: &Key) {
         match self {
             Keys::One(one) if one == key => {}
-            Keys::One(one) => *self = Keys::Many(BTreeSet::from([one.clone(), key.clone()])),
+            Keys::One(one) => {
+                let mut few = vec![one.clone(), key.clone()];
+                few.sort();
+                *self = Keys::Few(few);
+            }
+            Keys::Few(few) => match few.binary_search(key) {
+                Ok(_) => {}
+                Err(at) if few.len() < FEW => few.insert(at, key.clone()),
+                Err(_) => *self = Keys::Many(few.drain(..).chain([key.clone()]).collect()),
+            },
             Keys::Many(many) => drop(many.insert(key.clone())),
         }
     }
@@ -73,6 +90,7 @@ impl<'a> IntoIterator for &'a Keys {
         static NONE: BTreeSet<Key> = BTreeSet::new();
         match self {
             Keys::One(one) => slice::from_ref(one).iter().chain(&NONE),
+            Keys::Few(few) => few.iter().chain(&NONE),
             Keys::Many(many) => [].iter().chain(many),
         }
     }
@@ -84,23 +102,39 @@ mod tests {
 
     #[test]
     fn what_is_under_a_key_is_what_was_added_and_not_removed_however_many() {
-        let (mut index, under) = (Index::default(), Key::new("a", "rs"));
-        let keys = ["c", "a", "b"].map(|name| under.sibling(name));
-        let names = |index: &Index| index.get(&under).map(|key| key.name.to_string()).collect::<Vec<_>>().concat();
-        for (key, expected) in keys.iter().zip(["c", "ac", "abc"]) {
-            index.add(under.clone(), key);
-            index.add(under.clone(), key);
-            assert_eq!(names(&index), expected);
+        let (mut index, mut expected, under) = (Index::default(), BTreeSet::new(), Key::new("a", "rs"));
+        // A walk that grows to forty and shrinks to nothing, again and again.
+        for step in 0..2000_usize {
+            let grows = step % 100 < 60;
+            let key = under.sibling(&format!("web-{:02}", step * 37 % 41));
+            if grows {
+                index.add(under.clone(), &key);
+                expected.insert(key.clone());
+            } else {
+                index.remove(&under, &key);
+                expected.remove(&key);
+            }
+            assert!(index.get(&under).eq(&expected), "step {step}");
+            let begin = (Bound::Excluded(key.clone()), Bound::Unbounded);
+            assert!(index.after(&under, Some(&key)).eq(expected.range(begin)), "step {step}");
+            assert!(index.after(&under, None).eq(&expected));
         }
-        index.remove(&under, &under.sibling("d"));
-        for (key, expected) in keys.iter().zip(["ab", "b", ""]) {
+        for key in &expected {
             index.remove(&under, key);
-            index.remove(&under, key);
-            assert_eq!(names(&index), expected);
         }
         assert!(index.0.is_empty(), "nothing is left of them");
-        index.add(under.clone(), &keys[0]);
-        index.remove(&under, &keys[1]);
-        assert_eq!(names(&index), "c");
+        let keys = ["c", "a", "b"].map(|name| under.sibling(name));
+        for removed in 0..3 {
+            for key in &keys {
+                index.add(under.clone(), key);
+            }
+            index.remove(&under, &keys[removed]);
+            index.remove(&under, &under.sibling("d"));
+            assert_eq!(index.get(&under).count(), 2);
+            for key in &keys {
+                index.remove(&under, key);
+            }
+            assert!(index.0.is_empty());
+        }
     }
 }

@@ -13,7 +13,7 @@ mod rosters;
 mod table;
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use jiff::Timestamp;
@@ -39,6 +39,14 @@ pub use cache::{Source, Stored};
 pub use key::Key;
 pub use nodes::{Bearers, News};
 pub use table::Table;
+
+/// A pod that bears more fences than these is told of in a while to those whose the others are: each would be woken whenever one of them is
+/// taken away.
+const FENCES: usize = 4;
+/// So many fences that no group names any more are known, and as many again as are named.
+const UNNAMED_FENCES: usize = 16;
+/// So many groups are told of something in one go that they need not know at once.
+const TOLD_LATER: usize = 32;
 
 /// The groups that a change concerns.
 pub type Concerned = BTreeSet<Key>;
@@ -71,8 +79,12 @@ struct Tables {
     rosters: Rosters,
     /// By group: the pods that say they are its members.
     members: Index,
-    /// By namespace and key of a fence: the pods that bear one.
+    /// By namespace and key of a fence, where a group has named that: the pods that bear one. Anybody may make any number of others.
     fenced: Index,
+    /// Of which keys that is known.
+    fences: HashSet<Key>,
+    /// Groups that are to look again, in a while.
+    later: BTreeSet<Key>,
     impostors: Impostors,
 }
 
@@ -102,6 +114,7 @@ impl Tables {
             if self.selects(group) {
                 self.namespaces.lead(&key.namespace);
             }
+            self.note_fence(&fence);
             self.deployments_by_fence.add(fence, &deployment);
             let pods = self.pods.objects.iter().filter(|(pod, _)| pod.namespace == key.namespace);
             self.impostors.add_group(&deployment, group, pods.map(|(key, pod)| (key, &**pod)));
@@ -114,6 +127,22 @@ impl Tables {
             }
             self.impostors.remove_group(&deployment, group);
             self.groups_by_lease.remove(&lease, key);
+        }
+    }
+
+    /// A group names a Deployment with this fence. What is known of fences that none names any more is kept until there are many: a group
+    /// that changes is removed and added.
+    fn note_fence(&mut self, fence: &Key) {
+        if !self.fences.insert(fence.clone()) {
+            return;
+        }
+        if self.fences.len() > 2 * self.deployments_by_fence.0.len() + UNNAMED_FENCES {
+            let is_named = |it: &Key| it == fence || self.deployments_by_fence.0.contains_key(it);
+            self.fences.retain(is_named);
+            self.fenced.0.retain(|it, _| is_named(it));
+        }
+        for (key, _) in self.pods.objects.iter().filter(|(key, pod)| key.namespace == fence.namespace && pod.fence(&fence.name).is_some()) {
+            self.fenced.add(fence.clone(), key);
         }
     }
 
@@ -193,7 +222,12 @@ impl Tables {
             }
         }
         self.nodes.changes += u64::from(pod.fence_keys().next().is_some());
-        for fence in pod.fence_keys().map(|fence| key.sibling(fence)) {
+        let fences: Vec<Key> = pod.fence_keys().map(|fence| key.sibling(fence)).filter(|fence| self.fences.contains(fence)).collect();
+        for (number, fence) in fences.into_iter().enumerate() {
+            if number >= FENCES {
+                let groups: Vec<Key> = self.deployments_by_fence.get(&fence).flat_map(|deployment| self.looks_after(deployment)).collect();
+                self.later.extend(groups);
+            }
             if present {
                 self.fenced.add(fence, key);
             } else {
@@ -205,8 +239,9 @@ impl Tables {
 
     fn concerns_of_pod(&self, key: &Key, pod: &Pod) -> Concerned {
         let owners = self.replica_set_of(key, pod).map(|replica_set| self.concerns_of_replica_set(key, replica_set)).unwrap_or_default();
-        // Whoever looks after a Deployment's pods hears of every one that bears its fence.
-        let fenced = pod.fence_keys().flat_map(|fence| self.deployments_by_fence.get(&key.sibling(fence))).flat_map(|deployment| self.looks_after(deployment));
+        // Whoever looks after a Deployment's pods hears of every one that bears its fence: at once, where it bears few.
+        let fences = pod.fence_keys().map(|fence| key.sibling(fence)).filter(|fence| self.fences.contains(fence)).take(FENCES);
+        let fenced = fences.flat_map(|fence| self.deployments_by_fence.get(&fence)).flat_map(|deployment| self.looks_after(deployment));
         owners.into_iter().chain(member_of(key, pod)).chain(fenced).collect()
     }
 
@@ -458,6 +493,29 @@ impl Store {
             .iter()
             .find(|(key, lease)| where_(&key.namespace) && lease.is_operators_lock && fresh(lease))
             .map(|(key, lease)| (key.clone(), lease.clone()))
+    }
+
+    /// The API server's store was put back: what lists bring from now on is newer than what was answered before.
+    pub fn went_back(&self) {
+        let tables = &mut *self.lock();
+        tables.groups.forget_answers();
+        tables.deployments.forget_answers();
+        tables.replica_sets.forget_answers();
+        tables.pods.forget_answers();
+        tables.leases.forget_answers();
+    }
+
+    /// Some of those that are to look again and need not at once; `None`: there are none.
+    pub fn told_later(&self) -> Option<Concerned> {
+        let later = &mut self.lock().later;
+        let told: Concerned = std::iter::from_fn(|| later.pop_first()).take(TOLD_LATER).collect();
+        (!told.is_empty()).then_some(told)
+    }
+
+    /// The uids of the pods that say they are of this group.
+    pub fn members(&self, key: &Key) -> BTreeSet<Box<str>> {
+        let tables = self.lock();
+        tables.members.get(key).filter_map(|pod| tables.pods.get(pod)).map(|pod| pod.uid.clone()).collect()
     }
 
     /// Every group, and every group that only pods still speak of.

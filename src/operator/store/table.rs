@@ -20,6 +20,10 @@ pub trait Table: Stored + Send + Sync + 'static {
     /// `reading`: the number of that.
     fn fill(store: &Store, key: Key, object: Option<Arc<Self>>, reading: u64);
     fn delete(store: &Store, key: &Key) -> Concerned;
+    /// The same of the object with this uid: another one may have its name by now.
+    fn gone(store: &Store, key: &Key, uid: &str) -> Concerned;
+    /// The uid of the object that is known.
+    fn uid_of(store: &Store, key: &Key) -> Option<Box<str>>;
     /// The object is there, and nothing may be concluded from what can be read of it.
     fn set_aside(store: &Store, key: &Key) -> Concerned;
     /// Notes the version of an object that was read in part, or that it was read as a whole. Says whether that is to be told.
@@ -104,12 +108,22 @@ macro_rules! table {
                 }
             }
             fn read_anew(store: &Store, key: Key, object: Arc<Self>) -> Concerned {
-                let other = store.lock().$cache.get(&key).is_some_and(|stored| stored.uid() != object.uid());
-                if other {
-                    Self::delete(store, &key);
-                    return Self::apply(store, key, object, Source::Answer);
+                let stored = store.lock().$cache.get(&key).map(|stored| stored.uid() == object.uid());
+                match stored {
+                    Some(false) => {
+                        Self::delete(store, &key);
+                        Self::apply(store, key, object, Source::Answer)
+                    }
+                    None if Self::FOUND => Self::apply(store, key, object, Source::Answer),
+                    _ => Self::answered(store, key, object),
                 }
-                Self::answered(store, key, object)
+            }
+            fn uid_of(store: &Store, key: &Key) -> Option<Box<str>> {
+                store.lock().$cache.get(key).map(|stored| stored.uid().into())
+            }
+            fn gone(store: &Store, key: &Key, uid: &str) -> Concerned {
+                let other = store.lock().$cache.get(key).is_some_and(|stored| stored.uid() != uid);
+                if other { Concerned::new() } else { Self::delete(store, key) }
             }
             fn answered(store: &Store, key: Key, object: Arc<Self>) -> Concerned {
                 let stored = store.lock().$cache.get(&key).is_some_and(|stored| stored.uid() == object.uid());

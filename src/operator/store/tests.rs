@@ -1,5 +1,7 @@
 //! What the store makes of lists, events and answers.
 
+mod versions;
+
 use super::*;
 use std::collections::BTreeMap;
 
@@ -20,69 +22,6 @@ fn group(name: &str) -> Arc<LeaderGroup> {
         "metadata": { "name": name, "namespace": "a", "uid": "g" }, "spec": { "deploymentRef": { "name": "web" } },
     });
     Arc::new(serde_json::from_value(group).unwrap())
-}
-
-#[test]
-fn a_new_list_of_one_namespace_takes_nothing_from_another() {
-    let store = Store::default();
-    let [a, b] = ["a", "b"].map(|namespace| Key::new(namespace, "web"));
-    for key in [&a, &b] {
-        Pod::apply(&store, key.clone(), pod("u", 1), Source::Watch);
-    }
-    Pod::begin_list(&store, Some("a"));
-    Pod::begin_list(&store, Some("b"));
-    Pod::apply(&store, b.clone(), pod("u", 2), Source::List);
-    Pod::end_list(&store, Some("a"));
-    assert_eq!((version(&store, &a), version(&store, &b)), (None, Some(2)), "the pod of a is gone, and nothing else");
-    Pod::end_list(&store, Some("b"));
-    assert_eq!(version(&store, &b), Some(2));
-    Pod::begin_list(&store, None);
-    Pod::end_list(&store, None);
-    assert_eq!(version(&store, &b), None);
-}
-
-#[test]
-fn an_answer_that_comes_during_a_list_keeps_no_pod_that_the_list_does_not_bring() {
-    let (store, key) = (Store::default(), Key::new("a", "web"));
-    Pod::apply(&store, key.clone(), pod("u", 1), Source::Watch);
-    Pod::begin_list(&store, None);
-    Pod::answered(&store, key.clone(), pod("u", 2));
-    Pod::end_list(&store, None);
-    assert_eq!(version(&store, &key), None);
-}
-
-#[test]
-fn a_pod_that_an_answer_has_brought_first_is_not_put_back_by_a_list_that_began_before() {
-    let (store, key) = (Store::default(), Key::new("a", "web"));
-    Pod::begin_list(&store, None);
-    Pod::apply(&store, key.clone(), pod("u", 8), Source::Answer);
-    Pod::apply(&store, key.clone(), pod("u", 7), Source::List);
-    Pod::end_list(&store, None);
-    assert_eq!(version(&store, &key), Some(8));
-}
-
-#[test]
-fn what_a_list_brings_is_so_though_its_version_is_lower() {
-    let (store, key) = (Store::default(), Key::new("a", "web"));
-    Pod::apply(&store, key.clone(), pod("u", 9), Source::Watch);
-    Pod::apply(&store, key.clone(), pod("u", 5), Source::Watch);
-    assert_eq!(version(&store, &key), Some(9), "an event that an answer has overtaken");
-    Pod::begin_list(&store, None);
-    Pod::apply(&store, key.clone(), pod("u", 5), Source::List);
-    Pod::end_list(&store, None);
-    assert_eq!(version(&store, &key), Some(5), "the store was put back to an earlier state");
-    Pod::apply(&store, key.clone(), pod("u", 9), Source::Watch);
-    Pod::begin_list(&store, None);
-    Pod::answered(&store, key.clone(), pod("u", 4));
-    Pod::apply(&store, key.clone(), pod("u", 5), Source::List);
-    Pod::end_list(&store, None);
-    assert_eq!(version(&store, &key), Some(5), "an answer that was not taken is newer than nothing");
-    // The answer to a write of ours may be newer than the page that a list has read before.
-    Pod::begin_list(&store, None);
-    Pod::answered(&store, key.clone(), pod("u", 8));
-    Pod::apply(&store, key.clone(), pod("u", 5), Source::List);
-    Pod::end_list(&store, None);
-    assert_eq!(version(&store, &key), Some(8));
 }
 
 #[test]
@@ -518,4 +457,56 @@ fn the_names_of_nodes_that_are_gone_are_not_kept_for_ever() {
     assert!(is_gone("node-7"), "a pod names it");
     assert!(is_gone("node-9999"), "its pod may still come");
     assert!(!is_gone("node-8"));
+}
+
+#[test]
+fn a_fence_that_no_group_names_is_not_looked_up_and_one_that_comes_to_be_named_is() {
+    let store = Store::default();
+    let bears = |fences: std::ops::Range<usize>| {
+        let labels = fences.map(|number| (format!("leadergroup.io/fence.d{number}"), "f.1".to_owned())).collect();
+        Arc::new(Pod { uid: "u".into(), resource_version: 1, labels, ..Pod::default() })
+    };
+    Pod::apply(&store, Key::new("a", "x"), bears(0..100), Source::Watch);
+    assert!(store.lock().fenced.0.is_empty(), "anybody may make any number of them");
+    let of = |number: usize| {
+        let mut group = (*group(&format!("g{number}"))).clone();
+        group.spec.deployment_ref.as_mut().unwrap().name = format!("d{number}");
+        (Key::new("a", &format!("g{number}")), Arc::new(group))
+    };
+    for number in 0..40 {
+        let (key, group) = of(number);
+        LeaderGroup::apply(&store, key.clone(), group.clone(), Source::Watch);
+        assert_eq!(store.observe(&key, None, &Operator::default()).unwrap().strays.len(), 1);
+        if number >= 10 {
+            LeaderGroup::delete(&store, &key);
+        }
+    }
+    assert!(store.lock().fenced.0.len() <= 2 * 10 + UNNAMED_FENCES + 1, "{}", store.lock().fenced.0.len());
+    let (key, group) = of(39);
+    LeaderGroup::apply(&store, key.clone(), group, Source::Watch);
+    assert_eq!(store.observe(&key, None, &Operator::default()).unwrap().strays.len(), 1, "as if it had never gone");
+}
+
+#[test]
+fn a_pod_that_bears_the_fences_of_many_is_told_of_to_few_at_once_and_to_all_in_a_while() {
+    let store = Store::default();
+    let (names, mut groups): (Vec<_>, BTreeSet<Key>) = ((0..100).map(|number| format!("d{number:03}")).collect(), BTreeSet::new());
+    for name in &names {
+        let mut group = (*group(name)).clone();
+        group.spec.deployment_ref.as_mut().unwrap().name.clone_from(name);
+        groups.insert(Key::new("a", name));
+        LeaderGroup::apply(&store, Key::new("a", name), Arc::new(group), Source::Watch);
+    }
+    let bears = |from: usize| {
+        let labels = names[from..].iter().map(|name| (names::fence_key(name), "f.1".to_owned())).collect();
+        Arc::new(Pod { uid: "u".into(), resource_version: 1 + from as u64, labels, ..Pod::default() })
+    };
+    let mut told = Pod::apply(&store, Key::new("a", "x"), bears(0), Source::Watch);
+    assert_eq!(told.len(), FENCES);
+    let later: Vec<Concerned> = std::iter::from_fn(|| store.told_later()).collect();
+    assert!(later.iter().all(|some| some.len() <= TOLD_LATER));
+    told.extend(later.into_iter().flatten());
+    assert_eq!(told, groups);
+    let told = Pod::apply(&store, Key::new("a", "x"), bears(1), Source::Watch);
+    assert!(told.len() <= FENCES + 1 && told.contains(&Key::new("a", &names[FENCES])), "{told:?}");
 }

@@ -10,10 +10,11 @@ use crate::names;
 use crate::policy::leader::{self, Choice};
 use crate::policy::memory::Held;
 use crate::policy::observation::{Candidate, Observation, Pod};
+use crate::policy::reason;
 use crate::policy::standing::{self, Standing};
 use crate::policy::target::Target;
 use crate::policy::term::Term;
-use crate::policy::write::{PodMarks, PodPurpose, Record, Write};
+use crate::policy::write::{LeasePurpose, PodMarks, PodPurpose, Record, Write};
 use crate::policy::{holder, objects};
 
 /// What the other pods leave to be done before one is given the label.
@@ -76,7 +77,7 @@ impl Planner<'_> {
         }
         let orphaned = self.observation.deployment.is_none();
         match &choice {
-            Choice::Keep(pod) => self.lead(pod, "Adopted"),
+            Choice::Keep(pod) => self.lead(pod, reason::ADOPTED),
             Choice::Promote { pod, reason } => self.lead(pod, reason),
             // The Deployment may be about to come back: what it left behind is not judged.
             Choice::Vacate if orphaned && !self.observation.strays.is_empty() => {}
@@ -180,9 +181,9 @@ impl Planner<'_> {
     fn proven_since(&mut self, held: &Held, read: Instant) -> bool {
         let holds = read < held.proven && self.observation.proven.is_none_or(|proven| read < proven);
         let proven = holds && read < self.memory.alive;
-        // A write of the record is as good, and moves its version.
-        let moves =
-            self.writes.iter().any(|write| matches!(write, Write::UpdateLease { .. })) || self.term_to_report.is_some() && holder::is_followed(self.group);
+        // A write of the record is as good, and moves its version; but for what may be held back, because somebody undoes it each time.
+        let records = |write: &Write| matches!(write, Write::UpdateLease { purpose, .. } if *purpose != LeasePurpose::Repair);
+        let moves = self.writes.iter().any(records) || self.term_to_report.is_some() && holder::is_followed(self.group);
         // So is the list, of the group.
         let lists = matches!(self.writes.first(), Some(Write::ListFenced));
         let proves = || self.writes.iter().any(|write| matches!(write, Write::Prove { .. }));
