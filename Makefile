@@ -17,8 +17,9 @@ PURE = command_line decisions docs elector::fuzz elector::handover elector::host
 # Tests wait for a control plane more than they compute.
 TEST_THREADS ?= 6
 
+BUILT = $(or $(CARGO_TARGET_DIR),target)
 # Where the tests on real nodes leave what they measured.
-RESULTS = $(or $(CARGO_TARGET_DIR),target)/tmp/e2e
+RESULTS = $(BUILT)/tmp/e2e
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test e2e check run control-plane manifests install uninstall image bench $(PARTS:%=bench-%) bench-large bench-electors attacks weaknesses soak fmt
@@ -30,13 +31,13 @@ help: ## Show this list
 demo: programs ## See a leader elected, replaced and kept (KEEP=1: leave it running; NODES=2: on real nodes, with clients; CLUSTER=current: in your own cluster)
 	$(CARGO) build --locked --bin leadergroup-operator --example local
 	@$(if $(NODES),tests/tools/build nodes >/dev/null && tests/tools/static >/dev/null)
-	target/debug/examples/local demo $(if $(KEEP),--keep) $(if $(NODES),--nodes $(NODES)) $(if $(CLUSTER),--cluster $(CLUSTER))
+	$(BUILT)/debug/examples/local demo $(if $(KEEP),--keep) $(if $(NODES),--nodes $(NODES)) $(if $(CLUSTER),--cluster $(CLUSTER))
 
 control-plane: programs ## Run a local control plane to work against (NODES=2: real nodes, for Linux as root; else kwok plays four)
 	$(CARGO) run --locked --example local -- control-plane $(if $(NODES),--real --nodes $(NODES))
 
-run: ## Run the operator against the cluster of the current kubeconfig
-	$(CARGO) run --locked --bin leadergroup-operator -- --leader-elect=false
+run: ## Run the operator against the cluster of the current kubeconfig (ARGS='--health-probe-bind-address=0': more flags)
+	$(CARGO) run --locked --bin leadergroup-operator -- --leader-elect=false $(ARGS)
 
 ##@ Work on it
 test: programs candidates ## Run every test but those of `make e2e`: pure ones, and the operator on a real control plane
@@ -75,26 +76,26 @@ bench: ## Measure all of PARTS, beside a controller on controller-runtime and th
 $(PARTS:%=bench-%): bench-%: programs ## One part
 	@tests/tools/build peer >/dev/null
 	$(CARGO) build --locked --release --bin leadergroup-operator --example local
-	target/release/examples/local bench $* --operator target/release/leadergroup-operator $(BENCH)
+	$(BUILT)/release/examples/local bench $* --operator $(BUILT)/release/leadergroup-operator $(BENCH)
 
 bench-large: programs ## Measure the operator's memory among objects of more than a megabyte
 	$(CARGO) build --locked --release --bin leadergroup-operator --example local
-	target/release/examples/local bench-large --operator target/release/leadergroup-operator
+	$(BUILT)/release/examples/local bench-large --operator $(BUILT)/release/leadergroup-operator
 
 bench-electors: programs candidates ## Measure what an election costs at rest, beside the same on client-go (5 minutes)
 	$(CARGO) build --locked --release --bin leadergroup-elector --example local
-	target/release/examples/local electors
+	$(BUILT)/release/examples/local electors
 
 attacks: programs ## Measure another tenant's failovers and the operator's memory and writes under attacks (SECONDS=40 each, ALL=300 at once; PROFILE=e2e for a quicker build)
 	$(CARGO) build --locked --profile $(PROFILE) --bin leadergroup-operator --example local
-	target/$(PROFILE)/examples/local attacks --seconds $(SECONDS) --all $(ALL) --write docs/under-attack.md
+	$(BUILT)/$(PROFILE)/examples/local attacks --seconds $(SECONDS) --all $(ALL) --write docs/under-attack.md
 
 weaknesses: programs candidates ## Compare client-go's elections and ours where client-go lets two act at once (RUNS=5, DURATIONS=quick or usual)
 	$(CARGO) run --locked --example local -- weaknesses --runs $(RUNS) --durations $(DURATIONS)
 
 soak: programs ## Let random things happen to the operator and its groups, and judge every version of everything (MINUTES=30, SEED=...)
 	$(CARGO) build --locked --bin leadergroup-operator --example local
-	target/debug/examples/local soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+	$(BUILT)/debug/examples/local soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 histories: ## Follow a million random histories, and every history of a small world, with optimizations (half an hour)
 	HISTORIES=1000000 $(CARGO) test --locked --profile histories --test tests -- histories::walks::no_random

@@ -149,7 +149,7 @@ fi
 # 2. Only the operator takes its marks away.
 if [ -n "$groups$left" ] && $check && ! operator_runs; then
 	fail "no operator runs: nobody has renewed Lease $system/leadergroup-operator for 20 s, and without it pods would keep labels, annotations and deletion costs. Nothing was changed.
-Start it (kubectl --namespace $system get pods says what is missing) and run this again; or give --no-check if one runs without that Lease.
+Start it (kubectl --namespace $system get pods says what is missing) and run this again; or give --no-check (make uninstall FLAGS=--no-check) if one runs without that Lease.
 Where it cannot run any more, docs/uninstall.md tells how to go on by hand."
 fi
 

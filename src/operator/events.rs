@@ -31,7 +31,7 @@ const DEADLINE: Duration = Duration::from_secs(2);
 const QUICK: Duration = Duration::from_millis(250);
 /// What the API server takes of a note, in bytes.
 const LONGEST_NOTE: usize = 1024;
-/// So many different happenings are remembered, to count one that repeats itself as one event.
+/// So many different happenings are remembered, and at least half as many, to count one that repeats itself as one event.
 const REMEMBERED: usize = 512;
 
 /// How many happenings of one group are told.
@@ -198,8 +198,9 @@ impl Recorders {
         let key = (regarding.uid.clone(), event.reason.clone(), event.note.clone());
         self.uses += 1;
         if self.by_text.len() >= REMEMBERED && !self.by_text.contains_key(&key) {
-            let oldest = self.by_text.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| key.clone());
-            oldest.and_then(|oldest| self.by_text.remove(&oldest));
+            // Each use was another's, or of the same again: no more than half are younger.
+            let (uses, half) = (self.uses, REMEMBERED as u64 / 2);
+            self.by_text.retain(|_, (_, used)| uses - *used < half);
         }
         let (recorder, used) = self.by_text.entry(key).or_insert_with(|| (new(), 0));
         *used = self.uses;

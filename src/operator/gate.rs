@@ -7,13 +7,15 @@
 
 #[cfg(test)]
 mod tests;
+mod waiting;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use self::waiting::Waiting;
 use crate::elector::clock::Stopwatch;
 
 /// How soon something is wanted.
@@ -38,8 +40,8 @@ const RUSH: usize = 16;
 const RUSH_FOR: Duration = Duration::from_millis(500);
 /// One place in so many is for what can wait then.
 const IN_A_RUSH: usize = 8;
-/// A rush that does not end is none after so long, until there was none for as long: whoever makes leaders flap without end could hold up
-/// everybody's renewals by it.
+/// A rush that does not end, or comes again and again, is none after so long, for as long: whoever makes leaders flap without end could hold
+/// up everybody's renewals by it.
 const LONGEST_RUSH: Duration = Duration::from_secs(30);
 /// No limit sinks below this.
 const LEAST: usize = 8;
@@ -62,7 +64,7 @@ struct State {
     rush: Rush,
     /// By whom.
     of: HashMap<Arc<str>, usize>,
-    waiting: BTreeMap<Urgency, BTreeMap<Arc<str>, Queue>>,
+    waiting: BTreeMap<Urgency, Waiting>,
     came: u64,
     given: u32,
 }
@@ -86,7 +88,8 @@ impl Default for Rush {
 
 impl Rush {
     fn comes(&mut self) {
-        let (passed, since) = (self.began.elapsed(), self.since.filter(|(_, last)| last.elapsed() < LONGEST_RUSH));
+        let goes_on = |(began, last): &(Stopwatch, Stopwatch)| last.elapsed() < LONGEST_RUSH && began.elapsed() < 2 * LONGEST_RUSH;
+        let (passed, since) = (self.began.elapsed(), self.since.filter(goes_on));
         if passed >= RUSH_FOR {
             let before = if passed < 2 * RUSH_FOR { self.now } else { 0 };
             *self = Self { before, ..Self::default() };
@@ -103,21 +106,6 @@ impl Rush {
     fn is_on(&self) -> bool {
         self.is_there() && self.since.is_none_or(|(since, _)| since.elapsed() < LONGEST_RUSH)
     }
-}
-
-/// What waits of one.
-#[derive(Debug)]
-struct Queue {
-    waiters: VecDeque<Waiter>,
-    /// How many places had been given when one of these was last, or when the first of them came.
-    served: u32,
-}
-
-#[derive(Debug)]
-struct Waiter {
-    /// Who has waited longer has the lower number.
-    number: u64,
-    sender: oneshot::Sender<Place>,
 }
 
 /// A place, until it is dropped.
@@ -156,10 +144,8 @@ impl Gate {
             }
             let (sender, place) = oneshot::channel();
             state.came += 1;
-            let number = state.came;
-            let given = state.given;
-            let queue = state.waiting.entry(urgency).or_default().entry(who.clone()).or_insert_with(|| Queue { waiters: VecDeque::new(), served: given });
-            queue.waiters.push_back(Waiter { number, sender });
+            let (number, given) = (state.came, state.given);
+            state.waiting.entry(urgency).or_default().push(who, number, given, sender);
             (place, state.yields && urgency == Urgency::CanWait)
         };
         // Who stood before may have ceased to wait, and the limit may have grown.
@@ -203,15 +189,18 @@ impl State {
 
     /// Who has nothing under way waits for nobody with what is urgent, as long as twice as much is not: others may hold their places for long.
     fn lets_in(&self, who: &Arc<str>, urgency: Urgency) -> bool {
-        let may = self.yields && urgency != Urgency::CanWait && self.used < 2 * self.limit && !self.of.contains_key(who);
-        let lives = |queue: &Queue| queue.waiters.iter().any(|waiter| !waiter.sender.is_closed());
+        urgency != Urgency::CanWait && !self.of.contains_key(who) && self.lets_in_anybody()
+    }
+
+    fn lets_in_anybody(&self) -> bool {
         // What waits last has its turn.
-        may && !(self.order()[0] == Urgency::CanWait && self.waiting.get(&Urgency::CanWait).is_some_and(|waiting| waiting.values().any(lives)))
+        let its_turn = || self.order()[0] == Urgency::CanWait && self.waiting.get(&Urgency::CanWait).is_some_and(Waiting::anybody_does);
+        self.yields && self.used < 2 * self.limit && !its_turn()
     }
 
     /// Where somebody does, whose turn it is decides: also while there is place.
     fn nobody_waits(&self) -> bool {
-        self.waiting.values().all(BTreeMap::is_empty)
+        self.waiting.values().all(Waiting::is_empty)
     }
 
     fn take(&mut self, state: &Arc<Mutex<Self>>, who: &Arc<str>, urgency: Urgency) -> Place {
@@ -245,15 +234,22 @@ impl State {
             let (urgency, who) = self.next_let_in()?;
             return self.first_of(urgency, who);
         };
-        let waiting = self.waiting.get_mut(&urgency)?;
+        let waiting = self.waiting.get(&urgency)?;
         // Of those who have as little under way, whoever has waited the longest: nobody is first by name. While others are served what is
         // under way counts less and less, so that it is no reason to wait for ever.
-        let rank = |(who, queue): &(&Arc<str>, &Queue)| {
+        let mut first: Option<(usize, &Arc<str>)> = None;
+        for (who, queue) in waiting.in_order() {
             let passed_over = usize::try_from(self.given.wrapping_sub(queue.served)).unwrap_or(usize::MAX) / PASSED_OVER;
-            let under_way = self.of.get(*who).copied().unwrap_or_default().saturating_sub(passed_over);
-            (under_way, queue.waiters.front().map(|it| it.number))
-        };
-        let who = waiting.iter().min_by_key(rank).map(|(who, _)| who.clone())?;
+            let under_way = self.of.get(who).copied().unwrap_or_default().saturating_sub(passed_over);
+            if first.is_none_or(|(least, _)| under_way < least) {
+                first = Some((under_way, who));
+            }
+            // Most have nothing: there are no more places than these.
+            if under_way == 0 {
+                break;
+            }
+        }
+        let who = first.map(|(_, who)| who.clone())?;
         self.first_of(urgency, who)
     }
 
@@ -267,22 +263,17 @@ impl State {
 
     /// Who is let in though there is no place, and has waited the longest.
     fn next_let_in(&self) -> Option<(Urgency, Arc<str>)> {
-        self.order().into_iter().find_map(|urgency| {
-            let waiting = self.waiting.get(&urgency)?.iter().filter(|(who, _)| self.lets_in(who, urgency));
-            let first = waiting.min_by_key(|(_, queue)| queue.waiters.front().map(|it| it.number));
+        if !self.lets_in_anybody() {
+            return None;
+        }
+        self.order().into_iter().filter(|urgency| *urgency != Urgency::CanWait).find_map(|urgency| {
+            let first = self.waiting.get(&urgency)?.in_order().find(|(who, _)| !self.of.contains_key(*who));
             first.map(|(who, _)| (urgency, who.clone()))
         })
     }
 
     fn first_of(&mut self, urgency: Urgency, who: Arc<str>) -> Option<(Urgency, Arc<str>, oneshot::Sender<Place>)> {
-        let given = self.given;
-        let waiting = self.waiting.get_mut(&urgency)?;
-        let queue = waiting.get_mut(&who)?;
-        queue.served = given;
-        let Waiter { sender, .. } = queue.waiters.pop_front()?;
-        if queue.waiters.is_empty() {
-            waiting.remove(&who);
-        }
+        let sender = self.waiting.get_mut(&urgency)?.pop(&who, self.given)?;
         Some((urgency, who, sender))
     }
 }

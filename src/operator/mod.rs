@@ -6,6 +6,7 @@ mod answer;
 mod backoff;
 mod events;
 mod execute;
+mod explain;
 mod flights;
 mod follow;
 mod gate;
@@ -396,7 +397,8 @@ async fn look_beside(store: Arc<Store>, groups: Arc<Groups>) {
                 pause = CENSUS_AT_REST;
                 break;
             };
-            groups.wake(concerned);
+            // One pod may concern all groups of its namespace.
+            store.tell_later(concerned);
         }
         if let Some(concerned) = store.told_later() {
             groups.wake(concerned);

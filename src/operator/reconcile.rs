@@ -1,7 +1,6 @@
 //! observe → plan → execute, stage by stage, until nothing is left to do. What takes long is left under way, and the group is
 //! planned over with that in mind (`stage.rs`).
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +10,10 @@ use tracing::debug;
 use super::Context;
 use super::answer::Failure;
 use super::execute;
+use super::explain::explain;
 use super::flights::{Awaited, Flight, Landed};
 use super::follow::{self, Follower};
 use super::gate::Urgency;
-use super::managers;
 use super::report;
 use super::stage::moves;
 use super::state::{GroupState, Leaderless};
@@ -27,7 +26,7 @@ use crate::policy::observation::{Lock, Observation};
 use crate::policy::standing;
 use crate::policy::target::Target;
 use crate::policy::write::{Done, Undone, Write};
-use crate::policy::{self, Plan, verdict};
+use crate::policy::{self, Plan};
 
 /// A group that is still moving after so many stages is left for a moment, for others' sake.
 const STAGES: usize = 24;
@@ -115,13 +114,8 @@ async fn stage_by_stage(context: &Arc<Context>, key: &Key, state: &mut GroupStat
         }
         let Some(sent) = state.send(context, &observation, writes, began) else { continue };
         if sent == 0 && state.flights.waited_for().next().is_none() {
-            // Nothing waits for it now, and nothing that happens meanwhile waits for it.
-            let explained = tokio::select! {
-                biased;
-                explained = Box::pin(state.explain(context, &observation, &wanted)) => explained,
-                () = wake.notified() => true,
-            };
-            if explained {
+            // Nothing waits for it now.
+            if explain(&mut state.question, &mut state.memory, context, &observation, &wanted, wake) {
                 continue;
             }
             let overdue = state.flights.next_overdue(observation.moment);
@@ -232,36 +226,12 @@ impl GroupState {
                     self.memory.progress.learned(write, &failure.to_string());
                 } else {
                     self.memory.progress.answered(write, Err(failure.for_progress()), now);
+                    report::of_failure(context, observation, write, self);
                 }
-                report::of_failure(context, observation, write, self);
                 let kind = execute::kind_of(write);
                 debug!(namespace = %observation.namespace, name = %observation.name, write = kind, failure = failure.as_str(), "Write was not done");
             }
         }
-    }
-
-    /// Finds out who has set a label that the operator has not, or changes back what is done again and again. Whether there was
-    /// something to find out.
-    async fn explain(&mut self, context: &Context, observation: &Observation, wanted: &BTreeSet<Target>) -> bool {
-        let group = observation.group.as_ref();
-        let foreign = verdict::with_foreign_value(observation).zip(group);
-        if let Some((pod, group)) = foreign
-            && self.memory.foreign_by.as_ref().is_none_or(|(uid, _)| *uid != pod.uid)
-        {
-            let by = who_has_set(context, observation, &pod.name, &group.spec.leader_label.key).await;
-            self.memory.foreign_by = Some((pod.uid.clone(), by));
-            return true;
-        }
-        let round = self.memory.round(observation);
-        let unexplained = self.memory.progress.unexplained(wanted, round, observation.moment).next().map(|(target, uid)| (target.clone(), uid.to_owned()));
-        let Some((target, uid)) = unexplained else { return false };
-        let pod = observation.pod(&uid).zip(group);
-        let by = match pod {
-            Some((pod, group)) => who_has_set(context, observation, &pod.name, &group.spec.leader_label.key).await,
-            None => String::new(),
-        };
-        self.memory.progress.explain(&target, &by);
-        true
     }
 
     /// Adds what is known of a lock that is not watched for all groups.
@@ -330,11 +300,6 @@ impl GroupState {
             self.memory.applied = Some(Applied { deployment_uid: uid.clone(), deployment_generation: *generation, group_generation, at: clock::wall() });
         }
     }
-}
-
-async fn who_has_set(context: &Context, observation: &Observation, pod: &str, key: &str) -> String {
-    let asking = managers::of_label(&context.executor.whole, &observation.namespace, pod, key);
-    context.shares.take_turn(&observation.namespace, "reads", Urgency::CanWait, asking).await
 }
 
 /// The ready pod that carries the leader's label.

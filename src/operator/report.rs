@@ -14,6 +14,7 @@ use tracing::{debug, info, warn};
 use super::Context;
 use super::events::GroupEvent;
 use super::state::{GroupState, Leaderless};
+use crate::api::v1alpha1::Mode;
 use crate::api::{LeaderGroup, LeaderGroupStatus};
 use crate::elector::clock::{Clock, Stopwatch, SystemClock};
 use crate::metrics::ReasonLabels;
@@ -84,6 +85,10 @@ pub(super) fn of_write(context: &Context, observation: &Observation, write: &Wri
                 record_event(context, state, group, true, &news.reason, "Reconcile", news.message.clone(), None);
             }
         }
+        Write::CreateLease { name, .. } if group.status.as_ref().is_some_and(|status| status.lease_uid.is_some()) => {
+            let note = format!("Lease {name} was gone, and is there again; terms go on above all that it may have recorded");
+            record_event(context, state, group, true, "LeaseRepaired", "Repair", note, None);
+        }
         Write::ListFenced | Write::Prove { .. } | Write::ReadLock | Write::HoldReplicas { .. } | Write::CreateLease { .. } => {}
     }
 }
@@ -91,6 +96,10 @@ pub(super) fn of_write(context: &Context, observation: &Observation, write: &Wri
 /// The last term that is known, and from where, where a status goes on from far above it. One that follows from a lost Lease is a few terms
 /// higher, and `minTerm` is the user's; what is far higher than either somebody has written.
 fn jumps(observation: &Observation, group: &LeaderGroup, term: i64, is_named: bool) -> Option<(i64, &'static str)> {
+    if group.spec.election.mode == Mode::Holder {
+        // They go on with the lock's, which counts on while nobody looks.
+        return None;
+    }
     let floor = group.spec.election.min_term.unwrap_or_default();
     // A Lease that is late, or was made anew, says nothing until a term is named for it.
     let mark = observation.lease.as_ref().filter(|_| is_named).and_then(|lease| lease.reserved_term);
@@ -100,9 +109,10 @@ fn jumps(observation: &Observation, group: &LeaderGroup, term: i64, is_named: bo
     (term > lowest.max(floor).saturating_add(JUMP)).then_some((lowest, place))
 }
 
-/// What keeps a status from being written can stand in no status.
+/// What keeps a status from being written can stand in no status. That the API server is away is told once, and not for each group.
 pub(super) fn of_failure(context: &Context, observation: &Observation, write: &Write, state: &mut GroupState) {
-    if let Some(failure) = state.memory.progress.untellable(write) {
+    let failure = state.memory.progress.untellable(write).filter(|_| context.vitals.blind().next().is_none());
+    if let Some(failure) = failure {
         line!(warn, context, observation, state, failure, "The group's status cannot be written, and says what was so before");
     }
 }

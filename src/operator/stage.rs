@@ -41,7 +41,7 @@ impl GroupState {
     /// Sends a stage: of what waits for its turn what it does not want any more is called back, and the like gives its place to it. How many
     /// more are sent; `None`: something of what waited was sent since the plan was made, which is out of date.
     pub(super) fn send(&mut self, context: &Arc<Context>, observation: &Arc<Observation>, writes: Vec<Write>, began: Stopwatch) -> Option<usize> {
-        let stage = self.in_order(writes);
+        let stage = self.in_order(observation, writes);
         // The runtime has one thread, and nothing waits between the plan and this; if it did, what was sent meanwhile would be noticed.
         if self.flights.has_news() {
             return None;
@@ -57,14 +57,15 @@ impl GroupState {
     }
 
     /// A stage as it is sent, the urgent first.
-    fn in_order(&mut self, stage: Vec<Write>) -> Vec<(Urgency, Write)> {
+    fn in_order(&mut self, observation: &Observation, stage: Vec<Write>) -> Vec<(Urgency, Write)> {
         for write in &stage {
             self.memory.decided(write);
         }
         let any = |purpose| stage.iter().any(|write| matches!(write, Write::Pod(write) if write.purpose == purpose));
         let labels = any(PodPurpose::Label);
         // A leader that is about to lose its label may still serve.
-        let is_led = matches!(self.leaderless, Leaderless::No) && !labels && !any(PodPurpose::Unlabel);
+        // Nor does anybody wait for what a group that is gone has left: anybody may make any number of these.
+        let is_led = matches!(self.leaderless, Leaderless::No) && !labels && !any(PodPurpose::Unlabel) || observation.group.is_none();
         let mut stage: Vec<_> = stage.into_iter().map(|write| (urgency_of(&write, is_led, labels), write)).collect();
         // What is sent first is on its way first.
         stage.sort_by_key(|(urgency, _)| *urgency);
@@ -201,7 +202,7 @@ impl GroupState {
         }
         let observation = Arc::new(observation);
         let new = quiet.into_iter().filter(|write| !self.flights.give(&observation, write) && !self.flights.is_met_in_queue(&Target::of(write))).collect();
-        let stage = self.in_order(new);
+        let stage = self.in_order(&observation, new);
         self.queue(context, &observation, stage, began);
         false
     }
@@ -254,8 +255,6 @@ fn urgency_of(write: &Write, is_led: bool, labels: bool) -> Urgency {
         Write::UpdateLease { .. } if labels => Urgency::CanWait,
         Write::Status { names: None, .. } | Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::Prove { ahead: true, .. } => Urgency::CanWait,
         Write::Pod(write) if write.purpose == PodPurpose::Follow => Urgency::CanWait,
-        // What a pod bears that is no group's any more, but for the label: anybody may make any number of these.
-        Write::Pod(write) if write.purpose == PodPurpose::Forget && write.observed.label == write.desired.label => Urgency::CanWait,
         Write::ReadLock => Urgency::Moves,
         _ if is_led => Urgency::CanWait,
         Write::ListFenced | Write::Prove { .. } => Urgency::Finishes,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::events::Share;
+use super::explain::Question;
 use super::flights::Flights;
 use super::follow::Follower;
 use super::lines;
@@ -42,6 +43,8 @@ pub(super) struct GroupState {
     pub(super) lines: lines::Share,
     /// Since when the group is another installation's to keep.
     pub(super) left_out_since: Option<Stopwatch>,
+    /// What is being found out.
+    pub(super) question: Option<Box<Question>>,
     /// How many requests have failed.
     pub(super) failures: u64,
 }

@@ -52,7 +52,12 @@ impl Labels {
         if !Wanted::from(key).may_be_among(self.traces) {
             return None;
         }
-        self.lines().filter_map(|line| line.split_once('=')).find(|(name, _)| *name == key).map(|(_, value)| value)
+        // Found as a whole first: of some pods there are thousands of labels.
+        let at = self.text.match_indices(key).map(|(at, _)| at).find(|at| {
+            let begins = *at == 0 || self.text.as_bytes()[at - 1] == b'\n';
+            begins && self.text.as_bytes().get(at + key.len()) == Some(&b'=')
+        })?;
+        self.text[at + key.len() + 1..].lines().next().or(Some(""))
     }
 
     pub fn keys(&self) -> impl Iterator<Item = &str> {

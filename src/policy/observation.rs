@@ -48,6 +48,8 @@ pub struct Observation {
     pub refused: Vec<(Box<str>, Timestamp)>,
     /// Why what is observed may be old.
     pub blind: Option<String>,
+    /// No watch has told of the Lease: it may be gone.
+    pub lease_untold: bool,
     /// The Lease is there, and has to be read before anything is planned.
     pub lease_unread: bool,
     /// What was there before the namespace got its first group has not been read yet: nothing is planned before.

@@ -71,6 +71,10 @@ pub fn plan(observation: &Observation, memory: &Memory) -> Plan {
         plan.election();
     }
     plan.status(obstacle.as_ref());
+    if observation.lease_untold && obstacle.as_ref().is_some_and(|obstacle| obstacle.reason == verdict::LEASE_CONFLICT) {
+        // Nothing else would find out that it is gone.
+        plan.read_lease();
+    }
     if plan.writes.iter().all(|write| matches!(write, Write::Status { names: None, .. })) {
         plan.prove_ahead();
     }

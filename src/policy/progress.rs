@@ -300,19 +300,20 @@ impl Progress {
         Self { attempts, ..Self::default() }
     }
 
-    /// Takes over what another knows, but what is under way there. What was held back longer stays so. Where that is more than `most` what
-    /// can hold nothing back goes, and then what is held back for the shortest time.
+    /// Takes over what another knows of pods, but what is under way there. What was held back longer stays so, and what can hold nothing back
+    /// goes; where more than `most` are left what is held back for the shortest time.
     pub fn merge(&mut self, other: &Self, now: Instant, most: usize) {
-        for (target, attempt) in other.attempts.iter().filter(|(_, attempt)| attempt.asked.is_none() && attempt.sent.is_none()) {
+        for (target, attempt) in other.attempts.iter().filter(|(target, it)| target.purpose().is_some() && it.asked.is_none() && it.sent.is_none()) {
             let known = self.attempts.entry(target.clone()).or_insert_with(|| attempt.clone());
             known.drained = known.drained.max(attempt.drained);
         }
-        if self.attempts.len() > most {
-            self.settle(&BTreeSet::new(), now);
-        }
-        while self.attempts.len() > most {
-            let shortest = self.attempts.iter().min_by_key(|(_, attempt)| attempt.drained.max(attempt.until)).map(|(target, _)| target.clone());
-            shortest.and_then(|target| self.attempts.remove(&target));
+        self.settle(&BTreeSet::new(), now);
+        if let Some(over) = self.attempts.len().checked_sub(most).filter(|over| *over > 0) {
+            let mut shortest: Vec<(Instant, Target)> = self.attempts.iter().map(|(target, attempt)| (attempt.drained, target.clone())).collect();
+            shortest.sort_unstable();
+            for (_, target) in shortest.drain(..over) {
+                self.attempts.remove(&target);
+            }
         }
     }
 

@@ -18,6 +18,7 @@ use super::obstacle::Obstacle;
 use super::reason;
 use super::standing::{self, Cause, Standing};
 use super::term::Terms;
+use super::verdict;
 use crate::api::v1alpha1::{Leader, Next, Transition};
 use crate::api::{LeaderGroup, LeaderGroupStatus};
 
@@ -73,7 +74,9 @@ pub(super) fn status(
     let history = new.chain(former.history.clone()).take(HISTORY).collect();
     let min_ready_seconds = observation.deployment.as_ref().map_or(0, |deployment| deployment.min_ready_seconds);
     let count = |count| i32::try_from(count).unwrap_or(i32::MAX);
-    let findings = findings(observation, group, obstacle, trouble, labelled);
+    // Whom no election has given the label is nobody's leader, where it cannot be taken away either.
+    let leads = labelled.filter(|_| leader.is_some() || !obstacle.is_some_and(|obstacle| obstacle.blocks));
+    let findings = findings(observation, group, obstacle, trouble, leads);
     LeaderGroupStatus {
         observed_generation: group.metadata.generation,
         conditions: findings.into_iter().map(|finding| condition(&finding, &former, group, observation.now)).collect(),
@@ -83,7 +86,11 @@ pub(super) fn status(
         replicas: count(observation.candidates.unfinished()),
         ready_replicas: count(observation.candidates.ready()),
         candidates: count(standing::count_electable(&observation.candidates, min_ready_seconds, observation.now)),
-        transitions: lease.map_or(0, |lease| lease.transitions.into()).max(record.map_or(0, |record| record.transitions)).max(former.transitions),
+        transitions: lease
+            .filter(|_| verdict::may_own_lease(group, observation))
+            .map_or(0, |lease| lease.transitions.into())
+            .max(record.map_or(0, |record| record.transitions))
+            .max(former.transitions),
         term: terms.confirmable().max(highest),
         follower_values: follower_values(observation, group),
         next: next(observation, group, labelled, &former, leader.as_ref()),
@@ -178,6 +185,9 @@ fn findings(
         }
         None => {
             let message = match carriers(observation, group).first() {
+                Some(pod) if obstacle.is_some_and(|obstacle| obstacle.blocks) => {
+                    format!("pod {pod} carries the label, and no election of this group gave it that")
+                }
                 Some(pod) => format!("pod {pod} carries the label and does not lead: the label is to be taken away from it before another gets it"),
                 // They are another group's, and not looked at.
                 None if let Some(rival) = &observation.rival => format!("the pods of the Deployment are those of LeaderGroup {rival}"),

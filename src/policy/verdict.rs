@@ -23,6 +23,9 @@ pub struct OtherOperator {
     pub until: Duration,
 }
 
+/// The reason where the Lease is another's.
+pub(super) const LEASE_CONFLICT: &str = "LeaseConflict";
+
 /// Whether the group is left to another operator: one that is of another installation and has written the group's Lease
 /// within its duration, and lives, as far as its own lock can be seen. Two that keep one group make no two leaders, but neither
 /// gets anywhere.
@@ -115,10 +118,10 @@ pub(super) fn obstacle(observation: &Observation, memory: &Memory, terms: &Terms
     {
         let holder = if lease.holder.is_empty() { "nobody".into() } else { format!("{:?}", lease.holder) };
         if let Some(other) = lease.controller.as_ref().and_then(|controller| controller.group.as_deref()) {
-            return blocked("LeaseConflict", format!("Lease {} exists and is LeaderGroup {other}'s; create this group with another lease.name", lease.name));
+            return blocked(LEASE_CONFLICT, format!("Lease {} exists and is LeaderGroup {other}'s; create this group with another lease.name", lease.name));
         }
         return blocked(
-            "LeaseConflict",
+            LEASE_CONFLICT,
             format!(
                 "Lease {} exists, is held by {holder} and is not this group's; if its pods elect themselves on it, create the group with election.mode: Holder, so that the label follows them; else create it with another lease.name, or delete the Lease",
                 lease.name
@@ -151,7 +154,7 @@ pub(super) fn obstacle(observation: &Observation, memory: &Memory, terms: &Terms
     match &observation.deployment {
         None if group.spec.deployment_ref.is_some() => Some(Obstacle {
             reason: "DeploymentNotFound",
-            message: format!("Deployment {deployment_name} does not exist in this namespace"),
+            message: format!("Deployment {deployment_name} does not exist in this namespace: make it, or delete this group and create one that names another"),
             stalled: false,
             unready: true,
             blocks: false,
@@ -172,16 +175,23 @@ pub(super) fn obstacle(observation: &Observation, memory: &Memory, terms: &Terms
 
 /// Whose the Deployment is, if not this group's.
 fn of_rival(observation: &Observation, deployment: &str, rival: &str) -> String {
-    let label = crate::names::LABEL_GROUP;
-    let name = &observation.name;
-    if observation.deployment.as_ref().is_some_and(|deployment| deployment.claimed_by().is_some()) {
-        return format!(
-            "Deployment {deployment} is owned by LeaderGroup {rival} or has the label {label}={rival}, so it is that one's alone, whether it exists or not; delete this group, or change the label (kubectl label --overwrite deployment {deployment} {label}={name})"
-        );
+    let (label, name) = (crate::names::LABEL_GROUP, &observation.name);
+    let instead = "delete this group, and make one over another Deployment";
+    let owner = observation.deployment.as_ref().and_then(|it| it.controller.as_ref()).and_then(|controller| controller.group.as_deref());
+    if owner.is_some() {
+        return format!("Deployment {deployment} is owned by LeaderGroup {rival}, so it is that one's alone, whether it exists or not; {instead}");
     }
-    format!(
-        "LeaderGroup {rival} names Deployment {deployment}, too, and was there first; delete one of the two, or say whose it is (kubectl label deployment {deployment} {label}={name})"
-    )
+    // A label gives no group a Deployment to own.
+    let refers = observation.group.as_ref().is_some_and(|group| group.spec.deployment_ref.is_some());
+    let claim = |command: &str| {
+        let command = format!("kubectl label {command}deployment {deployment} {label}={name}");
+        if refers { format!(", or have this one lead its pods ({command}; {rival} has no leader then)") } else { String::new() }
+    };
+    if observation.deployment.as_ref().is_some_and(|deployment| deployment.claimed_by().is_some()) {
+        let claim = claim("--overwrite ");
+        return format!("Deployment {deployment} has the label {label}={rival}, so it is that one's alone, whether it exists or not; {instead}{claim}");
+    }
+    format!("LeaderGroup {rival} names Deployment {deployment}, too, and was there first; delete one of the two{}", claim(""))
 }
 
 /// The advice about a label that is somebody else's.
@@ -285,7 +295,13 @@ fn of_holder(observation: &Observation, group: &LeaderGroup) -> Option<Obstacle>
     let (reason, message, stalled) = match holder::holder(observation, group) {
         Holder::Pod(..) => return None,
         Holder::Unread => ("LockUnread", format!("the {lock} has not been read yet, or not of late"), false),
-        Holder::NoLock => ("LockNotFound", format!("the {lock} does not exist: no pod's elector has made it yet"), false),
+        Holder::NoLock => (
+            "LockNotFound",
+            format!(
+                "the {lock} does not exist: no pod's elector has made it yet, or they elect on one of another name or kind (lease.name, lease.resourceLock)"
+            ),
+            false,
+        ),
         Holder::Unreadable(why) | Holder::Forbidden(why) => ("LockUnreadable", format!("the {lock} cannot be followed: {why}"), true),
         Holder::Nobody => ("NoHolder", format!("nobody holds the {lock}"), false),
         Holder::Expired(record) if record.duration_seconds <= 0 => (

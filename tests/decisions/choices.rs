@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use leadergroup::elector::clock::Instant;
 use leadergroup::policy::leader::{Choice, choose};
-use leadergroup::policy::observation::{Candidate, Deployment, Lock, NodeState, Observation};
+use leadergroup::policy::observation::{Candidate, Controller, Deployment, Lock, NodeState, Observation};
 use leadergroup::policy::write::Write;
 use leadergroup::policy::{self, Memory, awaits_look};
 use serde_json::{Value, json};
@@ -216,4 +216,31 @@ fn a_nodes_clock_that_is_ahead_keeps_no_pod_from_leading() {
     let mut observed = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![unready("a"), ahead], Some("a"));
     Arc::make_mut(observed.deployment.as_mut().unwrap()).min_ready_seconds = 2;
     assert_eq!(choose(&observed).0.leader().map(|pod| &*pod.name), Some("b"));
+}
+
+/// The conditions of this type that a plan's status says.
+fn said(observed: &Observation, type_: &str) -> (String, String, i64) {
+    let status = |write: Write| if let Write::Status { status, .. } = write { Some(status) } else { None };
+    let status = policy::plan(observed, &Memory::default()).writes.into_iter().find_map(status).expect("the status is written");
+    let condition = status.conditions.iter().find(|it| it.type_ == type_).unwrap();
+    (condition.status.clone(), condition.message.clone(), status.transitions)
+}
+
+#[test]
+fn a_group_that_never_elected_is_not_available_though_pods_carry_its_label_and_no_lease_of_others_counts_for_it() {
+    let spec = json!({ "deploymentRef": { "name": "web" } });
+    let carrying = with(pod("a"), |pod| pod.labels = [("role", "leader")].into_iter().collect());
+    let mut observed = observation(&spec, vec![carrying], None);
+    Arc::make_mut(observed.deployment.as_mut().unwrap()).selector_keys = vec!["role".into()];
+    let (status, message, _) = said(&observed, "Available");
+    assert_eq!((&*status, message.contains("no election")), ("False", true), "{message}");
+
+    let mut observed = observation(&spec, vec![pod("a")], Some("z"));
+    Arc::make_mut(observed.lease.as_mut().unwrap()).controller = Some(Controller { uid: "other".into(), group: Some("other".into()) });
+    let (status, message, transitions) = said(&observed, "Stalled");
+    assert_eq!((&*status, transitions), ("True", 0), "{message}");
+    let reads = |observed: &Observation| policy::plan(observed, &Memory::default()).writes.contains(&Write::ReadLock);
+    assert!(!reads(&observed), "the watch tells when it is gone");
+    observed.lease_untold = true;
+    assert!(reads(&observed), "nothing else would");
 }

@@ -407,3 +407,36 @@ fn followers_whose_preparation_fails_leave_their_places_to_others() {
     let wanted = policy::plan(&observed, &memory).wanted.len();
     assert!(wanted < 40, "{wanted}: as long as they are few");
 }
+
+#[test]
+fn of_what_was_tried_for_groups_that_are_gone_little_is_kept_and_each_is_given_what_is_about_its_own_pods() {
+    let tried = |names: std::ops::Range<usize>, second: u64| {
+        let mut progress = Progress::default();
+        for number in names {
+            let pod = with(fenced(pod(&format!("pod-{number}"))), |pod| pod.member_of = Some("gone/role".into()));
+            let mut gone = observation(&json!({ "deploymentRef": { "name": "web" } }), Vec::new(), None);
+            (gone.group, gone.deployment, gone.name) = (None, None, "gone".into());
+            gone.strays = vec![pod.pod().clone()];
+            at(&mut gone, second * 1000);
+            for write in policy::plan(&gone, &Memory::default()).writes {
+                progress.sending(&write, ROUND, gone.moment, now());
+                progress.answered(&write, Ok(()), gone.moment);
+            }
+        }
+        progress
+    };
+    let uids = |names: std::ops::Range<usize>| names.map(|number| format!("uid-of-pod-{number}").into()).collect();
+    let held = |known: &Progress, names| {
+        let mut own = known.with(&uids(names));
+        own.settle(&BTreeSet::new(), Instant(Duration::from_secs(1)));
+        !own.is_empty()
+    };
+    let mut known = Progress::default();
+    known.merge(&tried(0..40, 1), Instant(Duration::from_secs(1)), 64);
+    assert!(held(&known, 0..1) && held(&known, 39..40) && !held(&known, 40..80));
+    known.merge(&tried(40..100, 2), Instant(Duration::from_secs(2)), 64);
+    assert!((40..100).all(|number| held(&known, number..number + 1)), "those that are held back the longest");
+    assert_eq!((0..40).filter(|number| held(&known, *number..number + 1)).count(), 4);
+    known.merge(&Progress::default(), Instant(Duration::from_secs(100)), 64);
+    assert!(known.is_empty(), "what can hold nothing back any more");
+}

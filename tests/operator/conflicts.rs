@@ -170,7 +170,7 @@ async fn a_deployment_that_names_its_group_is_that_groups_alone() {
     arena.kubectl(&["label", "deployment", "app", "leadergroup.io/group=younger"]).await;
     let leader = arena.leader("younger").await;
     let message = stalled(&arena, "elder", "OverlappingGroups").await;
-    assert!(message.contains("Deployment app is owned by LeaderGroup younger or has the label leadergroup.io/group=younger"), "{message}");
+    assert!(message.contains("Deployment app has the label leadergroup.io/group=younger, so it is that one's alone"), "{message}");
     assert_eq!(leader.labels().get("leadergroup.io/role").map(String::as_str), Some("leader"));
     arena.kubectl(&["delete", "lg", "elder"]).await;
     let none = async || match arena.labelled_names().await {

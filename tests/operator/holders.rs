@@ -349,18 +349,18 @@ async fn a_holder_that_renews_keeps_the_label_while_the_watch_of_leases_fails() 
     wait::until("the lock is read", PATIENCE * 4, reads).await.unwrap();
     assert_eq!((arena.labelled_names().await, term().await), (vec![first], before), "it holds the lock");
     holder.release().await;
-    wait::until("nobody carries the label", PATIENCE * 2, async || match arena.labelled_names().await.as_slice() {
+    let nobody = async || match arena.labelled_names().await.as_slice() {
         [] => Ok(()),
         names => Err(format!("{names:?} do")),
-    })
-    .await
-    .unwrap();
+    };
+    wait::until("nobody carries the label", PATIENCE * 2, nobody).await.unwrap();
     let second = pods[1].name_any();
     let next = electors.elect(&second);
     arena.carried_by(&[&second]).await;
     // The next holder makes one of its own, of which no watch tells.
     drop(next);
     arena.kubectl(&["delete", "lease", "app"]).await;
+    wait::until("nobody carries the label", PATIENCE * 2, nobody).await.unwrap();
     let third = pods[2].name_any();
     let _last = electors.elect(&third);
     wait::until("who has made the Lease anew carries the label", PATIENCE * 2, async || match arena.labelled_names().await {

@@ -107,10 +107,20 @@ async fn little_of_what_can_wait_is_under_way_while_much_comes_that_is_urgent() 
     }
     assert_eq!(fits().await, 24, "nor does a pause make it another one");
     tokio::time::sleep(LONGEST_RUSH).await;
-    for _ in 0..RUSH {
-        drop(gate.enter(&a, Urgency::Moves).await);
+    let rushes = async || {
+        for _ in 0..RUSH {
+            drop(gate.enter(&a, Urgency::Moves).await);
+        }
+        fits().await
+    };
+    assert_eq!(rushes().await, 4);
+    // Nor is there none for ever where one comes again and again.
+    let mut most = Vec::new();
+    for _ in 0..12 {
+        tokio::time::sleep(LONGEST_RUSH / 3).await;
+        most.push(rushes().await);
     }
-    assert_eq!(fits().await, 4);
+    assert!((5..=7).contains(&most.iter().filter(|it| **it == 4).count()), "{most:?}");
 }
 
 #[tokio::test(start_paused = true)]

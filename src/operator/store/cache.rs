@@ -2,13 +2,18 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::key::Key;
 use crate::api::LeaderGroup;
+use crate::elector::clock::{Clock, Instant, SystemClock};
 use crate::names;
 use crate::policy::observation::{Deployment, Lease, Pod, ReplicaSet};
 use crate::selector::GroupSelector;
 
+/// No list is begun so long before it comes. What was answered earlier, and was told by no watch since, was lost with the store: a list is
+/// right then.
+const LATEST_LIST: Duration = Duration::from_secs(60);
 /// What is kept of the holder of another operator's lock.
 const LONGEST_HOLDER: usize = 128;
 
@@ -173,8 +178,9 @@ pub(super) struct Cache<T> {
     gone: HashSet<Key>,
     /// The lists under way, by the namespace that they are of; `None`: of all.
     lists: HashMap<Option<Box<str>>, List>,
-    /// By version: what an answer has brought, and no watch has told yet. A list that was answered before may come after it.
-    untold: HashMap<Key, u64>,
+    /// By version, and when it was answered: what an answer has brought, and no watch has told yet. A list that was answered before may come
+    /// after it.
+    untold: HashMap<Key, (u64, Instant)>,
 }
 
 impl<T> Default for Cache<T> {
@@ -233,7 +239,9 @@ impl<T: Stored> Cache<T> {
         }
         // What a list brings may be older than an answer that came since it began, or just before. Else it is no older than its request: what
         // it brings is so though its version is lower, as after a restore of the store.
-        let overtaken = source != Source::List || untold.contains_key(&key) || lists.iter().any(|list| list.answered.contains(&key));
+        let now = SystemClock.now();
+        let is_late = |(_, answered): &(u64, Instant)| now - *answered < LATEST_LIST;
+        let overtaken = source != Source::List || untold.get(&key).is_some_and(is_late) || lists.iter().any(|list| list.answered.contains(&key));
         let version = object.resource_version();
         // Our own write may have come back before the watch delivers what was before it, of this object or another one of its name.
         if overtaken && objects.get(&key).is_some_and(|stored| version < stored.resource_version()) {
@@ -241,9 +249,9 @@ impl<T: Stored> Cache<T> {
         }
         if source == Source::Answer {
             if objects.get(&key).is_none_or(|stored| version > stored.resource_version()) {
-                untold.insert(key.clone(), version);
+                untold.insert(key.clone(), (version, now));
             }
-        } else if untold.get(&key).is_some_and(|untold| version >= *untold) {
+        } else if untold.get(&key).is_some_and(|(untold, _)| version >= *untold) {
             untold.remove(&key);
         }
         note_answer(lists, &key, source);
@@ -272,6 +280,11 @@ impl<T: Stored> Cache<T> {
         self.unread.remove(key);
         self.untold.remove(key);
         (self.objects.remove(key), self.aside.remove(key))
+    }
+
+    /// Whether no watch has told of it yet.
+    pub(super) fn is_untold(&self, key: &Key) -> bool {
+        self.untold.contains_key(key)
     }
 
     /// What answers have brought is no newer than what lists bring any more: the store was put back.

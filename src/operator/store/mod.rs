@@ -14,6 +14,7 @@ mod table;
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use jiff::Timestamp;
@@ -83,8 +84,9 @@ struct Tables {
     fenced: Index,
     /// Of which keys that is known.
     fences: HashSet<Key>,
-    /// Groups that are to look again, in a while.
+    /// Groups that are to look again, in a while, and the last one that was told.
     later: BTreeSet<Key>,
+    told: Option<Key>,
     impostors: Impostors,
 }
 
@@ -413,6 +415,7 @@ impl Store {
         let deployment = group.as_ref().and_then(|group| tables.deployments.get(&key.sibling(objects::deployment_name(group)))).cloned();
         let lease = group.as_ref().and_then(|group| tables.leases.get(&key.sibling(objects::lease_name(group)))).cloned();
         let lease_unread = lease.as_ref().is_some_and(|lease| lease.is_stub);
+        let lease_untold = group.as_ref().is_some_and(|group| tables.leases.is_untold(&key.sibling(objects::lease_name(group))));
         let belongs = |pod: &Pod| deployment.as_ref().is_some_and(|deployment| tables.is_of(key, pod, deployment));
         let rival = group.as_ref().and_then(|group| tables.rival(key, group));
         let candidates = deployment.as_ref().filter(|_| rival.is_none()).map(|deployment| tables.candidates(key, deployment)).unwrap_or_default();
@@ -467,6 +470,7 @@ impl Store {
             other_lock: lease.as_ref().and_then(|lease| tables.lock_of_operator(lease)),
             lease,
             lease_unread,
+            lease_untold,
             namespace_unread,
             sent: None,
             refused: Vec::new(),
@@ -505,10 +509,19 @@ impl Store {
         tables.leases.forget_answers();
     }
 
-    /// Some of those that are to look again and need not at once; `None`: there are none.
+    /// These are to look again, and need not at once.
+    pub fn tell_later(&self, concerned: Concerned) {
+        self.lock().later.extend(concerned);
+    }
+
+    /// Some of those, and where these were told last the ones after them; `None`: there are none.
     pub fn told_later(&self) -> Option<Concerned> {
-        let later = &mut self.lock().later;
-        let told: Concerned = std::iter::from_fn(|| later.pop_first()).take(TOLD_LATER).collect();
+        let tables = &mut *self.lock();
+        let after = tables.told.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let (next, first) = (tables.later.range((after, Bound::Unbounded)), tables.later.iter());
+        let told: Concerned = next.chain(first).take(TOLD_LATER).cloned().collect();
+        tables.later.retain(|key| !told.contains(key));
+        tables.told = told.last().cloned();
         (!told.is_empty()).then_some(told)
     }
 

@@ -507,6 +507,16 @@ fn a_pod_that_bears_the_fences_of_many_is_told_of_to_few_at_once_and_to_all_in_a
     assert!(later.iter().all(|some| some.len() <= TOLD_LATER));
     told.extend(later.into_iter().flatten());
     assert_eq!(told, groups);
+    // Nobody is last by name, whoever is told of something anew each time.
+    let tell = |number: usize| Key::new("b", &format!("g{number:03}"));
+    store.tell_later((0..100).map(tell).collect());
+    let mut heard = Concerned::new();
+    for _ in 0..4 {
+        heard.extend(store.told_later().unwrap());
+        store.tell_later((0..TOLD_LATER).map(tell).collect());
+    }
+    assert_eq!(heard.len(), 100);
+    while store.told_later().is_some() {}
     let told = Pod::apply(&store, Key::new("a", "x"), bears(1), Source::Watch);
     assert!(told.len() <= FENCES + 1 && told.contains(&Key::new("a", &names[FENCES])), "{told:?}");
 }

@@ -2,6 +2,7 @@
 //! holds the record.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -12,7 +13,20 @@ use crate::policy::term::Term;
 use crate::policy::write::{LeasePurpose, Record, Write};
 use crate::policy::{holder, objects};
 
+/// Between two reads of a Lease that is another's.
+const BETWEEN_READS: Duration = Duration::from_secs(10);
+
 impl Planner<'_> {
+    /// Reads the Lease again and again.
+    pub(super) fn read_lease(&mut self) {
+        let wait = self.memory.lock_read.map_or(Duration::ZERO, |read| (read + BETWEEN_READS) - self.observation.moment);
+        if wait.is_zero() {
+            self.writes.push(Write::ReadLock);
+        } else if let Ok(at) = self.observation.now.checked_add(wait) {
+            self.look_again(at);
+        }
+    }
+
     /// The Lease as `record` says. Its mark never falls, unless it is one that no election can have made. `hold`: it is written
     /// though it says all that already, if this process does not hold it.
     pub(super) fn lease(&mut self, record: Record, hold: bool) {
