@@ -84,7 +84,7 @@ bench-large: programs ## Measure the operator's memory among objects of more tha
 
 bench-electors: programs candidates ## Measure what an election costs at rest, beside the same on client-go (5 minutes)
 	$(CARGO) build --locked --release --bin leadergroup-elector --example local
-	$(BUILT)/release/examples/local electors
+	$(BUILT)/release/examples/local electors --elector $(BUILT)/release/leadergroup-elector
 
 attacks: programs ## Measure another tenant's failovers and the operator's memory and writes under attacks (SECONDS=40 each, ALL=300 at once; PROFILE=e2e for a quicker build)
 	$(CARGO) build --locked --profile $(PROFILE) --bin leadergroup-operator --example local

@@ -198,9 +198,9 @@ impl Recorders {
         let key = (regarding.uid.clone(), event.reason.clone(), event.note.clone());
         self.uses += 1;
         if self.by_text.len() >= REMEMBERED && !self.by_text.contains_key(&key) {
-            // Each use was another's, or of the same again: no more than half are younger.
-            let (uses, half) = (self.uses, REMEMBERED as u64 / 2);
-            self.by_text.retain(|_, (_, used)| uses - *used < half);
+            let mut uses: Vec<u64> = self.by_text.values().map(|(_, used)| *used).collect();
+            let (_, middle, _) = uses.select_nth_unstable(REMEMBERED / 2);
+            self.by_text.retain(|_, (_, used)| *used >= *middle);
         }
         let (recorder, used) = self.by_text.entry(key).or_insert_with(|| (new(), 0));
         *used = self.uses;

@@ -372,8 +372,7 @@ impl Executor {
         let key = Key::new(&observation.namespace, name);
         match ask(Subject::of::<Lease>(name), api.get(name)).await.and_then(known) {
             Ok(lease) => {
-                Lease::delete(&self.store, &key);
-                Lease::apply(&self.store, key, lease, Source::Answer);
+                Lease::read_whole(&self.store, key, lease);
                 Ok(())
             }
             Err(Failure::Gone) => {

@@ -12,7 +12,7 @@ use super::gate::Urgency;
 use super::managers;
 use crate::policy::memory::Memory;
 use crate::policy::observation::Observation;
-use crate::policy::target::Target;
+use crate::policy::target::{Round, Target};
 use crate::policy::verdict;
 
 /// A question under way, or answered. Dropping it gives it up.
@@ -27,8 +27,8 @@ pub(super) struct Question {
 enum About {
     /// A label on the pod with this uid that the operator has not set.
     Foreign(Box<str>),
-    /// What changes back what is done again and again.
-    Undone(Target),
+    /// What changes back what is done again and again in this round.
+    Undone(Target, Round),
 }
 
 impl Question {
@@ -61,7 +61,8 @@ pub(super) fn explain(
         let by = question.answer.get().cloned().unwrap_or_default();
         match question.about {
             About::Foreign(uid) => memory.foreign_by = Some((uid, by)),
-            About::Undone(target) => memory.progress.explain(&target, &by),
+            About::Undone(target, round) if memory.round(observation) == round => memory.progress.explain(&target, &by),
+            About::Undone(..) => {}
         }
         return true;
     }
@@ -81,7 +82,7 @@ pub(super) fn explain(
     let unexplained = memory.progress.unexplained(wanted, round, observation.moment).next().map(|(target, uid)| (target.clone(), uid.to_owned()));
     let Some((target, uid)) = unexplained else { return false };
     if let Some(pod) = observation.pod(&uid) {
-        ask(&pod.name, About::Undone(target));
+        ask(&pod.name, About::Undone(target, round));
         return false;
     }
     memory.progress.explain(&target, "");

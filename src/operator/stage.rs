@@ -23,7 +23,7 @@ use super::{execute, pod_patch};
 use crate::elector::clock::{Clock, Instant, Stopwatch, SystemClock};
 use crate::metrics::CONTROLLER;
 use crate::policy::memory::Memory;
-use crate::policy::observation::Observation;
+use crate::policy::observation::{Lock, Observation};
 use crate::policy::target::Target;
 use crate::policy::write::{Done, LeasePurpose, PodPurpose, Write};
 use crate::policy::{self, Plan};
@@ -66,7 +66,8 @@ impl GroupState {
         // A leader that is about to lose its label may still serve.
         // Nor does anybody wait for what a group that is gone has left: anybody may make any number of these.
         let is_led = matches!(self.leaderless, Leaderless::No) && !labels && !any(PodPurpose::Unlabel) || observation.group.is_none();
-        let mut stage: Vec<_> = stage.into_iter().map(|write| (urgency_of(&write, is_led, labels), write)).collect();
+        let follows = observation.lock != Lock::NotFollowed;
+        let mut stage: Vec<_> = stage.into_iter().map(|write| (urgency_of(&write, is_led, labels, follows), write)).collect();
         // What is sent first is on its way first.
         stage.sort_by_key(|(urgency, _)| *urgency);
         stage
@@ -246,16 +247,23 @@ fn holds_up_nothing(write: &Write) -> bool {
     matches!(write, Write::Status { names: None, .. } | Write::UpdateLease { purpose: LeasePurpose::Renewal, .. })
 }
 
-/// How soon a write of a stage is wanted. `is_led`: a leader serves, and goes on. `labels`: the stage gives the label.
-fn urgency_of(write: &Write, is_led: bool, labels: bool) -> Urgency {
+/// How soon a write of a stage is wanted. `is_led`: a leader serves, and goes on. `labels`: the stage gives the label. `follows`: the label
+/// follows the pods' own lock.
+fn urgency_of(write: &Write, is_led: bool, labels: bool, follows: bool) -> Urgency {
     match write {
         Write::Pod(write) if write.purpose == PodPurpose::Label => Urgency::Finishes,
         Write::Pod(write) if write.purpose == PodPurpose::Unlabel => Urgency::Moves,
         // What can be written beside the label may as well come after it.
         Write::UpdateLease { .. } if labels => Urgency::CanWait,
-        Write::Status { names: None, .. } | Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::Prove { ahead: true, .. } => Urgency::CanWait,
+        Write::ReadLock if follows => Urgency::Moves,
+        Write::Status { names: None, .. } | Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::Prove { ahead: true, .. } | Write::ReadLock => {
+            Urgency::CanWait
+        }
         Write::Pod(write) if write.purpose == PodPurpose::Follow => Urgency::CanWait,
-        Write::ReadLock => Urgency::Moves,
+        // What a pod bears that cannot stand in the way: no label, and no fence.
+        Write::Pod(write) if write.purpose == PodPurpose::Forget && write.observed.label == write.desired.label && write.observed.fence.is_none() => {
+            Urgency::CanWait
+        }
         _ if is_led => Urgency::CanWait,
         Write::ListFenced | Write::Prove { .. } => Urgency::Finishes,
         _ => Urgency::Moves,

@@ -307,9 +307,10 @@ impl Progress {
             let known = self.attempts.entry(target.clone()).or_insert_with(|| attempt.clone());
             known.drained = known.drained.max(attempt.drained);
         }
-        self.settle(&BTreeSet::new(), now);
+        let until = |attempt: &Attempt| attempt.drained.max(attempt.until);
+        self.attempts.retain(|_, attempt| until(attempt) > now);
         if let Some(over) = self.attempts.len().checked_sub(most).filter(|over| *over > 0) {
-            let mut shortest: Vec<(Instant, Target)> = self.attempts.iter().map(|(target, attempt)| (attempt.drained, target.clone())).collect();
+            let mut shortest: Vec<(Instant, Target)> = self.attempts.iter().map(|(target, attempt)| (until(attempt), target.clone())).collect();
             shortest.sort_unstable();
             for (_, target) in shortest.drain(..over) {
                 self.attempts.remove(&target);

@@ -69,7 +69,7 @@ async fn a_deployment_that_is_missing_is_waited_for() {
     let arena = Arena::new("missing").await;
     arena.apply(&arena::reference("web", "app")).await;
     let message = arena.condition("web", "Ready", "False", "DeploymentNotFound").await;
-    assert_eq!(message, "Deployment app does not exist in this namespace");
+    assert_eq!(message, "Deployment app does not exist in this namespace: make it, or delete this group and create one that names another");
     arena.condition("web", "Reconciling", "True", "DeploymentNotFound").await;
     arena.condition("web", "Stalled", "False", "Progressing").await;
     arena.apply(&arena::deployment("app", 2)).await;

@@ -282,6 +282,11 @@ impl<T: Stored> Cache<T> {
         (self.objects.remove(key), self.aside.remove(key))
     }
 
+    /// A watch has told of it before.
+    pub(super) fn is_told(&mut self, key: &Key) {
+        self.untold.remove(key);
+    }
+
     /// Whether no watch has told of it yet.
     pub(super) fn is_untold(&self, key: &Key) -> bool {
         self.untold.contains_key(key)

@@ -519,9 +519,10 @@ impl Store {
         let tables = &mut *self.lock();
         let after = tables.told.take().map_or(Bound::Unbounded, Bound::Excluded);
         let (next, first) = (tables.later.range((after, Bound::Unbounded)), tables.later.iter());
-        let told: Concerned = next.chain(first).take(TOLD_LATER).cloned().collect();
-        tables.later.retain(|key| !told.contains(key));
+        let told: Vec<Key> = next.chain(first).take(TOLD_LATER).cloned().collect();
         tables.told = told.last().cloned();
+        let told = Concerned::from_iter(told);
+        tables.later.retain(|key| !told.contains(key));
         (!told.is_empty()).then_some(told)
     }
 
