@@ -118,7 +118,7 @@ impl Context {
         let leftovers = &mut *self.leftovers.lock().expect("nothing panics while it holds the lock");
         if leftovers.len() >= LEFTOVERS {
             leftovers.retain(|_, progress| {
-                progress.settle(&BTreeSet::new(), now);
+                progress.forget_what_ran_out(now);
                 !progress.is_empty()
             });
         }

@@ -66,8 +66,7 @@ impl GroupState {
         // A leader that is about to lose its label may still serve.
         // Nor does anybody wait for what a group that is gone has left: anybody may make any number of these.
         let is_led = matches!(self.leaderless, Leaderless::No) && !labels && !any(PodPurpose::Unlabel) || observation.group.is_none();
-        let follows = observation.lock != Lock::NotFollowed;
-        let mut stage: Vec<_> = stage.into_iter().map(|write| (urgency_of(&write, is_led, labels, follows), write)).collect();
+        let mut stage: Vec<_> = stage.into_iter().map(|write| (urgency_of(observation, &write, is_led, labels), write)).collect();
         // What is sent first is on its way first.
         stage.sort_by_key(|(urgency, _)| *urgency);
         stage
@@ -247,21 +246,23 @@ fn holds_up_nothing(write: &Write) -> bool {
     matches!(write, Write::Status { names: None, .. } | Write::UpdateLease { purpose: LeasePurpose::Renewal, .. })
 }
 
-/// How soon a write of a stage is wanted. `is_led`: a leader serves, and goes on. `labels`: the stage gives the label. `follows`: the label
-/// follows the pods' own lock.
-fn urgency_of(write: &Write, is_led: bool, labels: bool, follows: bool) -> Urgency {
+/// How soon a write of a stage is wanted. `is_led`: a leader serves, and goes on. `labels`: the stage gives the label.
+fn urgency_of(observation: &Observation, write: &Write, is_led: bool, labels: bool) -> Urgency {
+    let is_own = |key: &str| observation.group.as_ref().is_some_and(|group| group.spec.leader_label.key == key);
     match write {
         Write::Pod(write) if write.purpose == PodPurpose::Label => Urgency::Finishes,
         Write::Pod(write) if write.purpose == PodPurpose::Unlabel => Urgency::Moves,
         // What can be written beside the label may as well come after it.
         Write::UpdateLease { .. } if labels => Urgency::CanWait,
-        Write::ReadLock if follows => Urgency::Moves,
+        Write::ReadLock if observation.lock != Lock::NotFollowed => Urgency::Moves,
         Write::Status { names: None, .. } | Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::Prove { ahead: true, .. } | Write::ReadLock => {
             Urgency::CanWait
         }
         Write::Pod(write) if write.purpose == PodPurpose::Follow => Urgency::CanWait,
-        // What a pod bears that cannot stand in the way: no label, and no fence.
-        Write::Pod(write) if write.purpose == PodPurpose::Forget && write.observed.label == write.desired.label && write.observed.fence.is_none() => {
+        // What a pod bears that cannot stand in the way: nothing of a former group's, no label, and no fence.
+        Write::Pod(write)
+            if write.purpose == PodPurpose::Forget && is_own(&write.key) && write.observed.label == write.desired.label && write.observed.fence.is_none() =>
+        {
             Urgency::CanWait
         }
         _ if is_led => Urgency::CanWait,

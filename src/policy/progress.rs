@@ -265,11 +265,12 @@ impl Progress {
         }
     }
 
-    /// How a status gets nowhere, once: there is no other place that could tell it.
+    /// How a status gets nowhere, more and more seldom: there is no other place that could tell it.
     pub fn untellable(&self, write: &Write) -> Option<&'static str> {
         let attempt = self.attempts.get(&Target::of(write)).filter(|_| matches!(write, Write::Status { .. }))?;
         let (failures, refused) = (attempt.failures, attempt.refused);
-        (refused == REFUSED || failures == CONTENDED && refused < REFUSED).then(|| attempt.kind())
+        let again = failures % CONTENDED == 0 && (failures / CONTENDED).is_power_of_two();
+        (refused == REFUSED || again).then(|| attempt.kind())
     }
 
     /// How often this has failed in a row.
@@ -286,6 +287,11 @@ impl Progress {
             }
             true
         });
+    }
+
+    /// Forgets what can hold nothing back any more.
+    pub fn forget_what_ran_out(&mut self, now: Instant) {
+        self.attempts.retain(|_, attempt| attempt.drained.max(attempt.until) > now || attempt.asked.is_some() || attempt.sent.is_some());
     }
 
     pub fn is_empty(&self) -> bool {
@@ -305,10 +311,14 @@ impl Progress {
     pub fn merge(&mut self, other: &Self, now: Instant, most: usize) {
         for (target, attempt) in other.attempts.iter().filter(|(target, it)| target.purpose().is_some() && it.asked.is_none() && it.sent.is_none()) {
             let known = self.attempts.entry(target.clone()).or_insert_with(|| attempt.clone());
-            known.drained = known.drained.max(attempt.drained);
+            let drained = known.drained.max(attempt.drained);
+            if attempt.until > known.until {
+                known.clone_from(attempt);
+            }
+            known.drained = drained;
         }
         let until = |attempt: &Attempt| attempt.drained.max(attempt.until);
-        self.attempts.retain(|_, attempt| until(attempt) > now);
+        self.forget_what_ran_out(now);
         if let Some(over) = self.attempts.len().checked_sub(most).filter(|over| *over > 0) {
             let mut shortest: Vec<(Instant, Target)> = self.attempts.iter().map(|(target, attempt)| (until(attempt), target.clone())).collect();
             shortest.sort_unstable();

@@ -408,6 +408,16 @@ fn followers_whose_preparation_fails_leave_their_places_to_others() {
     assert!(wanted < 40, "{wanted}: as long as they are few");
 }
 
+/// What is written to a pod of a group that is gone, and when.
+fn tried_once() -> (Write, Instant) {
+    let pod = with(fenced(pod("pod-0")), |pod| pod.member_of = Some("gone/role".into()));
+    let mut gone = observation(&json!({ "deploymentRef": { "name": "web" } }), Vec::new(), None);
+    (gone.group, gone.deployment, gone.name) = (None, None, "gone".into());
+    gone.strays = vec![pod.pod().clone()];
+    at(&mut gone, 1000);
+    (policy::plan(&gone, &Memory::default()).writes.remove(0), gone.moment)
+}
+
 #[test]
 fn of_what_was_tried_for_groups_that_are_gone_little_is_kept_and_each_is_given_what_is_about_its_own_pods() {
     let tried = |names: std::ops::Range<usize>, second: u64| {
@@ -439,4 +449,14 @@ fn of_what_was_tried_for_groups_that_are_gone_little_is_kept_and_each_is_given_w
     assert_eq!((0..40).filter(|number| held(&known, *number..number + 1)).count(), 4);
     known.merge(&Progress::default(), Instant(Duration::from_secs(100)), 64);
     assert!(known.is_empty(), "what can hold nothing back any more");
+    // What was refused is held back longer each time, from group to group.
+    let mut known = Progress::default();
+    for failures in 1..=3 {
+        let mut own = known.with(&uids(0..1));
+        let (write, moment) = tried_once();
+        own.sending(&write, ROUND, moment, now());
+        own.answered(&write, Err(failed(Undone::Refused, true, "no")), moment);
+        assert_eq!(own.failures(&Target::of(&write)), failures);
+        known.merge(&own, Instant(Duration::from_secs(1)), 64);
+    }
 }

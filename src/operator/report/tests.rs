@@ -125,7 +125,7 @@ async fn what_a_lease_says_of_another_operator_is_logged_only_where_it_is_a_name
 }
 
 #[tokio::test]
-async fn a_status_that_cannot_be_written_is_told_in_the_log_once() {
+async fn a_status_that_cannot_be_written_is_told_in_the_log_more_and_more_seldom() {
     let (context, observation) = (context(), observation("web"));
     let lines = |refused: bool, times: usize| {
         let (mut state, write) = (GroupState::default(), says("WriteRefused", "no"));
@@ -143,7 +143,7 @@ async fn a_status_that_cannot_be_written_is_told_in_the_log_once() {
     for (refused, kind) in [(true, "refused"), (false, "failed")] {
         assert_eq!(lines(refused, 1), [""; 0], "one may be an accident");
         let told = lines(refused, 20);
-        assert!(told.len() == 1 && told[0].contains("WARN") && told[0].contains(kind) && !told[0].contains("s3cret"), "{told:?}");
+        assert!((1..=3).contains(&told.len()) && told[0].contains("WARN") && told[0].contains(kind) && !told[0].contains("s3cret"), "{told:?}");
     }
 }
 

@@ -25,6 +25,10 @@ pub trait Stored: Clone {
     fn differs(&self, other: &Self) -> bool;
     /// What is kept of it where it concerns no group, if that is less than all.
     const OF_NOBODY: Option<fn(Arc<Self>) -> Arc<Self>> = None;
+    /// Whether no more than that is kept of it.
+    fn is_stub(&self) -> bool {
+        false
+    }
     /// Whether it is not kept where its namespace has no group, unless it is marked.
     const SPARED: bool = false;
     fn is_marked(&self) -> bool {
@@ -92,6 +96,9 @@ impl Stored for Pod {
 
 impl Stored for Lease {
     const FOUND: bool = true;
+    fn is_stub(&self) -> bool {
+        self.is_stub
+    }
     fn uid(&self) -> &str {
         &self.uid
     }

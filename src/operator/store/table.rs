@@ -121,7 +121,15 @@ macro_rules! table {
                 }
             }
             fn read_whole(store: &Store, key: Key, object: Arc<Self>) -> Concerned {
-                let told = store.lock().$cache.get(&key).is_some_and(|stored| stored.resource_version() >= object.resource_version());
+                let told = {
+                    let tables = &*store.lock();
+                    let stored = tables.$cache.get(&key);
+                    if stored.is_some_and(|stored| !stored.is_stub() && stored.resource_version() > object.resource_version()) {
+                        // The watch was quicker.
+                        return Concerned::new();
+                    }
+                    stored.is_some_and(|stored| stored.resource_version() >= object.resource_version()) && !tables.$cache.is_untold(&key)
+                };
                 Self::delete(store, &key);
                 let concerned = Self::apply(store, key.clone(), object, Source::Answer);
                 if told {
