@@ -103,6 +103,11 @@ impl Attempt {
         }
     }
 
+    /// Until when it holds anything back.
+    fn held_until(&self) -> Instant {
+        self.drained.max(self.until)
+    }
+
     /// From when on it is told that it has no answer, or that its turn does not come.
     fn slow_at(&self, target: &Target) -> Option<Instant> {
         let unanswered = self.failed.as_ref().is_some_and(|failed| failed.unanswered);
@@ -291,7 +296,7 @@ impl Progress {
 
     /// Forgets what can hold nothing back any more.
     pub fn forget_what_ran_out(&mut self, now: Instant) {
-        self.attempts.retain(|_, attempt| attempt.drained.max(attempt.until) > now || attempt.asked.is_some() || attempt.sent.is_some());
+        self.attempts.retain(|_, attempt| attempt.held_until() > now || attempt.asked.is_some() || attempt.sent.is_some());
     }
 
     pub fn is_empty(&self) -> bool {
@@ -317,10 +322,9 @@ impl Progress {
             }
             known.drained = drained;
         }
-        let until = |attempt: &Attempt| attempt.drained.max(attempt.until);
         self.forget_what_ran_out(now);
         if let Some(over) = self.attempts.len().checked_sub(most).filter(|over| *over > 0) {
-            let mut shortest: Vec<(Instant, Target)> = self.attempts.iter().map(|(target, attempt)| (until(attempt), target.clone())).collect();
+            let mut shortest: Vec<(Instant, Target)> = self.attempts.iter().map(|(target, attempt)| (attempt.held_until(), target.clone())).collect();
             shortest.sort_unstable();
             for (_, target) in shortest.drain(..over) {
                 self.attempts.remove(&target);

@@ -408,13 +408,13 @@ fn followers_whose_preparation_fails_leave_their_places_to_others() {
     assert!(wanted < 40, "{wanted}: as long as they are few");
 }
 
-/// What is written to a pod of a group that is gone, and when.
-fn tried_once() -> (Write, Instant) {
-    let pod = with(fenced(pod("pod-0")), |pod| pod.member_of = Some("gone/role".into()));
+/// What is written to this pod of a group that is gone, and when.
+fn forgets(pod_name: &str, second: u64) -> (Write, Instant) {
+    let pod = with(fenced(pod(pod_name)), |pod| pod.member_of = Some("gone/role".into()));
     let mut gone = observation(&json!({ "deploymentRef": { "name": "web" } }), Vec::new(), None);
     (gone.group, gone.deployment, gone.name) = (None, None, "gone".into());
     gone.strays = vec![pod.pod().clone()];
-    at(&mut gone, 1000);
+    at(&mut gone, second * 1000);
     (policy::plan(&gone, &Memory::default()).writes.remove(0), gone.moment)
 }
 
@@ -423,15 +423,9 @@ fn of_what_was_tried_for_groups_that_are_gone_little_is_kept_and_each_is_given_w
     let tried = |names: std::ops::Range<usize>, second: u64| {
         let mut progress = Progress::default();
         for number in names {
-            let pod = with(fenced(pod(&format!("pod-{number}"))), |pod| pod.member_of = Some("gone/role".into()));
-            let mut gone = observation(&json!({ "deploymentRef": { "name": "web" } }), Vec::new(), None);
-            (gone.group, gone.deployment, gone.name) = (None, None, "gone".into());
-            gone.strays = vec![pod.pod().clone()];
-            at(&mut gone, second * 1000);
-            for write in policy::plan(&gone, &Memory::default()).writes {
-                progress.sending(&write, ROUND, gone.moment, now());
-                progress.answered(&write, Ok(()), gone.moment);
-            }
+            let (write, moment) = forgets(&format!("pod-{number}"), second);
+            progress.sending(&write, ROUND, moment, now());
+            progress.answered(&write, Ok(()), moment);
         }
         progress
     };
@@ -453,7 +447,7 @@ fn of_what_was_tried_for_groups_that_are_gone_little_is_kept_and_each_is_given_w
     let mut known = Progress::default();
     for failures in 1..=3 {
         let mut own = known.with(&uids(0..1));
-        let (write, moment) = tried_once();
+        let (write, moment) = forgets("pod-0", 1);
         own.sending(&write, ROUND, moment, now());
         own.answered(&write, Err(failed(Undone::Refused, true, "no")), moment);
         assert_eq!(own.failures(&Target::of(&write)), failures);
