@@ -364,26 +364,7 @@ impl Executor {
         Ok(owners.into_iter().filter(|owner| owner["kind"] != "LeaderGroup").collect())
     }
 
-    /// Reads the group's Lease, of which little was kept while no group named it.
-    pub(super) async fn read_lease(&self, observation: &Observation) -> Result<(), Failure> {
-        let Some(group) = &observation.group else { return Ok(()) };
-        let api: Api<Slim<Lease>> = Api::namespaced(self.client.clone(), &observation.namespace);
-        let name = objects::lease_name(group);
-        let key = Key::new(&observation.namespace, name);
-        match ask(Subject::of::<Lease>(name), api.get(name)).await.and_then(known) {
-            Ok(lease) => {
-                Lease::read_whole(&self.store, key, lease);
-                Ok(())
-            }
-            Err(Failure::Gone) => {
-                Lease::delete(&self.store, &key);
-                Ok(())
-            }
-            Err(failure) => Err(failure),
-        }
-    }
-
-    /// Reads the Lease that the pods elect themselves on.
+    /// Reads the group's Lease anew, or for the first time as a whole.
     async fn read_lock(&self, observation: &Observation) -> Result<Done, Failure> {
         let Some(group) = &observation.group else { return Err(Failure::Changed) };
         let api: Api<Slim<Lease>> = Api::namespaced(self.client.clone(), &observation.namespace);

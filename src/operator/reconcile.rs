@@ -13,7 +13,6 @@ use super::execute;
 use super::explain::explain;
 use super::flights::{Awaited, Flight, Landed};
 use super::follow::{self, Follower};
-use super::gate::Urgency;
 use super::report;
 use super::stage::moves;
 use super::state::{GroupState, Leaderless};
@@ -31,8 +30,6 @@ use crate::policy::{self, Plan};
 /// A group that is still moving after so many stages is left for a moment, for others' sake.
 const STAGES: usize = 24;
 const BREATH: Duration = Duration::from_millis(100);
-/// Until what could not be read is read again.
-const UNREAD: Duration = Duration::from_secs(1);
 /// What is known of a group that is left out from now on is forgotten after so long.
 const LEFT_OUT: Duration = Duration::from_secs(600);
 
@@ -84,17 +81,6 @@ async fn stage_by_stage(context: &Arc<Context>, key: &Key, state: &mut GroupStat
         if observation.namespace_unread {
             // It is woken when that was read.
             return Ended::Settled(None);
-        }
-        if observation.lease_unread {
-            // Boxed, as what is awaited seldom: while a stage is under way thousands of these may wait.
-            let reading = context.executor.read_lease(&observation);
-            match Box::pin(context.shares.take_turn(&observation.namespace, "reads", Urgency::Moves, reading)).await {
-                Ok(()) => continue,
-                Err(failure) => {
-                    debug!(namespace = %observation.namespace, name = %observation.name, failure = failure.as_str(), "Lease could not be read");
-                    return Ended::Settled(Some(UNREAD));
-                }
-            }
         }
         state.take_in_what_is_seen(context, &observation);
         state.plan_over();
@@ -165,7 +151,7 @@ impl GroupState {
     /// What there is to see of the group; `None`: nothing.
     pub(super) fn observe(&mut self, context: &Context, key: &Key, wake: &Arc<Notify>) -> Option<Observation> {
         let mut observation = context.store.observe(key, context.proven(), &context.operator)?;
-        if !observation.namespace_unread && !observation.lease_unread {
+        if !observation.namespace_unread {
             self.follow(context, &mut observation, wake);
         }
         observation.blind = context.vitals.blind().next();

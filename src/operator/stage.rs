@@ -85,7 +85,7 @@ impl GroupState {
     pub(super) async fn land_stage(&mut self, context: &Arc<Context>, key: &Key, wake: &Arc<Notify>, began: Stopwatch) {
         // The gauge counts groups that wait for the API server.
         context.metrics.active_workers.get_or_create(&CONTROLLER).inc();
-        let (mut happened, mut looked) = (false, Stopwatch::start());
+        let (mut happened, mut answered, mut looked) = (false, false, Stopwatch::start());
         loop {
             self.tell_turns();
             if self.flights.waited_for().next().is_none() {
@@ -94,16 +94,10 @@ impl GroupState {
             let sent = || self.flights.waited_for().filter(|flight| flight.sent().is_some());
             // A read is quick, or given up soon.
             let reads = sent().any(|flight| matches!(flight.write, Write::ListFenced | Write::Prove { .. } | Write::ReadLock));
-            // What nobody waits for gives way at once, or as good as.
-            let gives_way = sent().all(|flight| holds_up_nothing(&flight.write));
-            let pause = match happened {
-                true if gives_way => BREATH,
-                true => INTERRUPTED_STAGE,
-                false => STAGE,
-            };
+            let pause = pause(happened, answered, sent().all(|flight| holds_up_nothing(&flight.write)));
             let wait = if reads { STAGE } else { pause.saturating_sub(looked.elapsed()) };
             if wait.is_zero() {
-                (happened, looked) = (false, Stopwatch::start());
+                (happened, answered, looked) = (false, false, Stopwatch::start());
                 let oldest = sent().filter_map(Flight::sent).min();
                 if oldest.is_none_or(|sent| SystemClock.now() - sent >= LONGEST) || self.has_else_to_write(context, key, wake, began) {
                     break;
@@ -112,7 +106,10 @@ impl GroupState {
             }
             tokio::select! {
                 biased;
-                landed = self.flights.land() => self.landed(context, landed),
+                landed = self.flights.land() => {
+                    answered |= !holds_up_nothing(&landed.0.write);
+                    self.landed(context, landed);
+                }
                 () = wake.notified(), if !happened => happened = true,
                 () = tokio::time::sleep(wait) => {}
             }
@@ -178,7 +175,7 @@ impl GroupState {
     fn has_else_to_write(&mut self, context: &Arc<Context>, key: &Key, wake: &Arc<Notify>, began: Stopwatch) -> bool {
         self.give_up_overdue();
         let Some(mut observation) = self.observe(context, key, wake) else { return true };
-        if observation.lease_unread || observation.namespace_unread || context.stopping() {
+        if observation.namespace_unread || context.stopping() {
             return true;
         }
         self.take_in_what_is_seen(context, &observation);
@@ -205,6 +202,16 @@ impl GroupState {
         let stage = self.in_order(&observation, new);
         self.queue(context, &observation, stage, began);
         false
+    }
+}
+
+/// How long after the last look a stage is looked at, where something has `happened` since, or something was `answered` that anybody waits
+/// for. `gives_way`: nobody waits for what is left of it, so that it gives way at once, or as good as, to what is to be written now.
+fn pause(happened: bool, answered: bool, gives_way: bool) -> Duration {
+    match (happened, answered) {
+        (true, _) | (_, true) if gives_way => BREATH,
+        (true, _) => INTERRUPTED_STAGE,
+        (false, _) => STAGE,
     }
 }
 
@@ -254,7 +261,8 @@ fn urgency_of(observation: &Observation, write: &Write, is_led: bool, labels: bo
         Write::Pod(write) if write.purpose == PodPurpose::Unlabel => Urgency::Moves,
         // What can be written beside the label may as well come after it.
         Write::UpdateLease { .. } if labels => Urgency::CanWait,
-        Write::ReadLock if observation.lock != Lock::NotFollowed => Urgency::Moves,
+        // Nothing else is planned before.
+        Write::ReadLock if observation.lock != Lock::NotFollowed || observation.lease_unread => Urgency::Moves,
         Write::Status { names: None, .. } | Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::Prove { ahead: true, .. } | Write::ReadLock => {
             Urgency::CanWait
         }
@@ -268,5 +276,17 @@ fn urgency_of(observation: &Observation, write: &Write, is_led: bool, labels: bo
         _ if is_led => Urgency::CanWait,
         Write::ListFenced | Write::Prove { .. } => Urgency::Finishes,
         _ => Urgency::Moves,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_from_an_answer_waits_for_nothing_that_nobody_waits_for_and_makes_no_slow_server_slower() {
+        assert_eq!(pause(false, true, true), BREATH, "a status that is slow holds up no label");
+        assert_eq!(pause(false, true, false), STAGE, "the rest of it is waited for");
+        assert_eq!([pause(true, false, true), pause(true, false, false), pause(false, false, true)], [BREATH, INTERRUPTED_STAGE, STAGE]);
     }
 }

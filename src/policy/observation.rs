@@ -50,7 +50,7 @@ pub struct Observation {
     pub blind: Option<String>,
     /// No watch has told of the Lease: it may be gone.
     pub lease_untold: bool,
-    /// The Lease is there, and has to be read before anything is planned.
+    /// The Lease is there, and has to be read before anything else is planned: it is not in here.
     pub lease_unread: bool,
     /// What was there before the namespace got its first group has not been read yet: nothing is planned before.
     pub namespace_unread: bool,

@@ -59,6 +59,9 @@ pub fn plan(observation: &Observation, memory: &Memory) -> Plan {
         let (writes, recheck) = forget(observation, memory);
         return Plan { writes, recheck, ..Plan::default() }.held_back(observation, memory);
     };
+    if observation.lease_unread {
+        return unread(observation, memory, group);
+    }
     if let Some(other) = verdict::steps_back(observation) {
         // The other keeps the group, its status too, as long as that can be.
         return left(observation, memory, group, other);
@@ -80,6 +83,14 @@ pub fn plan(observation: &Observation, memory: &Memory) -> Plan {
     }
     let wait = plan.recheck.map(|at| observation.now.duration_until(at).max(SignedDuration::ZERO).unsigned_abs());
     Plan { writes: plan.writes, recheck: wait, ..Plan::default() }.held_back(observation, memory)
+}
+
+/// The plan for a group whose Lease is to be read first: that, and what keeps it from being read.
+fn unread(observation: &Observation, memory: &Memory, group: &Arc<LeaderGroup>) -> Plan {
+    let mut plan = Planner::new(observation, memory, group, Terms::of(observation, memory, group));
+    plan.writes.push(Write::ReadLock);
+    plan.status(None);
+    Plan { writes: plan.writes, ..Plan::default() }.held_back(observation, memory)
 }
 
 /// The plan for a group that another operator keeps, or seems to: nothing is written but a status that has been untrue for long.

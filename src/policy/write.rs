@@ -21,7 +21,8 @@ pub enum Write {
         version: u64,
         ahead: bool,
     },
-    /// Reads the Lease that the pods elect themselves on, whose holder seems not to have renewed it: a watch that fails tells of no renewal.
+    /// Reads the group's Lease: where the pods elect themselves on it and its holder seems not to have renewed it, because a watch that fails
+    /// tells of no renewal; or because little or nothing of it was told.
     ReadLock,
     /// Server-side apply of the owned Deployment, as the group has it by a fresh read that shows it alive and of the generation
     /// observed. `uid`: of the one observed; `None` creates it and takes over nothing.

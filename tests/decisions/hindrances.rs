@@ -454,3 +454,23 @@ fn of_what_was_tried_for_groups_that_are_gone_little_is_kept_and_each_is_given_w
         known.merge(&own, Instant(Duration::from_secs(1)), 64);
     }
 }
+
+#[test]
+fn a_lease_that_cannot_be_read_is_read_again_after_waits_whatever_happens_and_told() {
+    let (mut memory, mut observed) = (Memory::default(), observation(&json!({ "deploymentRef": { "name": "web" } }), vec![pod("a")], None));
+    observed.lease_unread = true;
+    assert_eq!(policy::plan(&observed, &memory).writes, [Write::ReadLock], "nothing is decided before");
+    let mut reads = 0;
+    for millisecond in 0..20_000 {
+        at(&mut observed, millisecond);
+        let is_read = policy::plan(&observed, &memory).writes.contains(&Write::ReadLock);
+        if is_read {
+            reads += 1;
+            memory.progress.sending(&Write::ReadLock, ROUND, observed.moment, now());
+            memory.progress.answered(&Write::ReadLock, Err(failed(Undone::Unknown, false, "the right is missing")), observed.moment);
+        }
+    }
+    assert!((5..15).contains(&reads), "{reads} reads in twenty seconds");
+    assert!(!policy::plan(&observed, &memory).writes.iter().any(|write| matches!(write, Write::Pod(_) | Write::CreateLease { .. })));
+    assert_eq!(conditions(&observed, &memory)[2..], ["Reconciling=True WriteFailed", "Stalled=False Progressing"]);
+}

@@ -25,10 +25,6 @@ pub trait Stored: Clone {
     fn differs(&self, other: &Self) -> bool;
     /// What is kept of it where it concerns no group, if that is less than all.
     const OF_NOBODY: Option<fn(Arc<Self>) -> Arc<Self>> = None;
-    /// Whether no more than that is kept of it.
-    fn is_stub(&self) -> bool {
-        false
-    }
     /// Whether it is not kept where its namespace has no group, unless it is marked.
     const SPARED: bool = false;
     fn is_marked(&self) -> bool {
@@ -96,9 +92,6 @@ impl Stored for Pod {
 
 impl Stored for Lease {
     const FOUND: bool = true;
-    fn is_stub(&self) -> bool {
-        self.is_stub
-    }
     fn uid(&self) -> &str {
         &self.uid
     }
@@ -130,6 +123,10 @@ impl Stored for Lease {
         Self { resource_version: other.resource_version, changed, seen_to_change, renew_time, times, ..self.clone() } != *other
     }
     fn replacing(lease: &mut Arc<Self>, former: &Self) {
+        if former.is_stub && !lease.is_stub {
+            // Whether it has changed since little was kept of it is not known: it counts as found.
+            return;
+        }
         let Lease { holder, renew_time, acquire_time, times, transitions, duration_seconds, .. } = &**lease;
         let fields = (holder, renew_time, acquire_time, times, transitions, duration_seconds);
         let Lease { holder, renew_time, acquire_time, times, transitions, duration_seconds, .. } = former;
@@ -287,11 +284,6 @@ impl<T: Stored> Cache<T> {
         self.unread.remove(key);
         self.untold.remove(key);
         (self.objects.remove(key), self.aside.remove(key))
-    }
-
-    /// A watch has told of it before.
-    pub(super) fn is_told(&mut self, key: &Key) {
-        self.untold.remove(key);
     }
 
     /// Whether no watch has told of it yet.

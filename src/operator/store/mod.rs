@@ -450,9 +450,13 @@ impl Store {
             return None;
         }
         let followed = group.as_ref().is_some_and(|group| group.spec.election.mode == Mode::Holder);
-        let lock = if followed { lock_of(lease.as_deref()) } else { Lock::NotFollowed };
-        // What others write is not this group's own.
-        let lease = lease.filter(|_| !followed);
+        let lock = match &lease {
+            _ if !followed => Lock::NotFollowed,
+            Some(lease) if lease.is_stub => Lock::Unread,
+            lease => lock_of(lease.as_deref()),
+        };
+        // What others write is not this group's own, and what little is kept of one that is unread says nothing.
+        let lease = lease.filter(|lease| !followed && !lease.is_stub);
         Some(Observation {
             now,
             moment,

@@ -30,8 +30,6 @@ pub trait Table: Stored + Send + Sync + 'static {
     fn note_unread(store: &Store, key: &Key, version: Option<u64>) -> bool;
     /// The object as it was read anew, by its name: another one under the name takes its place.
     fn read_anew(store: &Store, key: Key, object: Arc<Self>) -> Concerned;
-    /// The object as it was read because little was kept of it.
-    fn read_whole(store: &Store, key: Key, object: Arc<Self>) -> Concerned;
     /// The answer to a write of ours: taken only in place of the very object that it was, because the watch may have
     /// seen its deletion already.
     fn answered(store: &Store, key: Key, object: Arc<Self>) -> Concerned;
@@ -119,23 +117,6 @@ macro_rules! table {
                     None if Self::FOUND => Self::apply(store, key, object, Source::Answer),
                     _ => Self::answered(store, key, object),
                 }
-            }
-            fn read_whole(store: &Store, key: Key, object: Arc<Self>) -> Concerned {
-                let told = {
-                    let tables = &*store.lock();
-                    let stored = tables.$cache.get(&key);
-                    if stored.is_some_and(|stored| !stored.is_stub() && stored.resource_version() > object.resource_version()) {
-                        // The watch was quicker.
-                        return Concerned::new();
-                    }
-                    stored.is_some_and(|stored| stored.resource_version() >= object.resource_version()) && !tables.$cache.is_untold(&key)
-                };
-                Self::delete(store, &key);
-                let concerned = Self::apply(store, key.clone(), object, Source::Answer);
-                if told {
-                    store.lock().$cache.is_told(&key);
-                }
-                concerned
             }
             fn uid_of(store: &Store, key: &Key) -> Option<Box<str>> {
                 store.lock().$cache.get(key).map(|stored| stored.uid().into())

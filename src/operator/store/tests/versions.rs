@@ -111,3 +111,22 @@ fn a_lease_that_no_watch_tells_of_is_taken_in_where_it_is_read_by_its_name() {
     Pod::read_anew(&store, key.clone(), pod("u", 1));
     assert_eq!(version(&store, &key), None, "a pod's deletion may have been seen already");
 }
+
+#[test]
+fn a_lease_of_which_little_was_kept_is_read_as_a_whole_unless_the_watch_has_told_of_a_later_version() {
+    let (store, key) = (Store::default(), Key::new("a", "web"));
+    let lease = |version, holder: &str| Arc::new(Lease { uid: "l".into(), resource_version: version, holder: holder.into(), ..Lease::default() });
+    let observe = || store.observe(&key, None, &Operator::default()).unwrap();
+    Lease::apply(&store, key.clone(), lease(5, "long ago"), Source::Watch);
+    Lease::apply(&store, key.clone(), lease(6, "before"), Source::Watch);
+    LeaderGroup::apply(&store, key.clone(), group("web"), Source::Watch);
+    assert_eq!((observe().lease_unread, observe().lease), (true, None), "no group named it");
+    Lease::read_anew(&store, key.clone(), lease(5, "long ago"));
+    assert!(observe().lease_unread, "an answer that is late");
+    Lease::read_anew(&store, key.clone(), lease(6, "before"));
+    let observed = observe();
+    let read = observed.lease.unwrap();
+    assert_eq!((&*read.holder, read.seen_to_change, observed.lease_unread, observed.lease_untold), ("before", false, false, false));
+    Lease::apply(&store, key.clone(), lease(7, "now"), Source::Watch);
+    assert!(observe().lease.unwrap().seen_to_change);
+}
