@@ -84,6 +84,7 @@ pub struct Metrics {
     pub label_repairs: Counter,
     pub deployment_repairs: Counter,
     pub groups_left: Gauge,
+    pub namespaces_refused: Gauge,
     pub events_dropped: Counter,
     pub watch_silence_seconds: Family<KindLabels, Gauge<f64, AtomicU64>>,
     pub objects: Family<KindLabels, Gauge>,
@@ -111,6 +112,7 @@ impl Metrics {
             label_repairs: Counter::default(),
             deployment_repairs: Counter::default(),
             groups_left: Gauge::default(),
+            namespaces_refused: Gauge::default(),
             events_dropped: Counter::default(),
             watch_silence_seconds: Family::default(),
             objects: Family::default(),
@@ -145,6 +147,11 @@ impl Metrics {
         registry.register("leadergroup_label_repairs", "Leader labels and terms that others had set or removed", metrics.label_repairs.clone());
         registry.register("leadergroup_deployment_repairs", "Owned Deployments that others had changed", metrics.deployment_repairs.clone());
         registry.register("leadergroup_groups_left", "Groups that are left to another operator", metrics.groups_left.clone());
+        registry.register(
+            "leadergroup_namespaces_refused",
+            "Namespaces that are to be kept and may not be read, while others may",
+            metrics.namespaces_refused.clone(),
+        );
         registry.register(
             "leadergroup_events_dropped",
             "Events that were not published, because too many waited, too many of one group had been, or the API server did not take them, or not in time",

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::elector::clock::Stopwatch;
 
 /// A watch without a sign of life for this long hangs.
-pub const SILENCE: Duration = Duration::from_secs(35);
+pub(super) const SILENCE: Duration = Duration::from_secs(35);
 /// A watch that fails for so long, in milliseconds, is told of and makes a replica unready: a restart of the API server takes less.
 const BLIND: u64 = 15_000;
 /// One that was opened works again once that has lasted for so long, in milliseconds: what comes may be no answer of an API server's.
@@ -19,11 +19,11 @@ const FORGIVEN: u64 = 27_000;
 
 /// What one watch shows of itself to health, readiness and metrics.
 #[derive(Debug)]
-pub struct WatchHealth {
-    pub kind: &'static str,
-    pub namespace: Option<String>,
+pub(super) struct WatchHealth {
+    pub(super) kind: &'static str,
+    pub(super) namespace: Option<String>,
     /// Whether the operator can work without it.
-    pub optional: bool,
+    pub(super) optional: bool,
     started: Stopwatch,
     /// Milliseconds from `started` to the last sign of life.
     last: AtomicU64,
@@ -61,7 +61,7 @@ impl WatchHealth {
     }
 
     /// The time since the last sign of life.
-    pub fn silence(&self) -> Duration {
+    pub(super) fn silence(&self) -> Duration {
         self.started.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
     }
 
@@ -76,8 +76,13 @@ impl WatchHealth {
         self.refused.store(true, Ordering::Release);
     }
 
+    /// Whether it was refused when it was tried last.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Acquire) && !self.has_lasted_since(self.failing[1].load(Ordering::Relaxed))
+    }
+
     /// Whether the first list is complete, or the operator works without it.
-    pub fn ready(&self) -> bool {
+    pub(super) fn ready(&self) -> bool {
         self.synced.load(Ordering::Acquire) || (self.optional && self.refused.load(Ordering::Acquire))
     }
 
@@ -114,20 +119,23 @@ impl WatchHealth {
     /// It has told something. Whether it was said to be blind.
     pub(super) fn works(&self) -> bool {
         self.failing[1].store(0, Ordering::Relaxed);
+        self.refused.store(false, Ordering::Release);
         self.told_blind.swap(false, Ordering::Relaxed)
     }
 
     /// What it told last may be old: it was listed once, and fails for so long that something may have been missed. Its last error.
-    pub fn blind(&self) -> Option<String> {
+    pub(super) fn blind(&self) -> Option<String> {
         let (now, [first, last]) = (self.milliseconds(), self.failing.each_ref().map(|it| it.load(Ordering::Relaxed)));
         let fails = last > 0 && !self.has_lasted_since(last) && now.saturating_sub(last) <= FORGIVEN && now.saturating_sub(first) > BLIND;
-        let blind = fails && self.synced.load(Ordering::Acquire);
+        // What is not needed, and may not be read any more, is forgotten.
+        let does_without = self.optional && self.is_refused();
+        let blind = fails && !does_without && self.synced.load(Ordering::Acquire);
         self.told_blind.fetch_or(blind, Ordering::Relaxed);
         blind.then(|| self.error().unwrap_or_else(|| format!("watching {} fails", self.kind)))
     }
 
     /// The last error, while it lasts.
-    pub fn error(&self) -> Option<String> {
+    pub(super) fn error(&self) -> Option<String> {
         self.error.lock().expect("nothing panics while it holds the lock").clone()
     }
 

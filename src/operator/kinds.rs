@@ -10,7 +10,7 @@ use kube::core::Selector;
 
 use super::lenient::Part;
 use super::slim::{Kind, Metadata, Object};
-use crate::elector::clock::{Clock, SystemClock};
+use crate::elector::clock::{self, Clock, SystemClock};
 use crate::names::{self, LONGEST_NAME, LONGEST_UID};
 use crate::policy::observation::{DeletionCost, Deployment, Labels, Lease, Node, Pod, ReplicaSet};
 use crate::policy::reason;
@@ -68,7 +68,8 @@ impl Kind for Pod {
             replica_set: metadata.owned_by("ReplicaSet"),
             node: spec.field("nodeName").short(LONGEST_NAME),
             unready_since: (phase == "Running" && ready.is_none()).then(|| SystemClock.now()),
-            ready_since: ready.map(|ready| ready.field("lastTransitionTime").time().unwrap_or(Timestamp::UNIX_EPOCH)),
+            // Of a node whose clock is ahead no pod has been ready for any time before it is.
+            ready_since: ready.map(|ready| ready.field("lastTransitionTime").time().unwrap_or(Timestamp::UNIX_EPOCH).min(clock::wall())),
             terminating: metadata.terminating(),
             disrupted: condition("DisruptionTarget").is_some(),
             finished: matches!(phase, "Failed" | "Succeeded"),

@@ -35,30 +35,30 @@ mod stage;
 mod state;
 pub mod store;
 mod template;
+mod vitals;
 mod watch;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use kube::{Api, Client};
+use kube::Client;
 use tokio::sync::{Notify, watch as channel};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::api::LeaderGroup;
-use crate::cluster::{Cluster, Contact};
+use crate::cluster::Cluster;
 use crate::elector::clock::{self, Instant, Stopwatch};
-use crate::elector::{Callbacks, Elector, Ended, HealthAdaptor, Loss, Tenure};
+use crate::elector::{Callbacks, Elector, Ended, Loss, Tenure};
 use crate::metrics::{KindLabels, Metrics};
 use crate::policy::observation::{Deployment, Lease, Operator, Pod, ReplicaSet};
 use crate::policy::progress::Progress;
 use events::EventRecorder;
 use execute::Executor;
 use groups::Groups;
-pub use health::{SILENCE, WatchHealth};
 use lines::Lines;
 pub use liveness::NodeLiveness;
 use liveness::NodeWatch;
@@ -67,13 +67,11 @@ use pace::Pace;
 use restores::Restores;
 use shares::Shares;
 use store::{Key, Store};
+pub use vitals::Vitals;
 use watch::Watches;
 
 /// What writes that are under way get to finish after a signal.
 const GRACE: Duration = Duration::from_secs(8);
-
-/// A replica that the API server has not answered for so long is not ready. The store's version is asked for every two seconds.
-const UNREACHABLE: Duration = Duration::from_secs(15);
 
 /// Where the shipped manifests install the operator.
 const DEFAULT_HOME: &str = "leadergroup-system";
@@ -141,54 +139,6 @@ impl Context {
     }
 }
 
-/// What the operator shows of itself to health and readiness.
-#[derive(Clone)]
-pub struct Vitals {
-    pulses: Arc<OnceLock<Vec<Arc<WatchHealth>>>>,
-    contact: Arc<OnceLock<Contact>>,
-    election: Arc<HealthAdaptor>,
-}
-
-impl Default for Vitals {
-    fn default() -> Self {
-        Self { pulses: Arc::default(), contact: Arc::default(), election: Arc::new(HealthAdaptor::new(HealthAdaptor::TOLERANCE)) }
-    }
-}
-
-impl Vitals {
-    pub fn pulses(&self) -> &[Arc<WatchHealth>] {
-        self.pulses.get().map(Vec::as_slice).unwrap_or_default()
-    }
-
-    /// `Err` says what hangs.
-    pub fn alive(&self) -> Result<(), String> {
-        self.election.check()?;
-        let silent = self.pulses().iter().filter(|pulse| pulse.silence() > SILENCE);
-        let silent: Vec<_> = silent.map(|pulse| format!("watch of {} silent for {} s", pulse.kind, pulse.silence().as_secs())).collect();
-        if silent.is_empty() { Ok(()) } else { Err(silent.join("; ")) }
-    }
-
-    /// What is not known any more because its watch fails.
-    fn blind(&self) -> impl Iterator<Item = String> {
-        self.pulses().iter().filter_map(|pulse| pulse.blind())
-    }
-
-    /// `Err` says what is missing. A standby is as ready as the leader, or a rolling update would never end.
-    pub fn ready(&self) -> Result<(), String> {
-        if self.pulses().is_empty() {
-            return Err("starting".into());
-        }
-        let waiting = self.pulses().iter().filter(|pulse| !pulse.ready());
-        let waiting: Vec<_> = waiting.map(|pulse| pulse.error().unwrap_or_else(|| format!("first list of {} is not complete", pulse.kind))).collect();
-        if !waiting.is_empty() {
-            return Err(waiting.join("; "));
-        }
-        self.contact.get().map_or(Ok(()), |contact| contact.check(UNREACHABLE))?;
-        let blind: Vec<_> = self.blind().collect();
-        if blind.is_empty() { Ok(()) } else { Err(blind.join("; ")) }
-    }
-}
-
 /// Which groups an operator keeps, and how many at once.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -250,8 +200,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let client = cluster.client()?;
-    // Set once: this function is the only one that does.
-    let _ = vitals.contact.set(cluster.contact());
+    let contact = cluster.contact();
     let store = if options.namespaces.is_empty() { Store::sparing() } else { Store::default() };
     let store = Arc::new(store.with_selector(options.operator.selector.clone()));
     let groups = Arc::new(Groups::default());
@@ -275,8 +224,9 @@ pub async fn run(
     let (shared, told) = (restores.clone(), newcomers.clone());
     let watches = Watches { cluster, store: store.clone(), groups: groups.clone(), restores: shared, synced: synced.clone(), newcomers: told };
     let mut pulses = vec![watches.nodes(&mut background)?];
-    let namespaces = if options.namespaces.is_empty() { vec![None] } else { options.namespaces.iter().map(|it| Some(it.as_str())).collect() };
-    for namespace in namespaces {
+    let namespaces: Vec<Option<&str>> =
+        if options.namespaces.is_empty() { vec![None] } else { options.namespaces.iter().map(|it| Some(it.as_str())).collect() };
+    for namespace in namespaces.iter().copied() {
         let groups_health = watches.slim::<LeaderGroup>(namespace, &mut background)?;
         pulses.push(groups_health.clone());
         // Of one namespace all is kept, and can be listed at once.
@@ -287,12 +237,11 @@ pub async fn run(
         pulses.push(watches.slim_after::<Lease>(Some(groups_health), namespace, &mut background)?);
     }
     background.spawn(newcomers::read(client.clone(), store.clone(), groups.clone(), newcomers));
-    // Set once: this function is the only one that does.
-    let _ = vitals.pulses.set(pulses);
+    vitals.show(pulses, contact);
     let node_watch = NodeWatch::new(&client, store.clone(), groups.clone(), metrics.clone(), options.node_liveness);
     background.spawn(node_watch.run());
     background.spawn(measure(metrics, vitals.clone(), store.clone(), groups.clone()));
-    let asked = options.namespaces.first().map_or_else(|| Api::all(wire::thinned(&client)), |namespace| Api::namespaced(wire::thinned(&client), namespace));
+    let asked = namespaces.iter().map(|namespace| watch::scoped(wire::thinned(&client), *namespace)).collect();
     let known = store.clone();
     background.spawn(look_beside(store.clone(), groups.clone()));
     let went_back = move || {
@@ -409,16 +358,17 @@ async fn look_beside(store: Arc<Store>, groups: Arc<Groups>) {
 }
 
 async fn measure(metrics: Metrics, vitals: Vitals, store: Arc<Store>, groups: Arc<Groups>) {
-    let mut blind = false;
+    let mut blind = 0;
     loop {
         // Every group says so, and when it is over.
         let sees_again = vitals.pulses().iter().filter(|pulse| pulse.sees_again()).count() > 0;
-        if std::mem::replace(&mut blind, vitals.blind().next().is_some()) != blind || sees_again {
+        if std::mem::replace(&mut blind, vitals.count_blind()) != blind || sees_again {
             groups.wake(store.all());
         }
         for pulse in vitals.pulses() {
             metrics.watch_silence_seconds.get_or_create(&KindLabels { kind: pulse.kind }).set(pulse.silence().as_secs_f64());
         }
+        metrics.namespaces_refused.set(i64::try_from(vitals.refused().len()).unwrap_or(i64::MAX));
         for (kind, count) in store.unread() {
             metrics.unreadable_objects.get_or_create(&KindLabels { kind }).set(i64::try_from(count).unwrap_or(i64::MAX));
         }

@@ -151,10 +151,12 @@ impl GroupState {
     /// What there is to see of the group; `None`: nothing.
     pub(super) fn observe(&mut self, context: &Context, key: &Key, wake: &Arc<Notify>) -> Option<Observation> {
         let mut observation = context.store.observe(key, context.proven(), &context.operator)?;
+        // It may be read since a moment ago only: who is woken by that finds all of it.
+        observation.namespace_unread |= !context.vitals.has_listed(&key.namespace);
         if !observation.namespace_unread {
             self.follow(context, &mut observation, wake);
         }
-        observation.blind = context.vitals.blind().next();
+        observation.blind = context.vitals.blind_to(&key.namespace);
         Some(observation)
     }
 

@@ -30,15 +30,20 @@ impl Restores {
         self.0.subscribe()
     }
 
-    /// Watches the store's version until it is aborted, and calls `went_back` after each time that it fell.
-    pub(super) async fn look_out(&self, groups: Api<LeaderGroup>, went_back: impl Fn()) {
+    /// Watches the store's version until it is aborted, and calls `went_back` after each time that it fell. It is asked for by the groups of
+    /// one of these namespaces, or of all; where that is not answered, of the next.
+    pub(super) async fn look_out(&self, places: Vec<Api<LeaderGroup>>, went_back: impl Fn()) {
         let mut highest = 0;
-        loop {
+        let mut places = places.iter().cycle().peekable();
+        while let Some(groups) = places.peek() {
             let asked = tokio::time::timeout(DEADLINE, groups.list_metadata(&ListParams::default().limit(1))).await;
             // Without a version of its own a list is as new as its request.
             let version = asked.ok().and_then(Result::ok).and_then(|list| list.metadata.resource_version).and_then(|version| version.parse().ok());
             if self.seen(&mut highest, version) {
                 went_back();
+            }
+            if version.is_none() {
+                places.next();
             }
             tokio::time::sleep(if version.is_some() { PERIOD } else { PAUSE }).await;
         }

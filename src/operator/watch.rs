@@ -170,6 +170,11 @@ impl Watches {
                         self.failed(&health, &error, failures);
                         tokio::time::sleep(super::backoff::delay(failures, FIRST_DELAY, LONGEST_DELAY)).await;
                         health.sign_of_life();
+                        if health.optional && is_refusal(&error) {
+                            // Who does without it goes by nothing that is old.
+                            self.groups.wake(self.store.forget_nodes());
+                            break;
+                        }
                         // What it has missed is not there any more: client-go lists anew, too.
                         if is_unreadable(&error) || status_of(&error).is_some_and(|status| status.code == 410) {
                             // It may have been news of an object.
@@ -186,6 +191,8 @@ impl Watches {
         let concerned = take(event);
         if listed && health.listed() {
             self.synced.notify_waiters();
+            // Of a namespace that could not be read until now the groups are known before what they need.
+            self.groups.wake(self.store.all());
         }
         if listed || health.kind == LeaderGroup::KIND {
             self.newcomers.notify_one();
@@ -294,7 +301,7 @@ fn config(list: List, never: Option<&str>) -> watcher::Config {
     if list == List::Streamed { config.streaming_lists() } else { config }
 }
 
-fn scoped<K>(client: Client, namespace: Option<&str>) -> Api<K>
+pub(super) fn scoped<K>(client: Client, namespace: Option<&str>) -> Api<K>
 where
     K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
 {

@@ -17,6 +17,7 @@ pub use super::node::{Node, NodeState, Suspicion};
 pub use super::pod::{DeletionCost, Pod};
 
 /// Everything that a plan for one group depends on.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, Debug, Default)]
 pub struct Observation {
     /// The wall clock at the time of the observation.
@@ -34,6 +35,9 @@ pub struct Observation {
     pub candidates: Candidates,
     /// Pods that say they are members of this group, or bear a fence of its Deployment, and do not belong to it.
     pub strays: Vec<Arc<Pod>>,
+    /// Some of these were left behind by a Deployment that went, or is going, and another may take them over: their `ReplicaSet` is there,
+    /// nobody's, and the Deployment has none of its own or is being deleted.
+    pub left_behind: bool,
     /// Pods that the Deployment's selector matches and does not own, with the leader's label, which the operator has not given them.
     pub impostors: Vec<Arc<Pod>>,
     /// How many there are of these: not all are named.

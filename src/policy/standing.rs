@@ -24,7 +24,7 @@ pub fn of_candidate(candidate: &Candidate, min_ready_seconds: i32, now: Timestam
     let Some(ready_since) = candidate.ready_since().filter(|_| standing.electable() && min_ready_seconds > 0) else {
         return (standing, None);
     };
-    // A node's clock that is ahead of ours makes no wait longer.
+    // A clock of ours that is set back makes no wait longer.
     if ready_since > now {
         return (standing, None);
     }

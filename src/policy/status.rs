@@ -13,7 +13,7 @@ use super::holder;
 use super::leader;
 use super::memory::Memory;
 use super::objects;
-use super::observation::{Candidate, Lease, Lock, LockRecord, NodeState, Observation, Pod, Suspicion};
+use super::observation::{Candidate, Deployment, Lease, Lock, LockRecord, NodeState, Observation, Pod, Suspicion};
 use super::obstacle::Obstacle;
 use super::reason;
 use super::standing::{self, Cause, Standing};
@@ -219,13 +219,20 @@ fn findings(
         Finding { type_: "Reconciling", status: false, reason: "Stalled", message: "see the condition Stalled".into() }
     } else if let Some(trouble) = trouble {
         Finding { type_: "Reconciling", status: true, reason: trouble.reason, message: trouble.message.clone() }
+    } else if is_scaled_to_none(observation, group) {
+        Finding { type_: "Reconciling", status: false, reason: "Settled", message: "nothing is left to do: the Deployment is scaled to none".into() }
     } else if !ready.status {
         Finding { type_: "Reconciling", status: true, reason: ready.reason, message: ready.message.clone() }
     } else if rolling_out {
         let paused = observation.deployment.as_ref().filter(|deployment| deployment.paused);
         let why =
             paused.map_or_else(String::new, |it| format!(", and is paused: nothing is before it is resumed (kubectl rollout resume deployment {})", it.name));
-        Finding { type_: "Reconciling", status: true, reason: "RolloutInProgress", message: format!("the Deployment is not rolled out yet{why}") }
+        Finding {
+            type_: "Reconciling",
+            status: true,
+            reason: "RolloutInProgress",
+            message: format!("the Deployment is not rolled out yet{why}{}", missing(observation)),
+        }
     } else {
         Finding { type_: "Reconciling", status: false, reason: "Settled", message: "nothing is left to do".into() }
     };
@@ -330,6 +337,13 @@ fn missing(observation: &Observation) -> String {
         None if deployment.replicas == 0 => "; it is scaled to none".to_owned(),
         None => String::new(),
     }
+}
+
+/// Whether there is no pod, nor is there to be one.
+fn is_scaled_to_none(observation: &Observation, group: &LeaderGroup) -> bool {
+    let wanted = group.spec.deployment.as_ref().and_then(|deployment| deployment.replicas).unwrap_or_default();
+    let is_settled = |it: &Deployment| it.replicas == 0 && it.observed_generation >= it.generation;
+    wanted == 0 && observation.candidates.is_empty() && observation.deployment.as_deref().is_some_and(is_settled)
 }
 
 /// So many pods are named of each cause.

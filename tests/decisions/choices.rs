@@ -11,7 +11,7 @@ use leadergroup::policy::write::Write;
 use leadergroup::policy::{self, Memory, awaits_look};
 use serde_json::{Value, json};
 
-use super::scene::{followed, labelled, now, observation, of_revision, on, pod, stage, unready, with, with_node};
+use super::scene::{fenced, followed, holding, labelled, now, observation, of_revision, on, pod, stage, unready, with, with_node};
 
 /// Checks who leads, as `KEEP name`, `PROMOTE name: reason`, `VACATE` or `FROZEN`, in every order of the candidates.
 fn check(why: &str, candidates: Vec<Candidate>, holder: Option<&str>, expected: &str) {
@@ -243,4 +243,25 @@ fn a_group_that_never_elected_is_not_available_though_pods_carry_its_label_and_n
     assert!(!reads(&observed), "the watch tells when it is gone");
     observed.lease_untold = true;
     assert!(reads(&observed), "nothing else would");
+}
+
+#[test]
+fn what_a_deployment_has_left_behind_keeps_its_leader_until_another_takes_it_over_or_begins_without_it() {
+    let leader = with(fenced(labelled(pod("a"))), |pod| {
+        (pod.term, pod.member_of) = (Some(7), Some("web/role".into()));
+        pod.set = ["role".into()].into();
+    });
+    for lease in [Some("a"), None] {
+        let mut observed = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![], lease);
+        observed.strays = vec![leader.pod().clone()];
+        let writes = |observed: &Observation| {
+            let writes = policy::plan(observed, &holding()).writes;
+            writes.into_iter().filter(|write| matches!(write, Write::Pod(_) | Write::UpdateLease { .. })).count()
+        };
+        assert!(writes(&observed) > 0, "it is none of the Deployment's");
+        observed.left_behind = true;
+        assert_eq!(writes(&observed), 0);
+        observed.candidates = [pod("b")].into_iter().collect();
+        assert_eq!(writes(&observed), 0, "nor does another get the label");
+    }
 }

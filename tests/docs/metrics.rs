@@ -26,6 +26,7 @@ fn touch(metrics: Metrics) {
         label_repairs: _,
         deployment_repairs: _,
         groups_left: _,
+        namespaces_refused: _,
         events_dropped: _,
         watch_silence_seconds,
         objects,

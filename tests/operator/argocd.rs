@@ -55,7 +55,7 @@ async fn the_health_script_for_argo_cd_says_how_a_group_is() {
     arena.apply(&arena::web(0)).await;
     arena.until_health("web", "Progressing", "not seen this version").await;
     arena.start_operator();
-    arena.until_health("web", "Progressing", "NoPods: ").await;
+    arena.until_health("web", "Suspended", "NoPods: ").await;
     arena.kubectl(&["scale", "leadergroup/web", "--replicas=3"]).await;
     let leader = arena.leader("web").await;
     let mut healthy = arena.until_health("web", "Healthy", "LeaderElected: ").await;

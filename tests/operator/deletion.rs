@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::ResourceExt;
@@ -117,6 +117,39 @@ async fn an_orphaned_deployment_runs_on_and_is_adopted_by_the_next_group_of_the_
             if adopted.uid() == lease.uid() && owner == group.uid() { Ok(()) } else { Err(format!("{:?}", adopted.metadata)) }
         })
         .await;
+    arena.finish().await;
+}
+
+/// How a Deployment's selector is changed.
+#[tokio::test]
+async fn a_leader_keeps_its_label_and_its_term_while_its_deployment_is_deleted_without_its_pods_and_made_anew() {
+    let arena = Arena::new("left-behind").await;
+    garbage_is_collected(&arena).await;
+    arena.apply(&arena::deployment("app", 3)).await;
+    arena.apply(&arena::reference("web", "app")).await;
+    arena.ready_pods("web", 3).await;
+    let leader = arena.leader("web").await;
+    let bears = async || {
+        let pod = arena.api::<Pod>().get(&leader.name_any()).await.unwrap();
+        assert_eq!((pod.labels().get("role").map(String::as_str), term(&pod)), (Some("leader"), term(&leader)));
+    };
+    for _ in 0..3 {
+        let before = arena.api::<Deployment>().get("app").await.unwrap().uid();
+        arena.kubectl(&["delete", "deployment", "app", "--cascade=orphan"]).await;
+        bears().await;
+        arena.apply(&arena::deployment("app", 3)).await;
+        arena
+            .until("the new one has taken its pods over", async || {
+                bears().await;
+                let deployment = arena.api::<Deployment>().get("app").await.unwrap();
+                let replica_sets = arena.api::<ReplicaSet>().list(&ListParams::default()).await.unwrap().items;
+                let owned = replica_sets.iter().all(|it| it.owner_references().iter().any(|owner| Some(&owner.uid) == deployment.uid().as_ref()));
+                if owned && deployment.uid() != before { Ok(()) } else { Err("not yet".to_owned()) }
+            })
+            .await;
+        assert_eq!(arena.leader("web").await.uid(), leader.uid());
+        bears().await;
+    }
     arena.finish().await;
 }
 

@@ -61,6 +61,7 @@ async fn nobody_leads_a_group_without_pods_and_the_next_leader_has_a_higher_term
     arena.witness.expect_rising_terms();
     arena.change(json!({ "deployment": { "replicas": 0 } })).await;
     arena.condition("web", "Ready", "False", "NoPods").await;
+    arena.condition("web", "Reconciling", "False", "Settled").await;
     arena.condition("web", "Available", "False", "NoLeader").await;
     let lease = arena.lease("web").await;
     assert_eq!(lease.spec.unwrap().holder_identity.unwrap_or_default(), "");

@@ -434,6 +434,11 @@ impl Store {
         let nameless = key.is_nameless();
         let beside = |key: &Key| tables.pods.get(key).filter(|pod| !(belongs(pod) || nameless && tables.is_looked_after(key, pod))).cloned();
         let mut strays: Vec<_> = marked.into_iter().filter_map(beside).collect();
+        let left_behind = deployment.as_ref().is_some_and(|deployment| {
+            let is_nobodys = |pod: &Arc<Pod>| tables.replica_set_of(key, pod).is_some_and(|it| it.deployment.is_none());
+            let has_its_own = tables.replica_sets_by_deployment.get(&key.sibling(&deployment.uid)).next().is_some();
+            (deployment.terminating || !has_its_own) && strays.iter().any(is_nobodys)
+        });
         let mut impostors = Vec::new();
         let mut impostors_in_all = 0;
         if let (Some(group), Some(deployment)) = (&group, &deployment) {
@@ -468,6 +473,7 @@ impl Store {
             fence_key,
             candidates,
             strays,
+            left_behind,
             impostors,
             impostors_in_all,
             siblings,

@@ -98,6 +98,15 @@ impl Store {
         gone.iter().flat_map(|name| self.set_node(name, NodeState::Gone)).collect()
     }
 
+    /// Nodes may not be read any more: nothing is known of any.
+    pub fn forget_nodes(&self) -> Concerned {
+        let tables = &mut *self.lock();
+        let known = std::mem::take(&mut tables.nodes.known);
+        (tables.nodes.listed, tables.nodes.unread) = (None, HashMap::new());
+        tables.nodes.changes += u64::from(!known.is_empty());
+        known.keys().flat_map(|name| tables.node_changed(name)).collect()
+    }
+
     /// Takes in a node, or its deletion. A node that was never seen is unknown, not gone: its event may be on its way.
     pub fn set_node(&self, name: &str, mut state: NodeState) -> Concerned {
         let tables = &mut *self.lock();

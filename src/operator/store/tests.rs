@@ -443,6 +443,46 @@ fn a_pod_concerns_one_of_the_groups_that_name_its_deployment() {
 }
 
 #[test]
+fn pods_are_left_behind_while_nobody_has_their_replica_set_and_the_deployment_is_going_or_has_none() {
+    let store = Store::default();
+    let web = with_deployment(&store, "a");
+    let replica_set = |uid: &str, version, deployment: Option<&str>| {
+        let replica_set = ReplicaSet { uid: uid.into(), resource_version: version, deployment: deployment.map(Into::into), ..ReplicaSet::default() };
+        ReplicaSet::apply(&store, Key::new("a", uid), Arc::new(replica_set), Source::Watch);
+    };
+    let left_behind = || store.observe(&web, None, &Operator::default()).unwrap().left_behind;
+    replica_set("r", 1, Some("d"));
+    let pod = Pod { name: "x".into(), uid: "u".into(), replica_set: Some("r".into()), member_of: Some("web/role".into()), ..Pod::default() };
+    Pod::apply(&store, Key::new("a", "x"), Arc::new(pod), Source::Watch);
+    assert!(!left_behind(), "it is the Deployment's");
+    replica_set("r", 2, None);
+    assert!(left_behind());
+    replica_set("other", 3, Some("d"));
+    assert!(!left_behind(), "the Deployment goes on without it");
+    let going = Deployment { uid: "d".into(), resource_version: 4, terminating: true, ..Deployment::default() };
+    Deployment::apply(&store, web.clone(), Arc::new(going), Source::Watch);
+    assert!(left_behind());
+    replica_set("r", 5, Some("another"));
+    assert!(!left_behind(), "somebody else has taken it over");
+}
+
+#[test]
+fn of_nodes_that_may_not_be_read_any_more_nothing_is_known() {
+    let store = Store::default();
+    let pod = Pod { uid: "u".into(), node: Some("node".into()), ..Pod::default() };
+    Pod::apply(&store, Key::new("a", "x"), Arc::new(pod.clone()), Source::Watch);
+    store.set_node("node", NodeState::Gone);
+    store.begin_nodes();
+    store.forget_nodes();
+    assert!(matches!(store.lock().nodes.of(&pod), NodeState::Unknown));
+    assert_eq!(store.end_nodes(), Concerned::new(), "a list that was under way says nothing");
+    store.begin_nodes();
+    store.set_node("node", NodeState::Present(Arc::default()));
+    store.end_nodes();
+    assert!(matches!(store.lock().nodes.of(&pod), NodeState::Present(_)));
+}
+
+#[test]
 fn the_names_of_nodes_that_are_gone_are_not_kept_for_ever() {
     let store = Store::default();
     let on = |node: &str| Arc::new(Pod { uid: "u".into(), node: Some(node.into()), ..Pod::default() });
