@@ -103,6 +103,15 @@ fn each_network_policy_is_of_the_pods_beside_it_and_lets_in_by_ports_that_they_h
 }
 
 #[test]
+fn drains_take_one_of_the_operators_replicas_at_a_time() {
+    let objects = objects("operator.yaml");
+    let of_kind = |kind: &str| objects.iter().find(|object| object["kind"] == kind).unwrap();
+    let (deployment, budget) = (of_kind("Deployment"), of_kind("PodDisruptionBudget"));
+    assert_eq!(budget["spec"]["selector"], deployment["spec"]["selector"]);
+    assert_eq!((&budget["spec"]["maxUnavailable"], &budget["metadata"]), (&serde_json::json!(1), &deployment["metadata"]));
+}
+
+#[test]
 fn the_rights_in_one_namespace_are_those_in_all_but_nodes() {
     let rules = |file: &str, kind: &str| {
         let object = objects(file).into_iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == "leadergroup-operator");

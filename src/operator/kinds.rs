@@ -214,6 +214,17 @@ fn labels(part: Part<'_>) -> (Labels, bool) {
     (labels, unread)
 }
 
+/// Taints of nodes that are about to go, and are not cordoned by all who set them.
+const LEAVING: [&str; 5] = [
+    "node.kubernetes.io/unschedulable",
+    "ToBeDeletedByClusterAutoscaler",
+    "karpenter.sh/disrupted",
+    "karpenter.sh/disruption",
+    "cloud.google.com/impending-node-termination",
+];
+/// Those of AWS' Node Termination Handler begin so.
+const LEAVING_ON_AWS: &str = "aws-node-termination-handler/";
+
 impl Kind for Node {
     const GROUP: &'static str = "";
     const KIND: &'static str = "Node";
@@ -227,8 +238,7 @@ impl Kind for Node {
         let tainted = |keys: &[&str]| taints.iter().any(|taint| keys.contains(taint));
         Some(Node {
             resource_version: metadata.version(),
-            leaving: spec.field("unschedulable").flag()
-                || tainted(&["node.kubernetes.io/unschedulable", "ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted", "karpenter.sh/disruption"]),
+            leaving: spec.field("unschedulable").flag() || tainted(&LEAVING) || taints.iter().any(|taint| taint.starts_with(LEAVING_ON_AWS)),
             unreachable: tainted(&["node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"])
                 || status.field("conditions").items().any(|it| unready(&it)),
             unreachable_since: None,

@@ -3,6 +3,7 @@
 
 use std::fmt::Debug;
 
+use jiff::SignedDuration;
 use kube::Resource;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -11,6 +12,7 @@ use super::kept::{self, ROOT};
 use super::sieve::Sieve;
 use super::slim::{Kind, Slim};
 use crate::api::LeaderGroup;
+use crate::elector::clock;
 use crate::policy::observation::{Deployment, Lease, Node, Pod, ReplicaSet};
 
 /// What is kept of one object as text, for people; in memory it is less.
@@ -168,6 +170,28 @@ always_read! {
     a_deployment_is_always_read: Deployment, deployment;
     a_lease_is_always_read: Lease, lease;
     a_group_is_always_read_or_set_aside: LeaderGroup, group;
+}
+
+#[test]
+fn a_node_that_is_about_to_go_is_known_by_its_taints() {
+    let leaving = |key: &str| {
+        let node = json!({ "metadata": { "name": "n" }, "spec": { "taints": [{ "key": key, "effect": "NoSchedule" }] } });
+        through_a_sieve::<Node>(&node).data.unwrap().leaving
+    };
+    for key in
+        ["ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted", "cloud.google.com/impending-node-termination", "aws-node-termination-handler/spot-itn"]
+    {
+        assert!(leaving(key), "{key}");
+    }
+    assert!(!leaving("dedicated"));
+}
+
+#[test]
+fn a_pod_on_a_node_whose_clock_is_ahead_has_been_ready_for_no_time() {
+    let stamp = clock::wall() + SignedDuration::from_hours(1);
+    let pod =
+        json!({ "metadata": { "name": "p" }, "status": { "conditions": [{ "type": "Ready", "status": "True", "lastTransitionTime": stamp.to_string() }] } });
+    assert!(through_a_sieve::<Pod>(&pod).data.unwrap().ready_since.unwrap() <= clock::wall());
 }
 
 #[test]
