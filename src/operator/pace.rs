@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::elector::clock::Instant;
 
 /// So many moves one after the other are anybody's, and so many more for each group of the namespace.
-const FREE: usize = 64;
+const FREE: usize = 16;
 const FREE_OF_A_GROUP: usize = 2;
 /// Another one each time that this has passed.
 const BETWEEN: Duration = Duration::from_millis(200);
@@ -69,7 +69,7 @@ mod tests {
     fn as_many_leaders_as_there_are_may_be_lost_at_once() {
         let pace = Pace::default();
         let namespace: Arc<str> = "many".into();
-        assert!((0..2064).all(|_| pace.next(&namespace, || 1000, second(0)) == second(0)));
+        assert!((0..2016).all(|_| pace.next(&namespace, || 1000, second(0)) == second(0)));
         assert!(pace.next(&namespace, || 1000, second(0)) > second(0));
     }
 
@@ -93,8 +93,8 @@ mod tests {
         let pace = Pace::default();
         let (flaps, other): (Arc<str>, Arc<str>) = ("flaps".into(), "other".into());
         let at_once = (0..600).map(|_| pace.next(&flaps, || 10, second(0))).filter(|at| *at == second(0)).count();
-        assert_eq!(at_once, 84);
-        assert_eq!(pace.next(&flaps, || 10, second(0)) - second(0), BETWEEN * (601 - 84));
+        assert_eq!(at_once, 36);
+        assert_eq!(pace.next(&flaps, || 10, second(0)) - second(0), BETWEEN * (601 - 36));
         assert_eq!(pace.next(&other, || 1, second(0)), second(0));
         assert_eq!(pace.next(&flaps, || 10, second(600)), second(600), "it has rested");
     }
