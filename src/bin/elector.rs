@@ -5,15 +5,14 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
 use leadergroup::settings::{Election, ElectorCommand, ElectorSettings, RunSettings};
 use leadergroup::{contender, logs, program};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 // One thread is plenty, and keeps it small; and the wrapper reaps the first thread's children only.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let settings = ElectorSettings::parse();
+    let (settings, aside) = ElectorSettings::parse_beside_an_application();
     let ended = match settings.command.unwrap_or(ElectorCommand::Serve(settings.serve)) {
         ElectorCommand::Guard(guard) => {
             logs::start(&guard.logs);
@@ -29,6 +28,9 @@ async fn main() -> ExitCode {
         }
         ElectorCommand::Run(run) => {
             logs::start(&run.candidate.logs);
+            for variable in aside {
+                warn!(variable, "The environment says something that is none of this flag's values: it is taken for the command's, and the default holds");
+            }
             match (run.candidate.resolve(), run.missing_command()) {
                 (Err(problem), _) => return refuse(&problem),
                 (Ok(_), Some((code, why))) => {

@@ -119,19 +119,30 @@ impl WatchHealth {
     /// It has told something. Whether it was said to be blind.
     pub(super) fn works(&self) -> bool {
         self.failing[1].store(0, Ordering::Relaxed);
-        self.refused.store(false, Ordering::Release);
+        // What can be done without is so until it was listed.
+        if !self.optional || self.synced.load(Ordering::Acquire) {
+            self.refused.store(false, Ordering::Release);
+        }
         self.told_blind.swap(false, Ordering::Relaxed)
     }
 
     /// What it told last may be old: it was listed once, and fails for so long that something may have been missed. Its last error.
     pub(super) fn blind(&self) -> Option<String> {
-        let (now, [first, last]) = (self.milliseconds(), self.failing.each_ref().map(|it| it.load(Ordering::Relaxed)));
-        let fails = last > 0 && !self.has_lasted_since(last) && now.saturating_sub(last) <= FORGIVEN && now.saturating_sub(first) > BLIND;
         // What is not needed, and may not be read any more, is forgotten.
         let does_without = self.optional && self.is_refused();
-        let blind = fails && !does_without && self.synced.load(Ordering::Acquire);
+        let blind = self.fails_for_long() && !does_without && self.synced.load(Ordering::Acquire);
         self.told_blind.fetch_or(blind, Ordering::Relaxed);
         blind.then(|| self.error().unwrap_or_else(|| format!("watching {} fails", self.kind)))
+    }
+
+    fn fails_for_long(&self) -> bool {
+        let (now, [first, last]) = (self.milliseconds(), self.failing.each_ref().map(|it| it.load(Ordering::Relaxed)));
+        last > 0 && !self.has_lasted_since(last) && now.saturating_sub(last) <= FORGIVEN && now.saturating_sub(first) > BLIND
+    }
+
+    /// Whether it may not be read, and that is no API server which has just begun.
+    pub(super) fn is_refused_for_long(&self) -> bool {
+        self.is_refused() && self.fails_for_long()
     }
 
     /// The last error, while it lasts.

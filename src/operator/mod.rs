@@ -358,12 +358,11 @@ async fn look_beside(store: Arc<Store>, groups: Arc<Groups>) {
 }
 
 async fn measure(metrics: Metrics, vitals: Vitals, store: Arc<Store>, groups: Arc<Groups>) {
-    let mut blind = 0;
+    let mut blind = Vec::new();
     loop {
         // Every group says so, and when it is over.
-        let sees_again = vitals.pulses().iter().filter(|pulse| pulse.sees_again()).count() > 0;
-        if std::mem::replace(&mut blind, vitals.count_blind()) != blind || sees_again {
-            groups.wake(store.all());
+        for namespace in vitals.changed(&mut blind) {
+            groups.wake(store.all_of(namespace));
         }
         for pulse in vitals.pulses() {
             metrics.watch_silence_seconds.get_or_create(&KindLabels { kind: pulse.kind }).set(pulse.silence().as_secs_f64());

@@ -111,9 +111,17 @@ fn jumps(observation: &Observation, group: &LeaderGroup, term: i64, is_named: bo
 
 /// What keeps a status from being written can stand in no status. That the API server is away is told once, and not for each group.
 pub(super) fn of_failure(context: &Context, observation: &Observation, write: &Write, state: &mut GroupState) {
+    let is_read = matches!(write, Write::ReadLock);
+    if is_read && observation.group.as_ref().is_none_or(|group| group.status.is_some()) {
+        return;
+    }
     let is_outage = |failure: &str| matches!(failure, "failed" | "no answer in time") && context.vitals.blind_to(&observation.namespace).is_some();
     if let Some(failure) = state.memory.progress.untellable(write).filter(|failure| !is_outage(failure)) {
-        line!(warn, context, observation, state, failure, "The group's status cannot be written, and says what was so before");
+        if is_read {
+            line!(warn, context, observation, state, failure, "The Lease of a group without a status cannot be read, and nothing is written before");
+        } else {
+            line!(warn, context, observation, state, failure, "The group's status cannot be written, and says what was so before");
+        }
     }
 }
 

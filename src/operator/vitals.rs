@@ -60,14 +60,20 @@ impl Vitals {
         self.of(namespace).find_map(|pulse| pulse.blind())
     }
 
-    /// Whether everything of this namespace has been listed once.
+    /// Whether everything of this namespace that is needed has been listed once.
     pub(super) fn has_listed(&self, namespace: &str) -> bool {
-        self.of(namespace).all(|pulse| pulse.ready())
+        self.of(namespace).all(|pulse| pulse.optional || pulse.ready())
     }
 
-    /// How many watches fail.
-    pub(super) fn count_blind(&self) -> usize {
-        self.pulses().iter().filter(|pulse| pulse.blind().is_some()).count()
+    /// The namespaces whose watches have begun to fail for long, or work again, since this was asked last; `None`: all of them.
+    pub(super) fn changed(&self, blind: &mut Vec<bool>) -> Vec<Option<&str>> {
+        blind.resize(self.pulses().len(), false);
+        let changed = self.pulses().iter().zip(blind).filter_map(|(pulse, blind)| {
+            let sees_again = pulse.sees_again();
+            let now = pulse.blind().is_some();
+            (std::mem::replace(blind, now) != now || sees_again).then_some(pulse.namespace.as_deref())
+        });
+        changed.collect()
     }
 
     /// `Err` says what is missing. A standby is as ready as the leader, or a rolling update would never end.

@@ -129,6 +129,7 @@ impl Watches {
         let mut restored = self.restores.subscribe();
         let mut failures = 0_u32;
         let mut list = List::Streamed;
+        let mut forgotten = false;
         loop {
             let events = open(list);
             pin_mut!(events);
@@ -141,6 +142,7 @@ impl Watches {
                 health.sign_of_life();
                 match event {
                     Ok(event) => {
+                        let goes_on = matches!(event, Event::Apply(_) | Event::Delete(_));
                         lists = if matches!(event, Event::Init) { lists + 1 } else { lists };
                         if failures > 0 && !matches!(event, Event::Init) {
                             info!(kind = health.kind, namespace = health.namespace, "Watch works again");
@@ -152,7 +154,11 @@ impl Watches {
                         let begins = matches!(event, Event::Init);
                         self.take(&health, event, &take);
                         if !begins && health.works() {
-                            self.groups.wake(self.store.all());
+                            self.groups.wake(self.store.all_of(health.namespace.as_deref()));
+                        }
+                        if std::mem::take(&mut forgotten) && goes_on {
+                            // It tells what is new; what was forgotten only a list brings.
+                            break;
                         }
                         if list == List::Streamed && lists > STREAMS {
                             // It takes longer than the server lets a watch live.
@@ -170,10 +176,10 @@ impl Watches {
                         self.failed(&health, &error, failures);
                         tokio::time::sleep(super::backoff::delay(failures, FIRST_DELAY, LONGEST_DELAY)).await;
                         health.sign_of_life();
-                        if health.optional && is_refusal(&error) {
+                        if health.optional && !forgotten && health.is_refused_for_long() {
                             // Who does without it goes by nothing that is old.
                             self.groups.wake(self.store.forget_nodes());
-                            break;
+                            forgotten = true;
                         }
                         // What it has missed is not there any more: client-go lists anew, too.
                         if is_unreadable(&error) || status_of(&error).is_some_and(|status| status.code == 410) {
@@ -192,7 +198,7 @@ impl Watches {
         if listed && health.listed() {
             self.synced.notify_waiters();
             // Of a namespace that could not be read until now the groups are known before what they need.
-            self.groups.wake(self.store.all());
+            self.groups.wake(self.store.all_of(health.namespace.as_deref()));
         }
         if listed || health.kind == LeaderGroup::KIND {
             self.newcomers.notify_one();

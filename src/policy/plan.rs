@@ -85,11 +85,14 @@ pub fn plan(observation: &Observation, memory: &Memory) -> Plan {
     Plan { writes: plan.writes, recheck: wait, ..Plan::default() }.held_back(observation, memory)
 }
 
-/// The plan for a group whose Lease is to be read first: that, and what keeps it from being read.
+/// The plan for a group whose Lease is to be read first: that, and what keeps it from being read. A group without a status gets none:
+/// one names a term, and by the first the Lease is judged.
 fn unread(observation: &Observation, memory: &Memory, group: &Arc<LeaderGroup>) -> Plan {
     let mut plan = Planner::new(observation, memory, group, Terms::of(observation, memory, group));
     plan.writes.push(Write::ReadLock);
-    plan.status(None);
+    if group.status.is_some() {
+        plan.status(None);
+    }
     Plan { writes: plan.writes, ..Plan::default() }.held_back(observation, memory)
 }
 

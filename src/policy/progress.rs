@@ -184,6 +184,12 @@ impl Progress {
         attempt.sends = attempt.sends.saturating_add(1);
         attempt.drained = attempt.drained.max(now) + interval;
         attempt.braked = !paced(&target, attempt, now).is_zero();
+        if let Target::Pod(uid, PodPurpose::Unlabel) = target
+            && let Some(given) = self.attempts.get_mut(&Target::Pod(uid, PodPurpose::Label))
+        {
+            // What this process takes back itself was not given in vain.
+            given.sends = 0;
+        }
     }
 
     fn attempts(&self) -> impl Iterator<Item = (&Target, &Attempt)> {
@@ -270,9 +276,9 @@ impl Progress {
         }
     }
 
-    /// How a status gets nowhere, more and more seldom: there is no other place that could tell it.
+    /// How a status, or a read that comes before the first one, gets nowhere, more and more seldom: there is no other place that could tell it.
     pub fn untellable(&self, write: &Write) -> Option<&'static str> {
-        let attempt = self.attempts.get(&Target::of(write)).filter(|_| matches!(write, Write::Status { .. }))?;
+        let attempt = self.attempts.get(&Target::of(write)).filter(|_| matches!(write, Write::Status { .. } | Write::ReadLock))?;
         let (failures, refused) = (attempt.failures, attempt.refused);
         let again = failures % CONTENDED == 0 && (failures / CONTENDED).is_power_of_two();
         (refused == REFUSED || again).then(|| attempt.kind())

@@ -13,7 +13,7 @@ use super::holder;
 use super::leader;
 use super::memory::Memory;
 use super::objects;
-use super::observation::{Candidate, Deployment, Lease, Lock, LockRecord, NodeState, Observation, Pod, Suspicion};
+use super::observation::{Candidate, Lease, Lock, LockRecord, NodeState, Observation, Pod, Suspicion};
 use super::obstacle::Obstacle;
 use super::reason;
 use super::standing::{self, Cause, Standing};
@@ -219,7 +219,7 @@ fn findings(
         Finding { type_: "Reconciling", status: false, reason: "Stalled", message: "see the condition Stalled".into() }
     } else if let Some(trouble) = trouble {
         Finding { type_: "Reconciling", status: true, reason: trouble.reason, message: trouble.message.clone() }
-    } else if is_scaled_to_none(observation, group) {
+    } else if ready.reason == "NoPods" && verdict::is_scaled_to_none(observation, group) {
         Finding { type_: "Reconciling", status: false, reason: "Settled", message: "nothing is left to do: the Deployment is scaled to none".into() }
     } else if !ready.status {
         Finding { type_: "Reconciling", status: true, reason: ready.reason, message: ready.message.clone() }
@@ -269,6 +269,9 @@ fn not_ready(observation: &Observation, trouble: Option<&Obstacle>) -> Finding {
     let label = observation.group.as_ref().map(|group| &group.spec.leader_label);
     let unlabelled = |pod: &Pod| label.is_some_and(|label| pod.labels.get(&label.key) != Some(&label.value));
     let (reason, message) = match choice.leader() {
+        _ if observation.left_behind => {
+            ("NoPods", "a Deployment has left the pods behind that it had, and the one that leads keeps the label until another takes them over".to_owned())
+        }
         // The Lease may name it already.
         Some(pod) if unlabelled(pod) => ("ElectionInProgress", format!("pod {} is being made the leader", pod.name)),
         Some(pod) if observation.group.as_ref().is_some_and(|group| holder::is_followed(group)) => {
@@ -337,13 +340,6 @@ fn missing(observation: &Observation) -> String {
         None if deployment.replicas == 0 => "; it is scaled to none".to_owned(),
         None => String::new(),
     }
-}
-
-/// Whether there is no pod, nor is there to be one.
-fn is_scaled_to_none(observation: &Observation, group: &LeaderGroup) -> bool {
-    let wanted = group.spec.deployment.as_ref().and_then(|deployment| deployment.replicas).unwrap_or_default();
-    let is_settled = |it: &Deployment| it.replicas == 0 && it.observed_generation >= it.generation;
-    wanted == 0 && observation.candidates.is_empty() && observation.deployment.as_deref().is_some_and(is_settled)
 }
 
 /// So many pods are named of each cause.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::holder::{self, Holder};
 use super::memory::Memory;
 use super::objects;
-use super::observation::{Controller, Lease, Observation, Operator, Pod};
+use super::observation::{Controller, Deployment, Lease, Observation, Operator, Pod};
 use super::obstacle::Obstacle;
 use super::term::{self, Terms};
 use crate::api::LeaderGroup;
@@ -168,7 +168,9 @@ pub(super) fn obstacle(observation: &Observation, memory: &Memory, terms: &Terms
         }),
         _ => match foreign(observation, memory, group) {
             Some(foreign) if foreign.unready => Some(foreign),
-            foreign => of_holder(observation, group).or_else(|| beside_the_leader(observation, group)).or(foreign),
+            foreign => {
+                of_holder(observation, group).filter(|_| !is_scaled_to_none(observation, group)).or_else(|| beside_the_leader(observation, group)).or(foreign)
+            }
         },
     }
 }
@@ -284,6 +286,13 @@ fn unread(observation: &Observation) -> Option<String> {
     let mut pods = observation.candidates.noted().map(|candidate| &candidate.pod).chain(strays);
     let pod = pods.find(|pod| pod.labels_unread).map(|pod| format!("pod {}", pod.name));
     pod.or_else(|| deployment.map(|deployment| format!("Deployment {} (template, or a selector of more than 4 KiB)", deployment.name)))
+}
+
+/// Whether there is no pod, nor is there to be one.
+pub(super) fn is_scaled_to_none(observation: &Observation, group: &LeaderGroup) -> bool {
+    let wanted = group.spec.deployment.as_ref().and_then(|deployment| deployment.replicas).unwrap_or_default();
+    let is_settled = |it: &Deployment| it.replicas == 0 && it.observed_generation >= it.generation;
+    wanted == 0 && observation.candidates.is_empty() && observation.deployment.as_deref().is_some_and(is_settled)
 }
 
 /// Why the label follows nobody, where pods elect themselves.

@@ -5,10 +5,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::builder::Resettable;
+use clap::{ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use super::leader_election::boolean;
-use super::{BindAddress, ClusterSettings, DeathByProof, Election, LeaderElection, LogSettings, bind_address};
+use super::{BindAddress, ClusterSettings, DeathByProof, Election, LeaderElection, LogFilter, LogFormat, LogSettings, bind_address};
 
 /// Elects one leader among the pods that run it.
 ///
@@ -22,6 +23,28 @@ pub struct ElectorSettings {
 
     #[command(flatten)]
     pub serve: ServeSettings,
+}
+
+impl ElectorSettings {
+    /// As [`Parser::parse`]. A wrapped application may have variables of these names, too, which say something else: of `run`, and of its
+    /// guard, those that cannot be read are set aside, and named here.
+    pub fn parse_beside_an_application() -> (Self, Vec<&'static str>) {
+        let text = |variable| std::env::var_os(variable).map(|value| value.to_string_lossy().into_owned());
+        let level = text("LOG_LEVEL").map(|text| text.parse::<LogFilter>().is_ok());
+        let format = text("LOG_FORMAT").map(|text| LogFormat::from_str(&text, false).is_ok());
+        let is_beside = std::env::args_os().nth(1).is_some_and(|first| first == "run" || first == "guard");
+        let (mut command, mut aside) = (Self::command(), Vec::new());
+        for (flag, variable, can_be_read) in [("log_level", "LOG_LEVEL", level), ("log_format", "LOG_FORMAT", format)] {
+            if is_beside && can_be_read == Some(false) {
+                // The program itself has the flags of a sidecar.
+                let unset = |command: Command| command.mut_arg(flag, |it| it.env(Resettable::Reset));
+                command = unset(command).mut_subcommand("run", unset).mut_subcommand("guard", unset);
+                aside.push(variable);
+            }
+        }
+        let settings = Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+        (settings, aside)
+    }
 }
 
 #[derive(Clone, Debug, Subcommand)]
@@ -40,7 +63,8 @@ pub struct ServeSettings {
     pub candidate: CandidateSettings,
 
     /// Give the lease back at SIGTERM, so that the others need not wait for its end. Only where this process ends after what
-    /// acts as the leader has ended: as a native sidecar (an init container with restartPolicy: Always).
+    /// acts as the leader has ended: as a native sidecar (an init container with restartPolicy: Always) that nothing restarts by itself,
+    /// a liveness probe for one, beside an application that ends within the pod's grace period.
     #[arg(
         long, env = "LEADER_ELECT_RELEASE_ON_CANCEL", value_name = "true|false", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_missing_value = "true", default_value = "false", value_parser = boolean
@@ -66,6 +90,11 @@ pub struct RunSettings {
     /// given back, and the elector exits as the command did.
     #[arg(long, env = "ELECTOR_RESTART", value_enum, default_value_t = Restart::Never)]
     pub restart: Restart,
+
+    /// What asks the elector to end: these are passed on to the command, and the elector ends after it; a standby ends at once. The
+    /// others are passed on, and that is all. An image whose STOPSIGNAL is another, as that of nginx is QUIT, needs that here.
+    #[arg(long, env = "ELECTOR_STOP_SIGNALS", value_enum, value_name = "SIGNAL,...", value_delimiter = ',', default_values_t = [Signal::Term, Signal::Int])]
+    pub stop_signals: Vec<Signal>,
 
     /// Exit with code 1 after the leadership was lost, in place of contending for it anew.
     #[arg(long, env = "ELECTOR_EXIT_ON_LOSS", value_name = "true|false", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
@@ -126,6 +155,19 @@ pub enum Restart {
     OnFailure,
     /// Whatever its code.
     Always,
+}
+
+/// A signal that is passed on to a command.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+#[value(rename_all = "UPPER")]
+pub enum Signal {
+    Term,
+    Int,
+    Hup,
+    Quit,
+    Usr1,
+    Usr2,
+    Winch,
 }
 
 impl RunSettings {

@@ -19,7 +19,7 @@ use clap::{Args, ValueEnum};
 use crate::elector::Origin;
 
 pub use duration::GoDuration;
-pub use elector::{CandidateSettings, ElectorCommand, ElectorSettings, GuardSettings, InstallSettings, Restart, RunSettings, ServeSettings};
+pub use elector::{CandidateSettings, ElectorCommand, ElectorSettings, GuardSettings, InstallSettings, Restart, RunSettings, ServeSettings, Signal};
 pub use leader_election::{DeathByProof, Election, LeaderElection};
 pub use log_filter::LogFilter;
 pub use metrics::{Certificate, MetricsSettings};

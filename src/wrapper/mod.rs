@@ -21,7 +21,7 @@ use tracing::{error, info, warn};
 use crate::contender::Contender;
 use crate::elector::clock::{Clock, Instant, Stopwatch, SystemClock};
 use crate::elector::{Callbacks, Ended, Leadership, Tenure};
-use crate::settings::{Election, Restart, RunSettings};
+use crate::settings::{self, Election, Restart, RunSettings};
 
 pub use guard::guard;
 
@@ -47,8 +47,16 @@ const LOST: u8 = 1;
 /// The exit code where the API server was away for too long.
 const UNREACHABLE: u8 = 1;
 
-/// Passed on to the command; the first two also end the elector, after the command.
-const SIGNALS: [Signal; 7] = [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2, Signal::WINCH];
+/// What is passed on to the command.
+const SIGNALS: [(settings::Signal, Signal); 7] = [
+    (settings::Signal::Term, Signal::TERM),
+    (settings::Signal::Int, Signal::INT),
+    (settings::Signal::Hup, Signal::HUP),
+    (settings::Signal::Quit, Signal::QUIT),
+    (settings::Signal::Usr1, Signal::USR1),
+    (settings::Signal::Usr2, Signal::USR2),
+    (settings::Signal::Winch, Signal::WINCH),
+];
 
 /// How one run of the command ended.
 enum Outcome {
@@ -94,8 +102,8 @@ pub async fn run(settings: RunSettings, resolved: (Election, String)) -> Result<
         exit: Mutex::new(None),
         remnants: Arc::default(),
     });
-    for signal in SIGNALS {
-        wrapper.receive(signal).map_err(|problem| format!("signals cannot be received: {problem}"))?;
+    for (name, signal) in SIGNALS {
+        wrapper.receive(signal, wrapper.settings.stop_signals.contains(&name)).map_err(|problem| format!("signals cannot be received: {problem}"))?;
     }
     let (out_of_contact, stranded) = (contender.out_of_contact(), wrapper.clone());
     tokio::spawn(async move {
@@ -119,15 +127,15 @@ pub async fn run(settings: RunSettings, resolved: (Election, String)) -> Result<
 }
 
 impl Wrapper {
-    /// Passes a signal on whenever it comes.
-    fn receive(self: &Arc<Self>, which: Signal) -> std::io::Result<()> {
+    /// Passes a signal on whenever it comes. `stops`: the elector ends after the command.
+    fn receive(self: &Arc<Self>, which: Signal, stops: bool) -> std::io::Result<()> {
         let mut received = signal(SignalKind::from_raw(which.as_raw()))?;
         let wrapper = self.clone();
         tokio::spawn(async move {
             while received.recv().await.is_some() {
                 // Nobody listens while no command runs.
                 let _ = wrapper.signals.send(which);
-                if which == Signal::TERM || which == Signal::INT {
+                if stops {
                     info!(signal = which.as_raw(), "Asked to end");
                     wrapper.stop.send_replace(true);
                 }

@@ -329,3 +329,22 @@ fn what_is_taken_from_a_pod_that_has_no_place_for_another_annotation_is_taken_wi
     let strip = ("forget", None, Some("web/a-key-of-the-operators".to_owned()));
     assert_eq!(tries(&plain, leads(), marked, "b"), [strip.clone(), ("forget", None, named()), strip]);
 }
+
+#[test]
+fn a_label_that_the_operator_itself_has_taken_back_was_not_refused() {
+    let mut memory = known();
+    let taken = with(fenced(labelled(pod("a"))), |pod| (pod.term, pod.terminating) = (Some(7), true));
+    let mut writes = policy::plan(&group(vec![taken, fenced(pod("b"))], "a"), &known()).writes.into_iter();
+    let unlabel = writes.find(|write| matches!(write, Write::Pod(write) if &*write.name == "a")).unwrap();
+    let mut given_and_taken = |taken_back: bool| {
+        for _ in 0..6 {
+            answer(&mut memory, &label("a"), Ok(()), NOW);
+            if taken_back {
+                answer(&mut memory, &unlabel, Ok(()), NOW);
+            }
+        }
+        chosen(&mut group(vec![fenced(pod("a")), fenced(pod("b"))], "a"), &mut memory)
+    };
+    assert_eq!(given_and_taken(true), "KEEP a");
+    assert!(given_and_taken(false).starts_with("PROMOTE b"), "somebody else takes it out");
+}

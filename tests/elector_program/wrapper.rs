@@ -71,6 +71,28 @@ async fn a_standby_ends_at_once_when_it_is_asked_to() {
 }
 
 #[tokio::test]
+async fn a_standby_ends_by_the_signals_that_its_image_stops_with() {
+    let stage = Stage::new("wrapper").await;
+    let _leader = stage.wrapper("pod-a", &CALM, FOREVER);
+    stage.until_logged("started").await;
+    let flags: Vec<&str> = CALM.iter().copied().chain(["--stop-signals=TERM,QUIT", "--restart=always"]).collect();
+    let standby = stage.wrapper("pod-b", &flags, FOREVER);
+    standby.until_leader_is("pod-a").await;
+    standby.signal(Signal::QUIT);
+    assert_eq!(standby.code().await, 0);
+}
+
+#[tokio::test]
+async fn what_the_commands_own_variables_say_of_its_log_keeps_nobody_from_starting() {
+    let stage = Stage::new("wrapper").await;
+    let environment = [("LOG", stage.file("log")), ("LOG_FORMAT", "plain".into()), ("LOG_LEVEL", "notice".into())];
+    let script = ["--", "sh", "-c", "echo $LOG_FORMAT $LOG_LEVEL >> $LOG; exit 4"];
+    let elector = stage.start("pod-a", stage.plane.kubeconfig(), &[&["run"], &CALM[..]].concat(), &environment, |elector| elector.args(script));
+    stage.until_logged("plain notice\n").await;
+    assert_eq!(elector.code().await, 4);
+}
+
+#[tokio::test]
 async fn a_command_that_cannot_be_run_is_told_as_shells_tell_it() {
     let stage = Stage::new("wrapper").await;
     std::fs::write(stage.file("no-program"), "").unwrap();

@@ -128,16 +128,25 @@ async fn a_leader_keeps_its_label_and_its_term_while_its_deployment_is_deleted_w
     arena.apply(&arena::deployment("app", 3)).await;
     arena.apply(&arena::reference("web", "app")).await;
     arena.ready_pods("web", 3).await;
+    // Former revisions are taken over as well, in any order.
+    for revision in ["b", "c"] {
+        let template = json!({ "spec": { "template": { "metadata": { "annotations": { "revision": revision } } } } });
+        arena.kubectl(&["patch", "deployment", "app", "--type=merge", "-p", &template.to_string()]).await;
+        arena.kubectl(&["rollout", "status", "deployment", "app"]).await;
+    }
+    arena.ready_pods("web", 3).await;
     let leader = arena.leader("web").await;
     let bears = async || {
         let pod = arena.api::<Pod>().get(&leader.name_any()).await.unwrap();
         assert_eq!((pod.labels().get("role").map(String::as_str), term(&pod)), (Some("leader"), term(&leader)));
     };
     for _ in 0..3 {
-        let before = arena.api::<Deployment>().get("app").await.unwrap().uid();
+        let Deployment { metadata, spec, .. } = arena.api::<Deployment>().get("app").await.unwrap();
+        let before = metadata.uid;
         arena.kubectl(&["delete", "deployment", "app", "--cascade=orphan"]).await;
         bears().await;
-        arena.apply(&arena::deployment("app", 3)).await;
+        let anew = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "app" }, "spec": spec });
+        arena.apply(&anew.to_string()).await;
         arena
             .until("the new one has taken its pods over", async || {
                 bears().await;

@@ -9,6 +9,7 @@ mod index;
 mod key;
 mod namespaces;
 mod nodes;
+mod observe;
 mod rosters;
 mod table;
 
@@ -23,11 +24,9 @@ use kube::ResourceExt;
 use cache::Cache;
 
 use crate::api::LeaderGroup;
-use crate::api::v1alpha1::Mode;
-use crate::elector::clock::{self, Clock, Instant, SystemClock};
 use crate::names;
 use crate::policy::objects;
-use crate::policy::observation::{Candidates, Deployment, Lease, Lock, LockRecord, Observation, Operator, Pod, ReplicaSet};
+use crate::policy::observation::{Deployment, Lease, Pod, ReplicaSet};
 use crate::selector::GroupSelector;
 
 use impostors::Impostors;
@@ -281,19 +280,6 @@ impl Tables {
         self.rosters.put(key.sibling(replica_set), pod.clone(), revision, node);
     }
 
-    /// The pods of a Deployment with their revisions.
-    fn candidates(&self, group: &Key, deployment: &Deployment) -> Candidates {
-        let replica_sets = self.replica_sets_by_deployment.get(&group.sibling(&deployment.uid)).filter_map(|key| self.replica_sets.get(key));
-        replica_sets.flat_map(|replica_set| self.rosters.of(&group.sibling(&replica_set.uid))).cloned().collect()
-    }
-
-    /// The lock of the operator that wrote a group's Lease last.
-    fn lock_of_operator(&self, lease: &Lease) -> Option<Arc<Lease>> {
-        let operator = Operator::parse(lease.operator.as_deref()?);
-        let (namespace, name) = operator.lock.as_deref()?.split_once('/')?;
-        self.leases.get(&Key::new(namespace, name)).filter(|lease| lease.is_operators_lock).cloned()
-    }
-
     /// The group that the Deployment names, else the one that was there first, if it isn't this one.
     fn rival(&self, key: &Key, group: &LeaderGroup) -> Option<String> {
         let deployment = key.sibling(objects::deployment_name(group));
@@ -302,20 +288,6 @@ impl Tables {
         }
         let elder = self.elder(&deployment)?;
         (elder != *key).then(|| elder.name.to_string())
-    }
-
-    /// The other groups that name the Deployment of this one; of a group that is gone, those that lead the pods which it has marked.
-    fn siblings(&self, key: &Key, group: Option<&LeaderGroup>) -> Vec<Arc<LeaderGroup>> {
-        let named = |deployment: &Key| self.groups_by_deployment.get(deployment).filter(|other| *other != key).collect::<Vec<_>>();
-        let keys: BTreeSet<&Key> = if let Some(group) = group {
-            named(&key.sibling(objects::deployment_name(group))).into_iter().collect()
-        } else {
-            let owners = self.members.get(key).filter_map(|pod| self.replica_set_of(pod, self.pods.get(pod)?));
-            let deployments: BTreeSet<&Key> = owners.filter_map(|it| self.deployment_by_uid.get(it.deployment.as_ref()?)).collect();
-            // Of those only who leads.
-            deployments.into_iter().flat_map(named).filter(|other| self.groups.get(other).is_some_and(|group| self.rival(other, group).is_none())).collect()
-        };
-        keys.into_iter().filter_map(|key| self.groups.get(key).cloned()).collect()
     }
 
     /// The group that was there first of those that name this Deployment, or that claims it. Anybody may make any number of groups.
@@ -335,20 +307,6 @@ impl Tables {
 /// The lower the elder.
 fn seniority(key: &Key, group: &LeaderGroup) -> (Option<Timestamp>, Arc<str>) {
     (group.metadata.creation_timestamp.as_ref().map(|time| time.0), key.name.clone())
-}
-
-/// A Lease that others write, as the lock that it is.
-fn lock_of(lease: Option<&Lease>) -> Lock {
-    lease.map_or(Lock::Absent, |lease| {
-        Lock::Record(LockRecord {
-            holder: lease.holder.clone(),
-            duration_seconds: lease.duration_seconds.unwrap_or_default().into(),
-            transitions: lease.transitions.into(),
-            acquire_time: lease.acquire_time,
-            changed: lease.changed,
-            looked: None,
-        })
-    })
 }
 
 /// The group that a pod says it is a member of; where it does not say that any more, or somebody else has written it, the one without a
@@ -393,103 +351,6 @@ impl Store {
 
     fn lock(&self) -> MutexGuard<'_, Tables> {
         self.0.lock().expect("no code panics while it holds the lock")
-    }
-
-    /// Everything that a plan for this group depends on; `None` where neither the group nor a trace of it is left, or it is left out.
-    /// `proven` and `operator` are as in [`Observation`].
-    pub fn observe(&self, key: &Key, proven: Option<Instant>, operator: &Operator) -> Option<Observation> {
-        self.observe_at(key, proven, operator, clock::wall(), SystemClock.now())
-    }
-
-    /// The same at another time than now.
-    pub fn observe_at(&self, key: &Key, proven: Option<Instant>, operator: &Operator, now: Timestamp, moment: Instant) -> Option<Observation> {
-        let tables = self.lock();
-        let someones = |namespace: &str| tables.groups.aside.iter().any(|key| *key.namespace == *namespace);
-        if tables.groups.aside.contains(key) || tables.leaves_out(key) || key.is_nameless() && someones(&key.namespace) {
-            // Its pods are neither elected nor forgotten.
-            return None;
-        }
-        let namespace_unread = tables.namespaces.is_unread(&key.namespace);
-        let group = tables.groups.get(key).cloned();
-        let fence_key: Arc<str> = names::fence_key(group.as_ref().map_or(&key.name, |group| objects::deployment_name(group))).into();
-        let deployment = group.as_ref().and_then(|group| tables.deployments.get(&key.sibling(objects::deployment_name(group)))).cloned();
-        let lease = group.as_ref().and_then(|group| tables.leases.get(&key.sibling(objects::lease_name(group)))).cloned();
-        let lease_unread = lease.as_ref().is_some_and(|lease| lease.is_stub);
-        let lease_untold = group.as_ref().is_some_and(|group| tables.leases.is_untold(&key.sibling(objects::lease_name(group))));
-        let belongs = |pod: &Pod| deployment.as_ref().is_some_and(|deployment| tables.is_of(key, pod, deployment));
-        let rival = group.as_ref().and_then(|group| tables.rival(key, group));
-        let candidates = deployment.as_ref().filter(|_| rival.is_none()).map(|deployment| tables.candidates(key, deployment)).unwrap_or_default();
-        // Who does not lead the Deployment's pods has nothing to do with what others have left.
-        let siblings = if rival.is_some() { Vec::new() } else { tables.siblings(key, group.as_deref()) };
-        if group.is_none() && siblings.iter().any(|sibling| !tables.selects(sibling)) {
-            // Whoever keeps that one looks after what this one has left, and knows how far it is.
-            return None;
-        }
-        let fence = key.sibling(&fence_key);
-        let fenced = tables.fenced.get(&fence).filter(|_| group.is_some());
-        // What another group of the Deployment has marked and cannot look after any more is for whoever leads its pods now.
-        let former = siblings.iter().flat_map(|sibling| tables.members.get(&key.sibling(sibling.metadata.name.as_deref().unwrap_or_default())));
-        let marked: BTreeSet<&Key> = tables.members.get(key).chain(fenced).chain(former.filter(|_| group.is_some())).collect();
-        // What is known by no group's name is no business of who has none while there is a group that hears of it.
-        let nameless = key.is_nameless();
-        let beside = |key: &Key| tables.pods.get(key).filter(|pod| !(belongs(pod) || nameless && tables.is_looked_after(key, pod))).cloned();
-        let mut strays: Vec<_> = marked.into_iter().filter_map(beside).collect();
-        let left_behind = deployment.as_ref().is_some_and(|deployment| {
-            let is_nobodys = |pod: &Arc<Pod>| tables.replica_set_of(key, pod).is_some_and(|it| it.deployment.is_none());
-            let has_its_own = tables.replica_sets_by_deployment.get(&key.sibling(&deployment.uid)).next().is_some();
-            (deployment.terminating || !has_its_own) && strays.iter().any(is_nobodys)
-        });
-        let mut impostors = Vec::new();
-        let mut impostors_in_all = 0;
-        if let (Some(group), Some(deployment)) = (&group, &deployment) {
-            let carries = |pod: &Arc<Pod>| pod.labels.get(&group.spec.leader_label.key) == Some(&group.spec.leader_label.value);
-            if let Some(found) = tables.impostors.beside(&key.sibling(objects::deployment_name(group)), group) {
-                impostors = found.foreign.iter().filter_map(beside).filter(carries).collect();
-                impostors_in_all = found.count;
-            }
-            // What the operator has set on a pod that lost all its marks is still the operator's to take away.
-            let is_left = |pod: &Arc<Pod>| !pod.finished && deployment.selects(pod) && pod.fence(&fence_key).is_none();
-            strays.extend(tables.impostors.unmarked(key, group).filter_map(beside).filter(is_left));
-        }
-        if group.is_none() && strays.is_empty() {
-            return None;
-        }
-        let followed = group.as_ref().is_some_and(|group| group.spec.election.mode == Mode::Holder);
-        let lock = match &lease {
-            _ if !followed => Lock::NotFollowed,
-            Some(lease) if lease.is_stub => Lock::Unread,
-            lease => lock_of(lease.as_deref()),
-        };
-        // What others write is not this group's own, and what little is kept of one that is unread says nothing.
-        let lease = lease.filter(|lease| !followed && !lease.is_stub);
-        Some(Observation {
-            now,
-            moment,
-            namespace: key.namespace.clone(),
-            name: key.name.clone(),
-            rival,
-            group,
-            deployment,
-            fence_key,
-            candidates,
-            strays,
-            left_behind,
-            impostors,
-            impostors_in_all,
-            siblings,
-            other_lock: lease.as_ref().and_then(|lease| tables.lock_of_operator(lease)),
-            lease,
-            lease_unread,
-            lease_untold,
-            namespace_unread,
-            sent: None,
-            refused: Vec::new(),
-            blind: None,
-            proven,
-            operator: operator.clone(),
-            lock,
-            lock_read: None,
-        })
     }
 
     /// A Lease on which the replicas of another operator elect themselves and which somebody holds, by its own stamps: a hint,
@@ -546,6 +407,13 @@ impl Store {
     pub fn all(&self) -> Concerned {
         let tables = self.lock();
         tables.groups.objects.keys().chain(tables.members.0.keys()).cloned().collect()
+    }
+
+    /// Those of this namespace; `None`: of all.
+    pub fn all_of(&self, namespace: Option<&str>) -> Concerned {
+        let mut all = self.all();
+        all.retain(|key| namespace.is_none_or(|namespace| *key.namespace == *namespace));
+        all
     }
 
     /// Whether the group itself is there.

@@ -98,13 +98,17 @@ impl Store {
         gone.iter().flat_map(|name| self.set_node(name, NodeState::Gone)).collect()
     }
 
-    /// Nodes may not be read any more: nothing is known of any.
+    /// Nodes may not be read any more: of those that were there nothing is known. What is gone by the next list is gone.
     pub fn forget_nodes(&self) -> Concerned {
         let tables = &mut *self.lock();
-        let known = std::mem::take(&mut tables.nodes.known);
-        (tables.nodes.listed, tables.nodes.unread) = (None, HashMap::new());
-        tables.nodes.changes += u64::from(!known.is_empty());
-        known.keys().flat_map(|name| tables.node_changed(name)).collect()
+        let there: Vec<Box<str>> =
+            tables.nodes.known.iter().filter(|(_, state)| matches!(state, NodeState::Present(_))).map(|(name, _)| name.clone()).collect();
+        tables.nodes.unread.clear();
+        tables.nodes.changes += u64::from(!there.is_empty());
+        for name in &there {
+            tables.nodes.known.insert(name.clone(), NodeState::Unknown);
+        }
+        there.iter().flat_map(|name| tables.node_changed(name)).collect()
     }
 
     /// Takes in a node, or its deletion. A node that was never seen is unknown, not gone: its event may be on its way.

@@ -5,7 +5,8 @@ mod versions;
 use super::*;
 use std::collections::BTreeMap;
 
-use crate::policy::observation::{Node, NodeState};
+use crate::elector::clock::Instant;
+use crate::policy::observation::{Node, NodeState, Operator};
 
 fn pod(uid: &str, resource_version: u64) -> Arc<Pod> {
     Arc::new(Pod { uid: uid.into(), resource_version, ..Pod::default() })
@@ -443,43 +444,56 @@ fn a_pod_concerns_one_of_the_groups_that_name_its_deployment() {
 }
 
 #[test]
-fn pods_are_left_behind_while_nobody_has_their_replica_set_and_the_deployment_is_going_or_has_none() {
+fn a_leader_is_left_behind_while_nobody_has_its_replica_set_and_the_deployment_is_going_or_has_no_pods() {
     let store = Store::default();
     let web = with_deployment(&store, "a");
     let replica_set = |uid: &str, version, deployment: Option<&str>| {
         let replica_set = ReplicaSet { uid: uid.into(), resource_version: version, deployment: deployment.map(Into::into), ..ReplicaSet::default() };
         ReplicaSet::apply(&store, Key::new("a", uid), Arc::new(replica_set), Source::Watch);
     };
+    let pod = |name: &str, version, replica_set: Option<&str>, role: &str| {
+        let pod = Pod { name: name.into(), uid: name.into(), resource_version: version, replica_set: replica_set.map(Into::into), ..Pod::default() };
+        let labels = [("app", "web"), ("role", role)].into_iter().collect();
+        let pod = Pod { labels, member_of: Some("web/role".into()), ready_since: Some(Timestamp::UNIX_EPOCH), ..pod };
+        Pod::apply(&store, Key::new("a", name), Arc::new(pod), Source::Watch);
+    };
     let left_behind = || store.observe(&web, None, &Operator::default()).unwrap().left_behind;
     replica_set("r", 1, Some("d"));
-    let pod = Pod { name: "x".into(), uid: "u".into(), replica_set: Some("r".into()), member_of: Some("web/role".into()), ..Pod::default() };
-    Pod::apply(&store, Key::new("a", "x"), Arc::new(pod), Source::Watch);
+    pod("x", 1, Some("r"), "leader");
     assert!(!left_behind(), "it is the Deployment's");
     replica_set("r", 2, None);
     assert!(left_behind());
-    replica_set("other", 3, Some("d"));
+    replica_set("old", 3, Some("d"));
+    assert!(left_behind(), "an empty one is taken over first");
+    pod("x", 4, Some("r"), "follower");
+    assert!(!left_behind(), "it does not lead");
+    pod("x", 5, None, "leader");
+    assert!(left_behind(), "its ReplicaSet was deleted without it");
+    pod("x", 6, Some("r"), "leader");
+    pod("y", 7, Some("old"), "follower");
     assert!(!left_behind(), "the Deployment goes on without it");
-    let going = Deployment { uid: "d".into(), resource_version: 4, terminating: true, ..Deployment::default() };
+    let going = Deployment { uid: "d".into(), resource_version: 8, terminating: true, ..Deployment::default() };
     Deployment::apply(&store, web.clone(), Arc::new(going), Source::Watch);
     assert!(left_behind());
-    replica_set("r", 5, Some("another"));
+    replica_set("r", 9, Some("another"));
     assert!(!left_behind(), "somebody else has taken it over");
 }
 
 #[test]
-fn of_nodes_that_may_not_be_read_any_more_nothing_is_known() {
+fn of_nodes_that_may_not_be_read_any_more_nothing_is_known_but_which_are_gone() {
     let store = Store::default();
-    let pod = Pod { uid: "u".into(), node: Some("node".into()), ..Pod::default() };
-    Pod::apply(&store, Key::new("a", "x"), Arc::new(pod.clone()), Source::Watch);
-    store.set_node("node", NodeState::Gone);
-    store.begin_nodes();
+    let on = |node: &str| Pod { uid: "u".into(), node: Some(node.into()), ..Pod::default() };
+    store.set_node("gone", NodeState::Gone);
+    for node in ["here", "there"] {
+        store.set_node(node, NodeState::Present(Arc::default()));
+    }
     store.forget_nodes();
-    assert!(matches!(store.lock().nodes.of(&pod), NodeState::Unknown));
-    assert_eq!(store.end_nodes(), Concerned::new(), "a list that was under way says nothing");
+    let of = |node: &str| store.lock().nodes.of(&on(node));
+    assert!(matches!((of("gone"), of("here"), of("there")), (NodeState::Gone, NodeState::Unknown, NodeState::Unknown)));
     store.begin_nodes();
-    store.set_node("node", NodeState::Present(Arc::default()));
+    store.set_node("here", NodeState::Present(Arc::default()));
     store.end_nodes();
-    assert!(matches!(store.lock().nodes.of(&pod), NodeState::Present(_)));
+    assert!(matches!((of("gone"), of("here"), of("there")), (NodeState::Gone, NodeState::Present(_), NodeState::Gone)));
 }
 
 #[test]
