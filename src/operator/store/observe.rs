@@ -98,7 +98,9 @@ impl Store {
         let mut strays: Vec<_> = marked.into_iter().filter_map(beside).collect();
         let left_behind = group.as_ref().zip(deployment.as_ref()).is_some_and(|(group, deployment)| {
             let label = &group.spec.leader_label;
-            let serves = |pod: &&Arc<Pod>| pod.ready() && !pod.terminating && !pod.finished && pod.labels.get(&label.key) == Some(&label.value);
+            // With a label that is the operator's by the record: anybody may give a pod one.
+            let leads = |pod: &Pod| pod.labels.get(&label.key) == Some(&label.value) && pod.may_be_set(&label.key);
+            let serves = |pod: &&Arc<Pod>| pod.ready() && !pod.terminating && !pod.finished && leads(pod);
             let owner = |pod: &Pod| tables.replica_set_of(key, pod).map(|it| it.deployment.is_some());
             let is_nobodys = |pod: &&Arc<Pod>| pod.replica_set.is_none() || owner(pod) == Some(false);
             (deployment.terminating || candidates.is_empty()) && strays.iter().filter(serves).filter(is_nobodys).any(|pod| deployment.selects(pod))

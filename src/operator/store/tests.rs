@@ -454,7 +454,7 @@ fn a_leader_is_left_behind_while_nobody_has_its_replica_set_and_the_deployment_i
     let pod = |name: &str, version, replica_set: Option<&str>, role: &str| {
         let pod = Pod { name: name.into(), uid: name.into(), resource_version: version, replica_set: replica_set.map(Into::into), ..Pod::default() };
         let labels = [("app", "web"), ("role", role)].into_iter().collect();
-        let pod = Pod { labels, member_of: Some("web/role".into()), ready_since: Some(Timestamp::UNIX_EPOCH), ..pod };
+        let pod = Pod { labels, member_of: Some("web/role".into()), set: ["role".into()].into(), ready_since: Some(Timestamp::UNIX_EPOCH), ..pod };
         Pod::apply(&store, Key::new("a", name), Arc::new(pod), Source::Watch);
     };
     let left_behind = || store.observe(&web, None, &Operator::default()).unwrap().left_behind;
