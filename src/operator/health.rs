@@ -28,7 +28,8 @@ pub(super) struct WatchHealth {
     /// Milliseconds from `started` to the last sign of life.
     last: AtomicU64,
     synced: AtomicBool,
-    refused: AtomicBool,
+    /// Milliseconds from `started` to the first of the refusals that came in a row, and last; 0: the last was none.
+    refused: AtomicU64,
     /// Milliseconds from `started` to when it began to fail, and to its last failure.
     failing: [AtomicU64; 2],
     /// The same to when it was last opened.
@@ -47,7 +48,7 @@ impl WatchHealth {
             started: Stopwatch::start(),
             last: AtomicU64::new(0),
             synced: AtomicBool::new(false),
-            refused: AtomicBool::new(false),
+            refused: AtomicU64::new(0),
             failing: Default::default(),
             opened: AtomicU64::new(0),
             told_blind: AtomicBool::new(false),
@@ -67,23 +68,24 @@ impl WatchHealth {
 
     /// A list is complete. Whether it was the first.
     pub(super) fn listed(&self) -> bool {
-        self.refused.store(false, Ordering::Release);
+        self.refused.store(0, Ordering::Release);
         !self.synced.swap(true, Ordering::AcqRel)
     }
 
-    /// It may not be read.
-    pub(super) fn refused(&self) {
-        self.refused.store(true, Ordering::Release);
+    /// It has failed, because it may not be read or for another reason.
+    pub(super) fn set_refused(&self, refused: bool) {
+        let since = if refused { self.refused.load(Ordering::Acquire).max(1) } else { 0 };
+        self.refused.store(if since == 1 { self.milliseconds().max(1) } else { since }, Ordering::Release);
     }
 
     /// Whether it was refused when it was tried last.
     pub(super) fn is_refused(&self) -> bool {
-        self.refused.load(Ordering::Acquire) && !self.has_lasted_since(self.failing[1].load(Ordering::Relaxed))
+        self.refused.load(Ordering::Acquire) > 0 && !self.has_lasted_since(self.failing[1].load(Ordering::Relaxed))
     }
 
     /// Whether the first list is complete, or the operator works without it.
     pub(super) fn ready(&self) -> bool {
-        self.synced.load(Ordering::Acquire) || (self.optional && self.refused.load(Ordering::Acquire))
+        self.synced.load(Ordering::Acquire) || (self.optional && self.refused.load(Ordering::Acquire) > 0)
     }
 
     fn milliseconds(&self) -> u64 {
@@ -121,7 +123,7 @@ impl WatchHealth {
         self.failing[1].store(0, Ordering::Relaxed);
         // What can be done without is so until it was listed.
         if !self.optional || self.synced.load(Ordering::Acquire) {
-            self.refused.store(false, Ordering::Release);
+            self.refused.store(0, Ordering::Release);
         }
         self.told_blind.swap(false, Ordering::Relaxed)
     }
@@ -142,7 +144,7 @@ impl WatchHealth {
 
     /// Whether it may not be read, and that is no API server which has just begun.
     pub(super) fn is_refused_for_long(&self) -> bool {
-        self.is_refused() && self.fails_for_long()
+        self.is_refused() && self.milliseconds().saturating_sub(self.refused.load(Ordering::Acquire)) > BLIND
     }
 
     /// The last error, while it lasts.

@@ -129,7 +129,6 @@ impl Watches {
         let mut restored = self.restores.subscribe();
         let mut failures = 0_u32;
         let mut list = List::Streamed;
-        let mut forgotten = false;
         loop {
             let events = open(list);
             pin_mut!(events);
@@ -142,7 +141,6 @@ impl Watches {
                 health.sign_of_life();
                 match event {
                     Ok(event) => {
-                        let goes_on = matches!(event, Event::Apply(_) | Event::Delete(_));
                         lists = if matches!(event, Event::Init) { lists + 1 } else { lists };
                         if failures > 0 && !matches!(event, Event::Init) {
                             info!(kind = health.kind, namespace = health.namespace, "Watch works again");
@@ -155,10 +153,6 @@ impl Watches {
                         self.take(&health, event, &take);
                         if !begins && health.works() {
                             self.groups.wake(self.store.all_of(health.namespace.as_deref()));
-                        }
-                        if std::mem::take(&mut forgotten) && goes_on {
-                            // It tells what is new; what was forgotten only a list brings.
-                            break;
                         }
                         if list == List::Streamed && lists > STREAMS {
                             // It takes longer than the server lets a watch live.
@@ -176,10 +170,10 @@ impl Watches {
                         self.failed(&health, &error, failures);
                         tokio::time::sleep(super::backoff::delay(failures, FIRST_DELAY, LONGEST_DELAY)).await;
                         health.sign_of_life();
-                        if health.optional && !forgotten && health.is_refused_for_long() {
-                            // Who does without it goes by nothing that is old.
+                        if health.optional && health.is_refused_for_long() {
+                            // Who does without it goes by nothing that is old; what is forgotten only a list brings.
                             self.groups.wake(self.store.forget_nodes());
-                            forgotten = true;
+                            break;
                         }
                         // What it has missed is not there any more: client-go lists anew, too.
                         if is_unreadable(&error) || status_of(&error).is_some_and(|status| status.code == 410) {
@@ -211,11 +205,11 @@ impl Watches {
         if failures == 1 || failures.is_multiple_of(20) {
             warn!(kind = health.kind, namespace = health.namespace, failures, "{message}");
         }
+        health.fails();
+        health.set_refused(is_refusal(error));
         if is_refusal(error) {
-            health.refused();
             self.synced.notify_waiters();
         }
-        health.fails();
         health.set_error(Some(message));
     }
 }

@@ -35,8 +35,8 @@ pub struct Observation {
     pub candidates: Candidates,
     /// Pods that say they are members of this group, or bear a fence of its Deployment, and do not belong to it.
     pub strays: Vec<Arc<Pod>>,
-    /// One of these serves as the leader, and was left behind by a Deployment that went, or is going, for another to take over: nobody owns
-    /// it, the Deployment selects it, and has no pods or is being deleted.
+    /// One of these serves as the leader that the group's records name, and was left behind by a Deployment that went, or is going, for another
+    /// to take over: nobody owns it, the Deployment selects it, and has no pods, has not been looked at yet, or is being deleted.
     pub left_behind: bool,
     /// Pods that the Deployment's selector matches and does not own, with the leader's label, which the operator has not given them.
     pub impostors: Vec<Arc<Pod>>,

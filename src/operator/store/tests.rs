@@ -447,6 +447,8 @@ fn a_pod_concerns_one_of_the_groups_that_name_its_deployment() {
 fn a_leader_is_left_behind_while_nobody_has_its_replica_set_and_the_deployment_is_going_or_has_no_pods() {
     let store = Store::default();
     let web = with_deployment(&store, "a");
+    let of_three = Deployment { uid: "d".into(), replicas: 3, match_labels: [("app", "web")].into_iter().collect(), ..Deployment::default() };
+    Deployment::apply(&store, web.clone(), Arc::new(of_three.clone()), Source::Watch);
     let replica_set = |uid: &str, version, deployment: Option<&str>| {
         let replica_set = ReplicaSet { uid: uid.into(), resource_version: version, deployment: deployment.map(Into::into), ..ReplicaSet::default() };
         ReplicaSet::apply(&store, Key::new("a", uid), Arc::new(replica_set), Source::Watch);
@@ -462,6 +464,9 @@ fn a_leader_is_left_behind_while_nobody_has_its_replica_set_and_the_deployment_i
     pod("x", 1, Some("r"), "leader");
     assert!(!left_behind(), "it is the Deployment's");
     replica_set("r", 2, None);
+    assert!(!left_behind(), "anybody may give a pod a label");
+    let lease = Lease { uid: "l".into(), holder_uid: Some("x".into()), ..Lease::default() };
+    Lease::apply(&store, web.clone(), Arc::new(lease), Source::Watch);
     assert!(left_behind());
     replica_set("old", 3, Some("d"));
     assert!(left_behind(), "an empty one is taken over first");
@@ -472,7 +477,10 @@ fn a_leader_is_left_behind_while_nobody_has_its_replica_set_and_the_deployment_i
     pod("x", 6, Some("r"), "leader");
     pod("y", 7, Some("old"), "follower");
     assert!(!left_behind(), "the Deployment goes on without it");
-    let going = Deployment { uid: "d".into(), resource_version: 8, terminating: true, ..Deployment::default() };
+    let new = Deployment { generation: 1, resource_version: 8, ..of_three.clone() };
+    Deployment::apply(&store, web.clone(), Arc::new(new), Source::Watch);
+    assert!(left_behind(), "it may not have taken over all that it will");
+    let going = Deployment { resource_version: 8, terminating: true, ..of_three };
     Deployment::apply(&store, web.clone(), Arc::new(going), Source::Watch);
     assert!(left_behind());
     replica_set("r", 9, Some("another"));
