@@ -57,8 +57,7 @@ impl WatchHealth {
     }
 
     pub(super) fn sign_of_life(&self) {
-        let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last.store(elapsed, Ordering::Relaxed);
+        self.last.store(self.milliseconds(), Ordering::Relaxed);
     }
 
     /// The time since the last sign of life.
@@ -74,8 +73,12 @@ impl WatchHealth {
 
     /// It has failed, because it may not be read or for another reason.
     pub(super) fn set_refused(&self, refused: bool) {
-        let since = if refused { self.refused.load(Ordering::Acquire).max(1) } else { 0 };
-        self.refused.store(if since == 1 { self.milliseconds().max(1) } else { since }, Ordering::Release);
+        if refused {
+            // An earlier one in a row stays.
+            let _ = self.refused.compare_exchange(0, self.milliseconds().max(1), Ordering::AcqRel, Ordering::Acquire);
+        } else {
+            self.refused.store(0, Ordering::Release);
+        }
     }
 
     /// Whether it was refused when it was tried last.

@@ -129,6 +129,26 @@ pub(super) fn labelled<'a>(observation: &'a Observation, group: &LeaderGroup) ->
     incumbent(observation).filter(|candidate| carries(group, candidate))
 }
 
+/// The pod that leads as the group's own records say and serves, where a Deployment has left it behind for another to take over: nobody
+/// owns it, and the Deployment selects it and has no pods, has not been looked at yet, or is being deleted.
+pub fn left_behind(observation: &Observation) -> Option<&Arc<Pod>> {
+    let (group, deployment) = (observation.group.as_ref()?, observation.deployment.as_ref()?);
+    // It has taken over all that it will once it has seen its generation.
+    let is_new = deployment.observed_generation < deployment.generation;
+    let may_adopt = deployment.terminating || deployment.replicas > 0 && (observation.candidates.is_empty() || is_new);
+    // Where the pods elect themselves the lock says who leads.
+    if !may_adopt || holder::is_followed(group) {
+        return None;
+    }
+    let label = &group.spec.leader_label;
+    // Anybody may give a pod a label.
+    let reported = group.status.as_ref().and_then(|status| status.leader.as_ref()).map(|leader| &*leader.pod_uid);
+    let recorded = observation.lease.as_ref().and_then(|lease| lease.holder_uid.as_deref());
+    let leads = |pod: &Pod| pod.labels.get(&label.key) == Some(&label.value) && [reported, recorded].contains(&Some(&*pod.uid));
+    let serves = |pod: &Pod| pod.ready() && !pod.terminating && !pod.finished && leads(pod);
+    observation.strays.iter().find(|pod| serves(pod) && observation.adoptable.contains(&pod.uid) && deployment.selects(pod))
+}
+
 /// Whether the status calls somebody ready and leading while nobody who serves carries the label.
 pub(super) fn is_misreported(observation: &Observation, group: &LeaderGroup) -> bool {
     let ready = group.status.iter().flat_map(|status| &status.conditions).any(|it| it.type_ == "Ready" && it.status == "True");

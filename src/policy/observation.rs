@@ -1,6 +1,6 @@
 //! What was observed of a group: plain data, no more of each object than a decision needs.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -17,7 +17,6 @@ pub use super::node::{Node, NodeState, Suspicion};
 pub use super::pod::{DeletionCost, Pod};
 
 /// Everything that a plan for one group depends on.
-#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, Debug, Default)]
 pub struct Observation {
     /// The wall clock at the time of the observation.
@@ -35,9 +34,8 @@ pub struct Observation {
     pub candidates: Candidates,
     /// Pods that say they are members of this group, or bear a fence of its Deployment, and do not belong to it.
     pub strays: Vec<Arc<Pod>>,
-    /// One of these serves as the leader that the group's records name, and was left behind by a Deployment that went, or is going, for another
-    /// to take over: nobody owns it, the Deployment selects it, and has no pods, has not been looked at yet, or is being deleted.
-    pub left_behind: bool,
+    /// By uid: those of the strays that nobody owns, so that a Deployment which selects them may take them over.
+    pub adoptable: BTreeSet<Box<str>>,
     /// Pods that the Deployment's selector matches and does not own, with the leader's label, which the operator has not given them.
     pub impostors: Vec<Arc<Pod>>,
     /// How many there are of these: not all are named.

@@ -269,7 +269,7 @@ fn not_ready(observation: &Observation, trouble: Option<&Obstacle>) -> Finding {
     let label = observation.group.as_ref().map(|group| &group.spec.leader_label);
     let unlabelled = |pod: &Pod| label.is_some_and(|label| pod.labels.get(&label.key) != Some(&label.value));
     let (reason, message) = match choice.leader() {
-        _ if observation.left_behind => {
+        _ if leader::left_behind(observation).is_some() => {
             ("NoPods", "a Deployment has left the pods behind that it had, and the one that leads keeps the label until another takes them over".to_owned())
         }
         // The Lease may name it already.

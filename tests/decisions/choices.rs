@@ -259,8 +259,15 @@ fn what_a_deployment_has_left_behind_keeps_its_leader_until_another_takes_it_ove
             writes.into_iter().filter(|write| matches!(write, Write::Pod(_) | Write::UpdateLease { .. })).count()
         };
         assert!(writes(&observed) > 0, "it is none of the Deployment's");
-        observed.left_behind = true;
+        observed.adoptable = [leader.pod().uid.clone()].into();
+        Arc::make_mut(observed.deployment.as_mut().unwrap()).replicas = 3;
+        if lease.is_none() {
+            let leads = json!({ "podName": "a", "podUID": leader.pod().uid, "term": 7, "acquireTime": now().to_string(), "reason": "FirstElection" });
+            let status = Arc::make_mut(observed.group.as_mut().unwrap()).status.as_mut().unwrap();
+            status.leader = Some(serde_json::from_value(leads).unwrap());
+        }
         assert_eq!(writes(&observed), 0);
+        Arc::make_mut(observed.deployment.as_mut().unwrap()).terminating = true;
         observed.candidates = [pod("b")].into_iter().collect();
         assert_eq!(writes(&observed), 0, "nor does another get the label");
     }

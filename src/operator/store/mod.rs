@@ -405,15 +405,14 @@ impl Store {
 
     /// Every group, and every group that only pods still speak of.
     pub fn all(&self) -> Concerned {
-        let tables = self.lock();
-        tables.groups.objects.keys().chain(tables.members.0.keys()).cloned().collect()
+        self.all_of(None)
     }
 
     /// Those of this namespace; `None`: of all.
     pub fn all_of(&self, namespace: Option<&str>) -> Concerned {
-        let mut all = self.all();
-        all.retain(|key| namespace.is_none_or(|namespace| *key.namespace == *namespace));
-        all
+        let tables = self.lock();
+        let all = tables.groups.objects.keys().chain(tables.members.0.keys());
+        all.filter(|key| namespace.is_none_or(|namespace| *key.namespace == *namespace)).cloned().collect()
     }
 
     /// Whether the group itself is there.

@@ -96,21 +96,9 @@ impl Store {
         let nameless = key.is_nameless();
         let beside = |key: &Key| tables.pods.get(key).filter(|pod| !(belongs(pod) || nameless && tables.is_looked_after(key, pod))).cloned();
         let mut strays: Vec<_> = marked.into_iter().filter_map(beside).collect();
-        let left_behind = group.as_ref().zip(deployment.as_ref()).is_some_and(|(group, deployment)| {
-            let label = &group.spec.leader_label;
-            // Whom the group's own records name: anybody may give a pod a label. Where the pods elect themselves the lock says who leads.
-            let reported = group.status.as_ref().and_then(|status| status.leader.as_ref()).map(|leader| &*leader.pod_uid);
-            let recorded = lease.as_ref().and_then(|lease| lease.holder_uid.as_deref());
-            let is_named = |pod: &Pod| group.spec.election.mode == Mode::Operator && [reported, recorded].contains(&Some(&*pod.uid));
-            let leads = |pod: &Pod| pod.labels.get(&label.key) == Some(&label.value) && is_named(pod);
-            let serves = |pod: &&Arc<Pod>| pod.ready() && !pod.terminating && !pod.finished && leads(pod);
-            // It has taken over all that it will once it has seen its generation.
-            let is_new = deployment.observed_generation < deployment.generation;
-            let may_come = deployment.terminating || deployment.replicas > 0 && (candidates.is_empty() || is_new);
-            let owner = |pod: &Pod| tables.replica_set_of(key, pod).map(|it| it.deployment.is_some());
-            let is_nobodys = |pod: &&Arc<Pod>| pod.replica_set.is_none() || owner(pod) == Some(false);
-            may_come && strays.iter().filter(serves).filter(is_nobodys).any(|pod| deployment.selects(pod))
-        });
+        // One without a ReplicaSet was left by one that is gone.
+        let is_nobodys = |pod: &&Arc<Pod>| pod.replica_set.is_none() || tables.replica_set_of(key, pod).is_some_and(|it| it.deployment.is_none());
+        let adoptable = strays.iter().filter(is_nobodys).map(|pod| pod.uid.clone()).collect();
         let mut impostors = Vec::new();
         let mut impostors_in_all = 0;
         if let (Some(group), Some(deployment)) = (&group, &deployment) {
@@ -145,7 +133,7 @@ impl Store {
             fence_key,
             candidates,
             strays,
-            left_behind,
+            adoptable,
             impostors,
             impostors_in_all,
             siblings,

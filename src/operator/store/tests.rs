@@ -6,6 +6,7 @@ use super::*;
 use std::collections::BTreeMap;
 
 use crate::elector::clock::Instant;
+use crate::policy::leader;
 use crate::policy::observation::{Node, NodeState, Operator};
 
 fn pod(uid: &str, resource_version: u64) -> Arc<Pod> {
@@ -459,7 +460,7 @@ fn a_leader_is_left_behind_while_nobody_has_its_replica_set_and_the_deployment_i
         let pod = Pod { labels, member_of: Some("web/role".into()), set: ["role".into()].into(), ready_since: Some(Timestamp::UNIX_EPOCH), ..pod };
         Pod::apply(&store, Key::new("a", name), Arc::new(pod), Source::Watch);
     };
-    let left_behind = || store.observe(&web, None, &Operator::default()).unwrap().left_behind;
+    let left_behind = || leader::left_behind(&store.observe(&web, None, &Operator::default()).unwrap()).is_some();
     replica_set("r", 1, Some("d"));
     pod("x", 1, Some("r"), "leader");
     assert!(!left_behind(), "it is the Deployment's");

@@ -75,11 +75,11 @@ impl Planner<'_> {
         if !self.group.spec.suspend && holder::is_to_be_read(self.observation, self.group) {
             self.writes.push(Write::ReadLock);
         }
-        let left_behind = self.observation.left_behind || self.observation.deployment.is_none() && !self.observation.strays.is_empty();
+        let orphaned = self.observation.deployment.is_none() && !self.observation.strays.is_empty();
         match &choice {
             Choice::Keep(pod) => self.lead(pod, reason::ADOPTED),
             // The Deployment may be about to come back: what it left behind is not judged.
-            Choice::Promote { .. } | Choice::Vacate if left_behind => {}
+            Choice::Promote { .. } | Choice::Vacate if orphaned || leader::left_behind(self.observation).is_some() => {}
             Choice::Promote { pod, reason } => self.lead(pod, reason),
             Choice::Vacate => self.vacate(),
             Choice::Frozen => {}
