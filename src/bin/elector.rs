@@ -29,7 +29,10 @@ async fn main() -> ExitCode {
         ElectorCommand::Run(run) => {
             logs::start(&run.candidate.logs);
             for variable in aside {
-                warn!(variable, "The environment says something that is none of this flag's values: it is taken for the command's, and the default holds");
+                warn!(
+                    variable,
+                    "The environment says something that is none of this flag's values: it is taken for the command's, and the flag or its default holds"
+                );
             }
             match (run.candidate.resolve(), run.missing_command()) {
                 (Err(problem), _) => return refuse(&problem),

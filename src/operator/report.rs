@@ -210,8 +210,12 @@ fn of_pod(context: &Context, observation: &Observation, group: &LeaderGroup, wri
     // A leadership that the status tells of already is not another one because its marks were lost.
     let reported = group.status.as_ref().and_then(|status| status.leader.as_ref());
     let known = observed.term == desired.term || reported.is_some_and(|leader| *leader.pod_uid == **uid && Some(leader.term) == desired.term);
+    let is_own_doing = *purpose == PodPurpose::Label && state.taken_from.take().is_some_and(|taken| taken == *uid);
     match purpose {
         PodPurpose::Label if observed.term == desired.term && observed.label == desired.label => {}
+        PodPurpose::Label if known && is_own_doing => {
+            line!(info, context, observation, state, pod = %name, term = desired.term, "Leader leads on after all: whoever was to follow cannot");
+        }
         PodPurpose::Label if known => {
             context.metrics.label_repairs.inc();
             let lost = if observed.label == desired.label { format!("annotation {}", crate::names::ANNOTATION_TERM) } else { format!("label {}", write.key) };
@@ -232,6 +236,7 @@ fn of_pod(context: &Context, observation: &Observation, group: &LeaderGroup, wri
             record_event(context, state, group, false, "LeaderElected", "Elect", format!("pod {name} leads in term {term}: {reason}"), pod);
         }
         PodPurpose::Unlabel if recorded || observed.term.is_some() => {
+            state.taken_from = Some(uid.clone());
             line!(info, context, observation, state, pod = %name, term = observed.term, "Leader label was taken away");
         }
         PodPurpose::Unlabel => {

@@ -37,6 +37,8 @@ pub(super) struct GroupState {
     pub(super) restores: u64,
     /// Its turn to move, where its namespace's leaders may have moved too often.
     pub(super) turn_to_move: TurnToMove,
+    /// The pod, by uid, from which this process has taken the label last, until it gives one.
+    pub(super) taken_from: Option<Box<str>>,
     /// What is left of the group's share of events.
     pub(super) events: Share,
     /// What is left of its share of the log.

@@ -130,7 +130,8 @@ pub(super) fn labelled<'a>(observation: &'a Observation, group: &LeaderGroup) ->
 }
 
 /// The pod that leads as the group's own records say and serves, where a Deployment has left it behind for another to take over: nobody
-/// owns it, and the Deployment selects it and has no pods, has not been looked at yet, or is being deleted.
+/// owns it, and the Deployment selects it and is being deleted, or is to have pods and has none, or has not been looked at yet. None where the
+/// pods elect themselves.
 pub fn left_behind(observation: &Observation) -> Option<&Arc<Pod>> {
     let (group, deployment) = (observation.group.as_ref()?, observation.deployment.as_ref()?);
     // It has taken over all that it will once it has seen its generation.

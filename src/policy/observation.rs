@@ -34,7 +34,7 @@ pub struct Observation {
     pub candidates: Candidates,
     /// Pods that say they are members of this group, or bear a fence of its Deployment, and do not belong to it.
     pub strays: Vec<Arc<Pod>>,
-    /// By uid: those of the strays that nobody owns, so that a Deployment which selects them may take them over.
+    /// By uid: those of the strays that no ReplicaSet owns, or one that no Deployment owns: one which selects them may take them over.
     pub adoptable: BTreeSet<Box<str>>,
     /// Pods that the Deployment's selector matches and does not own, with the leader's label, which the operator has not given them.
     pub impostors: Vec<Arc<Pod>>,

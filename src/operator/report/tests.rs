@@ -11,7 +11,7 @@ use crate::operator::events::EventRecorder;
 use crate::operator::execute::Executor;
 use crate::operator::lines::Lines;
 use crate::operator::shares::Shares;
-use crate::policy::observation::Operator;
+use crate::policy::observation::{DeletionCost, Operator};
 use crate::policy::progress::Failed;
 use crate::policy::write::{Named, Undone};
 
@@ -145,6 +145,48 @@ async fn a_status_that_cannot_be_written_is_told_in_the_log_more_and_more_seldom
         let told = lines(refused, 20);
         assert!((1..=3).contains(&told.len()) && told[0].contains("WARN") && told[0].contains(kind) && !told[0].contains("s3cret"), "{told:?}");
     }
+}
+
+#[tokio::test]
+async fn a_label_that_this_process_has_taken_back_itself_was_not_lost() {
+    let (context, observation) = (context(), observation("web"));
+    let marks = |label: Option<&str>, term| PodMarks {
+        label: label.map(str::to_owned),
+        term,
+        fence: None,
+        member_of: Some("web/role".to_owned()),
+        former_label: None,
+        cost: DeletionCost::default(),
+    };
+    let write = |purpose, observed: PodMarks, desired: PodMarks| {
+        let (name, uid, key, fence_key) = ("a".into(), "uid".into(), "role".to_owned(), "fence".to_owned());
+        let write = PodWrite {
+            name,
+            uid,
+            purpose,
+            key,
+            fence_key,
+            observed,
+            desired,
+            instead_of: None,
+            gives_back: false,
+            claims: None,
+            label_unread: false,
+            has_labels: true,
+            has_annotations: true,
+        };
+        Write::Pod(Box::new(write))
+    };
+    let taken = write(PodPurpose::Unlabel, marks(Some("leader"), Some(3)), marks(None, Some(3)));
+    let given = write(PodPurpose::Label, marks(None, Some(3)), marks(Some("leader"), Some(3)));
+    let mut state = GroupState::default();
+    let mut says = |write: &Write| logged(|| of_write(&context, &observation, write, &mut state, Stopwatch::start())).join("");
+    assert!(says(&given).contains("put back"), "somebody else took it");
+    assert!(says(&taken).contains("taken away"));
+    let told = says(&given);
+    assert!(!told.contains("put back") && told.contains("after all"), "{told}");
+    assert!(says(&given).contains("put back"), "and now somebody else");
+    assert_eq!(context.metrics.label_repairs.get(), 2);
 }
 
 #[tokio::test]

@@ -96,7 +96,7 @@ impl Store {
         let nameless = key.is_nameless();
         let beside = |key: &Key| tables.pods.get(key).filter(|pod| !(belongs(pod) || nameless && tables.is_looked_after(key, pod))).cloned();
         let mut strays: Vec<_> = marked.into_iter().filter_map(beside).collect();
-        // One without a ReplicaSet was left by one that is gone.
+        // One without a ReplicaSet may have been left by one that is gone.
         let is_nobodys = |pod: &&Arc<Pod>| pod.replica_set.is_none() || tables.replica_set_of(key, pod).is_some_and(|it| it.deployment.is_none());
         let adoptable = strays.iter().filter(is_nobodys).map(|pod| pod.uid.clone()).collect();
         let mut impostors = Vec::new();
