@@ -28,7 +28,7 @@ pub(super) struct WatchHealth {
     /// Milliseconds from `started` to the last sign of life.
     last: AtomicU64,
     synced: AtomicBool,
-    /// Milliseconds from `started` to the first of the refusals that came in a row, and last; 0: the last was none.
+    /// Milliseconds from `started` to the first refusal since it began to fail; 0: there was none.
     refused: AtomicU64,
     /// Milliseconds from `started` to when it began to fail, and to its last failure.
     failing: [AtomicU64; 2],
@@ -71,17 +71,7 @@ impl WatchHealth {
         !self.synced.swap(true, Ordering::AcqRel)
     }
 
-    /// It has failed, because it may not be read or for another reason.
-    pub(super) fn set_refused(&self, refused: bool) {
-        if refused {
-            // An earlier one in a row stays.
-            let _ = self.refused.compare_exchange(0, self.milliseconds().max(1), Ordering::AcqRel, Ordering::Acquire);
-        } else {
-            self.refused.store(0, Ordering::Release);
-        }
-    }
-
-    /// Whether it was refused when it was tried last.
+    /// Whether it fails, and may not be read.
     pub(super) fn is_refused(&self) -> bool {
         self.refused.load(Ordering::Acquire) > 0 && !self.has_lasted_since(self.failing[1].load(Ordering::Relaxed))
     }
@@ -95,13 +85,22 @@ impl WatchHealth {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    pub(super) fn fails(&self) {
+    /// It has failed. `refused`: because it may not be read.
+    pub(super) fn fails(&self, refused: bool) {
         let now = self.milliseconds();
         let [first, last] = &self.failing;
         // A watch that works again tells nothing until something happens; one that fails does so every few seconds.
         let before = last.swap(now, Ordering::Relaxed);
         if now.saturating_sub(before) > FORGIVEN || self.has_lasted_since(before) {
             first.store(now, Ordering::Relaxed);
+            // What cannot be listed was not read meanwhile.
+            if self.synced.load(Ordering::Acquire) {
+                self.refused.store(0, Ordering::Release);
+            }
+        }
+        if refused {
+            // The first counts, whatever comes in between.
+            let _ = self.refused.compare_exchange(0, now.max(1), Ordering::AcqRel, Ordering::Acquire);
         }
     }
 
@@ -180,7 +179,7 @@ mod tests {
         let fail_for = async |seconds: u64| {
             for _ in 0..seconds / 5 {
                 tokio::time::advance(Duration::from_secs(5)).await;
-                health.fails();
+                health.fails(false);
             }
         };
         fail_for(30).await;
@@ -198,6 +197,46 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_may_not_be_read_for_long_is_done_without_whatever_else_fails_in_between() {
+        let health = WatchHealth::new("Node", None, true);
+        health.listed();
+        for step in 0..100 {
+            tokio::time::advance(Duration::from_secs(5)).await;
+            health.fails(step % 3 != 1);
+            assert_eq!((health.blind(), health.is_refused()), (None, true), "step {step}");
+        }
+        assert!(health.is_refused_for_long());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lone_refusal_is_none_of_long_ago_and_an_outage_is_none() {
+        let health = WatchHealth::new("Node", None, true);
+        health.listed();
+        let fail = async |refused: bool| {
+            tokio::time::advance(Duration::from_secs(5)).await;
+            health.fails(refused);
+        };
+        let works = async || {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            health.is_opened();
+            tokio::time::advance(Duration::from_secs(60)).await;
+        };
+        fail(true).await;
+        works().await;
+        assert!(!health.is_refused());
+        fail(true).await;
+        assert!(health.is_refused() && !health.is_refused_for_long(), "the second one, a minute later");
+        works().await;
+        for _ in 0..6 {
+            fail(false).await;
+            assert!(!health.is_refused(), "the API server is away");
+        }
+        assert!(health.blind().is_some());
+        fail(true).await;
+        assert!(!health.is_refused_for_long(), "it has just begun");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_watch_that_is_opened_and_fails_each_time_is_blind_too() {
         let health = WatchHealth::new("Pod", None, false);
         health.listed();
@@ -205,7 +244,7 @@ mod tests {
             tokio::time::advance(Duration::from_secs(5)).await;
             health.is_opened();
             tokio::time::advance(Duration::from_millis(10)).await;
-            health.fails();
+            health.fails(false);
         }
         assert!(health.blind().is_some());
     }
@@ -217,7 +256,7 @@ mod tests {
         for _ in 0..2 {
             // It is given up, and then a pause.
             tokio::time::advance(crate::cluster::OPENING + Duration::from_secs(5)).await;
-            health.fails();
+            health.fails(false);
         }
         assert!(health.blind().is_some());
         tokio::time::advance(crate::cluster::OPENING + Duration::from_secs(5)).await;

@@ -102,8 +102,7 @@ mod tests {
     async fn refuse(pulse: &WatchHealth, seconds: u64) {
         for _ in 0..seconds / 5 {
             tokio::time::advance(Duration::from_secs(5)).await;
-            pulse.fails();
-            pulse.set_refused(true);
+            pulse.fails(true);
         }
     }
 

@@ -205,9 +205,9 @@ impl Watches {
         if failures == 1 || failures.is_multiple_of(20) {
             warn!(kind = health.kind, namespace = health.namespace, failures, "{message}");
         }
-        health.fails();
-        health.set_refused(is_refusal(error));
-        if is_refusal(error) {
+        let refused = is_refusal(error);
+        health.fails(refused);
+        if refused {
             self.synced.notify_waiters();
         }
         health.set_error(Some(message));
