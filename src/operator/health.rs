@@ -28,8 +28,10 @@ pub(super) struct WatchHealth {
     /// Milliseconds from `started` to the last sign of life.
     last: AtomicU64,
     synced: AtomicBool,
-    /// Milliseconds from `started` to the first refusal since it began to fail; 0: there was none.
-    refused: AtomicU64,
+    /// A list is under way: what comes of it may be cut short, and shows nothing.
+    listing: AtomicBool,
+    /// Milliseconds from `started` to the first and the last of the refusals that keep coming; 0: there was none.
+    refused: [AtomicU64; 2],
     /// Milliseconds from `started` to when it began to fail, and to its last failure.
     failing: [AtomicU64; 2],
     /// The same to when it was last opened.
@@ -48,7 +50,8 @@ impl WatchHealth {
             started: Stopwatch::start(),
             last: AtomicU64::new(0),
             synced: AtomicBool::new(false),
-            refused: AtomicU64::new(0),
+            listing: AtomicBool::new(false),
+            refused: Default::default(),
             failing: Default::default(),
             opened: AtomicU64::new(0),
             told_blind: AtomicBool::new(false),
@@ -65,20 +68,28 @@ impl WatchHealth {
         self.started.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
     }
 
+    /// A list begins.
+    pub(super) fn lists(&self) {
+        self.listing.store(true, Ordering::Relaxed);
+    }
+
     /// A list is complete. Whether it was the first.
     pub(super) fn listed(&self) -> bool {
-        self.refused.store(0, Ordering::Release);
+        self.listing.store(false, Ordering::Relaxed);
+        self.is_not_refused();
         !self.synced.swap(true, Ordering::AcqRel)
     }
 
-    /// Whether it fails, and may not be read.
+    /// Whether it fails, and may not be read: other failures may come in between.
     pub(super) fn is_refused(&self) -> bool {
-        self.refused.load(Ordering::Acquire) > 0 && !self.has_lasted_since(self.failing[1].load(Ordering::Relaxed))
+        let last = self.refused[1].load(Ordering::Acquire);
+        let keep_coming = last > 0 && self.milliseconds().saturating_sub(last) <= FORGIVEN;
+        keep_coming && !self.has_lasted_since(self.failing[1].load(Ordering::Relaxed))
     }
 
     /// Whether the first list is complete, or the operator works without it.
     pub(super) fn ready(&self) -> bool {
-        self.synced.load(Ordering::Acquire) || (self.optional && self.refused.load(Ordering::Acquire) > 0)
+        self.synced.load(Ordering::Acquire) || (self.optional && self.refused[0].load(Ordering::Acquire) > 0)
     }
 
     fn milliseconds(&self) -> u64 {
@@ -87,32 +98,49 @@ impl WatchHealth {
 
     /// It has failed. `refused`: because it may not be read.
     pub(super) fn fails(&self, refused: bool) {
-        let now = self.milliseconds();
+        let now = self.milliseconds().max(1);
         let [first, last] = &self.failing;
         // A watch that works again tells nothing until something happens; one that fails does so every few seconds.
-        let before = last.swap(now, Ordering::Relaxed);
-        if now.saturating_sub(before) > FORGIVEN || self.has_lasted_since(before) {
+        let before = last.load(Ordering::Relaxed);
+        if before == 0 || now.saturating_sub(before) > FORGIVEN || self.has_lasted_since(before) {
+            self.does_not_fail();
             first.store(now, Ordering::Relaxed);
-            // What cannot be listed was not read meanwhile.
-            if self.synced.load(Ordering::Acquire) {
-                self.refused.store(0, Ordering::Release);
-            }
         }
+        last.store(now, Ordering::Relaxed);
         if refused {
-            // The first counts, whatever comes in between.
-            let _ = self.refused.compare_exchange(0, now.max(1), Ordering::AcqRel, Ordering::Acquire);
+            let [first, last] = &self.refused;
+            let before = last.swap(now, Ordering::AcqRel);
+            if before == 0 || now.saturating_sub(before) > FORGIVEN {
+                first.store(now, Ordering::Release);
+            }
         }
     }
 
     /// It was opened: what it tells is so from now on, if that lasts.
     pub(super) fn is_opened(&self) {
+        // The API server ends each watch after a while: the former one has shown that it works.
+        if self.has_lasted_since(self.failing[1].load(Ordering::Relaxed)) {
+            self.does_not_fail();
+        }
         self.opened.store(self.milliseconds(), Ordering::Relaxed);
     }
 
     /// Whether an opening after this time has lasted.
     fn has_lasted_since(&self, failure: u64) -> bool {
         let opened = self.opened.load(Ordering::Relaxed);
-        opened > failure && self.milliseconds().saturating_sub(opened) > LASTS
+        opened > failure && self.milliseconds().saturating_sub(opened) > LASTS && !self.listing.load(Ordering::Relaxed)
+    }
+
+    fn does_not_fail(&self) {
+        self.failing[1].store(0, Ordering::Relaxed);
+        // What cannot be listed was not read meanwhile.
+        if self.synced.load(Ordering::Acquire) {
+            self.is_not_refused();
+        }
+    }
+
+    fn is_not_refused(&self) {
+        self.refused.iter().for_each(|it| it.store(0, Ordering::Release));
     }
 
     /// Whether it was said to be blind, and is not any more.
@@ -122,11 +150,7 @@ impl WatchHealth {
 
     /// It has told something. Whether it was said to be blind.
     pub(super) fn works(&self) -> bool {
-        self.failing[1].store(0, Ordering::Relaxed);
-        // What can be done without is so until it was listed.
-        if !self.optional || self.synced.load(Ordering::Acquire) {
-            self.refused.store(0, Ordering::Release);
-        }
+        self.does_not_fail();
         self.told_blind.swap(false, Ordering::Relaxed)
     }
 
@@ -146,7 +170,8 @@ impl WatchHealth {
 
     /// Whether it may not be read, and that is no API server which has just begun.
     pub(super) fn is_refused_for_long(&self) -> bool {
-        self.is_refused() && self.milliseconds().saturating_sub(self.refused.load(Ordering::Acquire)) > BLIND
+        let [first, last] = self.refused.each_ref().map(|it| it.load(Ordering::Acquire));
+        self.is_refused() && last.saturating_sub(first) > BLIND
     }
 
     /// The last error, while it lasts.
@@ -234,6 +259,64 @@ mod tests {
         assert!(health.blind().is_some());
         fail(true).await;
         assert!(!health.is_refused_for_long(), "it has just begun");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_failure_is_over_for_good_once_the_watch_has_lasted_however_often_the_server_ends_it() {
+        let health = WatchHealth::new("Pod", None, false);
+        health.listed();
+        for refused in [false, true] {
+            tokio::time::advance(Duration::from_secs(100)).await;
+            health.fails(refused);
+            for _ in 0..20 {
+                tokio::time::advance(Duration::from_millis(100)).await;
+                health.is_opened();
+                for _ in 0..25 {
+                    assert_eq!(health.blind(), None);
+                    tokio::time::advance(Duration::from_secs(1)).await;
+                }
+                assert!(!health.is_refused());
+            }
+        }
+        // The same moment: the next failure is another one.
+        health.is_opened();
+        health.fails(false);
+        assert_eq!(health.blind(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_one_refusal_an_outage_is_none_that_may_not_be_read() {
+        let health = WatchHealth::new("Node", None, true);
+        health.listed();
+        tokio::time::advance(Duration::from_secs(5)).await;
+        health.fails(true);
+        for _ in 0..60 {
+            tokio::time::advance(Duration::from_secs(5)).await;
+            health.fails(false);
+            assert!(!health.is_refused_for_long(), "nodes are not forgotten for one");
+        }
+        assert!(health.blind().is_some() && !health.is_refused());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_that_is_never_completed_shows_nothing() {
+        let health = WatchHealth::new("Pod", None, false);
+        health.listed();
+        let page = async || {
+            health.is_opened();
+            tokio::time::advance(Duration::from_secs(3)).await;
+        };
+        for _ in 0..10 {
+            health.lists();
+            page().await;
+            page().await;
+            health.fails(false);
+        }
+        assert!(health.blind().is_some());
+        health.lists();
+        page().await;
+        health.listed();
+        assert!(health.works() && health.blind().is_none());
     }
 
     #[tokio::test(start_paused = true)]

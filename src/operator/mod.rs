@@ -3,6 +3,7 @@
 
 mod allowance;
 mod answer;
+mod attention;
 mod backoff;
 mod events;
 mod execute;
@@ -56,6 +57,7 @@ use crate::elector::{Callbacks, Elector, Ended, Loss, Tenure};
 use crate::metrics::{KindLabels, Metrics};
 use crate::policy::observation::{Deployment, Lease, Operator, Pod, ReplicaSet};
 use crate::policy::progress::Progress;
+use attention::Attention;
 use events::EventRecorder;
 use execute::Executor;
 use groups::Groups;
@@ -96,6 +98,7 @@ struct Context {
     restores: Arc<Restores>,
     shares: Shares,
     pace: Pace,
+    attention: Attention,
     vitals: Vitals,
     /// By namespace: what gets nowhere of what groups that are gone have left behind. Anybody may name any number of them.
     leftovers: Mutex<BTreeMap<Arc<str>, Progress>>,
@@ -316,6 +319,7 @@ async fn keep_groups(replica: Replica, tenure: Option<Tenure>, stop: impl Future
         restores,
         shares: Shares::new(concurrent_groups),
         pace: Pace::default(),
+        attention: Attention::default(),
         vitals,
         leftovers: Mutex::default(),
         stop: stopped,

@@ -24,7 +24,7 @@ use crate::policy::objects;
 use crate::policy::observation::{Lock, Observation};
 use crate::policy::standing;
 use crate::policy::target::Target;
-use crate::policy::write::{Done, Undone, Write};
+use crate::policy::write::{Done, PodPurpose, Undone, Write};
 use crate::policy::{self, Plan};
 
 /// A group that is still moving after so many stages is left for a moment, for others' sake.
@@ -68,6 +68,7 @@ pub(super) async fn reconcile(context: &Arc<Context>, key: &Key, state: &mut Gro
 
 async fn stage_by_stage(context: &Arc<Context>, key: &Key, state: &mut GroupState, wake: &Arc<Notify>, began: Stopwatch, stages: &mut usize) -> Ended {
     while *stages < STAGES {
+        let look = context.attention.look(&key.namespace).await;
         state.take_in(context);
         state.note_restores(context);
         let Some(mut observation) = state.observe(context, key, wake) else {
@@ -108,6 +109,7 @@ async fn stage_by_stage(context: &Arc<Context>, key: &Key, state: &mut GroupStat
             let wait = recheck.into_iter().chain(overdue).min();
             return if observation.rival.is_some() && wait.is_none() { Ended::Blocked } else { Ended::Settled(wait) };
         }
+        drop(look);
         // What waits for its turn may be decided on again as often as something happens.
         *stages += usize::from(sent > 0);
         state.land_stage(context, key, wake, began).await;
@@ -246,6 +248,9 @@ impl GroupState {
     /// Notes who leads, and since when nobody does.
     pub(super) fn look(&mut self, context: &Context, observation: &Observation) {
         let serving = serving(observation);
+        // Whoever is seen to have its label, and is not just losing it, has it back.
+        let has_it = |uid: &str| leads(observation, uid) && !self.memory.progress.is_under_way(&Target::Pod(uid.into(), PodPurpose::Unlabel));
+        self.taken_from = self.taken_from.take().filter(|uid| !has_it(uid));
         if serving.is_some() {
             self.leaderless = Leaderless::No;
         } else {
@@ -288,6 +293,13 @@ impl GroupState {
             self.memory.applied = Some(Applied { deployment_uid: uid.clone(), deployment_generation: *generation, group_generation, at: clock::wall() });
         }
     }
+}
+
+/// Whether this pod carries the leader's label and a term.
+fn leads(observation: &Observation, uid: &str) -> bool {
+    let Some(group) = &observation.group else { return false };
+    let label = &group.spec.leader_label;
+    observation.pod(uid).is_some_and(|pod| pod.labels.get(&label.key) == Some(&label.value) && pod.term.is_some())
 }
 
 /// The ready pod that carries the leader's label.

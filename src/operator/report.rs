@@ -206,15 +206,16 @@ pub(super) fn of_another_operator(context: &Context, observation: &Observation, 
 fn of_pod(context: &Context, observation: &Observation, group: &LeaderGroup, write: &PodWrite, state: &mut GroupState, began: Stopwatch) {
     let PodWrite { name, uid, purpose, observed, desired, .. } = write;
     let pod = Some((&**name, &**uid));
-    let recorded = observation.lease.as_ref().and_then(|lease| lease.holder_uid.as_deref()) == Some(&**uid);
     // A leadership that the status tells of already is not another one because its marks were lost.
     let reported = group.status.as_ref().and_then(|status| status.leader.as_ref());
     let known = observed.term == desired.term || reported.is_some_and(|leader| *leader.pod_uid == **uid && Some(leader.term) == desired.term);
     let is_own_doing = *purpose == PodPurpose::Label && state.taken_from.take().is_some_and(|taken| taken == *uid);
+    // A term on a pod that neither the Lease nor the status names yet says as much, where the operator has set it.
+    let is_elected = || leader::is_named(observation, uid) || observed.term.is_some() && observation.pod(uid).is_some_and(|pod| pod.set_term);
     match purpose {
         PodPurpose::Label if observed.term == desired.term && observed.label == desired.label => {}
         PodPurpose::Label if known && is_own_doing => {
-            line!(info, context, observation, state, pod = %name, term = desired.term, "Leader leads on after all: whoever was to follow cannot");
+            line!(info, context, observation, state, pod = %name, term = desired.term, "Leader was given its label back, and leads on: nobody has followed");
         }
         PodPurpose::Label if known => {
             context.metrics.label_repairs.inc();
@@ -235,8 +236,7 @@ fn of_pod(context: &Context, observation: &Observation, group: &LeaderGroup, wri
             line!(info, context, observation, state, pod = %name, term, reason, "Leader was elected");
             record_event(context, state, group, false, "LeaderElected", "Elect", format!("pod {name} leads in term {term}: {reason}"), pod);
         }
-        PodPurpose::Unlabel if recorded || observed.term.is_some() => {
-            state.taken_from = Some(uid.clone());
+        PodPurpose::Unlabel if is_elected() => {
             line!(info, context, observation, state, pod = %name, term = observed.term, "Leader label was taken away");
         }
         PodPurpose::Unlabel => {

@@ -22,6 +22,7 @@ use super::store::Key;
 use super::{execute, pod_patch};
 use crate::elector::clock::{Clock, Instant, Stopwatch, SystemClock};
 use crate::metrics::CONTROLLER;
+use crate::policy::leader;
 use crate::policy::memory::Memory;
 use crate::policy::observation::{Lock, Observation};
 use crate::policy::target::Target;
@@ -119,14 +120,14 @@ impl GroupState {
 
     /// Notes what has been sent by now of what waited for its turn.
     pub(super) fn tell_turns(&mut self) {
-        let Self { flights, memory, turn_to_move, .. } = self;
+        let Self { flights, memory, turn_to_move, taken_from, .. } = self;
         let sent: Vec<(&Flight, Instant)> = flights.newly_sent().collect();
-        tell(memory, turn_to_move, &sent);
+        tell(memory, turn_to_move, taken_from, &sent);
     }
 
     /// Notes of one that has landed when it was sent.
     pub(super) fn tell_turn(&mut self, flight: &Flight, at: Instant) {
-        tell(&mut self.memory, &mut self.turn_to_move, &[(flight, at)]);
+        tell(&mut self.memory, &mut self.turn_to_move, &mut self.taken_from, &[(flight, at)]);
     }
 
     /// Plans over what has no answer: it may still be done.
@@ -174,6 +175,16 @@ impl GroupState {
     /// way.
     fn has_else_to_write(&mut self, context: &Arc<Context>, key: &Key, wake: &Arc<Notify>, began: Stopwatch) -> bool {
         self.give_up_overdue();
+        if context.attention.is_spent(&key.namespace) {
+            return false;
+        }
+        let look = Stopwatch::start();
+        let wants_more = self.looks_for_else_to_write(context, key, wake, began);
+        context.attention.took(&key.namespace, look.elapsed());
+        wants_more
+    }
+
+    fn looks_for_else_to_write(&mut self, context: &Arc<Context>, key: &Key, wake: &Arc<Notify>, began: Stopwatch) -> bool {
         let Some(mut observation) = self.observe(context, key, wake) else { return true };
         if observation.namespace_unread || context.stopping() {
             return true;
@@ -221,10 +232,13 @@ pub(super) fn moves(write: &Write) -> bool {
 }
 
 /// Notes what has been sent, and when.
-fn tell(memory: &mut Memory, turn_to_move: &mut TurnToMove, sent: &[(&Flight, Instant)]) {
+fn tell(memory: &mut Memory, turn_to_move: &mut TurnToMove, taken_from: &mut Option<Box<str>>, sent: &[(&Flight, Instant)]) {
     // A round goes by the highest term of its writes.
     for (flight, _) in sent {
         memory.sending(&flight.write);
+        if let Write::Pod(pod) = &flight.write {
+            note_taken(taken_from, &flight.observation, pod.purpose, &pod.uid);
+        }
         if moves(&flight.write) {
             turn_to_move.was_taken();
         }
@@ -232,6 +246,16 @@ fn tell(memory: &mut Memory, turn_to_move: &mut TurnToMove, sent: &[(&Flight, In
     for (flight, at) in sent {
         let round = memory.round(&flight.observation);
         memory.progress.sending(&flight.write, round, *at, flight.observation.now);
+    }
+}
+
+/// Notes from whom a write that is sent takes the leader's label.
+fn note_taken(taken_from: &mut Option<Box<str>>, observation: &Observation, purpose: PodPurpose, pod: &str) {
+    match purpose {
+        PodPurpose::Unlabel if leader::is_named(observation, pod) => *taken_from = Some(pod.into()),
+        // Should another get it, and this one have it back later, that is another leadership.
+        PodPurpose::Label => *taken_from = taken_from.take().filter(|uid| **uid == *pod),
+        _ => {}
     }
 }
 
@@ -288,5 +312,20 @@ mod tests {
         assert_eq!(pause(false, true, true), BREATH, "a status that is slow holds up no label");
         assert_eq!(pause(false, true, false), STAGE, "the rest of it is waited for");
         assert_eq!([pause(true, false, true), pause(true, false, false), pause(false, false, true)], [BREATH, INTERRUPTED_STAGE, STAGE]);
+    }
+
+    #[test]
+    fn whose_label_was_taken_is_known_from_the_sending_until_another_gets_it() {
+        let lease = crate::policy::observation::Lease { holder_uid: Some("a".into()), ..Default::default() };
+        let observation = Observation { lease: Some(Arc::new(lease)), ..Observation::default() };
+        let mut taken_from = None;
+        let mut note = |uid: &str, purpose| {
+            note_taken(&mut taken_from, &observation, purpose, uid);
+            taken_from.clone()
+        };
+        assert_eq!(note("a", PodPurpose::Unlabel).as_deref(), Some("a"));
+        assert_eq!(note("c", PodPurpose::Unlabel).as_deref(), Some("a"), "others gave that one the label");
+        assert_eq!(note("a", PodPurpose::Label).as_deref(), Some("a"), "it may have it back");
+        assert_eq!(note("b", PodPurpose::Label), None);
     }
 }

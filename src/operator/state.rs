@@ -37,7 +37,7 @@ pub(super) struct GroupState {
     pub(super) restores: u64,
     /// Its turn to move, where its namespace's leaders may have moved too often.
     pub(super) turn_to_move: TurnToMove,
-    /// The pod, by uid, from which this process has taken the label last, until it gives one.
+    /// The leader, by uid, from which this process may have taken the label last, until another gets it or this one is seen to have it.
     pub(super) taken_from: Option<Box<str>>,
     /// What is left of the group's share of events.
     pub(super) events: Share,

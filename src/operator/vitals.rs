@@ -98,11 +98,13 @@ impl Vitals {
 mod tests {
     use super::*;
 
-    /// Fails with a refusal for so many seconds.
-    async fn refuse(pulse: &WatchHealth, seconds: u64) {
+    /// They fail with a refusal for so many seconds.
+    async fn refuse(pulses: &[Arc<WatchHealth>], seconds: u64) {
         for _ in 0..seconds / 5 {
             tokio::time::advance(Duration::from_secs(5)).await;
-            pulse.fails(true);
+            for pulse in pulses {
+                pulse.fails(true);
+            }
         }
     }
 
@@ -125,10 +127,10 @@ mod tests {
     async fn a_namespace_that_may_not_be_read_any_more_makes_nothing_of_another_uncertain_and_no_replica_unready() {
         let (vitals, pulses) = vitals(&["a", "b"]);
         list(&pulses);
-        refuse(&pulses[2], 30).await;
+        refuse(&pulses[2..], 30).await;
         assert_eq!((vitals.ready(), vitals.blind_to("a"), vitals.blind_to("b").is_some()), (Ok(()), None, true));
         assert_eq!(vitals.refused(), BTreeSet::from(["b"]));
-        refuse(&pulses[1], 30).await;
+        refuse(&pulses[1..], 30).await;
         assert!(vitals.ready().is_err(), "there is nothing else that it could keep");
         pulses[1].works();
         assert_eq!((vitals.ready(), vitals.blind_to("a")), (Ok(()), None));
@@ -139,7 +141,7 @@ mod tests {
         let (vitals, pulses) = vitals(&["a", "b"]);
         list(&pulses[..2]);
         assert!(vitals.ready().is_err(), "its list is under way");
-        refuse(&pulses[2], 5).await;
+        refuse(&pulses[2..], 5).await;
         assert_eq!((vitals.ready(), vitals.has_listed("a"), vitals.has_listed("b")), (Ok(()), true, false));
         list(&pulses[2..]);
         assert!(vitals.has_listed("b") && vitals.refused().is_empty());
@@ -149,7 +151,7 @@ mod tests {
     async fn what_the_operator_can_work_without_makes_nothing_uncertain_once_it_is_refused() {
         let (vitals, pulses) = vitals(&["a"]);
         list(&pulses);
-        refuse(&pulses[0], 30).await;
+        refuse(&pulses[..1], 30).await;
         assert_eq!((vitals.ready(), vitals.blind_to("a")), (Ok(()), None));
     }
 }

@@ -141,17 +141,20 @@ impl Watches {
                 health.sign_of_life();
                 match event {
                     Ok(event) => {
-                        lists = if matches!(event, Event::Init) { lists + 1 } else { lists };
-                        if failures > 0 && !matches!(event, Event::Init) {
+                        // Of a list nothing is told before it is complete: it may be cut short each time.
+                        let tells = !matches!(event, Event::Init | Event::InitApply(_));
+                        if matches!(event, Event::Init) {
+                            lists += 1;
+                            health.lists();
+                        }
+                        if failures > 0 && tells {
                             info!(kind = health.kind, namespace = health.namespace, "Watch works again");
                             failures = 0;
                             health.set_error(None);
                         }
                         lists = if matches!(event, Event::InitDone) { 0 } else { lists };
-                        // A list that begins has told nothing yet.
-                        let begins = matches!(event, Event::Init);
                         self.take(&health, event, &take);
-                        if !begins && health.works() {
+                        if tells && health.works() {
                             self.groups.wake(self.store.all_of(health.namespace.as_deref()));
                         }
                         if list == List::Streamed && lists > STREAMS {

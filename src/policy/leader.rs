@@ -143,11 +143,17 @@ pub fn left_behind(observation: &Observation) -> Option<&Arc<Pod>> {
     }
     let label = &group.spec.leader_label;
     // Anybody may give a pod a label.
-    let reported = group.status.as_ref().and_then(|status| status.leader.as_ref()).map(|leader| &*leader.pod_uid);
-    let recorded = observation.lease.as_ref().and_then(|lease| lease.holder_uid.as_deref());
-    let leads = |pod: &Pod| pod.labels.get(&label.key) == Some(&label.value) && [reported, recorded].contains(&Some(&*pod.uid));
+    let leads = |pod: &Pod| pod.labels.get(&label.key) == Some(&label.value) && is_named(observation, &pod.uid);
     let serves = |pod: &Pod| pod.ready() && !pod.terminating && !pod.finished && leads(pod);
     observation.strays.iter().find(|pod| serves(pod) && observation.adoptable.contains(&pod.uid) && deployment.selects(pod))
+}
+
+/// Whether the Lease or the status names this pod, by uid, as the leader.
+pub fn is_named(observation: &Observation, uid: &str) -> bool {
+    let group = observation.group.as_ref();
+    let reported = group.and_then(|group| group.status.as_ref()?.leader.as_ref()).map(|leader| &*leader.pod_uid);
+    let recorded = observation.lease.as_ref().and_then(|lease| lease.holder_uid.as_deref());
+    [reported, recorded].contains(&Some(uid))
 }
 
 /// Whether the status calls somebody ready and leading while nobody who serves carries the label.

@@ -106,8 +106,13 @@ impl<'a> Terms<'a> {
         let explained = |mark: &i64| confirmed.is_none_or(|it| it <= *mark) && (held || seen(*mark) && (near(*mark) || borne_out(*mark)));
         let not_far = |term: &i64| usable(*term) && *term <= reach(confirmed, group);
         let mark_of_another = lease.filter(|lease| same.is_none() && objects::controls(group, lease.controller.as_ref())).and_then(|lease| lease.reserved_term);
-        let by_hand = observation.candidates.carrying(&label.key, &label.value).filter(|it| same.is_none() && it.pod.set_term).filter_map(|it| it.pod.term);
-        let witnessed = by_hand.chain(mark_of_another).filter(not_far).max().unwrap_or(0);
+        let by_hand = || {
+            let labelled = observation.candidates.carrying(&label.key, &label.value).filter(|it| same.is_none() && it.pod.set_term);
+            labelled.filter_map(|it| it.pod.term).filter(|term| usable(*term))
+        };
+        // Two that say the same are believed, however far that is: nobody may write both who may write one of them.
+        let agreed = mark_of_another.filter(|mark| usable(*mark) && by_hand().any(|term| above(term, *mark)));
+        let witnessed = by_hand().chain(mark_of_another).filter(not_far).chain(agreed).max().unwrap_or(0);
         Self { observation, memory, group, confirmed, mark: mark.filter(explained), recorded, led: believed, witnessed, lost }
     }
 
@@ -206,8 +211,11 @@ impl<'a> Terms<'a> {
             }
             _ => {}
         }
-        let none_was_named =
-            self.group.status.as_ref().is_none_or(names_none) && self.led.is_none() && self.memory.named.is_none() && !self.memory.has_labelled;
+        let none_was_named = self.group.status.as_ref().is_none_or(names_none)
+            && self.led.is_none()
+            && self.witnessed == 0
+            && self.memory.named.is_none()
+            && !self.memory.has_labelled;
         // A lock's first holder has had no transition.
         let above = if none_was_named { 0 } else { self.above(self.confirmed.map_or(1, |confirmed| confirmed.saturating_add(1))) };
         // What it bears by the operator's own hand was given, whatever the status says by now.

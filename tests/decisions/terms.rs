@@ -376,6 +376,22 @@ fn no_term_is_given_again_that_the_groups_own_lease_or_the_operators_hand_on_a_l
     assert_eq!(named(vec![fenced(pod("b"))], 1 << 40), Some(21), "no election has made that");
     let forged = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(80));
     assert_eq!(named(vec![forged], 61), Some(62), "anybody may write it");
+    // Whoever may write a status had it raised, and lowers it: the two that he may not write agree.
+    let far = 1 << 40;
+    assert_eq!(named(vec![in_term(fenced(labelled(pod("a"))), far - 1)], far), Some(far + 1));
+    assert_eq!(named(vec![in_term(fenced(labelled(pod("a"))), far - 1000)], far), Some(21), "they do not agree");
+    assert_eq!(named(vec![in_term(fenced(labelled(pod("a"))), far)], 61), Some(62), "one alone is not believed so far");
+    let forged = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(far - 1));
+    assert_eq!(named(vec![forged], far), Some(21), "nor with what anybody may write");
+}
+
+#[test]
+fn a_holder_is_not_the_first_where_another_pod_bears_a_term_by_the_operators_hand_whatever_the_status_has_lost() {
+    let mut observed = followed(&json!({}), vec![in_term(labelled(pod("z")), 1000), pod("a")], "a", 0, 0);
+    Arc::make_mut(observed.group.as_mut().unwrap()).status = serde_json::from_value(json!({ "term": 0 })).unwrap();
+    let writes = policy::plan(&observed, &Memory::default()).writes;
+    let named = writes.into_iter().find_map(|write| if let Write::Status { names: Some(named), .. } = write { Some(named.term) } else { None });
+    assert_eq!(named, Some(1001));
 }
 
 #[test]

@@ -55,6 +55,7 @@ fn context() -> Context {
         restores: Arc::default(),
         shares: Shares::new(1),
         pace: crate::operator::pace::Pace::default(),
+        attention: crate::operator::attention::Attention::default(),
         vitals: crate::operator::Vitals::default(),
         leftovers: Mutex::new(BTreeMap::new()),
         stop: tokio::sync::watch::channel(false).1,
@@ -182,11 +183,19 @@ async fn a_label_that_this_process_has_taken_back_itself_was_not_lost() {
     let mut state = GroupState::default();
     let mut says = |write: &Write| logged(|| of_write(&context, &observation, write, &mut state, Stopwatch::start())).join("");
     assert!(says(&given).contains("put back"), "somebody else took it");
-    assert!(says(&taken).contains("taken away"));
+    state.taken_from = Some("uid".into());
+    let mut says = |write: &Write| logged(|| of_write(&context, &observation, write, &mut state, Stopwatch::start())).join("");
     let told = says(&given);
-    assert!(!told.contains("put back") && told.contains("after all"), "{told}");
+    assert!(!told.contains("put back") && told.contains("nobody has followed"), "{told}");
     assert!(says(&given).contains("put back"), "and now somebody else");
     assert_eq!(context.metrics.label_repairs.get(), 2);
+    // Whose label is taken away: the leader's, as the Lease says, or somebody's who was given it by others, with whatever term.
+    assert!(says(&taken).contains("others had set"));
+    assert_eq!(context.metrics.label_repairs.get(), 3);
+    let mut observation = observation.clone();
+    observation.lease = Some(Arc::new(Lease { holder_uid: Some("uid".into()), ..Lease::default() }));
+    let told = logged(|| of_write(&context, &observation, &taken, &mut GroupState::default(), Stopwatch::start())).join("");
+    assert!(told.contains("Leader label was taken away"), "{told}");
 }
 
 #[tokio::test]

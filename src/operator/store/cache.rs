@@ -1,6 +1,7 @@
 //! Objects of one kind, by key: which version replaces which, and whether a decision could tell the difference.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -173,7 +174,7 @@ impl Stored for LeaderGroup {
 /// Objects of one kind by key.
 #[derive(Debug)]
 pub(super) struct Cache<T> {
-    pub objects: HashMap<Key, Arc<T>>,
+    pub objects: BTreeMap<Key, Arc<T>>,
     /// Objects of which nothing may be concluded: they are there, and that is all.
     pub aside: HashSet<Key>,
     /// By version: objects that were read in part, or are set aside.
@@ -189,7 +190,7 @@ pub(super) struct Cache<T> {
 
 impl<T> Default for Cache<T> {
     fn default() -> Self {
-        Self { objects: HashMap::new(), aside: HashSet::new(), unread: HashMap::new(), gone: HashSet::new(), lists: HashMap::new(), untold: HashMap::new() }
+        Self { objects: BTreeMap::new(), aside: HashSet::new(), unread: HashMap::new(), gone: HashSet::new(), lists: HashMap::new(), untold: HashMap::new() }
     }
 }
 
@@ -227,6 +228,17 @@ pub(super) enum Insertion<T> {
 impl<T: Stored> Cache<T> {
     pub(super) fn get(&self, key: &Key) -> Option<&Arc<T>> {
         self.objects.get(key)
+    }
+
+    /// Those of this namespace, by name.
+    pub(super) fn of<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = (&'a Key, &'a Arc<T>)> {
+        self.after(namespace, None)
+    }
+
+    /// The same, those that come after this one.
+    pub(super) fn after<'a>(&'a self, namespace: &'a str, last: Option<&Key>) -> impl Iterator<Item = (&'a Key, &'a Arc<T>)> + use<'a, T> {
+        let begin = last.map_or_else(|| Bound::Included(Key::new(namespace, "")), |last| Bound::Excluded(last.clone()));
+        self.objects.range((begin, Bound::Unbounded)).take_while(move |(key, _)| *key.namespace == *namespace)
     }
 
     pub(super) fn insert(&mut self, key: Key, mut object: Arc<T>, source: Source) -> Insertion<T> {

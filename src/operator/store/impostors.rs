@@ -3,6 +3,7 @@
 //! a tenant can make any number of them, of any number of Deployments.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::{Concerned, Index, Key, Store, Tables};
@@ -13,26 +14,41 @@ use crate::policy::observation::Pod;
 const MOST: usize = 16;
 /// So many pods are looked at in one step.
 const STEP: usize = 128;
+/// A pod with more labels is found by its namespace: in an index each of them would take as much room as a pod.
+const FEW_LABELS: usize = 32;
 /// A group looks through so many that claim to have the label from the operator, however many a tenant makes.
 const MOST_CLAIMS: usize = 256;
 
 #[derive(Debug, Default)]
 pub(super) struct Impostors {
-    /// By namespace: the leader's labels that are in use, as `key=value`, and by how many groups.
-    labels: HashMap<Arc<str>, HashMap<Box<str>, usize>>,
+    /// By namespace: the leader's labels that are in use, as `key=value`.
+    labels: HashMap<Arc<str>, HashMap<Box<str>, Use>>,
     /// By namespace and leader's label: Deployments, and by how many groups with that label each is named.
     deployments: HashMap<Key, BTreeMap<Key, usize>>,
     /// By namespace and leader's label: those that the operator has not given it.
-    pods: Index,
-    /// The same: those that it has, by the record, and without its marks. Looked at before anybody is given the label.
+    pub(super) pods: Index,
+    /// By namespace: those with many labels, whichever these are.
+    pub(super) of_many: Index,
+    /// By namespace and any label: those that have it from the operator, by the record, and bear none of its marks. Looked at before anybody
+    /// is given the label.
     claims: Index,
     /// By namespace and leader's label: what has changed since the last census.
     due: BTreeSet<Key>,
+    /// Namespaces of which every label is due.
+    all_due: BTreeSet<Arc<str>>,
     /// The namespace of the last census: each has its turn.
     last: Arc<str>,
     under_way: Option<Census>,
     /// By leader's label and Deployment.
     found: HashMap<(Box<str>, Key), Found>,
+}
+
+/// How a leader's label is used.
+#[derive(Debug, Default)]
+struct Use {
+    groups: usize,
+    /// Whether the pods were looked through for it that had been there before.
+    read: bool,
 }
 
 /// A look at one label.
@@ -41,6 +57,8 @@ struct Census {
     under: Key,
     /// The Deployments that are left of it; the last one is looked at.
     deployments: Vec<Key>,
+    /// Those with many labels are looked at.
+    of_many: bool,
     /// The last pod that was looked at, and what was found up to it.
     last: Option<Key>,
     found: Found,
@@ -59,32 +77,33 @@ fn label_of(group: &LeaderGroup) -> String {
     format!("{}={}", label.key, label.value)
 }
 
-/// The labels of this pod that the operator has not set. It never sets one without its marks; the name by which the record calls it is
-/// anybody's to choose.
-fn foreign(pod: &Pod) -> impl Iterator<Item = &str> {
-    pod.labels.lines().filter(|label| pod.member_of.is_none() || !label.split_once('=').is_some_and(|(key, _)| pod.is_set(key)))
+/// Whether the pod carries this label, and not from the operator: by the record, whoever has claimed its name there.
+fn carries(pod: &Pod, label: &str) -> bool {
+    label.split_once('=').is_some_and(|(key, value)| pod.labels.get(key) == Some(value) && !pod.is_set(key))
+}
+
+fn has_many(pod: &Pod) -> bool {
+    pod.labels.keys().nth(FEW_LABELS).is_some()
 }
 
 impl Impostors {
-    /// `pods`: all that are known of the namespace, looked through for a label that no group has had yet.
-    pub(super) fn add_group<'a>(&mut self, deployment: &Key, group: &LeaderGroup, pods: impl Iterator<Item = (&'a Key, &'a Pod)>) {
+    /// The pods that are known of the namespace are looked through for a label that no group has had yet, when its turn comes.
+    pub(super) fn add_group(&mut self, deployment: &Key, group: &LeaderGroup) {
         let label = label_of(group);
-        self.due.insert(deployment.sibling(&label));
-        *self.deployments.entry(deployment.sibling(&label)).or_default().entry(deployment.clone()).or_default() += 1;
+        let under = deployment.sibling(&label);
+        self.due.insert(under.clone());
+        *self.deployments.entry(under.clone()).or_default().entry(deployment.clone()).or_default() += 1;
         let labels = self.labels.entry(deployment.namespace.clone()).or_default();
-        if let Some(count) = labels.get_mut(&*label) {
-            *count += 1;
+        if let Some(known) = labels.get_mut(&*label) {
+            known.groups += 1;
             return;
         }
-        for (unused, _) in labels.extract_if(|_, count| *count == 0) {
-            let under = deployment.sibling(&unused);
-            self.pods.0.remove(&under);
-            self.claims.0.remove(&under);
+        for (unused, _) in labels.extract_if(|_, known| known.groups == 0) {
+            self.pods.0.remove(&deployment.sibling(&unused));
         }
-        labels.insert(label.clone().into(), 1);
-        for (key, pod) in pods.filter(|(_, pod)| foreign(pod).any(|foreign| *foreign == *label)) {
-            self.of(pod, &label).add(key.sibling(&label), key);
-        }
+        labels.insert(label.into(), Use { groups: 1, read: false });
+        // One that is under way has not begun with this.
+        self.under_way = self.under_way.take().filter(|census| census.under != under);
     }
 
     /// What is known of the label's pods is kept until another label comes: a group that changes is removed and added.
@@ -101,26 +120,29 @@ impl Impostors {
                 self.deployments.remove(&under);
             }
         }
-        if let Some(count) = self.labels.get_mut(&deployment.namespace).and_then(|labels| labels.get_mut(&*label)) {
-            *count = count.saturating_sub(1);
+        if let Some(known) = self.labels.get_mut(&deployment.namespace).and_then(|labels| labels.get_mut(&*label)) {
+            known.groups = known.groups.saturating_sub(1);
         }
     }
 
-    fn of(&mut self, pod: &Pod, label: &str) -> &mut Index {
-        let claims = label.split_once('=').is_some_and(|(key, _)| pod.is_set(key));
-        if claims { &mut self.claims } else { &mut self.pods }
-    }
-
     pub(super) fn link_pod(&mut self, key: &Key, pod: &Pod, present: bool) {
-        let in_use = |label: &&str| self.labels.get(&key.namespace).is_some_and(|labels| labels.contains_key(*label));
-        let carried: Vec<&str> = foreign(pod).filter(in_use).collect();
-        for label in carried {
-            let under = key.sibling(label);
-            if present {
-                self.of(pod, label).add(under.clone(), key);
-            } else {
-                self.of(pod, label).remove(&under, key);
+        let put = |index: &mut Index, under: Key| if present { index.add(under, key) } else { index.remove(&under, key) };
+        // It never sets one without its marks.
+        for set in pod.set.iter().filter(|_| pod.member_of.is_none()) {
+            let value = pod.labels.get(set).unwrap_or_default();
+            put(&mut self.claims, key.sibling(&format!("{set}={value}")));
+        }
+        if has_many(pod) {
+            put(&mut self.of_many, key.nameless());
+            if self.labels.contains_key(&key.namespace) {
+                self.all_due.insert(key.namespace.clone());
             }
+            return;
+        }
+        let Some(labels) = self.labels.get(&key.namespace) else { return };
+        for label in pod.labels.lines().filter(|label| labels.contains_key(*label) && carries(pod, label)) {
+            let under = key.sibling(label);
+            put(&mut self.pods, under.clone());
             self.due.insert(under);
         }
     }
@@ -141,35 +163,67 @@ impl Impostors {
     }
 
     /// The next label that is due, of a namespace after the last one's, and the Deployments to look at.
-    fn next(&mut self) -> Option<(Key, Vec<Key>)> {
+    fn next(&mut self) -> Option<Census> {
         let last = self.last.clone();
+        let all = self.all_due.range::<str, _>((Bound::Excluded(&*last), Bound::Unbounded)).next().or_else(|| self.all_due.first()).cloned();
+        if let Some(namespace) = all {
+            self.all_due.remove(&namespace);
+            let place = Key { namespace, name: "".into() };
+            self.due.extend(self.labels.get(&place.namespace).into_iter().flat_map(HashMap::keys).map(|label| place.sibling(label)));
+        }
         let next = self.due.iter().find(|under| under.namespace > last).or_else(|| self.due.first()).cloned()?;
         self.due.remove(&next);
         self.last = next.namespace.clone();
         let deployments: BTreeSet<Key> = self.deployments.get(&next).into_iter().flat_map(BTreeMap::keys).cloned().collect();
         let is_other = |(label, deployment): &(Box<str>, Key)| **label != *next.name || deployment.namespace != next.namespace;
         self.found.retain(|place, _| is_other(place) || deployments.contains(&place.1));
-        Some((next, deployments.into_iter().collect()))
+        Some(Census { under: next, deployments: deployments.into_iter().collect(), of_many: false, last: None, found: Found::default() })
     }
 }
 
 impl Tables {
+    /// Looks through some more of the pods that were there before their label came into use, and says whether that was all.
+    fn read_label(&mut self, census: &mut Census) -> bool {
+        let Key { namespace, name: label } = &census.under;
+        let impostors = &mut self.impostors;
+        let Some(known) = impostors.labels.get_mut(namespace).and_then(|labels| labels.get_mut(&**label)).filter(|known| !known.read) else { return true };
+        let mut looked_at = 0;
+        for (key, pod) in self.pods.after(namespace, census.last.as_ref()).take(STEP) {
+            looked_at += 1;
+            census.last = Some(key.clone());
+            if !has_many(pod) && carries(pod, label) {
+                impostors.pods.add(census.under.clone(), key);
+            }
+        }
+        known.read = looked_at < STEP;
+        if known.read {
+            census.last = None;
+        }
+        known.read
+    }
+
     /// Looks at some more of the pods, and says whether that was all.
     fn count_beside(&self, census: &mut Census, deployment: &Key) -> bool {
         let Some(object) = self.deployments.get(deployment) else { return true };
-        let pods = self.impostors.pods.after(&census.under, census.last.as_ref()).take(STEP);
-        let found = &mut census.found;
+        let Census { under, of_many, last, found, .. } = census;
+        let nameless = under.nameless();
+        let (index, place) = if *of_many { (&self.impostors.of_many, &nameless) } else { (&self.impostors.pods, &*under) };
         let mut looked_at = 0;
-        for key in pods {
+        for key in index.after(place, last.as_ref()).take(STEP) {
             looked_at += 1;
-            census.last = Some(key.clone());
-            if !self.pods.get(key).is_some_and(|pod| !pod.finished && object.selects(pod) && !self.is_of(key, pod, object)) {
-                continue;
+            *last = Some(key.clone());
+            let passes = |pod: &Arc<Pod>| !pod.finished && object.selects(pod) && (!*of_many || carries(pod, &under.name)) && !self.is_of(key, pod, object);
+            if self.pods.get(key).is_some_and(passes) {
+                found.count += 1;
+                found.foreign.extend((found.foreign.len() < MOST).then(|| key.clone()));
             }
-            found.count += 1;
-            found.foreign.extend((found.foreign.len() < MOST).then(|| key.clone()));
         }
-        looked_at < STEP
+        if looked_at == STEP {
+            return false;
+        }
+        *last = None;
+        *of_many = !*of_many && self.impostors.of_many.get(&nameless).next().is_some();
+        !*of_many
     }
 }
 
@@ -177,18 +231,17 @@ impl Store {
     /// Looks at one Deployment under a label that is due, and returns the groups that something has changed for; `None` where none is due.
     pub fn census(&self) -> Option<Concerned> {
         let tables = &mut *self.lock();
-        let next = |tables: &mut Tables| {
-            let (under, deployments) = tables.impostors.next()?;
-            Some(Census { under, deployments, last: None, found: Found::default() })
-        };
-        let mut census = tables.impostors.under_way.take().or_else(|| next(tables))?;
+        let mut census = tables.impostors.under_way.take().or_else(|| tables.impostors.next())?;
+        if !tables.read_label(&mut census) {
+            tables.impostors.under_way = Some(census);
+            return Some(Concerned::new());
+        }
         let Some(deployment) = census.deployments.last().cloned() else { return Some(Concerned::new()) };
         if !tables.count_beside(&mut census, &deployment) {
             tables.impostors.under_way = Some(census);
             return Some(Concerned::new());
         }
         census.deployments.pop();
-        census.last = None;
         let (found, place) = (std::mem::take(&mut census.found), (Box::from(&*census.under.name), deployment));
         tables.impostors.under_way = Some(census).filter(|census| !census.deployments.is_empty());
         let former = tables.impostors.found.get(&place);

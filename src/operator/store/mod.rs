@@ -43,6 +43,10 @@ pub use table::Table;
 /// A pod that bears more fences than these is told of in a while to those whose the others are: each would be woken whenever one of them is
 /// taken away.
 const FENCES: usize = 4;
+/// The same of a Lease that more groups name.
+const NAMED_BY: usize = 4;
+/// A pod that bears more than these is found by its namespace: in an index each of them would take as much room as a pod.
+const FEW_FENCES: usize = 16;
 /// So many fences that no group names any more are known, and as many again as are named.
 const UNNAMED_FENCES: usize = 16;
 /// So many groups are told of something in one go that they need not know at once.
@@ -81,6 +85,8 @@ struct Tables {
     members: Index,
     /// By namespace and key of a fence, where a group has named that: the pods that bear one. Anybody may make any number of others.
     fenced: Index,
+    /// By namespace: the pods that bear many, and stand under none of them.
+    much_fenced: Index,
     /// Of which keys that is known.
     fences: HashSet<Key>,
     /// Groups that are to look again, in a while, and the last one that was told.
@@ -99,9 +105,7 @@ impl Tables {
     fn leaves_out(&self, key: &Key) -> bool {
         match self.groups.get(key) {
             Some(group) => !self.selects(group),
-            None => {
-                self.selector.is_some() && !self.namespaces.keeps(&key.namespace) && self.groups.objects.keys().any(|other| other.namespace == key.namespace)
-            }
+            None => self.selector.is_some() && !self.namespaces.keeps(&key.namespace) && self.groups.of(&key.namespace).next().is_some(),
         }
     }
 
@@ -117,8 +121,7 @@ impl Tables {
             }
             self.note_fence(&fence);
             self.deployments_by_fence.add(fence, &deployment);
-            let pods = self.pods.objects.iter().filter(|(pod, _)| pod.namespace == key.namespace);
-            self.impostors.add_group(&deployment, group, pods.map(|(key, pod)| (key, &**pod)));
+            self.impostors.add_group(&deployment, group);
             self.groups_by_deployment.add(deployment, key);
             self.groups_by_lease.add(lease, key);
         } else {
@@ -142,9 +145,15 @@ impl Tables {
             self.fences.retain(is_named);
             self.fenced.0.retain(|it, _| is_named(it));
         }
-        for (key, _) in self.pods.objects.iter().filter(|(key, pod)| key.namespace == fence.namespace && pod.fence(&fence.name).is_some()) {
+        for (key, _) in self.pods.of(&fence.namespace).filter(|(_, pod)| !bears_many(pod) && pod.fence(&fence.name).is_some()) {
             self.fenced.add(fence.clone(), key);
         }
+    }
+
+    /// The pods that bear this fence, where a group has named it.
+    fn fenced<'a>(&'a self, fence: &'a Key) -> impl Iterator<Item = &'a Key> {
+        let bears = |key: &&Key| self.pods.get(key).is_some_and(|pod| pod.fence(&fence.name).is_some());
+        self.fenced.get(fence).chain(self.much_fenced.get(&fence.nameless()).filter(bears))
     }
 
     /// A group concerns the one that leads its Deployment's pods; if it is or was that one, all that name the same Deployment.
@@ -223,11 +232,17 @@ impl Tables {
             }
         }
         self.nodes.changes += u64::from(pod.fence_keys().next().is_some());
+        if bears_many(pod) {
+            if present { self.much_fenced.add(key.nameless(), key) } else { self.much_fenced.remove(&key.nameless(), key) }
+        }
         let fences: Vec<Key> = pod.fence_keys().map(|fence| key.sibling(fence)).filter(|fence| self.fences.contains(fence)).collect();
         for (number, fence) in fences.into_iter().enumerate() {
             if number >= FENCES {
                 let groups: Vec<Key> = self.deployments_by_fence.get(&fence).flat_map(|deployment| self.looks_after(deployment)).collect();
                 self.later.extend(groups);
+            }
+            if bears_many(pod) {
+                continue;
             }
             if present {
                 self.fenced.add(fence, key);
@@ -265,11 +280,17 @@ impl Tables {
         self.replica_set_of(key, pod).and_then(|it| it.deployment.as_ref()).is_some_and(|uid| *uid == deployment.uid)
     }
 
-    #[expect(clippy::unused_self, reason = "every kind has a link; a Lease is found by its name")]
-    fn link_lease(&mut self, _: &Key, _: &Lease, _: bool) {}
+    fn link_lease(&mut self, key: &Key, _: &Lease, _: bool) {
+        if self.groups_by_lease.get(key).nth(NAMED_BY).is_some() {
+            self.later.extend(self.groups_by_lease.get(key).cloned());
+        }
+    }
 
-    fn concerns_of_lease(&self, key: &Key, _: &Lease) -> Concerned {
-        self.groups_by_lease.get(key).cloned().collect()
+    /// Whoever owns the Lease, and of those who name it a few: the others hear of it in a while. Anybody may make any number of them.
+    fn concerns_of_lease(&self, key: &Key, lease: &Lease) -> Concerned {
+        let owns = |group: &&Key| self.groups.get(group).is_some_and(|group| objects::controls(group, lease.controller.as_ref()));
+        let others = self.groups_by_lease.get(key).skip(NAMED_BY).filter(owns);
+        self.groups_by_lease.get(key).take(NAMED_BY).chain(others).cloned().collect()
     }
 
     /// A pod is kept as it is now, whether or not anything has changed that matters.
@@ -302,6 +323,10 @@ impl Tables {
         self.elders.borrow_mut().insert(deployment.clone(), elder.clone());
         elder
     }
+}
+
+fn bears_many(pod: &Pod) -> bool {
+    pod.fence_keys().nth(FEW_FENCES).is_some()
 }
 
 /// The lower the elder.
@@ -346,7 +371,8 @@ impl Store {
         tables.deployments.forget_gone(namespace);
         tables.replica_sets.forget_gone(namespace);
         tables.pods.forget_gone(namespace);
-        tables.groups.objects.keys().chain(tables.members.0.keys()).filter(|key| *key.namespace == *namespace).cloned().collect()
+        let members = tables.members.0.keys().filter(|key| *key.namespace == *namespace);
+        tables.groups.of(namespace).map(|(key, _)| key).chain(members).cloned().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Tables> {
@@ -426,7 +452,7 @@ impl Store {
     }
 
     pub fn count_of_groups(&self, namespace: &str) -> usize {
-        self.lock().groups.objects.keys().filter(|key| *key.namespace == *namespace).count()
+        self.lock().groups.of(namespace).count()
     }
 
     /// Whether there is anything to observe of it.

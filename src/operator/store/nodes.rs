@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::{Concerned, Store, Tables};
 use crate::elector::clock::{Clock, Instant, SystemClock};
 use crate::names;
+use crate::policy::candidates::Candidate;
 use crate::policy::objects;
 use crate::policy::observation::{Node, NodeState, Pod, Suspicion};
 
@@ -54,9 +55,8 @@ impl Tables {
             let label = &group.spec.leader_label;
             let fence_key = names::fence_key(objects::deployment_name(group));
             let deployment = self.deployments.get(&key.sibling(objects::deployment_name(group)));
-            let fenced = self.fenced.get(&key.sibling(&fence_key)).filter_map(|pod| Some((pod, self.pods.get(pod)?)));
-            let mut own: Vec<_> =
-                fenced.filter(|(key, pod)| deployment.is_some_and(|deployment| self.is_of(key, pod, deployment))).map(|(_, pod)| pod).collect();
+            let candidates = deployment.into_iter().flat_map(|deployment| self.roster(key, deployment)).flat_map(|piece| piece.all());
+            let mut own: Vec<_> = candidates.filter(|it| it.fence(&fence_key).is_some()).map(Candidate::pod).collect();
             own.sort_by_key(|pod| (pod.labels.get(&label.key) != Some(&label.value), &pod.name));
             own.into_iter().take(OF_A_GROUP)
         })

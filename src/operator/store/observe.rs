@@ -10,14 +10,15 @@ use crate::api::LeaderGroup;
 use crate::api::v1alpha1::Mode;
 use crate::elector::clock::{self, Clock, Instant, SystemClock};
 use crate::names;
+use crate::policy::candidates::Piece;
 use crate::policy::objects;
-use crate::policy::observation::{Candidates, Deployment, Lease, Lock, LockRecord, Observation, Operator, Pod};
+use crate::policy::observation::{Deployment, Lease, Lock, LockRecord, Observation, Operator, Pod};
 
 impl Tables {
     /// The pods of a Deployment with their revisions.
-    fn candidates(&self, group: &Key, deployment: &Deployment) -> Candidates {
+    pub(super) fn roster<'a>(&'a self, group: &'a Key, deployment: &Deployment) -> impl Iterator<Item = &'a Arc<Piece>> {
         let replica_sets = self.replica_sets_by_deployment.get(&group.sibling(&deployment.uid)).filter_map(|key| self.replica_sets.get(key));
-        replica_sets.flat_map(|replica_set| self.rosters.of(&group.sibling(&replica_set.uid))).cloned().collect()
+        replica_sets.flat_map(|replica_set| self.rosters.of(&group.sibling(&replica_set.uid)))
     }
 
     /// The lock of the operator that wrote a group's Lease last.
@@ -80,7 +81,8 @@ impl Store {
         let lease_untold = group.as_ref().is_some_and(|group| tables.leases.is_untold(&key.sibling(objects::lease_name(group))));
         let belongs = |pod: &Pod| deployment.as_ref().is_some_and(|deployment| tables.is_of(key, pod, deployment));
         let rival = group.as_ref().and_then(|group| tables.rival(key, group));
-        let candidates = deployment.as_ref().filter(|_| rival.is_none()).map(|deployment| tables.candidates(key, deployment)).unwrap_or_default();
+        let candidates =
+            deployment.as_ref().filter(|_| rival.is_none()).map(|deployment| tables.roster(key, deployment).cloned().collect()).unwrap_or_default();
         // Who does not lead the Deployment's pods has nothing to do with what others have left.
         let siblings = if rival.is_some() { Vec::new() } else { tables.siblings(key, group.as_deref()) };
         if group.is_none() && siblings.iter().any(|sibling| !tables.selects(sibling)) {
@@ -88,23 +90,25 @@ impl Store {
             return None;
         }
         let fence = key.sibling(&fence_key);
-        let fenced = tables.fenced.get(&fence).filter(|_| group.is_some());
+        let fenced = tables.fenced(&fence).filter(|_| group.is_some());
         // What another group of the Deployment has marked and cannot look after any more is for whoever leads its pods now.
         let former = siblings.iter().flat_map(|sibling| tables.members.get(&key.sibling(sibling.metadata.name.as_deref().unwrap_or_default())));
-        let marked: BTreeSet<&Key> = tables.members.get(key).chain(fenced).chain(former.filter(|_| group.is_some())).collect();
+        let mut marked: Vec<&Key> = tables.members.get(key).chain(fenced).chain(former.filter(|_| group.is_some())).collect();
+        marked.sort();
+        marked.dedup();
         // What is known by no group's name is no business of who has none while there is a group that hears of it.
         let nameless = key.is_nameless();
         let beside = |key: &Key| tables.pods.get(key).filter(|pod| !(belongs(pod) || nameless && tables.is_looked_after(key, pod))).cloned();
         let mut strays: Vec<_> = marked.into_iter().filter_map(beside).collect();
         // One without a ReplicaSet may have been left by one that is gone.
         let is_nobodys = |pod: &&Arc<Pod>| pod.replica_set.is_none() || tables.replica_set_of(key, pod).is_some_and(|it| it.deployment.is_none());
-        let adoptable = strays.iter().filter(is_nobodys).map(|pod| pod.uid.clone()).collect();
+        let carries = |pod: &Pod| group.as_ref().is_some_and(|group| pod.labels.get(&group.spec.leader_label.key) == Some(&group.spec.leader_label.value));
+        let adoptable = strays.iter().filter(|pod| carries(pod)).filter(is_nobodys).map(|pod| pod.uid.clone()).collect();
         let mut impostors = Vec::new();
         let mut impostors_in_all = 0;
         if let (Some(group), Some(deployment)) = (&group, &deployment) {
-            let carries = |pod: &Arc<Pod>| pod.labels.get(&group.spec.leader_label.key) == Some(&group.spec.leader_label.value);
             if let Some(found) = tables.impostors.beside(&key.sibling(objects::deployment_name(group)), group) {
-                impostors = found.foreign.iter().filter_map(beside).filter(carries).collect();
+                impostors = found.foreign.iter().filter_map(beside).filter(|pod| carries(pod)).collect();
                 impostors_in_all = found.count;
             }
             // What the operator has set on a pod that lost all its marks is still the operator's to take away.

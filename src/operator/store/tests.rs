@@ -1,5 +1,6 @@
 //! What the store makes of lists, events and answers.
 
+mod impostors;
 mod versions;
 
 use super::*;
@@ -24,6 +25,14 @@ fn group(name: &str) -> Arc<LeaderGroup> {
         "metadata": { "name": name, "namespace": "a", "uid": "g" }, "spec": { "deploymentRef": { "name": "web" } },
     });
     Arc::new(serde_json::from_value(group).unwrap())
+}
+
+fn with_deployment(store: &Store, namespace: &str) -> Key {
+    let key = Key::new(namespace, "web");
+    LeaderGroup::apply(store, key.clone(), group("web"), Source::Watch);
+    let deployment = Deployment { uid: "d".into(), match_labels: [("app", "web")].into_iter().collect(), ..Deployment::default() };
+    Deployment::apply(store, key.clone(), Arc::new(deployment), Source::Watch);
+    key
 }
 
 #[test]
@@ -95,103 +104,6 @@ fn an_owner_is_of_the_same_namespace_whatever_a_reference_says() {
     }
     let observed = store.observe(&key, None, &Operator::default()).unwrap();
     assert_eq!(observed.candidates.iter().map(|it| &*it.pod.name).collect::<Vec<_>>(), ["own"]);
-}
-
-#[test]
-fn a_pod_with_the_leaders_label_that_the_operator_has_not_given_it_is_known_to_the_group() {
-    let store = Store::default();
-    let key = Key::new("a", "web");
-    let labelled = |version: u64, app: &str, set: &[&str]| {
-        let set: Box<[Box<str>]> = set.iter().map(|key| (*key).into()).collect();
-        let member_of = set.first().map(|_| "web/role".into());
-        Arc::new(Pod {
-            uid: "u".into(),
-            resource_version: version,
-            set,
-            member_of,
-            labels: [("app", app), ("role", "leader")].into_iter().collect(),
-            ..Pod::default()
-        })
-    };
-    // Whichever comes first.
-    Pod::apply(&store, Key::new("a", "before"), labelled(1, "web", &[]), Source::Watch);
-    LeaderGroup::apply(&store, key.clone(), group(&key.name), Source::Watch);
-    let deployment = Deployment { uid: "d".into(), match_labels: [("app", "web")].into_iter().collect(), ..Deployment::default() };
-    Deployment::apply(&store, key.clone(), Arc::new(deployment), Source::Watch);
-    assert_eq!(counted(&store), [key.clone()].into());
-    assert_eq!(counted(&store), Concerned::new(), "nothing has changed");
-    let concerned = Pod::apply(&store, Key::new("a", "after"), labelled(2, "web", &[]), Source::Watch);
-    assert_eq!((concerned, counted(&store)), (Concerned::new(), [key.clone()].into()), "it is counted in its turn");
-    Pod::apply(&store, Key::new("a", "ours"), labelled(3, "web", &["role"]), Source::Watch);
-    // It claims the operator's name without its marks.
-    let claims = Pod { member_of: None, ..(*labelled(3, "web", &["role"])).clone() };
-    Pod::apply(&store, Key::new("a", "claims"), Arc::new(claims), Source::Watch);
-    Pod::apply(&store, Key::new("a", "of-another"), labelled(4, "db", &[]), Source::Watch);
-    Pod::apply(&store, Key::new("b", "elsewhere"), labelled(5, "web", &[]), Source::Watch);
-    let impostors = || {
-        counted(&store);
-        store.observe(&key, None, &Operator::default()).unwrap().impostors.len()
-    };
-    assert_eq!(impostors(), 2);
-    let strays = store.observe(&key, None, &Operator::default()).unwrap().strays;
-    assert_eq!(strays.iter().filter(|pod| pod.member_of.is_none()).count(), 1, "by the record that is the operator's to take away");
-    Pod::delete(&store, &Key::new("a", "claims"));
-    Pod::apply(&store, Key::new("a", "before"), labelled(6, "web", &["role"]), Source::Watch);
-    assert_eq!(impostors(), 1);
-    Pod::delete(&store, &Key::new("a", "after"));
-    assert_eq!(impostors(), 0);
-}
-
-/// The groups that a census of everything that is due concerns.
-fn counted(store: &Store) -> Concerned {
-    std::iter::from_fn(|| store.census()).flatten().collect()
-}
-
-/// A pod of no Deployment that carries a leader's label, and these.
-fn look_alike(store: &Store, namespace: &str, name: &str, app: &str) {
-    let pod = Pod { uid: name.into(), labels: [("app", app), ("role", "leader")].into_iter().collect(), ..Pod::default() };
-    Pod::apply(store, Key::new(namespace, name), Arc::new(pod), Source::Watch);
-}
-
-fn with_deployment(store: &Store, namespace: &str) -> Key {
-    let key = Key::new(namespace, "web");
-    LeaderGroup::apply(store, key.clone(), group("web"), Source::Watch);
-    let deployment = Deployment { uid: "d".into(), match_labels: [("app", "web")].into_iter().collect(), ..Deployment::default() };
-    Deployment::apply(store, key.clone(), Arc::new(deployment), Source::Watch);
-    key
-}
-
-#[test]
-fn a_pod_that_passes_for_a_groups_is_found_behind_any_number_of_others_and_all_are_counted() {
-    let store = Store::default();
-    let key = with_deployment(&store, "a");
-    for number in 0..500 {
-        look_alike(&store, "a", &format!("a-{number:03}"), "unrelated");
-    }
-    look_alike(&store, "a", "z", "web");
-    counted(&store);
-    let observed = store.observe(&key, None, &Operator::default()).unwrap();
-    assert_eq!(observed.impostors.len(), 1);
-    for number in 0..300 {
-        look_alike(&store, "a", &format!("b-{number:03}"), "web");
-    }
-    counted(&store);
-    let observed = store.observe(&key, None, &Operator::default()).unwrap();
-    assert_eq!((observed.impostors_in_all, observed.impostors.len() < 20), (301, true));
-}
-
-#[test]
-fn the_census_of_one_namespace_waits_for_no_other() {
-    let store = Store::default();
-    for namespace in ["a", "b"] {
-        with_deployment(&store, namespace);
-    }
-    counted(&store);
-    look_alike(&store, "a", "x", "web");
-    look_alike(&store, "b", "x", "web");
-    assert_eq!(store.census(), Some([Key::new("a", "web")].into()));
-    look_alike(&store, "a", "y", "web");
-    assert_eq!(store.census(), Some([Key::new("b", "web")].into()), "its turn, though the other has changed again");
 }
 
 #[test]
@@ -529,7 +441,8 @@ fn a_fence_that_no_group_names_is_not_looked_up_and_one_that_comes_to_be_named_i
         let labels = fences.map(|number| (format!("leadergroup.io/fence.d{number}"), "f.1".to_owned())).collect();
         Arc::new(Pod { uid: "u".into(), resource_version: 1, labels, ..Pod::default() })
     };
-    Pod::apply(&store, Key::new("a", "x"), bears(0..100), Source::Watch);
+    Pod::apply(&store, Key::new("a", "x"), bears(0..10), Source::Watch);
+    Pod::apply(&store, Key::new("a", "y"), bears(0..100), Source::Watch);
     assert!(store.lock().fenced.0.is_empty(), "anybody may make any number of them");
     let of = |number: usize| {
         let mut group = (*group(&format!("g{number}"))).clone();
@@ -539,7 +452,7 @@ fn a_fence_that_no_group_names_is_not_looked_up_and_one_that_comes_to_be_named_i
     for number in 0..40 {
         let (key, group) = of(number);
         LeaderGroup::apply(&store, key.clone(), group.clone(), Source::Watch);
-        assert_eq!(store.observe(&key, None, &Operator::default()).unwrap().strays.len(), 1);
+        assert_eq!(store.observe(&key, None, &Operator::default()).unwrap().strays.len(), if number < 10 { 2 } else { 1 });
         if number >= 10 {
             LeaderGroup::delete(&store, &key);
         }
@@ -582,4 +495,26 @@ fn a_pod_that_bears_the_fences_of_many_is_told_of_to_few_at_once_and_to_all_in_a
     while store.told_later().is_some() {}
     let told = Pod::apply(&store, Key::new("a", "x"), bears(1), Source::Watch);
     assert!(told.len() <= FENCES + 1 && told.contains(&Key::new("a", &names[FENCES])), "{told:?}");
+}
+
+#[test]
+fn a_lease_that_many_groups_name_is_told_of_to_few_at_once_its_owner_among_them_and_to_all_in_a_while() {
+    let store = Store::default();
+    for number in 0..100 {
+        let mut group = (*group(&format!("g{number:03}"))).clone();
+        (group.spec.lease.name, group.metadata.uid) = (Some("x".to_owned()), Some(format!("uid-{number}")));
+        LeaderGroup::apply(&store, Key::new("a", &format!("g{number:03}")), Arc::new(group), Source::Watch);
+    }
+    let lease = |holder: &str, owner: Option<&str>, version: u64| {
+        let controller = owner.map(|uid| crate::policy::observation::Controller { uid: uid.into(), ..Default::default() });
+        Arc::new(Lease { uid: "l".into(), holder: holder.into(), controller, resource_version: version, ..Lease::default() })
+    };
+    let all = store.all();
+    assert_eq!(Lease::apply(&store, Key::new("a", "x"), lease("p", None, 1), Source::Watch).len(), NAMED_BY);
+    let later = || std::iter::from_fn(|| store.told_later()).flatten().collect::<Concerned>();
+    assert_eq!(later(), all);
+    let told = Lease::apply(&store, Key::new("a", "x"), lease("q", Some("uid-77"), 2), Source::Watch);
+    assert!(told.contains(&Key::new("a", "g077")) && told.len() == NAMED_BY + 1, "{told:?}");
+    Lease::delete(&store, &Key::new("a", "x"));
+    assert_eq!(later(), all);
 }

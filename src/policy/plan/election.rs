@@ -424,9 +424,11 @@ impl Planner<'_> {
             self.writes.push(Write::Pod(write));
         }
         others.unknown = held.is_some_and(|held| held.all_exposed().any(|uid| !known.contains(uid)));
-        // One that bears nothing any more, and is of the group, was not looked at above.
-        let is_candidate = |uid: &str| leader.is_none_or(|leader| *leader.uid != *uid) && self.observation.candidates.with_uid(uid).is_some();
-        others.in_the_way |= others.unknown && held.is_some_and(|held| held.all_exposed().any(is_candidate));
+        if others.unknown && !others.in_the_way {
+            // One that bears nothing any more, and is of the group, was not looked at above.
+            let exposed = |it: &Candidate| !is(leader, &it.pod) && held.is_some_and(|held| held.exposes(&it.pod.uid));
+            others.in_the_way = self.observation.candidates.iter().any(exposed);
+        }
         others
     }
 }
