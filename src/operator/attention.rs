@@ -1,6 +1,6 @@
-//! How much of the one thread the looks at a namespace's groups may take: what a look costs grows with what a tenant has made, and all
-//! others wait for it. Who has had more than its share takes turns, one look at a time among all such, with a pause as long as the look
-//! after each. It decides nothing about who leads.
+//! How much of the one thread dear looks at a namespace's groups may take: what a look costs grows with what a tenant has made, and all
+//! others wait for it. A namespace that has had more than its share is looked at one group after the other, with a pause after each. It
+//! decides nothing about who leads.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -10,25 +10,37 @@ use tokio::sync::OwnedMutexGuard;
 
 use crate::elector::clock::Stopwatch;
 
+/// What a look takes beyond this is dear: one at a group of a few pods, or of thousands that are its own, takes less.
+const CHEAP: Duration = Duration::from_millis(1);
 /// A namespace's share is one part in so many of the thread's time.
-const SHARE: u32 = 4;
+const SHARE: u32 = 10;
 /// So much of it may be used in one go.
 const FREE: Duration = Duration::from_secs(1);
+/// After so much no more is noted: it ends some seconds after its cause.
+const MOST: Duration = Duration::from_secs(2);
+/// Timers know no shorter pause.
+const SHORTEST: Duration = Duration::from_millis(1);
 /// Namespaces that have used nothing of late are forgotten where there are more than so many.
 const NAMESPACES: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Attention {
     began: Stopwatch,
-    /// When each namespace will have used nothing (the generic cell rate algorithm), since it began.
-    spent: Mutex<HashMap<Arc<str>, Duration>>,
-    /// When the next of those may be looked at that have had more than their share, also since then.
+    namespaces: Mutex<HashMap<Arc<str>, Share>>,
+}
+
+/// Of a namespace. Moments are since [`Attention::began`].
+#[derive(Debug, Default)]
+struct Share {
+    /// When it will have used nothing (the generic cell rate algorithm).
+    spent: Duration,
+    /// When it may be looked at next, where it has had more than its share.
     turn: Arc<tokio::sync::Mutex<Duration>>,
 }
 
 impl Default for Attention {
     fn default() -> Self {
-        Self { began: Stopwatch::start(), spent: Mutex::default(), turn: Arc::default() }
+        Self { began: Stopwatch::start(), namespaces: Mutex::default() }
     }
 }
 
@@ -42,35 +54,48 @@ pub(super) struct Look<'a> {
 }
 
 impl Attention {
-    /// Begins a look when it is the namespace's turn.
+    /// Begins a look when it is the group's turn.
     pub(super) async fn look<'a>(&'a self, namespace: &'a Arc<str>) -> Look<'a> {
-        let turn = if self.is_spent(namespace) {
-            let turn = self.turn.clone().lock_owned().await;
-            tokio::time::sleep(turn.saturating_sub(self.began.elapsed())).await;
-            Some(turn)
-        } else {
-            None
-        };
+        let mut turn = None;
+        if let Some(its) = self.spent(namespace) {
+            let its = its.lock_owned().await;
+            // Others have waited, too: the share may have grown meanwhile.
+            let pause = its.saturating_sub(self.began.elapsed());
+            if pause >= SHORTEST && self.is_spent(namespace) {
+                tokio::time::sleep(pause).await;
+            }
+            turn = Some(its);
+        }
         Look { attention: self, namespace, began: Stopwatch::start(), turn }
     }
 
     /// Whether the namespace has had its share.
     pub(super) fn is_spent(&self, namespace: &Arc<str>) -> bool {
-        self.lock().get(namespace).is_some_and(|spent| spent.saturating_sub(self.began.elapsed()) > FREE * SHARE)
+        self.spent(namespace).is_some()
+    }
+
+    fn spent(&self, namespace: &Arc<str>) -> Option<Arc<tokio::sync::Mutex<Duration>>> {
+        let namespaces = self.lock();
+        let share = namespaces.get(namespace)?;
+        (share.spent.saturating_sub(self.began.elapsed()) > FREE * SHARE).then(|| share.turn.clone())
     }
 
     /// Notes what a look took.
     pub(super) fn took(&self, namespace: &Arc<str>, took: Duration) {
+        let dear = took.saturating_sub(CHEAP);
+        if dear.is_zero() {
+            return;
+        }
         let (now, mut namespaces) = (self.began.elapsed(), self.lock());
         if namespaces.len() > NAMESPACES {
-            namespaces.retain(|_, spent| *spent > now);
+            namespaces.retain(|_, share| share.spent > now);
         }
-        let spent = namespaces.entry(namespace.clone()).or_default();
-        *spent = (*spent).max(now) + took * SHARE;
+        let share = namespaces.entry(namespace.clone()).or_default();
+        share.spent = (share.spent.max(now) + dear * SHARE).min(now + MOST * SHARE);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Duration>> {
-        self.spent.lock().expect("nothing panics while it holds the lock")
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Share>> {
+        self.namespaces.lock().expect("nothing panics while it holds the lock")
     }
 }
 
@@ -79,7 +104,8 @@ impl Drop for Look<'_> {
         let took = self.began.elapsed();
         self.attention.took(self.namespace, took);
         if let Some(turn) = &mut self.turn {
-            **turn = self.attention.began.elapsed() + took;
+            // Short pauses add up.
+            **turn = (**turn).max(self.attention.began.elapsed()) + took * (SHARE - 1);
         }
     }
 }
@@ -90,24 +116,42 @@ mod tests {
 
     use super::*;
 
-    const LONG: Duration = Duration::from_millis(50);
+    const LONG: Duration = Duration::from_millis(51);
 
     #[tokio::test(start_paused = true)]
-    async fn who_has_had_more_than_its_share_takes_turns_and_nobody_else_waits() {
+    async fn who_has_had_more_than_its_share_is_looked_at_in_turn_with_pauses_and_nobody_else_waits() {
         let (attention, greedy, other): (_, Arc<str>, Arc<str>) = (Attention::default(), "greedy".into(), "other".into());
         for _ in 0..21 {
             attention.look(&greedy).now_or_never().expect("a second is anybody's");
             attention.took(&greedy, LONG);
         }
-        let first = attention.look(&greedy).now_or_never().expect("nobody has a turn");
+        let first = attention.look(&greedy).now_or_never().expect("nobody has its turn");
         assert!(attention.look(&greedy).now_or_never().is_none(), "one at a time");
         assert!(attention.look(&other).now_or_never().is_some());
         tokio::time::advance(LONG).await;
         drop(first);
         let began = Stopwatch::start();
         drop(attention.look(&greedy).await);
-        assert!(began.elapsed() >= LONG, "as long a pause as the look took");
-        tokio::time::advance(Duration::from_secs(5)).await;
-        assert!(!attention.is_spent(&greedy));
+        assert!(began.elapsed() >= LONG * (SHARE - 1), "a tenth of the time");
+        for _ in 0..1000 {
+            attention.took(&greedy, LONG);
+        }
+        tokio::time::advance(MOST * SHARE).await;
+        assert!(!attention.is_spent(&greedy), "it ends");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn any_number_of_looks_that_are_not_dear_costs_nothing_and_a_short_pause_is_none() {
+        let (attention, namespace): (_, Arc<str>) = (Attention::default(), "large".into());
+        for _ in 0..100_000 {
+            attention.took(&namespace, CHEAP);
+        }
+        assert!(!attention.is_spent(&namespace));
+        for _ in 0..100 {
+            attention.took(&namespace, LONG);
+        }
+        for _ in 0..100 {
+            drop(attention.look(&namespace).now_or_never().expect("a look that took nothing has no pause after it"));
+        }
     }
 }

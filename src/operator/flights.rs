@@ -1,7 +1,7 @@
 //! The requests of one group that are under way, each a task of its own: what has no answer yet holds up nothing else. It sends
 //! and collects; it decides nothing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -106,6 +106,10 @@ pub(super) struct Flight {
 }
 
 impl Flight {
+    fn id(&self) -> Id {
+        self.task.id()
+    }
+
     /// When it was sent, no earlier; `None`: its turn has not come.
     pub(super) fn sent(&self) -> Option<Instant> {
         self.turn.sent()
@@ -157,7 +161,9 @@ pub(super) type Landed = (Flight, Option<Result<Done, Failure>>);
 #[derive(Debug, Default)]
 pub(super) struct Flights {
     tasks: JoinSet<Result<Done, Failure>>,
-    flights: HashMap<Id, Flight>,
+    /// In the order in which they were sent or queued. No more room than they need: there are thousands of groups, and at a start each waits for
+    /// the turn of one.
+    flights: Vec<Flight>,
 }
 
 impl Flights {
@@ -178,20 +184,20 @@ impl Flights {
             Target::Deployment => Duration::MAX,
             _ => PATIENCE.saturating_mul(1 << failures.min(3)),
         };
-        let id = task.id();
         let observation = observation.clone();
         let flight = Flight { observation, write, urgency, began, told: false, awaited: Awaited::Always, patience, turn, task };
-        self.flights.insert(id, flight);
+        self.flights.reserve_exact(1);
+        self.flights.push(flight);
     }
 
     /// What has been sent of what waited for its turn, once each.
     pub(super) fn newly_sent(&mut self) -> impl Iterator<Item = (&Flight, Instant)> {
-        self.flights.values_mut().filter_map(|flight| flight.newly_sent().map(|at| (&*flight, at)))
+        self.flights.iter_mut().filter_map(|flight| flight.newly_sent().map(|at| (&*flight, at)))
     }
 
     /// Whether something was sent that the memory was not told of: a plan that was made before knows nothing of it.
     pub(super) fn has_news(&self) -> bool {
-        self.flights.values().any(|flight| flight.is_queued() && flight.sent().is_some())
+        self.flights.iter().any(|flight| flight.is_queued() && flight.sent().is_some())
     }
 
     /// Makes what waits for its turn what is wanted by now: the like gives its place to it, the rest is called back. Returns what is wanted
@@ -200,25 +206,25 @@ impl Flights {
         let (mut new, mut kept) = (Vec::new(), HashSet::new());
         for (urgency, write) in wanted {
             let target = Target::of(&write);
-            let like = self.flights.iter_mut().find(|(id, flight)| flight.urgency == urgency && flight.is_queued_like(&target) && !kept.contains(*id));
-            if let Some(id) = like.and_then(|(id, flight)| flight.give(observation, &write).then_some(*id)) {
+            let like = self.flights.iter_mut().find(|flight| flight.urgency == urgency && flight.is_queued_like(&target) && !kept.contains(&flight.id()));
+            if let Some(id) = like.and_then(|flight| flight.give(observation, &write).then(|| flight.id())) {
                 kept.insert(id);
             } else {
                 new.push((urgency, write));
             }
         }
-        (new, self.recall(|id, _| !kept.contains(id)))
+        (new, self.recall(|flight| !kept.contains(&flight.id())))
     }
 
     /// Gives the place of one that is like this write, and waits for its turn, to this one; `false`: there is none.
     pub(super) fn give(&mut self, observation: &Arc<Observation>, write: &Write) -> bool {
         let target = Target::of(write);
-        self.flights.values_mut().find(|flight| flight.is_queued_like(&target)).is_some_and(|flight| flight.give(observation, write))
+        self.flights.iter_mut().find(|flight| flight.is_queued_like(&target)).is_some_and(|flight| flight.give(observation, write))
     }
 
     /// Whether a write like this waits for its turn.
     pub(super) fn is_queued(&self, target: &Target) -> bool {
-        self.flights.values().any(|flight| flight.is_queued_like(target))
+        self.flights.iter().any(|flight| flight.is_queued_like(target))
     }
 
     /// Whether one waits for its turn that must not be under way beside this.
@@ -228,25 +234,24 @@ impl Flights {
 
     /// What waits for its turn.
     pub(super) fn queued(&self) -> impl Iterator<Item = &Write> {
-        self.flights.values().filter(|flight| flight.is_queued()).map(|flight| &flight.write)
+        self.flights.iter().filter(|flight| flight.is_queued()).map(|flight| &flight.write)
     }
 
     /// Those of what a stage waits for that this shows to be done: nothing is learned from their answers any more.
     pub(super) fn take_done(&mut self, is_done: impl Fn(&Flight) -> bool) -> Vec<Flight> {
-        let done = self.flights.extract_if(|_, flight| flight.told && flight.is_waited_for() && is_done(flight));
-        done.map(|(_, flight)| flight).collect()
+        self.flights.extract_if(.., |flight| flight.told && flight.is_waited_for() && is_done(flight)).collect()
     }
 
     /// Calls back what a stage waits for and was not sent yet, and says what. `all`: and everything else.
     pub(super) fn call_back(&mut self, all: bool) -> Vec<Write> {
-        self.recall(|_, flight| all || flight.is_waited_for())
+        self.recall(|flight| all || flight.is_waited_for())
     }
 
     /// Calls back those of what was not sent yet, and says which.
-    fn recall(&mut self, which: impl Fn(&Id, &Flight) -> bool) -> Vec<Write> {
-        let called_back = self.flights.extract_if(|id, flight| flight.is_queued() && which(id, flight) && flight.turn.call_back());
+    fn recall(&mut self, which: impl Fn(&Flight) -> bool) -> Vec<Write> {
+        let called_back = self.flights.extract_if(.., |flight| flight.is_queued() && which(flight) && flight.turn.call_back());
         called_back
-            .map(|(_, flight)| {
+            .map(|flight| {
                 flight.task.abort();
                 flight.write
             })
@@ -278,27 +283,28 @@ impl Flights {
             Ok((id, result)) => (id, Some(result)),
             Err(error) => (error.id(), None),
         };
-        let flight = self.flights.remove(&id)?;
+        let at = self.flights.iter().position(|flight| flight.id() == id)?;
+        let flight = self.flights.remove(at);
         if self.flights.is_empty() {
-            // There are thousands of groups, and most of the time nothing of theirs is under way.
-            self.flights = HashMap::new();
+            // Most of the time nothing is under way.
+            self.flights = Vec::new();
         }
         Some((flight, result))
     }
 
     /// What was sent, and is waited for by a stage.
     pub(super) fn unanswered(&mut self) -> impl Iterator<Item = &mut Flight> {
-        self.flights.values_mut().filter(|flight| flight.told && flight.is_waited_for())
+        self.flights.iter_mut().filter(|flight| flight.told && flight.is_waited_for())
     }
 
     /// What a stage waits for.
     pub(super) fn waited_for(&self) -> impl Iterator<Item = &Flight> {
-        self.flights.values().filter(|flight| flight.is_waited_for())
+        self.flights.iter().filter(|flight| flight.is_waited_for())
     }
 
     /// Gives up those that were planned over and have been waited for long enough, and says which. They may still land.
     pub(super) fn overdue(&mut self, now: Instant) -> Vec<Write> {
-        let overdue = self.flights.values_mut().filter(|flight| !flight.is_waited_for() && flight.overdue().is_some_and(|overdue| overdue <= now));
+        let overdue = self.flights.iter_mut().filter(|flight| !flight.is_waited_for() && flight.overdue().is_some_and(|overdue| overdue <= now));
         overdue
             .map(|flight| {
                 flight.awaited = Awaited::GivenUp;
@@ -309,7 +315,7 @@ impl Flights {
 
     /// When the next of them will have been.
     pub(super) fn next_overdue(&self, now: Instant) -> Option<Duration> {
-        self.flights.values().filter_map(|flight| flight.overdue().map(|overdue| overdue - now)).min()
+        self.flights.iter().filter_map(|flight| flight.overdue().map(|overdue| overdue - now)).min()
     }
 
     /// Calls back what was not sent, and waits until nothing is under way.

@@ -28,8 +28,8 @@ pub(super) struct WatchHealth {
     /// Milliseconds from `started` to the last sign of life.
     last: AtomicU64,
     synced: AtomicBool,
-    /// A list is under way: what comes of it may be cut short, and shows nothing.
-    listing: AtomicBool,
+    /// Milliseconds from `started` to when a list began that is not complete: what comes of it may be cut short, and shows nothing. 0: none did.
+    listing: AtomicU64,
     /// Milliseconds from `started` to the first and the last of the refusals that keep coming; 0: there was none.
     refused: [AtomicU64; 2],
     /// Milliseconds from `started` to when it began to fail, and to its last failure.
@@ -50,7 +50,7 @@ impl WatchHealth {
             started: Stopwatch::start(),
             last: AtomicU64::new(0),
             synced: AtomicBool::new(false),
-            listing: AtomicBool::new(false),
+            listing: AtomicU64::new(0),
             refused: Default::default(),
             failing: Default::default(),
             opened: AtomicU64::new(0),
@@ -68,14 +68,14 @@ impl WatchHealth {
         self.started.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
     }
 
-    /// A list begins.
+    /// A list begins, or begins again.
     pub(super) fn lists(&self) {
-        self.listing.store(true, Ordering::Relaxed);
+        let _ = self.listing.compare_exchange(0, self.milliseconds().max(1), Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// A list is complete. Whether it was the first.
     pub(super) fn listed(&self) -> bool {
-        self.listing.store(false, Ordering::Relaxed);
+        self.listing.store(0, Ordering::Relaxed);
         self.is_not_refused();
         !self.synced.swap(true, Ordering::AcqRel)
     }
@@ -128,7 +128,7 @@ impl WatchHealth {
     /// Whether an opening after this time has lasted.
     fn has_lasted_since(&self, failure: u64) -> bool {
         let opened = self.opened.load(Ordering::Relaxed);
-        opened > failure && self.milliseconds().saturating_sub(opened) > LASTS && !self.listing.load(Ordering::Relaxed)
+        opened > failure && self.milliseconds().saturating_sub(opened) > LASTS && self.listing.load(Ordering::Relaxed) == 0
     }
 
     fn does_not_fail(&self) {
@@ -154,13 +154,24 @@ impl WatchHealth {
         self.told_blind.swap(false, Ordering::Relaxed)
     }
 
-    /// What it told last may be old: it was listed once, and fails for so long that something may have been missed. Its last error.
+    /// What it told last may be old: it was listed once, and fails, or is listed anew, for so long that something may have been missed. Its last
+    /// error.
     pub(super) fn blind(&self) -> Option<String> {
         // What is not needed, and may not be read any more, is forgotten.
         let does_without = self.optional && self.is_refused();
-        let blind = self.fails_for_long() && !does_without && self.synced.load(Ordering::Acquire);
+        let lists_for_long = self.lists_for_long();
+        let blind = (lists_for_long || self.fails_for_long()) && !does_without && self.synced.load(Ordering::Acquire);
         self.told_blind.fetch_or(blind, Ordering::Relaxed);
-        blind.then(|| self.error().unwrap_or_else(|| format!("watching {} fails", self.kind)))
+        blind.then(|| {
+            self.error().unwrap_or_else(|| {
+                if lists_for_long { format!("a new list of {} is not complete yet", self.kind) } else { format!("watching {} fails", self.kind) }
+            })
+        })
+    }
+
+    fn lists_for_long(&self) -> bool {
+        let began = self.listing.load(Ordering::Relaxed);
+        began > 0 && self.milliseconds().saturating_sub(began) > BLIND
     }
 
     fn fails_for_long(&self) -> bool {
@@ -313,6 +324,14 @@ mod tests {
             health.fails(false);
         }
         assert!(health.blind().is_some());
+        // Nor one that fails more seldom, or never.
+        for _ in 0..10 {
+            health.lists();
+            page().await;
+            tokio::time::advance(Duration::from_secs(30)).await;
+            assert!(health.blind().is_some());
+            health.fails(false);
+        }
         health.lists();
         page().await;
         health.listed();

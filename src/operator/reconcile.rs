@@ -68,7 +68,11 @@ pub(super) async fn reconcile(context: &Arc<Context>, key: &Key, state: &mut Gro
 
 async fn stage_by_stage(context: &Arc<Context>, key: &Key, state: &mut GroupState, wake: &Arc<Notify>, began: Stopwatch, stages: &mut usize) -> Ended {
     while *stages < STAGES {
-        let look = context.attention.look(&key.namespace).await;
+        let look = tokio::select! {
+            biased;
+            () = context.stopped() => return Ended::Settled(None),
+            look = context.attention.look(&key.namespace) => look,
+        };
         state.take_in(context);
         state.note_restores(context);
         let Some(mut observation) = state.observe(context, key, wake) else {
@@ -249,7 +253,11 @@ impl GroupState {
     pub(super) fn look(&mut self, context: &Context, observation: &Observation) {
         let serving = serving(observation);
         // Whoever is seen to have its label, and is not just losing it, has it back.
-        let has_it = |uid: &str| leads(observation, uid) && !self.memory.progress.is_under_way(&Target::Pod(uid.into(), PodPurpose::Unlabel));
+        let may_still_arrive = |uid: &str| {
+            let under_way = self.memory.progress.is_under_way(&Target::Pod(uid.into(), PodPurpose::Unlabel));
+            under_way || self.memory.held.as_ref().is_some_and(|held| held.unanswered.contains(uid))
+        };
+        let has_it = |uid: &str| leads(observation, uid) && !may_still_arrive(uid);
         self.taken_from = self.taken_from.take().filter(|uid| !has_it(uid));
         if serving.is_some() {
             self.leaderless = Leaderless::No;

@@ -98,9 +98,12 @@ impl GroupState {
             let pause = pause(happened, answered, sent().all(|flight| holds_up_nothing(&flight.write)));
             let wait = if reads { STAGE } else { pause.saturating_sub(looked.elapsed()) };
             if wait.is_zero() {
+                let (oldest, happened_before) = (sent().filter_map(Flight::sent).min(), happened);
                 (happened, answered, looked) = (false, false, Stopwatch::start());
-                let oldest = sent().filter_map(Flight::sent).min();
-                if oldest.is_none_or(|sent| SystemClock.now() - sent >= LONGEST) || self.has_else_to_write(context, key, wake, began) {
+                let over = oldest.is_none_or(|sent| SystemClock.now() - sent >= LONGEST) || context.stopping();
+                // Where its namespace has had its share of looks, it waits for its turn: with the next stage.
+                let waits = context.attention.is_spent(&key.namespace);
+                if over || waits && happened_before || !waits && self.has_else_to_write(context, key, wake, began) {
                     break;
                 }
                 continue;
@@ -175,9 +178,6 @@ impl GroupState {
     /// way.
     fn has_else_to_write(&mut self, context: &Arc<Context>, key: &Key, wake: &Arc<Notify>, began: Stopwatch) -> bool {
         self.give_up_overdue();
-        if context.attention.is_spent(&key.namespace) {
-            return false;
-        }
         let look = Stopwatch::start();
         let wants_more = self.looks_for_else_to_write(context, key, wake, began);
         context.attention.took(&key.namespace, look.elapsed());

@@ -144,6 +144,12 @@ impl Piece {
         &self.all
     }
 
+    /// Those that bear anything.
+    pub fn noted(&self) -> impl Iterator<Item = &Candidate> {
+        let any = if self.noted { &self.all[..] } else { &[] };
+        any.iter().filter(|it| it.glance.noted)
+    }
+
     /// The same with other candidates.
     pub fn change(&mut self, change: impl FnOnce(&mut Vec<Candidate>)) {
         let mut all = std::mem::take(&mut self.all);
@@ -183,7 +189,7 @@ impl Candidates {
 
     /// Those that bear anything which the operator, or somebody in its place, may have put there, or that has to be told.
     pub fn noted(&self) -> impl Iterator<Item = &Candidate> {
-        self.0.iter().filter(|piece| piece.noted).flat_map(|piece| &piece.all).filter(|it| it.glance.noted)
+        self.0.iter().flat_map(|piece| piece.noted())
     }
 
     /// The same, and those that carry a label of this key.

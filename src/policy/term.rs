@@ -110,8 +110,8 @@ impl<'a> Terms<'a> {
             let labelled = observation.candidates.carrying(&label.key, &label.value).filter(|it| same.is_none() && it.pod.set_term);
             labelled.filter_map(|it| it.pod.term).filter(|term| usable(*term))
         };
-        // Two that say the same are believed, however far that is: nobody may write both who may write one of them.
-        let agreed = mark_of_another.filter(|mark| usable(*mark) && by_hand().any(|term| above(term, *mark)));
+        // Two that say the same are believed further: who may write one of them need not be able to write both. Not so far that none were left.
+        let agreed = mark_of_another.filter(|mark| (0..LAST / 2).contains(mark) && by_hand().any(|term| above(term, *mark)));
         let witnessed = by_hand().chain(mark_of_another).filter(not_far).chain(agreed).max().unwrap_or(0);
         Self { observation, memory, group, confirmed, mark: mark.filter(explained), recorded, led: believed, witnessed, lost }
     }

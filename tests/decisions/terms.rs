@@ -380,6 +380,7 @@ fn no_term_is_given_again_that_the_groups_own_lease_or_the_operators_hand_on_a_l
     let far = 1 << 40;
     assert_eq!(named(vec![in_term(fenced(labelled(pod("a"))), far - 1)], far), Some(far + 1));
     assert_eq!(named(vec![in_term(fenced(labelled(pod("a"))), far - 1000)], far), Some(21), "they do not agree");
+    assert_eq!(named(vec![in_term(fenced(labelled(pod("a"))), LAST - 2)], LAST - 1), Some(21), "none would be left");
     assert_eq!(named(vec![in_term(fenced(labelled(pod("a"))), far)], 61), Some(62), "one alone is not believed so far");
     let forged = with(fenced(labelled(pod("a"))), |pod| pod.term = Some(far - 1));
     assert_eq!(named(vec![forged], far), Some(21), "nor with what anybody may write");

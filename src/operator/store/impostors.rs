@@ -3,10 +3,9 @@
 //! a tenant can make any number of them, of any number of Deployments.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::Bound;
 use std::sync::Arc;
 
-use super::{Concerned, Index, Key, Store, Tables};
+use super::{Concerned, Index, Key, Store, Tables, Turns};
 use crate::api::LeaderGroup;
 use crate::policy::observation::Pod;
 
@@ -33,11 +32,9 @@ pub(super) struct Impostors {
     /// is given the label.
     claims: Index,
     /// By namespace and leader's label: what has changed since the last census.
-    due: BTreeSet<Key>,
-    /// Namespaces of which every label is due.
+    due: Turns,
+    /// Namespaces of which every label is due, once those that are have had their turn.
     all_due: BTreeSet<Arc<str>>,
-    /// The namespace of the last census: each has its turn.
-    last: Arc<str>,
     under_way: Option<Census>,
     /// By leader's label and Deployment.
     found: HashMap<(Box<str>, Key), Found>,
@@ -91,7 +88,7 @@ impl Impostors {
     pub(super) fn add_group(&mut self, deployment: &Key, group: &LeaderGroup) {
         let label = label_of(group);
         let under = deployment.sibling(&label);
-        self.due.insert(under.clone());
+        self.due.add(under.clone());
         *self.deployments.entry(under.clone()).or_default().entry(deployment.clone()).or_default() += 1;
         let labels = self.labels.entry(deployment.namespace.clone()).or_default();
         if let Some(known) = labels.get_mut(&*label) {
@@ -110,7 +107,7 @@ impl Impostors {
     pub(super) fn remove_group(&mut self, deployment: &Key, group: &LeaderGroup) {
         let label = label_of(group);
         let under = deployment.sibling(&label);
-        self.due.insert(under.clone());
+        self.due.add(under.clone());
         if let Some(deployments) = self.deployments.get_mut(&under) {
             if let Some(count) = deployments.get_mut(deployment) {
                 *count -= 1;
@@ -143,7 +140,7 @@ impl Impostors {
         for label in pod.labels.lines().filter(|label| labels.contains_key(*label) && carries(pod, label)) {
             let under = key.sibling(label);
             put(&mut self.pods, under.clone());
-            self.due.insert(under);
+            self.due.add(under);
         }
     }
 
@@ -154,7 +151,7 @@ impl Impostors {
 
     /// A Deployment has come, or changed.
     pub(super) fn touch(&mut self, deployment: &Key, group: &LeaderGroup) {
-        self.due.insert(deployment.sibling(&label_of(group)));
+        self.due.add(deployment.sibling(&label_of(group)));
     }
 
     /// What was found beside this Deployment's pods.
@@ -162,18 +159,14 @@ impl Impostors {
         self.found.get(&(label_of(group).into(), deployment.clone()))
     }
 
-    /// The next label that is due, of a namespace after the last one's, and the Deployments to look at.
+    /// The next label that is due, and the Deployments to look at.
     fn next(&mut self) -> Option<Census> {
-        let last = self.last.clone();
-        let all = self.all_due.range::<str, _>((Bound::Excluded(&*last), Bound::Unbounded)).next().or_else(|| self.all_due.first()).cloned();
-        if let Some(namespace) = all {
+        if let Some(namespace) = self.all_due.iter().find(|namespace| !self.due.has_any_of(namespace)).cloned() {
             self.all_due.remove(&namespace);
             let place = Key { namespace, name: "".into() };
             self.due.extend(self.labels.get(&place.namespace).into_iter().flat_map(HashMap::keys).map(|label| place.sibling(label)));
         }
-        let next = self.due.iter().find(|under| under.namespace > last).or_else(|| self.due.first()).cloned()?;
-        self.due.remove(&next);
-        self.last = next.namespace.clone();
+        let next = self.due.next()?;
         let deployments: BTreeSet<Key> = self.deployments.get(&next).into_iter().flat_map(BTreeMap::keys).cloned().collect();
         let is_other = |(label, deployment): &(Box<str>, Key)| **label != *next.name || deployment.namespace != next.namespace;
         self.found.retain(|place, _| is_other(place) || deployments.contains(&place.1));

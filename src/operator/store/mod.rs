@@ -12,10 +12,10 @@ mod nodes;
 mod observe;
 mod rosters;
 mod table;
+mod turns;
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use jiff::Timestamp;
@@ -34,6 +34,7 @@ use index::Index;
 use namespaces::Namespaces;
 use nodes::Nodes;
 use rosters::Rosters;
+use turns::Turns;
 
 pub use cache::{Source, Stored};
 pub use key::Key;
@@ -89,9 +90,8 @@ struct Tables {
     much_fenced: Index,
     /// Of which keys that is known.
     fences: HashSet<Key>,
-    /// Groups that are to look again, in a while, and the last one that was told.
-    later: BTreeSet<Key>,
-    told: Option<Key>,
+    /// Groups that are to look again, in a while.
+    later: Turns,
     impostors: Impostors,
 }
 
@@ -282,15 +282,25 @@ impl Tables {
 
     fn link_lease(&mut self, key: &Key, _: &Lease, _: bool) {
         if self.groups_by_lease.get(key).nth(NAMED_BY).is_some() {
-            self.later.extend(self.groups_by_lease.get(key).cloned());
+            let named_by: Vec<Key> = self.groups_by_lease.get(key).cloned().collect();
+            self.later.extend(named_by);
         }
     }
 
-    /// Whoever owns the Lease, and of those who name it a few: the others hear of it in a while. Anybody may make any number of them.
+    /// Of those who name a Lease whoever owns it, then whose Deployment is there, the eldest first, and no more than a few: the others hear of it
+    /// in a while. Anybody may make any number of them.
     fn concerns_of_lease(&self, key: &Key, lease: &Lease) -> Concerned {
-        let owns = |group: &&Key| self.groups.get(group).is_some_and(|group| objects::controls(group, lease.controller.as_ref()));
-        let others = self.groups_by_lease.get(key).skip(NAMED_BY).filter(owns);
-        self.groups_by_lease.get(key).take(NAMED_BY).chain(others).cloned().collect()
+        let named_by = || self.groups_by_lease.get(key);
+        if named_by().nth(NAMED_BY).is_none() {
+            return named_by().cloned().collect();
+        }
+        let rank = |(key, group): &(&Key, &Arc<LeaderGroup>)| {
+            let has_pods = self.deployments.get(&key.sibling(objects::deployment_name(group))).is_some();
+            (!objects::controls(group, lease.controller.as_ref()), !has_pods, seniority(key, group))
+        };
+        let mut ranked: Vec<_> = named_by().filter_map(|key| Some((key, self.groups.get(key)?))).collect();
+        ranked.sort_by_cached_key(rank);
+        ranked.into_iter().take(NAMED_BY).map(|(key, _)| key.clone()).collect()
     }
 
     /// A pod is kept as it is now, whether or not anything has changed that matters.
@@ -411,15 +421,10 @@ impl Store {
         self.lock().later.extend(concerned);
     }
 
-    /// Some of those, and where these were told last the ones after them; `None`: there are none.
+    /// Some of those; `None`: there are none.
     pub fn told_later(&self) -> Option<Concerned> {
-        let tables = &mut *self.lock();
-        let after = tables.told.take().map_or(Bound::Unbounded, Bound::Excluded);
-        let (next, first) = (tables.later.range((after, Bound::Unbounded)), tables.later.iter());
-        let told: Vec<Key> = next.chain(first).take(TOLD_LATER).cloned().collect();
-        tables.told = told.last().cloned();
-        let told = Concerned::from_iter(told);
-        tables.later.retain(|key| !told.contains(key));
+        let later = &mut self.lock().later;
+        let told: Concerned = std::iter::from_fn(|| later.next()).take(TOLD_LATER).collect();
         (!told.is_empty()).then_some(told)
     }
 

@@ -55,7 +55,9 @@ impl Tables {
             let label = &group.spec.leader_label;
             let fence_key = names::fence_key(objects::deployment_name(group));
             let deployment = self.deployments.get(&key.sibling(objects::deployment_name(group)));
-            let candidates = deployment.into_iter().flat_map(|deployment| self.roster(key, deployment)).flat_map(|piece| piece.all());
+            // Whose pods they are looks after them.
+            let deployment = deployment.filter(|_| self.rival(key, group).is_none());
+            let candidates = deployment.into_iter().flat_map(|deployment| self.roster(key, deployment)).flat_map(|piece| piece.noted());
             let mut own: Vec<_> = candidates.filter(|it| it.fence(&fence_key).is_some()).map(Candidate::pod).collect();
             own.sort_by_key(|pod| (pod.labels.get(&label.key) != Some(&label.value), &pod.name));
             own.into_iter().take(OF_A_GROUP)
