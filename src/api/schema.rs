@@ -33,6 +33,8 @@ pub(super) fn pod_template(_: &mut SchemaGenerator) -> Schema {
     template["properties"]["metadata"] = json!({
         "type": "object",
         "properties": {
+            // Tools of old print it as null, which the API server drops where it knows the field.
+            "creationTimestamp": { "type": "string", "format": "date-time", "description": "Of no meaning: taken, because older tools print it." },
             "labels": { "type": "object", "maxProperties": 64, "additionalProperties": { "type": "string", "maxLength": 63 } },
             "annotations": { "type": "object", "maxProperties": 256, "additionalProperties": { "type": "string", "maxLength": LONGEST_ANNOTATION } },
         },

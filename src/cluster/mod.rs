@@ -8,6 +8,7 @@
 mod connection;
 mod contact;
 mod credentials;
+mod overload;
 
 use std::error::Error as _;
 use std::io;
@@ -192,7 +193,7 @@ impl Passing {
         match sent.unwrap_or_else(|_| Err(kube::Error::Service(format!("no answer within {} s", self.patience.as_secs()).into()))) {
             Ok(answer) => {
                 (self.beat)(answer.status());
-                let (answer, refused) = credentials::look(answer).await;
+                let (answer, refused) = credentials::look(overload::as_status(answer)).await;
                 if refused {
                     self.cluster.0.contact.failed("it does not accept the credentials".to_owned());
                     self.cluster.distrust(edition, "the API server does not accept them");

@@ -295,7 +295,12 @@ impl GroupState {
 
     /// Tells of a write that was done.
     fn tell_of(&mut self, context: &Context, observation: &Observation, write: &Write, done: &Done, began: Stopwatch) {
-        report::of_write(context, observation, write, self, began);
+        let deployment = observation.deployment.as_ref();
+        let has_changed_nothing = |uid: &str, generation| deployment.is_some_and(|deployment| *deployment.uid == *uid && deployment.generation == generation);
+        // What the group says nothing of may change as others will, a number of replicas say: that is nothing to be put right.
+        if !matches!(done, Done::Applied { uid, generation } if has_changed_nothing(uid, *generation)) {
+            report::of_write(context, observation, write, self, began);
+        }
         if let Done::Applied { uid, generation } = done {
             let group_generation = observation.group_generation();
             self.memory.applied = Some(Applied { deployment_uid: uid.clone(), deployment_generation: *generation, group_generation, at: clock::wall() });

@@ -1,7 +1,8 @@
 //! The status that follows from an observation: conditions, counters, who leads and why.
 //!
 //! `Ready` is the summary. `Available` says whether a ready pod carries the label now. `Reconciling` and `Stalled` are
-//! what kstatus (Flux, kpt, Helm) reads: the first while something is still to come, the second when only a person can help.
+//! what kstatus (Flux, kpt, Helm) reads first: the one while something is still to come, the other when only a person can help. Then it reads
+//! `Ready`, too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

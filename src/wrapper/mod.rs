@@ -47,6 +47,9 @@ const LOST: u8 = 1;
 /// The exit code where the API server was away for too long.
 const UNREACHABLE: u8 = 1;
 
+/// The exit code where something of the command is left that cannot be ended.
+const LEFT: u8 = 1;
+
 /// What is passed on to the command.
 const SIGNALS: [(settings::Signal, Signal); 7] = [
     (settings::Signal::Term, Signal::TERM),
@@ -86,6 +89,11 @@ struct Wrapper {
 /// Says what is not there or cannot be had.
 pub async fn run(settings: RunSettings, resolved: (Election, String)) -> Result<u8, String> {
     tree::adopt_orphans().map_err(|problem| format!("orphans cannot be adopted: {problem}"))?;
+    if tree::may_lose_hold() {
+        warn!(
+            "This process is root without the capability KILL: a command that becomes another user's hears no signal, and when its time has run out this process ends, so that its container does"
+        );
+    }
     let mut children = signal(SignalKind::child()).map_err(|problem| format!("signals cannot be received: {problem}"))?;
     // As the first process of a container it inherits every orphan. Plugins for credentials are others' to reap.
     tokio::spawn(async move {
@@ -251,7 +259,11 @@ impl Wrapper {
         warn!("Ending what is left of the command");
         match tree::end_children(|_, _| {}).await {
             Ok(()) => self.remnants.store(false, Ordering::Relaxed),
-            Err(problem) => error!(%problem, "What is left of the command cannot be ended"),
+            Err(problem) => {
+                error!(%problem, "What is left of the command cannot be ended, so this process ends at once: where it is the first of its container, everything ends with it");
+                // The lease is not given back: it runs out.
+                std::process::exit(LEFT.into());
+            }
         }
     }
 

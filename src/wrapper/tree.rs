@@ -9,7 +9,7 @@ use std::io;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, getpid, kill_process, set_child_subreaper, wait, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, getpid, getuid, kill_process, set_child_subreaper, wait, waitid};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Between two looks, should a signal be missed.
@@ -29,12 +29,18 @@ pub(super) fn reap() -> Option<(Pid, WaitStatus)> {
 }
 
 /// Kills all children, and what becomes one thereby, and returns when none is left. Each that is reaped is told.
+///
+/// # Errors
+/// Where one may not be signalled, because it is another user's and this process lacks the capability KILL.
 pub(super) async fn end_children(mut reaped: impl FnMut(Pid, WaitStatus)) -> io::Result<()> {
     let mut ended = signal(SignalKind::child())?;
     loop {
+        let mut denied = None;
         for child in children() {
             // It may have ended meanwhile; its number is nobody else's before it is reaped, which nobody does but this thread.
-            let _ = kill_process(child, Signal::KILL);
+            if kill_process(child, Signal::KILL) == Err(Errno::PERM) {
+                denied = Some(child);
+            }
         }
         loop {
             match reap_if_any() {
@@ -44,8 +50,20 @@ pub(super) async fn end_children(mut reaped: impl FnMut(Pid, WaitStatus)) -> io:
                 Err(problem) => return Err(problem.into()),
             }
         }
+        if let Some(child) = denied {
+            let why = format!("process {} is another user's, and this one has no right to signal it: the capability KILL is missing", child.as_raw_nonzero());
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        }
         let _ = tokio::time::timeout(LOOK, ended.recv()).await;
     }
+}
+
+/// Whether this process is root without the right to signal others' processes: what it starts may become another user's.
+pub(super) fn may_lose_hold() -> bool {
+    const KILL: u32 = 5;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok());
+    getuid().is_root() && effective.is_some_and(|effective| effective & 1 << KILL == 0)
 }
 
 fn reap_if_any() -> rustix::io::Result<Option<(Pid, WaitStatus)>> {

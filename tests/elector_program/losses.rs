@@ -71,6 +71,27 @@ async fn a_displaced_leaders_command_is_killed_at_once() {
 }
 
 #[tokio::test]
+async fn a_command_of_another_user_ends_with_its_container_where_it_cannot_be_signalled() {
+    let stage = Stage::new("losses").await;
+    // Its own number is another outside of its container.
+    let naps = format!("1000.{}", stage.namespace.bytes().fold(0_u64, |sum, byte| sum * 31 % 1_000_003 + u64::from(byte)));
+    let script = format!("echo started >> $LOG; exec setpriv --reuid=65534 --regid=65534 --clear-groups sleep {naps}");
+    let elector = stage.wrapper_without_kill("pod-a", &[], &script);
+    stage.until_logged("started").await;
+    until("it sleeps", async || if sleeps(&naps) { Ok(()) } else { Err(elector.process.log_end(30)) }).await;
+    stage.displace("somebody").await;
+    assert_eq!(elector.code().await, 1);
+    until("nothing is left", async || if sleeps(&naps) { Err(elector.process.log_end(30)) } else { Ok(()) }).await;
+    assert!(elector.process.log().contains("capability KILL"), "{}", elector.process.log_end(30));
+}
+
+/// Whether a process sleeps for so long.
+fn sleeps(naps: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes.filter_map(|it| std::fs::read(it.path().join("cmdline")).ok()).any(|line| line == format!("sleep\0{naps}\0").as_bytes())
+}
+
+#[tokio::test]
 async fn a_killed_elector_leaves_no_command_behind() {
     let stage = Stage::new("losses").await;
     let elector = stage.wrapper("pod-a", &CALM, STUBBORN);

@@ -72,7 +72,26 @@ impl Stage {
         environment: &[(&str, PathBuf)],
         more: impl FnOnce(&mut Command) -> &mut Command,
     ) -> Running {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_leadergroup-elector"));
+        self.start_by(Command::new(env!("CARGO_BIN_EXE_leadergroup-elector")), id, kubeconfig, flags, environment, more)
+    }
+
+    /// Starts a wrapper as the first process of its own, as in a container, as root without the right to signal others' processes.
+    pub(crate) fn wrapper_without_kill(&self, id: &str, flags: &[&str], script: &str) -> Running {
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--mount-proc", "setpriv", "--bounding-set=-kill", env!("CARGO_BIN_EXE_leadergroup-elector")]);
+        let flags = [&["run"], flags].concat();
+        self.start_by(command, id, self.plane.kubeconfig(), &flags, &[("LOG", self.file("log"))], |elector| elector.args(["--", "sh", "-c", script]))
+    }
+
+    fn start_by(
+        &self,
+        mut command: Command,
+        id: &str,
+        kubeconfig: &Path,
+        flags: &[&str],
+        environment: &[(&str, PathBuf)],
+        more: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Running {
         command.args(flags).args(["--http-address=127.0.0.1:0", "--leader-elect-resource-name=lock", "--log-level=info,leadergroup=debug"]);
         command.arg(format!("--leader-elect-resource-namespace={}", self.namespace)).arg("--kubeconfig").arg(kubeconfig);
         command.env("POD_NAME", id).envs(environment.iter().map(|(name, value)| (name, value)));

@@ -197,7 +197,8 @@ impl Tables {
 
     /// Looks at some more of the pods, and says whether that was all.
     fn count_beside(&self, census: &mut Census, deployment: &Key) -> bool {
-        let Some(object) = self.deployments.get(deployment) else { return true };
+        // Of one that requires no label one by one, but by expressions, nobody knows which pods its Services reach.
+        let Some(object) = self.deployments.get(deployment).filter(|object| !object.match_labels.is_empty()) else { return true };
         let Census { under, of_many, last, found, .. } = census;
         let nameless = under.nameless();
         let (index, place) = if *of_many { (&self.impostors.of_many, &nameless) } else { (&self.impostors.pods, &*under) };

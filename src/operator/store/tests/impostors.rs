@@ -154,3 +154,14 @@ fn for_a_label_that_comes_into_use_the_pods_are_looked_through_a_few_at_a_time_a
         assert_eq!(observed(), 500);
     }
 }
+
+#[test]
+fn nothing_passes_for_the_pods_of_a_deployment_that_requires_no_label_one_by_one() {
+    let store = Store::default();
+    let key = with_deployment(&store, "a");
+    let by_expressions = Deployment { uid: "d".into(), resource_version: 2, ..Deployment::default() };
+    Deployment::apply(&store, key.clone(), Arc::new(by_expressions), Source::Watch);
+    look_alike(&store, "a", "of-another", "web");
+    counted(&store);
+    assert_eq!(store.observe(&key, None, &Operator::default()).unwrap().impostors_in_all, 0);
+}
