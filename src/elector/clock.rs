@@ -82,6 +82,12 @@ pub fn wall() -> Timestamp {
     Timestamp::now()
 }
 
+/// What this thread has computed so far: no time in which it was kept from computing.
+pub fn computed() -> Duration {
+    let read = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(read.tv_sec).unwrap_or_default(), u32::try_from(read.tv_nsec).unwrap_or_default())
+}
+
 /// Measures a span on the runtime's clock, which tests may pause. It stands still while the machine is suspended, so no
 /// lease is judged by it.
 #[derive(Clone, Copy, Debug)]

@@ -1,5 +1,5 @@
 //! How much of the one thread dear looks at a namespace's groups may take: what a look costs grows with what a tenant has made, and all
-//! others wait for it. A namespace that has had more than its share is looked at one group after the other, with a pause after each. It
+//! others wait for it. Counted is what the thread has computed, not what it was kept from. A namespace that has had more than its share is looked at one group after the other, with a pause after each. It
 //! decides nothing about who leads.
 
 use std::collections::HashMap;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
 
-use crate::elector::clock::Stopwatch;
+use crate::elector::clock::{self, Stopwatch};
 
 /// What a look takes beyond this is dear: one at a group of a few pods, or of thousands that are its own, takes less.
 const CHEAP: Duration = Duration::from_millis(1);
@@ -18,7 +18,9 @@ const SHARE: u32 = 10;
 const FREE: Duration = Duration::from_secs(1);
 /// After so much no more is noted: it ends some seconds after its cause.
 const MOST: Duration = Duration::from_secs(2);
-/// Timers know no shorter pause.
+/// No pause is longer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Timers know no shorter one.
 const SHORTEST: Duration = Duration::from_millis(1);
 /// Namespaces that have used nothing of late are forgotten where there are more than so many.
 const NAMESPACES: usize = 256;
@@ -49,7 +51,8 @@ impl Default for Attention {
 pub(super) struct Look<'a> {
     attention: &'a Attention,
     namespace: &'a Arc<str>,
-    began: Stopwatch,
+    /// What the thread had computed then.
+    began: Duration,
     turn: Option<OwnedMutexGuard<Duration>>,
 }
 
@@ -57,16 +60,18 @@ impl Attention {
     /// Begins a look when it is the group's turn.
     pub(super) async fn look<'a>(&'a self, namespace: &'a Arc<str>) -> Look<'a> {
         let mut turn = None;
-        if let Some(its) = self.spent(namespace) {
+        if let Some((_, its)) = self.spent(namespace) {
             let its = its.lock_owned().await;
             // Others have waited, too: the share may have grown meanwhile.
-            let pause = its.saturating_sub(self.began.elapsed());
-            if pause >= SHORTEST && self.is_spent(namespace) {
-                tokio::time::sleep(pause).await;
+            if let Some((left, _)) = self.spent(namespace) {
+                let pause = its.saturating_sub(self.began.elapsed()).min(left);
+                if pause >= SHORTEST {
+                    tokio::time::sleep(pause).await;
+                }
+                turn = Some(its);
             }
-            turn = Some(its);
         }
-        Look { attention: self, namespace, began: Stopwatch::start(), turn }
+        Look { attention: self, namespace, began: clock::computed(), turn }
     }
 
     /// Whether the namespace has had its share.
@@ -74,10 +79,12 @@ impl Attention {
         self.spent(namespace).is_some()
     }
 
-    fn spent(&self, namespace: &Arc<str>) -> Option<Arc<tokio::sync::Mutex<Duration>>> {
+    /// For how long yet it will have, and its turn.
+    fn spent(&self, namespace: &Arc<str>) -> Option<(Duration, Arc<tokio::sync::Mutex<Duration>>)> {
         let namespaces = self.lock();
         let share = namespaces.get(namespace)?;
-        (share.spent.saturating_sub(self.began.elapsed()) > FREE * SHARE).then(|| share.turn.clone())
+        let left = share.spent.saturating_sub(self.began.elapsed() + FREE * SHARE);
+        (!left.is_zero()).then(|| (left, share.turn.clone()))
     }
 
     /// Notes what a look took.
@@ -99,14 +106,20 @@ impl Attention {
     }
 }
 
-impl Drop for Look<'_> {
-    fn drop(&mut self) {
-        let took = self.began.elapsed();
+impl Look<'_> {
+    fn takes(&mut self, took: Duration) {
         self.attention.took(self.namespace, took);
         if let Some(turn) = &mut self.turn {
             // Short pauses add up.
-            **turn = (**turn).max(self.attention.began.elapsed()) + took * (SHARE - 1);
+            let now = self.attention.began.elapsed();
+            **turn = ((**turn).max(now) + took * (SHARE - 1)).min(now + LONGEST_PAUSE);
         }
+    }
+}
+
+impl Drop for Look<'_> {
+    fn drop(&mut self) {
+        self.takes(clock::computed().saturating_sub(self.began));
     }
 }
 
@@ -125,10 +138,10 @@ mod tests {
             attention.look(&greedy).now_or_never().expect("a second is anybody's");
             attention.took(&greedy, LONG);
         }
-        let first = attention.look(&greedy).now_or_never().expect("nobody has its turn");
+        let mut first = attention.look(&greedy).now_or_never().expect("nobody has its turn");
         assert!(attention.look(&greedy).now_or_never().is_none(), "one at a time");
         assert!(attention.look(&other).now_or_never().is_some());
-        tokio::time::advance(LONG).await;
+        first.takes(LONG);
         drop(first);
         let began = Stopwatch::start();
         drop(attention.look(&greedy).await);
@@ -136,6 +149,12 @@ mod tests {
         for _ in 0..1000 {
             attention.took(&greedy, LONG);
         }
+        let mut last = attention.look(&greedy).await;
+        last.takes(Duration::from_secs(60));
+        drop(last);
+        let began = Stopwatch::start();
+        drop(attention.look(&greedy).await);
+        assert!(began.elapsed() <= LONGEST_PAUSE + SHORTEST, "the thread may have stood still");
         tokio::time::advance(MOST * SHARE).await;
         assert!(!attention.is_spent(&greedy), "it ends");
     }
@@ -150,8 +169,10 @@ mod tests {
         for _ in 0..100 {
             attention.took(&namespace, LONG);
         }
+        let began = Stopwatch::start();
         for _ in 0..100 {
-            drop(attention.look(&namespace).now_or_never().expect("a look that took nothing has no pause after it"));
+            drop(attention.look(&namespace).await);
         }
+        assert!(began.elapsed() < Duration::from_millis(100), "a look that took next to nothing has next to no pause after it");
     }
 }

@@ -11,6 +11,8 @@ use crate::elector::clock::Stopwatch;
 pub(super) const SILENCE: Duration = Duration::from_secs(35);
 /// A watch that fails for so long, in milliseconds, is told of and makes a replica unready: a restart of the API server takes less.
 const BLIND: u64 = 15_000;
+/// A new list may take so many times as long as the one before.
+const AS_LONG_AGAIN: u64 = 3;
 /// One that was opened works again once that has lasted for so long, in milliseconds: what comes may be no answer of an API server's.
 const LASTS: u64 = 2_000;
 /// One that has not failed for so long works again, also in milliseconds, though it has told nothing: while it fails it does so oftener, as
@@ -30,6 +32,8 @@ pub(super) struct WatchHealth {
     synced: AtomicBool,
     /// Milliseconds from `started` to when a list began that is not complete: what comes of it may be cut short, and shows nothing. 0: none did.
     listing: AtomicU64,
+    /// When it was begun last, and how long the last one took that was completed, in milliseconds.
+    list: [AtomicU64; 2],
     /// Milliseconds from `started` to the first and the last of the refusals that keep coming; 0: there was none.
     refused: [AtomicU64; 2],
     /// Milliseconds from `started` to when it began to fail, and to its last failure.
@@ -51,6 +55,7 @@ impl WatchHealth {
             last: AtomicU64::new(0),
             synced: AtomicBool::new(false),
             listing: AtomicU64::new(0),
+            list: Default::default(),
             refused: Default::default(),
             failing: Default::default(),
             opened: AtomicU64::new(0),
@@ -70,12 +75,16 @@ impl WatchHealth {
 
     /// A list begins, or begins again.
     pub(super) fn lists(&self) {
-        let _ = self.listing.compare_exchange(0, self.milliseconds().max(1), Ordering::Relaxed, Ordering::Relaxed);
+        let now = self.milliseconds().max(1);
+        self.list[0].store(now, Ordering::Relaxed);
+        let _ = self.listing.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// A list is complete. Whether it was the first.
     pub(super) fn listed(&self) -> bool {
-        self.listing.store(0, Ordering::Relaxed);
+        if self.listing.swap(0, Ordering::Relaxed) > 0 {
+            self.list[1].store(self.milliseconds().saturating_sub(self.list[0].load(Ordering::Relaxed)), Ordering::Relaxed);
+        }
         self.is_not_refused();
         !self.synced.swap(true, Ordering::AcqRel)
     }
@@ -171,7 +180,9 @@ impl WatchHealth {
 
     fn lists_for_long(&self) -> bool {
         let began = self.listing.load(Ordering::Relaxed);
-        began > 0 && self.milliseconds().saturating_sub(began) > BLIND
+        // Of a large cluster each takes long.
+        let patience = BLIND.max(self.list[1].load(Ordering::Relaxed).saturating_mul(AS_LONG_AGAIN));
+        began > 0 && self.milliseconds().saturating_sub(began) > patience
     }
 
     fn fails_for_long(&self) -> bool {
@@ -363,5 +374,21 @@ mod tests {
         assert!(health.blind().is_some());
         tokio::time::advance(crate::cluster::OPENING + Duration::from_secs(5)).await;
         assert!(health.blind().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_list_may_take_longer_than_the_one_before_and_is_told_after_that() {
+        let health = WatchHealth::new("Pod", None, false);
+        for (first, told) in [(2, 16), (20, 61)] {
+            health.lists();
+            tokio::time::advance(Duration::from_secs(first)).await;
+            health.listed();
+            health.lists();
+            tokio::time::advance(Duration::from_secs(told - 1)).await;
+            assert_eq!(health.blind(), None);
+            tokio::time::advance(Duration::from_secs(2)).await;
+            assert!(health.blind().is_some_and(|why| why.contains("list of Pod")));
+            health.listed();
+        }
     }
 }

@@ -20,7 +20,7 @@ use super::pace::TurnToMove;
 use super::state::{GroupState, Leaderless};
 use super::store::Key;
 use super::{execute, pod_patch};
-use crate::elector::clock::{Clock, Instant, Stopwatch, SystemClock};
+use crate::elector::clock::{self, Clock, Instant, Stopwatch, SystemClock};
 use crate::metrics::CONTROLLER;
 use crate::policy::leader;
 use crate::policy::memory::Memory;
@@ -95,17 +95,17 @@ impl GroupState {
             let sent = || self.flights.waited_for().filter(|flight| flight.sent().is_some());
             // A read is quick, or given up soon.
             let reads = sent().any(|flight| matches!(flight.write, Write::ListFenced | Write::Prove { .. } | Write::ReadLock));
-            let pause = pause(happened, answered, sent().all(|flight| holds_up_nothing(&flight.write)));
+            let waits = context.attention.is_spent(&key.namespace);
+            let pause = if waits { STAGE } else { pause(happened, answered, sent().all(|flight| holds_up_nothing(&flight.write))) };
             let wait = if reads { STAGE } else { pause.saturating_sub(looked.elapsed()) };
             if wait.is_zero() {
-                let (oldest, happened_before) = (sent().filter_map(Flight::sent).min(), happened);
-                (happened, answered, looked) = (false, false, Stopwatch::start());
+                let oldest = sent().filter_map(Flight::sent).min();
                 let over = oldest.is_none_or(|sent| SystemClock.now() - sent >= LONGEST) || context.stopping();
-                // Where its namespace has had its share of looks, it waits for its turn: with the next stage.
-                let waits = context.attention.is_spent(&key.namespace);
-                if over || waits && happened_before || !waits && self.has_else_to_write(context, key, wake, began) {
+                // Where its namespace has had its share of looks, what has happened waits for its turn: with the next stage.
+                if over || waits && happened || !waits && self.has_else_to_write(context, key, wake, began) {
                     break;
                 }
+                (happened, answered, looked) = (false, false, Stopwatch::start());
                 continue;
             }
             tokio::select! {
@@ -178,9 +178,9 @@ impl GroupState {
     /// way.
     fn has_else_to_write(&mut self, context: &Arc<Context>, key: &Key, wake: &Arc<Notify>, began: Stopwatch) -> bool {
         self.give_up_overdue();
-        let look = Stopwatch::start();
+        let computed = clock::computed();
         let wants_more = self.looks_for_else_to_write(context, key, wake, began);
-        context.attention.took(&key.namespace, look.elapsed());
+        context.attention.took(&key.namespace, clock::computed().saturating_sub(computed));
         wants_more
     }
 

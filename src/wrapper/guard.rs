@@ -84,7 +84,8 @@ impl Guard {
         // Whatever happens from here on, the command ends before this process does.
         let listened = guard.listen(&mut orders, &mut reports, &mut children, &alarm).await;
         guard.signal(Signal::KILL);
-        tree::end_children(|pid, status| guard.note(pid, status)).await?;
+        let kill = guard.hold.kill;
+        tree::end_children(|| SystemClock.now() < kill, |pid, status| guard.note(pid, status)).await?;
         if listened? {
             let code = guard.status.map_or(128 + 9, exit_code);
             report(&mut reports, &Report::Ended { code, stopped: guard.stopped }).await?;

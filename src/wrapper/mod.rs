@@ -91,7 +91,7 @@ pub async fn run(settings: RunSettings, resolved: (Election, String)) -> Result<
     tree::adopt_orphans().map_err(|problem| format!("orphans cannot be adopted: {problem}"))?;
     if tree::may_lose_hold() {
         warn!(
-            "This process is root without the capability KILL: a command that becomes another user's hears no signal, and when its time has run out this process ends, so that its container does"
+            "This process is root without the capability KILL: a command that becomes another user's hears no signal; when its time has run out this process ends, so that its container does, where it is the first in it"
         );
     }
     let mut children = signal(SignalKind::child()).map_err(|problem| format!("signals cannot be received: {problem}"))?;
@@ -125,7 +125,7 @@ pub async fn run(settings: RunSettings, resolved: (Election, String)) -> Result<
         let cancel = async move { drop(stopping.wait_for(|stopping| *stopping).await) };
         let ended = contender.elector.run(&mut callbacks, cancel).await;
         // Nothing is contended for while something of the last leadership is left.
-        wrapper.clear().await;
+        wrapper.clear(|| false).await;
         match ended {
             Ended::Cancelled => return Ok(wrapper.exit().unwrap_or_default()),
             Ended::Lost(_) if wrapper.settings.exit_on_loss => return Ok(LOST),
@@ -158,7 +158,7 @@ impl Wrapper {
         loop {
             let watch = Stopwatch::start();
             let outcome = self.command(&tenure).await;
-            self.clear().await;
+            self.clear(|| tenure.remaining().is_some_and(|remaining| !remaining.is_zero())).await;
             match outcome {
                 Outcome::Failed(code) => return self.end(code),
                 Outcome::Ended(code) => {
@@ -251,16 +251,18 @@ impl Wrapper {
         }
     }
 
-    /// Sees to it that nothing is left of a command whose guard could not say so. It may be dropped, and is called again then.
-    async fn clear(&self) {
+    /// Sees to it that nothing is left of a command whose guard could not say so. It may be dropped, and is called again then. `leads`: whether
+    /// nobody else does.
+    async fn clear(&self, leads: impl Fn() -> bool) {
         if !self.remnants.load(Ordering::Relaxed) {
             return;
         }
         warn!("Ending what is left of the command");
-        match tree::end_children(|_, _| {}).await {
+        // Where not everything ends with this process it stays, and contends for nothing: whoever comes after it would not know what is left.
+        match tree::end_children(|| leads() || !tree::is_first(), |_, _| {}).await {
             Ok(()) => self.remnants.store(false, Ordering::Relaxed),
             Err(problem) => {
-                error!(%problem, "What is left of the command cannot be ended, so this process ends at once: where it is the first of its container, everything ends with it");
+                error!(%problem, "What is left of the command cannot be ended, so this process ends at once, and with it its container");
                 // The lease is not given back: it runs out.
                 std::process::exit(LEFT.into());
             }

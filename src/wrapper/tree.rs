@@ -28,18 +28,20 @@ pub(super) fn reap() -> Option<(Pid, WaitStatus)> {
     reap_if_any().ok().flatten()
 }
 
-/// Kills all children, and what becomes one thereby, and returns when none is left. Each that is reaped is told.
+/// Kills all children, and what becomes one thereby, and returns when none is left. Each that is reaped is told. `may_wait`: whether there
+/// is time yet for one that may not be signalled, and may end by itself.
 ///
 /// # Errors
-/// Where one may not be signalled, because it is another user's and this process lacks the capability KILL.
-pub(super) async fn end_children(mut reaped: impl FnMut(Pid, WaitStatus)) -> io::Result<()> {
+/// Where there is none: such a one is another user's, and this process lacks the capability KILL.
+pub(super) async fn end_children(may_wait: impl Fn() -> bool, mut reaped: impl FnMut(Pid, WaitStatus)) -> io::Result<()> {
     let mut ended = signal(SignalKind::child())?;
+    let mut denied = None;
     loop {
-        let mut denied = None;
+        let before = denied.take();
         for child in children() {
             // It may have ended meanwhile; its number is nobody else's before it is reaped, which nobody does but this thread.
-            if kill_process(child, Signal::KILL) == Err(Errno::PERM) {
-                denied = Some(child);
+            if matches!(kill_process(child, Signal::KILL), Err(Errno::PERM | Errno::ACCESS)) {
+                denied = denied.or(Some(child));
             }
         }
         loop {
@@ -50,20 +52,13 @@ pub(super) async fn end_children(mut reaped: impl FnMut(Pid, WaitStatus)) -> io:
                 Err(problem) => return Err(problem.into()),
             }
         }
-        if let Some(child) = denied {
+        // Nor may one be signalled that has ended already: it is reaped by the next look.
+        if let Some(child) = denied.filter(|child| before == Some(*child) && !may_wait()) {
             let why = format!("process {} is another user's, and this one has no right to signal it: the capability KILL is missing", child.as_raw_nonzero());
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
         }
         let _ = tokio::time::timeout(LOOK, ended.recv()).await;
     }
-}
-
-/// Whether this process is root without the right to signal others' processes: what it starts may become another user's.
-pub(super) fn may_lose_hold() -> bool {
-    const KILL: u32 = 5;
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok());
-    getuid().is_root() && effective.is_some_and(|effective| effective & 1 << KILL == 0)
 }
 
 fn reap_if_any() -> rustix::io::Result<Option<(Pid, WaitStatus)>> {
@@ -76,6 +71,19 @@ fn children() -> Vec<Pid> {
     let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT | WaitIdOptions::from_bits_retain(OF_THIS_THREAD);
     // Of others it is an error to be asked about.
     pids.filter(|pid| waitid(WaitId::Pid(*pid), look).is_ok()).collect()
+}
+
+/// Whether all that is left ends with this process: it is the first of its container.
+pub(super) fn is_first() -> bool {
+    getpid() == Pid::INIT
+}
+
+/// Whether this process is root without the right to signal others' processes: what it starts may become another user's.
+pub(super) fn may_lose_hold() -> bool {
+    const KILL: u32 = 5;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok());
+    getuid().is_root() && effective.is_some_and(|effective| effective & 1 << KILL == 0)
 }
 
 #[cfg(test)]
@@ -130,7 +138,7 @@ mod tests {
         let (theirs, go, waiter) = elsewhere();
         let own = [started(), started()];
         let mut reaped = HashSet::new();
-        end_children(|pid, _| assert!(reaped.insert(pid))).await.unwrap();
+        end_children(|| false, |pid, _| assert!(reaped.insert(pid))).await.unwrap();
         assert_eq!(reaped, own.each_ref().map(Pid::from_child).into());
         kill_process(theirs, Signal::TERM).unwrap();
         drop(go);

@@ -31,10 +31,8 @@ pub(super) struct Impostors {
     /// By namespace and any label: those that have it from the operator, by the record, and bear none of its marks. Looked at before anybody
     /// is given the label.
     claims: Index,
-    /// By namespace and leader's label: what has changed since the last census.
+    /// By namespace and leader's label: what has changed since the last census; no label: every one of the namespace.
     due: Turns,
-    /// Namespaces of which every label is due, once those that are have had their turn.
-    all_due: BTreeSet<Arc<str>>,
     under_way: Option<Census>,
     /// By leader's label and Deployment.
     found: HashMap<(Box<str>, Key), Found>,
@@ -132,7 +130,7 @@ impl Impostors {
         if has_many(pod) {
             put(&mut self.of_many, key.nameless());
             if self.labels.contains_key(&key.namespace) {
-                self.all_due.insert(key.namespace.clone());
+                self.due.add(key.nameless());
             }
             return;
         }
@@ -161,12 +159,13 @@ impl Impostors {
 
     /// The next label that is due, and the Deployments to look at.
     fn next(&mut self) -> Option<Census> {
-        if let Some(namespace) = self.all_due.iter().find(|namespace| !self.due.has_any_of(namespace)).cloned() {
-            self.all_due.remove(&namespace);
-            let place = Key { namespace, name: "".into() };
-            self.due.extend(self.labels.get(&place.namespace).into_iter().flat_map(HashMap::keys).map(|label| place.sibling(label)));
-        }
-        let next = self.due.next()?;
+        let next = loop {
+            let next = self.due.next()?;
+            if !next.is_nameless() {
+                break next;
+            }
+            self.due.extend(self.labels.get(&next.namespace).into_iter().flat_map(HashMap::keys).map(|label| next.sibling(label)));
+        };
         let deployments: BTreeSet<Key> = self.deployments.get(&next).into_iter().flat_map(BTreeMap::keys).cloned().collect();
         let is_other = |(label, deployment): &(Box<str>, Key)| **label != *next.name || deployment.namespace != next.namespace;
         self.found.retain(|place, _| is_other(place) || deployments.contains(&place.1));

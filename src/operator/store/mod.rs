@@ -46,6 +46,8 @@ pub use table::Table;
 const FENCES: usize = 4;
 /// The same of a Lease that more groups name.
 const NAMED_BY: usize = 4;
+/// So many of those are compared.
+const RANKED: usize = 256;
 /// A pod that bears more than these is found by its namespace: in an index each of them would take as much room as a pod.
 const FEW_FENCES: usize = 16;
 /// So many fences that no group names any more are known, and as many again as are named.
@@ -298,9 +300,10 @@ impl Tables {
             let has_pods = self.deployments.get(&key.sibling(objects::deployment_name(group))).is_some();
             (!objects::controls(group, lease.controller.as_ref()), !has_pods, seniority(key, group))
         };
-        let mut ranked: Vec<_> = named_by().filter_map(|key| Some((key, self.groups.get(key)?))).collect();
+        let mut ranked: Vec<_> = named_by().take(RANKED).filter_map(|key| Some((key, self.groups.get(key)?))).collect();
         ranked.sort_by_cached_key(rank);
-        ranked.into_iter().take(NAMED_BY).map(|(key, _)| key.clone()).collect()
+        let owns = |key: &&Key| self.groups.get(key).is_some_and(|group| objects::controls(group, lease.controller.as_ref()));
+        ranked.into_iter().take(NAMED_BY).map(|(key, _)| key).chain(named_by().skip(RANKED).filter(owns)).cloned().collect()
     }
 
     /// A pod is kept as it is now, whether or not anything has changed that matters.
