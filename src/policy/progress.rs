@@ -184,11 +184,13 @@ impl Progress {
         attempt.sends = attempt.sends.saturating_add(1);
         attempt.drained = attempt.drained.max(now) + interval;
         attempt.braked = !paced(&target, attempt, now).is_zero();
-        if let Target::Pod(uid, PodPurpose::Unlabel) = target
-            && let Some(given) = self.attempts.get_mut(&Target::Pod(uid, PodPurpose::Label))
-        {
-            // What this process takes back itself was not given in vain.
-            given.sends = 0;
+        if let Target::Pod(uid, PodPurpose::Unlabel) = target {
+            // What this process takes back itself, the fence with the label, was not given in vain.
+            for purpose in [PodPurpose::Label, PodPurpose::Arm] {
+                if let Some(given) = self.attempts.get_mut(&Target::Pod(uid.clone(), purpose)) {
+                    given.sends = 0;
+                }
+            }
         }
     }
 

@@ -6,11 +6,11 @@ use leadergroup::elector::clock::Instant;
 use leadergroup::policy::leader::{Choice, choose, successor};
 use leadergroup::policy::observation::{Candidate, Observation};
 use leadergroup::policy::progress::Failed;
-use leadergroup::policy::write::{Undone, Write};
+use leadergroup::policy::write::{PodPurpose, Undone, Write};
 use leadergroup::policy::{self, Memory};
 use serde_json::{Value, json};
 
-use super::scene::{add_label, at, failed, fenced, former_leader, holding, labelled, now, observation, pod, unready, with};
+use super::scene::{add_label, at, failed, fenced, former_leader, holding, in_term, labelled, now, observation, pod, unready, with};
 
 /// What a process remembers of this group that holds its record.
 fn known() -> Memory {
@@ -336,12 +336,18 @@ fn a_label_that_the_operator_itself_has_taken_back_was_not_refused() {
     let taken = with(fenced(labelled(pod("a"))), |pod| (pod.term, pod.terminating) = (Some(7), true));
     let mut writes = policy::plan(&group(vec![taken, fenced(pod("b"))], "a"), &known()).writes.into_iter();
     let unlabel = writes.find(|write| matches!(write, Write::Pod(write) if &*write.name == "a")).unwrap();
+    let prepares = in_term(fenced(labelled(pod("b"))), 7);
+    let mut writes = policy::plan(&group(vec![prepares, pod("a")], "b"), &known()).writes.into_iter();
+    let is_arm = |write: &Write| matches!(write, Write::Pod(write) if &*write.name == "a" && write.purpose == PodPurpose::Arm);
+    let arm = writes.find(is_arm).expect("the successor is prepared");
     let mut given_and_taken = |taken_back: bool| {
         for _ in 0..6 {
             answer(&mut memory, &label("a"), Ok(()), NOW);
             if taken_back {
                 answer(&mut memory, &unlabel, Ok(()), NOW);
             }
+            // Its fence goes with its label.
+            answer(&mut memory, &arm, Ok(()), NOW);
         }
         chosen(&mut group(vec![fenced(pod("a")), fenced(pod("b"))], "a"), &mut memory)
     };
