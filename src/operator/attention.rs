@@ -1,6 +1,6 @@
 //! How much of the one thread dear looks at a namespace's groups may take: what a look costs grows with what a tenant has made, and all
-//! others wait for it. Counted is what the thread has computed, not what it was kept from. A namespace that has had more than its share is looked at one group after the other, with a pause after each. It
-//! decides nothing about who leads.
+//! others wait for it. Counted is what the thread has computed, not what it was kept from. A namespace that has had more than its share
+//! is looked at one group after the other, with a pause after each. It decides nothing about who leads.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -57,6 +57,11 @@ pub(super) struct Look<'a> {
 }
 
 impl Attention {
+    /// Begins a look at once.
+    pub(super) fn look_at_once<'a>(&'a self, namespace: &'a Arc<str>) -> Look<'a> {
+        Look { attention: self, namespace, began: clock::computed(), turn: None }
+    }
+
     /// Begins a look when it is the group's turn.
     pub(super) async fn look<'a>(&'a self, namespace: &'a Arc<str>) -> Look<'a> {
         let mut turn = None;
@@ -71,7 +76,9 @@ impl Attention {
                 turn = Some(its);
             }
         }
-        Look { attention: self, namespace, began: clock::computed(), turn }
+        let mut look = self.look_at_once(namespace);
+        look.turn = turn;
+        look
     }
 
     /// Whether the namespace has had its share.
@@ -88,7 +95,7 @@ impl Attention {
     }
 
     /// Notes what a look took.
-    pub(super) fn took(&self, namespace: &Arc<str>, took: Duration) {
+    fn took(&self, namespace: &Arc<str>, took: Duration) {
         let dear = took.saturating_sub(CHEAP);
         if dear.is_zero() {
             return;

@@ -171,11 +171,8 @@ impl WatchHealth {
         let lists_for_long = self.lists_for_long();
         let blind = (lists_for_long || self.fails_for_long()) && !does_without && self.synced.load(Ordering::Acquire);
         self.told_blind.fetch_or(blind, Ordering::Relaxed);
-        blind.then(|| {
-            self.error().unwrap_or_else(|| {
-                if lists_for_long { format!("a new list of {} is not complete yet", self.kind) } else { format!("watching {} fails", self.kind) }
-            })
-        })
+        let what = || if lists_for_long { format!("a new list of {} is not complete yet", self.kind) } else { format!("watching {} fails", self.kind) };
+        blind.then(|| self.error().unwrap_or_else(what))
     }
 
     fn lists_for_long(&self) -> bool {

@@ -21,7 +21,7 @@ use crate::elector::clock::{self, Clock, Stopwatch, SystemClock};
 use crate::metrics::{CONTROLLER, LeaderLabels, ReconcileLabels};
 use crate::policy::memory::Applied;
 use crate::policy::objects;
-use crate::policy::observation::{Lock, Observation};
+use crate::policy::observation::{Candidate, Lock, Observation};
 use crate::policy::standing;
 use crate::policy::target::Target;
 use crate::policy::write::{Done, PodPurpose, Undone, Write};
@@ -257,7 +257,7 @@ impl GroupState {
             let under_way = self.memory.progress.is_under_way(&Target::Pod(uid.into(), PodPurpose::Unlabel));
             under_way || self.memory.held.as_ref().is_some_and(|held| held.unanswered.contains(uid))
         };
-        let has_it = |uid: &str| leads(observation, uid) && !may_still_arrive(uid);
+        let has_it = |uid: &str| leading(observation).any(|it| *it.pod().uid == *uid) && !may_still_arrive(uid);
         self.taken_from = self.taken_from.take().filter(|uid| !has_it(uid));
         if serving.is_some() {
             self.leaderless = Leaderless::No;
@@ -295,10 +295,7 @@ impl GroupState {
 
     /// Tells of a write that was done.
     fn tell_of(&mut self, context: &Context, observation: &Observation, write: &Write, done: &Done, began: Stopwatch) {
-        let deployment = observation.deployment.as_ref();
-        let has_changed_nothing = |uid: &str, generation| deployment.is_some_and(|deployment| *deployment.uid == *uid && deployment.generation == generation);
-        // What the group says nothing of may change as others will, a number of replicas say: that is nothing to be put right.
-        if !matches!(done, Done::Applied { uid, generation } if has_changed_nothing(uid, *generation)) {
+        if !has_changed_nothing(observation, done) {
             report::of_write(context, observation, write, self, began);
         }
         if let Done::Applied { uid, generation } = done {
@@ -308,20 +305,21 @@ impl GroupState {
     }
 }
 
-/// Whether this pod carries the leader's label and a term.
-fn leads(observation: &Observation, uid: &str) -> bool {
-    let Some(group) = &observation.group else { return false };
-    let label = &group.spec.leader_label;
-    observation.pod(uid).is_some_and(|pod| pod.labels.get(&label.key) == Some(&label.value) && pod.term.is_some())
+/// Whether the Deployment had what the group says of it already: what that says nothing of may change as others will, a number of replicas
+/// say, and is nothing to be put right.
+fn has_changed_nothing(observation: &Observation, done: &Done) -> bool {
+    let Done::Applied { uid, generation } = done else { return false };
+    observation.deployment.as_ref().is_some_and(|deployment| deployment.uid == *uid && deployment.generation == *generation)
 }
 
-/// The ready pod that carries the leader's label.
+/// The pods that carry the leader's label and a term: whom others have labelled leads when it has one.
+fn leading(observation: &Observation) -> impl Iterator<Item = &Candidate> {
+    let group = observation.group.as_ref().filter(|_| observation.rival.is_none());
+    let labelled = group.into_iter().flat_map(|group| observation.candidates.carrying(&group.spec.leader_label.key, &group.spec.leader_label.value));
+    labelled.filter(|candidate| candidate.pod.term.is_some())
+}
+
+/// The ready one of those.
 fn serving(observation: &Observation) -> Option<String> {
-    let label = &observation.group.as_ref().filter(|_| observation.rival.is_none())?.spec.leader_label;
-    // Whom others have labelled leads when it has a term.
-    observation
-        .candidates
-        .carrying(&label.key, &label.value)
-        .find(|candidate| candidate.pod.term.is_some() && standing::serves(candidate))
-        .map(|candidate| candidate.pod.name.to_string())
+    leading(observation).find(|candidate| standing::serves(candidate)).map(|candidate| candidate.pod.name.to_string())
 }

@@ -20,7 +20,7 @@ use super::pace::TurnToMove;
 use super::state::{GroupState, Leaderless};
 use super::store::Key;
 use super::{execute, pod_patch};
-use crate::elector::clock::{self, Clock, Instant, Stopwatch, SystemClock};
+use crate::elector::clock::{Clock, Instant, Stopwatch, SystemClock};
 use crate::metrics::CONTROLLER;
 use crate::policy::leader;
 use crate::policy::memory::Memory;
@@ -174,17 +174,11 @@ impl GroupState {
     }
 
     /// Whether a plan beside what is under way would write more than a status that names no term, a renewal, what waits for its turn anyway, or
-    /// what the stage has left to the next one. Where it would write only the first two they are sent here. The rest is not decided on here: this plan knows nothing of what becomes of what is under
-    /// way.
+    /// what the stage has left to the next one. Where it would write only the first two they are sent here. The rest is not decided on here:
+    /// this plan knows nothing of what becomes of what is under way.
     fn has_else_to_write(&mut self, context: &Arc<Context>, key: &Key, wake: &Arc<Notify>, began: Stopwatch) -> bool {
         self.give_up_overdue();
-        let computed = clock::computed();
-        let wants_more = self.looks_for_else_to_write(context, key, wake, began);
-        context.attention.took(&key.namespace, clock::computed().saturating_sub(computed));
-        wants_more
-    }
-
-    fn looks_for_else_to_write(&mut self, context: &Arc<Context>, key: &Key, wake: &Arc<Notify>, began: Stopwatch) -> bool {
+        let _look = context.attention.look_at_once(&key.namespace);
         let Some(mut observation) = self.observe(context, key, wake) else { return true };
         if observation.namespace_unread || context.stopping() {
             return true;

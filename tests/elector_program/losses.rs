@@ -73,8 +73,8 @@ async fn a_displaced_leaders_command_is_killed_at_once() {
 #[tokio::test]
 async fn a_command_of_another_user_ends_with_its_container_where_it_cannot_be_signalled() {
     let stage = Stage::new("losses").await;
-    // Its own number is another outside of its container.
-    let naps = format!("1000.{}", stage.namespace.bytes().fold(0_u64, |sum, byte| sum * 31 % 1_000_003 + u64::from(byte)));
+    // Its own number is another outside of its container: it is known by how long it sleeps.
+    let naps = format!("1000.{}", std::process::id());
     let script = format!("echo started >> $LOG; exec setpriv --reuid=65534 --regid=65534 --clear-groups sleep {naps}");
     let elector = stage.wrapper_without_kill("pod-a", &[], &script);
     stage.until_logged("started").await;

@@ -72,7 +72,9 @@ impl Stage {
         environment: &[(&str, PathBuf)],
         more: impl FnOnce(&mut Command) -> &mut Command,
     ) -> Running {
-        self.start_by(Command::new(env!("CARGO_BIN_EXE_leadergroup-elector")), id, kubeconfig, flags, environment, more)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_leadergroup-elector"));
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        self.spawn(id, more(self.contending(&mut command, id, kubeconfig, flags)))
     }
 
     /// Starts a wrapper as the first process of its own, as in a container, as root without the right to signal others' processes.
@@ -80,23 +82,19 @@ impl Stage {
         let mut command = Command::new("unshare");
         command.args(["--pid", "--fork", "--mount-proc", "setpriv", "--bounding-set=-kill", env!("CARGO_BIN_EXE_leadergroup-elector")]);
         let flags = [&["run"], flags].concat();
-        self.start_by(command, id, self.plane.kubeconfig(), &flags, &[("LOG", self.file("log"))], |elector| elector.args(["--", "sh", "-c", script]))
+        let command = self.contending(&mut command, id, self.plane.kubeconfig(), &flags);
+        self.spawn(id, command.env("LOG", self.file("log")).args(["--", "sh", "-c", script]))
     }
 
-    fn start_by(
-        &self,
-        mut command: Command,
-        id: &str,
-        kubeconfig: &Path,
-        flags: &[&str],
-        environment: &[(&str, PathBuf)],
-        more: impl FnOnce(&mut Command) -> &mut Command,
-    ) -> Running {
+    /// The elector's command with what all of them are told.
+    fn contending<'a>(&self, command: &'a mut Command, id: &str, kubeconfig: &Path, flags: &[&str]) -> &'a mut Command {
         command.args(flags).args(["--http-address=127.0.0.1:0", "--leader-elect-resource-name=lock", "--log-level=info,leadergroup=debug"]);
         command.arg(format!("--leader-elect-resource-namespace={}", self.namespace)).arg("--kubeconfig").arg(kubeconfig);
-        command.env("POD_NAME", id).envs(environment.iter().map(|(name, value)| (name, value)));
-        let process = self.plane.spawn(&format!("{}-{id}", self.namespace), more(&mut command)).unwrap();
-        Running { process }
+        command.env("POD_NAME", id)
+    }
+
+    fn spawn(&self, id: &str, command: &mut Command) -> Running {
+        Running { process: self.plane.spawn(&format!("{}-{id}", self.namespace), command).unwrap() }
     }
 
     pub(crate) fn leases(&self) -> Api<Lease> {

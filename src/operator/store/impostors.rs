@@ -121,14 +121,13 @@ impl Impostors {
     }
 
     pub(super) fn link_pod(&mut self, key: &Key, pod: &Pod, present: bool) {
-        let put = |index: &mut Index, under: Key| if present { index.add(under, key) } else { index.remove(&under, key) };
         // It never sets one without its marks.
         for set in pod.set.iter().filter(|_| pod.member_of.is_none()) {
             let value = pod.labels.get(set).unwrap_or_default();
-            put(&mut self.claims, key.sibling(&format!("{set}={value}")));
+            self.claims.put(key.sibling(&format!("{set}={value}")), key, present);
         }
         if has_many(pod) {
-            put(&mut self.of_many, key.nameless());
+            self.of_many.put(key.nameless(), key, present);
             if self.labels.contains_key(&key.namespace) {
                 self.due.add(key.nameless());
             }
@@ -137,7 +136,7 @@ impl Impostors {
         let Some(labels) = self.labels.get(&key.namespace) else { return };
         for label in pod.labels.lines().filter(|label| labels.contains_key(*label) && carries(pod, label)) {
             let under = key.sibling(label);
-            put(&mut self.pods, under.clone());
+            self.pods.put(under.clone(), key, present);
             self.due.add(under);
         }
     }

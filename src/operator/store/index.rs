@@ -22,6 +22,15 @@ pub(super) enum Keys {
 }
 
 impl Index {
+    /// Adds the key, or takes it away.
+    pub(super) fn put(&mut self, under: Key, key: &Key, present: bool) {
+        if present {
+            self.add(under, key);
+        } else {
+            self.remove(&under, key);
+        }
+    }
+
     pub(super) fn add(&mut self, under: Key, key: &Key) {
         match self.0.entry(under) {
             Entry::Vacant(vacant) => drop(vacant.insert(Keys::One(key.clone()))),

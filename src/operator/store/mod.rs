@@ -199,11 +199,7 @@ impl Tables {
             self.replica_set_by_uid.remove(&replica_set.uid);
         }
         if let Some(deployment) = &replica_set.deployment {
-            if present {
-                self.replica_sets_by_deployment.add(key.sibling(deployment), key);
-            } else {
-                self.replica_sets_by_deployment.remove(&key.sibling(deployment), key);
-            }
+            self.replica_sets_by_deployment.put(key.sibling(deployment), key, present);
         }
     }
 
@@ -227,15 +223,12 @@ impl Tables {
             self.rosters.remove(&key.sibling(replica_set), &pod.name);
         }
         if let Some(group) = member_of(key, pod) {
-            if present {
-                self.members.add(group, key);
-            } else {
-                self.members.remove(&group, key);
-            }
+            self.members.put(group, key, present);
         }
         self.nodes.changes += u64::from(pod.fence_keys().next().is_some());
-        if bears_many(pod) {
-            if present { self.much_fenced.add(key.nameless(), key) } else { self.much_fenced.remove(&key.nameless(), key) }
+        let bears_many = bears_many(pod);
+        if bears_many {
+            self.much_fenced.put(key.nameless(), key, present);
         }
         let fences: Vec<Key> = pod.fence_keys().map(|fence| key.sibling(fence)).filter(|fence| self.fences.contains(fence)).collect();
         for (number, fence) in fences.into_iter().enumerate() {
@@ -243,13 +236,8 @@ impl Tables {
                 let groups: Vec<Key> = self.deployments_by_fence.get(&fence).flat_map(|deployment| self.looks_after(deployment)).collect();
                 self.later.extend(groups);
             }
-            if bears_many(pod) {
-                continue;
-            }
-            if present {
-                self.fenced.add(fence, key);
-            } else {
-                self.fenced.remove(&fence, key);
+            if !bears_many {
+                self.fenced.put(fence, key, present);
             }
         }
         self.impostors.link_pod(key, pod, present);
