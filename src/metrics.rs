@@ -145,7 +145,11 @@ impl Metrics {
         );
         registry.register("leadergroup_writes", "Writes to the API server, and reads that they need, by kind and outcome", metrics.writes.clone());
         registry.register("leadergroup_label_repairs", "Leader labels and terms that others had set or removed", metrics.label_repairs.clone());
-        registry.register("leadergroup_deployment_repairs", "Owned Deployments that others had changed", metrics.deployment_repairs.clone());
+        registry.register(
+            "leadergroup_deployment_repairs",
+            "Owned Deployments whose spec others had changed, and that were put right",
+            metrics.deployment_repairs.clone(),
+        );
         registry.register("leadergroup_groups_left", "Groups that are left to another operator", metrics.groups_left.clone());
         registry.register(
             "leadergroup_namespaces_refused",

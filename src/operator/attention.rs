@@ -12,7 +12,7 @@ use crate::elector::clock::{self, Stopwatch};
 
 /// What a look takes beyond this is dear: one at a group of a few pods, or of thousands that are its own, takes less.
 const CHEAP: Duration = Duration::from_millis(1);
-/// A namespace's share is one part in so many of the thread's time.
+/// A namespace's share is one part in so many of the thread's time, as long as no pause is cut short.
 const SHARE: u32 = 10;
 /// So much of it may be used in one go.
 const FREE: Duration = Duration::from_secs(1);

@@ -13,6 +13,8 @@ pub(super) const SILENCE: Duration = Duration::from_secs(35);
 const BLIND: u64 = 15_000;
 /// A new list may take so many times as long as the one before.
 const AS_LONG_AGAIN: u64 = 3;
+/// No longer than this, in milliseconds: the one before may have been of an API server that had just begun.
+const LONGEST_LIST: u64 = 60_000;
 /// One that was opened works again once that has lasted for so long, in milliseconds: what comes may be no answer of an API server's.
 const LASTS: u64 = 2_000;
 /// One that has not failed for so long works again, also in milliseconds, though it has told nothing: while it fails it does so oftener, as
@@ -178,7 +180,7 @@ impl WatchHealth {
     fn lists_for_long(&self) -> bool {
         let began = self.listing.load(Ordering::Relaxed);
         // Of a large cluster each takes long.
-        let patience = BLIND.max(self.list[1].load(Ordering::Relaxed).saturating_mul(AS_LONG_AGAIN));
+        let patience = self.list[1].load(Ordering::Relaxed).saturating_mul(AS_LONG_AGAIN).clamp(BLIND, LONGEST_LIST);
         began > 0 && self.milliseconds().saturating_sub(began) > patience
     }
 
@@ -376,7 +378,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_new_list_may_take_longer_than_the_one_before_and_is_told_after_that() {
         let health = WatchHealth::new("Pod", None, false);
-        for (first, told) in [(2, 16), (20, 61)] {
+        for (first, told) in [(2, 16), (10, 31), (600, 61)] {
             health.lists();
             tokio::time::advance(Duration::from_secs(first)).await;
             health.listed();

@@ -305,7 +305,7 @@ impl GroupState {
     }
 }
 
-/// Whether the Deployment had what the group says of it already: what that says nothing of may change as others will, a number of replicas
+/// Whether an apply has left the Deployment's spec as it was: what the group says nothing of may change as others will, a number of replicas
 /// say, and is nothing to be put right.
 fn has_changed_nothing(observation: &Observation, done: &Done) -> bool {
     let Done::Applied { uid, generation } = done else { return false };

@@ -1,7 +1,7 @@
 //! A stage under way: its writes are sent, the urgent ones first, and their answers taken in. From time to time, sooner where something has
-//! happened to the group, it is looked at whether anything else is to be written: then what was sent is planned over, and counts as
-//! unanswered. What waits for its turn is no more than wanted: no plan from which anything else is sent counts on it, and each of these
-//! decides on it anew. It decides nothing about who leads.
+//! happened to the group, later where its namespace has had its share of looks, it is looked at whether anything else is to be written:
+//! then what was sent is planned over, and counts as unanswered. What waits for its turn is no more than wanted: no plan from which
+//! anything else is sent counts on it, and each of these decides on it anew. It decides nothing about who leads.
 //!
 //! To clear up what is unanswered takes more requests. Where the API server is slow because much is asked of it, that must not make it
 //! slower.

@@ -41,6 +41,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const LONG_RUN: Duration = Duration::from_secs(60);
 
+/// What a command leaves behind that may not be signalled is waited for so long.
+const LINGERS: Duration = Duration::from_secs(10);
+
 /// The exit code after a loss, where that ends the elector.
 const LOST: u8 = 1;
 
@@ -91,7 +94,7 @@ pub async fn run(settings: RunSettings, resolved: (Election, String)) -> Result<
     tree::adopt_orphans().map_err(|problem| format!("orphans cannot be adopted: {problem}"))?;
     if tree::may_lose_hold() {
         warn!(
-            "This process is root without the capability KILL: a command that becomes another user's hears no signal; when its time has run out this process ends, so that its container does, where it is the first in it"
+            "This process is root without the capability KILL: a command that becomes another user's hears no signal; when its time has run out this process ends, if it is the first of its container, and the container with it; else the command may run beside another leader's"
         );
     }
     let mut children = signal(SignalKind::child()).map_err(|problem| format!("signals cannot be received: {problem}"))?;
@@ -158,7 +161,9 @@ impl Wrapper {
         loop {
             let watch = Stopwatch::start();
             let outcome = self.command(&tenure).await;
-            self.clear(|| tenure.remaining().is_some_and(|remaining| !remaining.is_zero())).await;
+            let left = Stopwatch::start();
+            // What is left may end by itself, and nobody else leads meanwhile.
+            self.clear(|| left.elapsed() < LINGERS && tenure.remaining().is_some_and(|remaining| !remaining.is_zero())).await;
             match outcome {
                 Outcome::Failed(code) => return self.end(code),
                 Outcome::Ended(code) => {
@@ -251,15 +256,17 @@ impl Wrapper {
         }
     }
 
-    /// Sees to it that nothing is left of a command whose guard could not say so. It may be dropped, and is called again then. `leads`: whether
-    /// nobody else does.
-    async fn clear(&self, leads: impl Fn() -> bool) {
+    /// Sees to it that nothing is left of a command whose guard could not say so. It may be dropped, and is called again then. `may_wait`:
+    /// whether there is time for what may not be signalled.
+    async fn clear(&self, may_wait: impl Fn() -> bool) {
         if !self.remnants.load(Ordering::Relaxed) {
             return;
         }
         warn!("Ending what is left of the command");
-        // Where not everything ends with this process it stays, and contends for nothing: whoever comes after it would not know what is left.
-        match tree::end_children(|| leads() || !tree::is_first(), |_, _| {}).await {
+        // Where not everything ends with this process it stays until it is asked to end, and contends for nothing: whoever comes after it would
+        // not know what is left.
+        let stays = || !tree::is_first() && !self.is_stopping();
+        match tree::end_children(|| may_wait() || stays(), |_, _| {}).await {
             Ok(()) => self.remnants.store(false, Ordering::Relaxed),
             Err(problem) => {
                 error!(%problem, "What is left of the command cannot be ended, so this process ends at once, and with it its container");

@@ -4,16 +4,19 @@
 //! To Linux a child is its thread's. The guard, the command and every orphan are the first thread's, which all of this runs on. A
 //! plugin for credentials is of the thread that has started it and waits for it: whoever else reaped it would take its status away.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, getpid, getuid, kill_process, set_child_subreaper, wait, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, getpid, getppid, getuid, kill_process, set_child_subreaper, wait, waitid};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Between two looks, should a signal be missed.
 const LOOK: Duration = Duration::from_millis(20);
+/// So many find one that may not be signalled before it is told.
+const LOOKS: u32 = 5;
 
 /// `__WNOTHREAD`: no children of other threads.
 const OF_THIS_THREAD: u32 = 0x2000_0000;
@@ -35,25 +38,26 @@ pub(super) fn reap() -> Option<(Pid, WaitStatus)> {
 /// Where there is none: such a one is another user's, and this process lacks the capability KILL.
 pub(super) async fn end_children(may_wait: impl Fn() -> bool, mut reaped: impl FnMut(Pid, WaitStatus)) -> io::Result<()> {
     let mut ended = signal(SignalKind::child())?;
-    let mut denied = None;
+    let mut looks = 0;
     loop {
-        let before = denied.take();
-        for child in children() {
-            // It may have ended meanwhile; its number is nobody else's before it is reaped, which nobody does but this thread.
-            if matches!(kill_process(child, Signal::KILL), Err(Errno::PERM | Errno::ACCESS)) {
-                denied = denied.or(Some(child));
-            }
-        }
+        // It may have ended meanwhile; its number is nobody else's before it is reaped, which nobody does but this thread.
+        let is_denied = |child: &Pid| matches!(kill_process(*child, Signal::KILL), Err(Errno::PERM | Errno::ACCESS));
+        let mut denied: HashSet<Pid> = children().into_iter().filter(is_denied).collect();
         loop {
             match reap_if_any() {
-                Ok(Some((pid, status))) => reaped(pid, status),
+                Ok(Some((pid, status))) => {
+                    // Nor may one be signalled that has ended.
+                    denied.remove(&pid);
+                    reaped(pid, status);
+                }
                 Ok(None) => break,
                 Err(Errno::CHILD) => return Ok(()),
                 Err(problem) => return Err(problem.into()),
             }
         }
-        // Nor may one be signalled that has ended already: it is reaped by the next look.
-        if let Some(child) = denied.filter(|child| before == Some(*child) && !may_wait()) {
+        looks = if denied.is_empty() { 0 } else { looks + 1 };
+        // One that is just ending is reaped by the next look.
+        if let Some(child) = denied.iter().next().filter(|_| looks > LOOKS && !may_wait()) {
             let why = format!("process {} is another user's, and this one has no right to signal it: the capability KILL is missing", child.as_raw_nonzero());
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
         }
@@ -73,9 +77,10 @@ fn children() -> Vec<Pid> {
     pids.filter(|pid| waitid(WaitId::Pid(*pid), look).is_ok()).collect()
 }
 
-/// Whether all that is left ends with this process: it is the first of its container.
+/// Whether all that is left ends with this process: it is the first of its container, or an init's that passes its end on, or has its
+/// parent outside of it.
 pub(super) fn is_first() -> bool {
-    getpid() == Pid::INIT
+    getpid() == Pid::INIT || getppid().is_none_or(|parent| parent == Pid::INIT)
 }
 
 /// Whether this process is root without the right to signal others' processes: what it starts may become another user's.
@@ -88,7 +93,6 @@ pub(super) fn may_lose_hold() -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
     use std::process::{Child, Command, ExitStatus, Stdio};
     use std::sync::mpsc;
     use std::thread::{self, JoinHandle};
