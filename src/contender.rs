@@ -52,14 +52,14 @@ impl Contender {
     }
 
     /// Completes with the reason where this process is to end because the API server has been away for too long. Never while it
-    /// leads.
-    pub fn out_of_contact(&self) -> impl Future<Output = String> + Send + 'static {
+    /// leads, or `rests` and asks nothing.
+    pub fn out_of_contact(&self, rests: impl Fn() -> bool + Send + Sync + 'static) -> impl Future<Output = String> + Send + 'static {
         let (leadership, cluster, limit) = (self.leadership.clone(), self.cluster.clone(), self.longest_silence);
         async move {
             let silence = || {
                 // A watch that tells something is an answer as well.
                 let heard = leadership.silence().unwrap_or(Duration::MAX);
-                if leadership.is_leader() { Duration::ZERO } else { heard.min(cluster.contact().silence()) }
+                if leadership.is_leader() || rests() { Duration::ZERO } else { heard.min(cluster.contact().silence()) }
             };
             program::silent_for(limit, silence).await;
             program::unreachable(&cluster)
@@ -75,7 +75,7 @@ pub async fn serve(settings: &ServeSettings, resolved: (Election, String), termi
     // The application does not end with this process.
     let mut contender = Contender::new(&settings.candidate, resolved, settings.leader_elect_release_on_cancel, None).await?;
     let mut callbacks = Callbacks::new(|tenure| async move { tenure.stop_requested().await }).on_new_leader(|leader| info!(leader, "The leader changed"));
-    let (out_of_contact, why) = (contender.out_of_contact(), Arc::new(OnceLock::new()));
+    let (out_of_contact, why) = (contender.out_of_contact(|| false), Arc::new(OnceLock::new()));
     let told = why.clone();
     let ends = async move {
         tokio::select! {

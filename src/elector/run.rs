@@ -160,7 +160,8 @@ impl Elector {
         }
     }
 
-    /// Contends for one leadership, and returns when it is lost or `cancel` completes. May be called again.
+    /// Contends for one leadership, and returns when it is lost or `cancel` completes. May be called again, also where it was dropped: the
+    /// leadership it had then is over, and the lock runs out.
     ///
     /// # Panics
     /// With the panic of the work, after the leadership was given up.
@@ -170,7 +171,7 @@ impl Elector {
         let mut watching = Watching::new(self.lock.clone(), self.clock.clone(), self.config.retry_period);
         let mut following = Following::new(self.source.clone(), self.clock.clone());
         let (mut flight, mut work): (Option<Flight>, Option<Work>) = (None, None);
-        self.next = self.clock.now();
+        self.start_over();
         let nudge = self.nudge.clone();
         loop {
             let deadline = self.candidate.deadline();
@@ -265,6 +266,12 @@ impl Elector {
                 return self.cancelled(work, callbacks).await;
             }
         }
+    }
+
+    /// Nothing is left of a run that was dropped.
+    fn start_over(&mut self) {
+        self.candidate.step_down();
+        self.next = self.clock.now();
     }
 
     /// One try without the loop, as client-go's `tryAcquireOrRenew`: whether this candidate leads after it. For callers

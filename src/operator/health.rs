@@ -186,7 +186,9 @@ impl WatchHealth {
 
     fn fails_for_long(&self) -> bool {
         let (now, [first, last]) = (self.milliseconds(), self.failing.each_ref().map(|it| it.load(Ordering::Relaxed)));
-        last > 0 && !self.has_lasted_since(last) && now.saturating_sub(last) <= FORGIVEN && now.saturating_sub(first) > BLIND
+        // While it is listed anew nothing is told by a watch, and nothing fails.
+        let goes_on = now.saturating_sub(last) <= FORGIVEN || self.listing.load(Ordering::Relaxed) > 0;
+        last > 0 && !self.has_lasted_since(last) && goes_on && now.saturating_sub(first) > BLIND
     }
 
     /// Whether it may not be read, and that is no API server which has just begun.
@@ -346,6 +348,27 @@ mod tests {
         page().await;
         health.listed();
         assert!(health.works() && health.blind().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_is_not_over_before_the_list_that_ends_it_is_complete() {
+        let health = WatchHealth::new("Pod", None, false);
+        health.lists();
+        tokio::time::advance(Duration::from_secs(25)).await;
+        health.listed();
+        for _ in 0..4 {
+            tokio::time::advance(Duration::from_secs(5)).await;
+            health.fails(false);
+        }
+        health.lists();
+        for second in (0..50).step_by(5) {
+            tokio::time::advance(Duration::from_secs(5)).await;
+            assert!(health.blind().is_some() && !health.sees_again(), "{second} s");
+        }
+        health.is_opened();
+        health.listed();
+        tokio::time::advance(Duration::from_secs(3)).await;
+        assert!(health.sees_again());
     }
 
     #[tokio::test(start_paused = true)]

@@ -111,7 +111,10 @@ async fn stage_by_stage(context: &Arc<Context>, key: &Key, state: &mut GroupStat
             }
             let overdue = state.flights.next_overdue(observation.moment);
             let wait = recheck.into_iter().chain(overdue).min();
-            return if observation.rival.is_some() && wait.is_none() { Ended::Blocked } else { Ended::Settled(wait) };
+            if observation.rival.is_some() && wait.is_none() {
+                return Ended::Blocked;
+            }
+            return Ended::Settled(wait.into_iter().chain(state.memory.progress.runs_out(observation.moment)).min());
         }
         drop(look);
         // What waits for its turn may be decided on again as often as something happens.

@@ -257,6 +257,7 @@ impl Memory {
         if let Write::CreateLease { record, .. } | Write::UpdateLease { record, .. } = write {
             // Whatever the Lease says from now on, it is not late.
             self.elected.retain(|elected| elected.holder_uid != record.holder_uid || elected.term != record.term);
+            self.elected.shrink_to_fit();
         }
         match (write, done) {
             (Write::CreateLease { record, gives, .. }, Done::Lease(lease)) => {

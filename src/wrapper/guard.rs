@@ -75,7 +75,7 @@ impl Guard {
         // Nothing runs before it is known for how long.
         let Some(Order::Hold(hold)) = orders.next_line().await?.as_deref().and_then(Order::parse) else { return Ok(()) };
         if hold.until <= SystemClock.now() {
-            return report(&mut reports, &Report::Ended { code: 0, stopped: true }).await;
+            return report(&mut reports, &Report::Ended { code: 0, stopped: true, left: false }).await;
         }
         let mut guard = match start(command) {
             Ok(command) => Self { command, hold, stopped: false, status: None },
@@ -85,12 +85,13 @@ impl Guard {
         let listened = guard.listen(&mut orders, &mut reports, &mut children, &alarm).await;
         guard.signal(Signal::KILL);
         let kill = guard.hold.kill;
-        tree::end_children(|| SystemClock.now() < kill, |pid, status| guard.note(pid, status)).await?;
+        let cleared = tree::end_children(|| SystemClock.now() < kill, |pid, status| guard.note(pid, status)).await;
         if listened? {
+            // How it ended is known, whatever it has left.
             let code = guard.status.map_or(128 + 9, exit_code);
-            report(&mut reports, &Report::Ended { code, stopped: guard.stopped }).await?;
+            report(&mut reports, &Report::Ended { code, stopped: guard.stopped, left: cleared.is_err() }).await?;
         }
-        Ok(())
+        cleared
     }
 
     /// Until the command has ended or has to end; `false` where the elector is gone.

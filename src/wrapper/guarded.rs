@@ -6,14 +6,13 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::net::UnixStream;
 
 use super::message::{Hold, Order, Report};
+use super::remnants::Remnants;
 use crate::settings::RunSettings;
 
 pub(super) struct Guarded {
@@ -23,13 +22,13 @@ pub(super) struct Guarded {
     group: Option<Pid>,
     /// Whether all is known to have ended.
     ended: bool,
-    /// Set where it is not, so that somebody sees to it.
-    remnants: Arc<AtomicBool>,
+    /// Told where it is not, so that somebody sees to it.
+    remnants: Remnants,
 }
 
 impl Guarded {
     /// Starts the command under a guard.
-    pub(super) fn start(settings: &RunSettings, environment: &[(&str, String)], hold: Hold, remnants: Arc<AtomicBool>) -> io::Result<Self> {
+    pub(super) fn start(settings: &RunSettings, environment: &[(&str, String)], hold: Hold, remnants: Remnants) -> io::Result<Self> {
         let (ours, theirs) = StdStream::pair()?;
         // Both halves share the mode: nothing here ever waits for a guard that does not read.
         ours.set_nonblocking(true)?;
@@ -62,7 +61,9 @@ impl Guarded {
         let report = self.reports.next_line().await.ok().flatten().as_deref().and_then(Report::parse);
         match report {
             Some(Report::Started(pid)) => self.group = Pid::from_raw(pid),
-            Some(Report::Failed { .. } | Report::Ended { .. }) => (self.group, self.ended) = (None, true),
+            Some(Report::Failed { .. }) => (self.group, self.ended) = (None, true),
+            // What is left may be of its group, and bear its number.
+            Some(Report::Ended { left, .. }) => (self.group, self.ended) = (self.group.filter(|_| left), !left),
             None => {}
         }
         report
@@ -74,7 +75,7 @@ impl Drop for Guarded {
         if self.ended {
             return;
         }
-        self.remnants.store(true, Ordering::Relaxed);
+        self.remnants.note();
         if let Some(group) = self.group {
             // The guard does the same when the channel closes, unless it is what hangs.
             let _ = kill_process_group(group, Signal::KILL);

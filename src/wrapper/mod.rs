@@ -7,9 +7,10 @@ mod alarm;
 mod guard;
 mod guarded;
 mod message;
+mod remnants;
 mod tree;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ pub use guard::guard;
 
 use guarded::Guarded;
 use message::{Hold, Order, Report};
+use remnants::Remnants;
 
 /// The fencing token, in the command's environment.
 pub const TERM: &str = "LEADERGROUP_TERM";
@@ -41,7 +43,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const LONG_RUN: Duration = Duration::from_secs(60);
 
-/// What a command leaves behind that may not be signalled is waited for so long.
+/// What a command leaves behind that cannot be ended is waited for so long.
 const LINGERS: Duration = Duration::from_secs(10);
 
 /// The exit code after a loss, where that ends the elector.
@@ -52,6 +54,9 @@ const UNREACHABLE: u8 = 1;
 
 /// The exit code where something of the command is left that cannot be ended.
 const LEFT: u8 = 1;
+
+/// The exit code of a command that was killed.
+const KILLED: u8 = 128 + 9;
 
 /// What is passed on to the command.
 const SIGNALS: [(settings::Signal, Signal); 7] = [
@@ -82,7 +87,9 @@ struct Wrapper {
     /// True from when the elector is to end.
     stop: watch::Sender<bool>,
     exit: Mutex<Option<u8>>,
-    remnants: Arc<AtomicBool>,
+    remnants: Remnants,
+    /// True while nothing is contended for, because something is left that cannot be ended.
+    rests: watch::Sender<bool>,
 }
 
 /// Contends, and runs the command while leading. Gives the exit code. The election and the name in it are those that the settings
@@ -111,30 +118,44 @@ pub async fn run(settings: RunSettings, resolved: (Election, String)) -> Result<
         signals: broadcast::Sender::new(16),
         stop: watch::Sender::new(false),
         exit: Mutex::new(None),
-        remnants: Arc::default(),
+        remnants: Remnants::default(),
+        rests: watch::Sender::new(false),
     });
     for (name, signal) in SIGNALS {
         wrapper.receive(signal, wrapper.settings.stop_signals.contains(&name)).map_err(|problem| format!("signals cannot be received: {problem}"))?;
     }
-    let (out_of_contact, stranded) = (contender.out_of_contact(), wrapper.clone());
+    let resting = wrapper.rests.subscribe();
+    let (out_of_contact, stranded) = (contender.out_of_contact(move || *resting.borrow()), wrapper.clone());
     tokio::spawn(async move {
         error!("{}", out_of_contact.await);
         stranded.end(UNREACHABLE);
     });
-    let working = wrapper.clone();
+    let (working, clearing) = (wrapper.clone(), wrapper.clone());
     let mut callbacks = Callbacks::new(move |tenure| working.clone().lead(tenure)).on_new_leader(|leader| info!(leader, "The leader changed"));
+    // At once: what else is done after a loss may take its time.
+    callbacks = callbacks.on_stopped(move || drop(tokio::spawn(clearing.clone().clear())));
     loop {
-        let mut stopping = wrapper.stop.subscribe();
-        let cancel = async move { drop(stopping.wait_for(|stopping| *stopping).await) };
-        let ended = contender.elector.run(&mut callbacks, cancel).await;
+        let ended = tokio::select! {
+            biased;
+            // The lease is not given back: it runs out.
+            () = until(&wrapper.rests) => None,
+            ended = contender.elector.run(&mut callbacks, until(&wrapper.stop)) => Some(ended),
+        };
         // Nothing is contended for while something of the last leadership is left.
-        wrapper.clear(|| false).await;
-        match ended {
-            Ended::Cancelled => return Ok(wrapper.exit().unwrap_or_default()),
-            Ended::Lost(_) if wrapper.settings.exit_on_loss => return Ok(LOST),
-            Ended::Lost(_) => {}
+        wrapper.clone().clear().await;
+        match (ended, wrapper.exit()) {
+            (Some(Ended::Cancelled), code) => return Ok(code.unwrap_or_default()),
+            (None, Some(code)) => return Ok(code),
+            _ if wrapper.settings.exit_on_loss => return Ok(LOST),
+            (Some(Ended::Lost(_)) | None, _) => {}
         }
     }
+}
+
+async fn until(told: &watch::Sender<bool>) {
+    let mut told = told.subscribe();
+    // Its sender is there for as long as this process.
+    let _ = told.wait_for(|told| *told).await;
 }
 
 impl Wrapper {
@@ -163,40 +184,55 @@ impl Wrapper {
             let outcome = self.command(&tenure).await;
             let left = Stopwatch::start();
             // What is left may end by itself, and nobody else leads meanwhile.
-            self.clear(|| left.elapsed() < LINGERS && tenure.remaining().is_some_and(|remaining| !remaining.is_zero())).await;
-            match outcome {
-                Outcome::Failed(code) => return self.end(code),
+            let may_wait = || left.elapsed() < LINGERS && tenure.remaining().is_some_and(|remaining| !remaining.is_zero());
+            let cleared = self.remnants.end(may_wait).await;
+            let code = match outcome {
+                Outcome::Failed(code) => Some(code),
                 Outcome::Ended(code) => {
                     info!(code, "The command has ended");
-                    if !tenure.is_held() {
-                        return;
-                    }
-                    if self.is_stopping() || !again(self.settings.restart, code) {
-                        return self.end(code);
-                    }
-                    if watch.elapsed() >= LONG_RUN {
-                        pause = FIRST_PAUSE;
-                    }
-                    info!(after = ?pause, "The command is run again");
-                    tokio::select! {
-                        () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
-                        () = tenure.stop_requested() => {
-                            if self.is_stopping() {
-                                self.end(code);
-                            }
-                            return;
-                        }
-                    }
+                    Some(code)
                 }
                 Outcome::Stopped(code) => {
                     warn!("The command was stopped, because the leadership was not renewed in time or its guard was lost");
-                    if self.is_stopping() {
-                        return code.map(|code| self.end(code)).unwrap_or_default();
+                    code
+                }
+            };
+            let is_last = match outcome {
+                _ if self.is_stopping() => true,
+                Outcome::Failed(_) => true,
+                Outcome::Ended(code) => tenure.is_held() && !again(self.settings.restart, code),
+                Outcome::Stopped(_) => false,
+            };
+            let ends_with = code.filter(|_| is_last);
+            if let Err(problem) = cleared {
+                if tree::is_first() {
+                    ends_with_container(&problem);
+                }
+                error!(%problem, "What is left of the command cannot be ended: nothing is contended for before it has ended");
+                if let Some(code) = ends_with {
+                    self.exits_with(code);
+                }
+                self.rests.send_replace(true);
+                return;
+            }
+            if let Some(code) = ends_with {
+                return self.end(code);
+            }
+            if is_last || !tenure.is_held() {
+                return;
+            }
+            // Else it was renewed after all, too late for the guard.
+            if watch.elapsed() >= LONG_RUN {
+                pause = FIRST_PAUSE;
+            }
+            info!(after = ?pause, "The command is run again");
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+                () = tenure.stop_requested() => {
+                    if let Some(code) = code.filter(|_| self.is_stopping()) {
+                        self.end(code);
                     }
-                    // It was renewed after all, too late for the guard.
-                    if !tenure.is_held() {
-                        return;
-                    }
+                    return;
                 }
             }
         }
@@ -231,9 +267,9 @@ impl Wrapper {
                         error!("{why}");
                         return Outcome::Failed(code);
                     }
-                    Some(Report::Ended { code, stopped: false }) => return Outcome::Ended(code),
-                    Some(Report::Ended { code, stopped: true }) => return Outcome::Stopped(Some(code)),
-                    None => return Outcome::Stopped(Some(128 + 9)),
+                    Some(Report::Ended { code, stopped: false, .. }) => return Outcome::Ended(code),
+                    Some(Report::Ended { code, stopped: true, .. }) => return Outcome::Stopped(Some(code)),
+                    None => return Outcome::Stopped(Some(KILLED)),
                 },
                 signal = signals.recv() => match signal {
                     Ok(signal) => Order::Signal(signal.as_raw()),
@@ -248,38 +284,45 @@ impl Wrapper {
                     Order::Hold(times.hold)
                 }
                 // The guard should have ended it by now.
-                () = SystemClock.sleep(times.last_resort.remaining(&SystemClock)) => return Outcome::Stopped(Some(128 + 9)),
+                () = SystemClock.sleep(times.last_resort.remaining(&SystemClock)) => return Outcome::Stopped(Some(KILLED)),
             };
             if guarded.send(order).is_err() {
-                return Outcome::Stopped(Some(128 + 9));
+                return Outcome::Stopped(Some(KILLED));
             }
         }
     }
 
-    /// Sees to it that nothing is left of a command whose guard could not say so. It may be dropped, and is called again then. `may_wait`:
-    /// whether there is time for what may not be signalled.
-    async fn clear(&self, may_wait: impl Fn() -> bool) {
-        if !self.remnants.load(Ordering::Relaxed) {
-            return;
+    /// Sees to it that nothing is left of a leadership that is over.
+    async fn clear(self: Arc<Self>) {
+        if self.remnants.are_there() && self.is_stopping() {
+            // It was asked to end, and was cut short.
+            self.exit.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(KILLED);
         }
-        warn!("Ending what is left of the command");
-        // Where not everything ends with this process it stays until it is asked to end, and contends for nothing: whoever comes after it would
-        // not know what is left.
-        let stays = || !tree::is_first() && !self.is_stopping();
-        match tree::end_children(|| may_wait() || stays(), |_, _| {}).await {
-            Ok(()) => self.remnants.store(false, Ordering::Relaxed),
-            Err(problem) => {
-                error!(%problem, "What is left of the command cannot be ended, so this process ends at once, and with it its container");
-                // The lease is not given back: it runs out.
-                std::process::exit(LEFT.into());
+        // Where not everything ends with this process it stays until it is asked to end: whoever comes after it would not know what is left.
+        let stays = || {
+            let stays = !tree::is_first() && !self.is_stopping();
+            self.rests.send_if_modified(|rests| !std::mem::replace(rests, stays));
+            stays
+        };
+        if let Err(problem) = self.remnants.end(stays).await {
+            if tree::is_first() {
+                ends_with_container(&problem);
             }
+            error!(%problem, "What is left of the command cannot be ended, and is left behind");
+            std::process::exit(LEFT.into());
         }
+        self.rests.send_replace(false);
     }
 
     /// This process is to end with this code, once the lease is given back.
     fn end(&self, code: u8) {
-        *self.exit.lock().unwrap_or_else(PoisonError::into_inner) = Some(code);
+        self.exits_with(code);
         self.stop.send_replace(true);
+    }
+
+    /// Whenever it ends it is with this code.
+    fn exits_with(&self, code: u8) {
+        *self.exit.lock().unwrap_or_else(PoisonError::into_inner) = Some(code);
     }
 
     fn exit(&self) -> Option<u8> {
@@ -289,6 +332,12 @@ impl Wrapper {
     fn is_stopping(&self) -> bool {
         *self.stop.borrow()
     }
+}
+
+/// The lease is not given back: it runs out.
+fn ends_with_container(problem: &io::Error) -> ! {
+    error!(%problem, "What is left of the command cannot be ended, so this process ends at once, and with it its container");
+    std::process::exit(LEFT.into());
 }
 
 fn again(restart: Restart, code: u8) -> bool {

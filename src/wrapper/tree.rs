@@ -4,7 +4,7 @@
 //! To Linux a child is its thread's. The guard, the command and every orphan are the first thread's, which all of this runs on. A
 //! plugin for credentials is of the thread that has started it and waits for it: whoever else reaped it would take its status away.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::time::Duration;
@@ -13,10 +13,16 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, getpid, getppid, getuid, kill_process, set_child_subreaper, wait, waitid};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::elector::clock::Stopwatch;
+
 /// Between two looks, should a signal be missed.
 const LOOK: Duration = Duration::from_millis(20);
-/// So many find one that may not be signalled before it is told.
-const LOOKS: u32 = 5;
+/// The same of what does not end.
+const LATE_LOOK: Duration = Duration::from_millis(200);
+/// One that may not be signalled cannot be ended, if it is not just ending by itself.
+const ENDING: Duration = Duration::from_millis(100);
+/// Nor can one that was killed so long ago: a debugger holds it, or a disk. A large one takes some seconds to end.
+const DYING: Duration = Duration::from_secs(10);
 
 /// `__WNOTHREAD`: no children of other threads.
 const OF_THIS_THREAD: u32 = 0x2000_0000;
@@ -32,22 +38,28 @@ pub(super) fn reap() -> Option<(Pid, WaitStatus)> {
 }
 
 /// Kills all children, and what becomes one thereby, and returns when none is left. Each that is reaped is told. `may_wait`: whether there
-/// is time yet for one that may not be signalled, and may end by itself.
+/// is time yet for one that cannot be ended, and may end by itself.
 ///
 /// # Errors
-/// Where there is none: such a one is another user's, and this process lacks the capability KILL.
+/// Where there is none: such a one is another user's, and this process lacks the capability KILL; or it was killed, and does not end.
 pub(super) async fn end_children(may_wait: impl Fn() -> bool, mut reaped: impl FnMut(Pid, WaitStatus)) -> io::Result<()> {
     let mut ended = signal(SignalKind::child())?;
-    let mut looks = 0;
+    let mut known: HashMap<Pid, Stopwatch> = HashMap::new();
     loop {
-        // It may have ended meanwhile; its number is nobody else's before it is reaped, which nobody does but this thread.
-        let is_denied = |child: &Pid| matches!(kill_process(*child, Signal::KILL), Err(Errno::PERM | Errno::ACCESS));
-        let mut denied: HashSet<Pid> = children().into_iter().filter(is_denied).collect();
+        let left = children();
+        known.retain(|child, _| left.contains(child));
+        let mut denied = Vec::new();
+        for child in left {
+            // It may have ended meanwhile; its number is nobody else's before it is reaped, which nobody does but this thread.
+            if matches!(kill_process(child, Signal::KILL), Err(Errno::PERM | Errno::ACCESS)) {
+                denied.push(child);
+            }
+            known.entry(child).or_insert_with(Stopwatch::start);
+        }
         loop {
             match reap_if_any() {
                 Ok(Some((pid, status))) => {
-                    // Nor may one be signalled that has ended.
-                    denied.remove(&pid);
+                    known.remove(&pid);
                     reaped(pid, status);
                 }
                 Ok(None) => break,
@@ -55,13 +67,17 @@ pub(super) async fn end_children(may_wait: impl Fn() -> bool, mut reaped: impl F
                 Err(problem) => return Err(problem.into()),
             }
         }
-        looks = if denied.is_empty() { 0 } else { looks + 1 };
-        // One that is just ending is reaped by the next look.
-        if let Some(child) = denied.iter().next().filter(|_| looks > LOOKS && !may_wait()) {
-            let why = format!("process {} is another user's, and this one has no right to signal it: the capability KILL is missing", child.as_raw_nonzero());
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        let lasts = |(child, since): &(&Pid, &Stopwatch)| since.elapsed() > if denied.contains(child) { ENDING } else { DYING };
+        let lasting = known.iter().find(lasts).map(|(child, _)| *child);
+        if let Some(child) = lasting.filter(|_| !may_wait()) {
+            let (kind, why) = if denied.contains(&child) {
+                (io::ErrorKind::PermissionDenied, "is another user's, and this one has no right to signal it: the capability KILL is missing")
+            } else {
+                (io::ErrorKind::TimedOut, "was killed, and does not end: a debugger may hold it, or a disk that does not answer")
+            };
+            return Err(io::Error::new(kind, format!("process {} {why}", child.as_raw_nonzero())));
         }
-        let _ = tokio::time::timeout(LOOK, ended.recv()).await;
+        let _ = tokio::time::timeout(if lasting.is_some() { LATE_LOOK } else { LOOK }, ended.recv()).await;
     }
 }
 
@@ -77,10 +93,13 @@ fn children() -> Vec<Pid> {
     pids.filter(|pid| waitid(WaitId::Pid(*pid), look).is_ok()).collect()
 }
 
-/// Whether all that is left ends with this process: it is the first of its container, or an init's that passes its end on, or has its
-/// parent outside of it.
+/// First processes that end when the one does that they have started. A shell, or what supervises several, may go on.
+const INITS: [&str; 4] = ["tini", "docker-init", "dumb-init", "catatonit"];
+
+/// Whether all that is left ends with this process: it is the first of its container, or such a one's, or has its parent outside of it.
 pub(super) fn is_first() -> bool {
-    getpid() == Pid::INIT || getppid().is_none_or(|parent| parent == Pid::INIT)
+    let is_init = || fs::read_to_string("/proc/1/comm").is_ok_and(|name| INITS.contains(&name.trim_end()));
+    getpid() == Pid::INIT || getppid().is_none_or(|parent| parent == Pid::INIT && is_init())
 }
 
 /// Whether this process is root without the right to signal others' processes: what it starts may become another user's.
@@ -93,6 +112,7 @@ pub(super) fn may_lose_hold() -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
     use std::process::{Child, Command, ExitStatus, Stdio};
     use std::sync::mpsc;
     use std::thread::{self, JoinHandle};

@@ -85,6 +85,43 @@ async fn a_command_of_another_user_ends_with_its_container_where_it_cannot_be_si
     assert!(elector.process.log().contains("capability KILL"), "{}", elector.process.log_end(30));
 }
 
+/// Leaves another user's process that sleeps for so long.
+fn leaves(naps: &str) -> String {
+    format!("echo started >> $LOG; setpriv --reuid=65534 --regid=65534 --clear-groups sleep {naps} & sleep 0.5; exit 7")
+}
+
+#[tokio::test]
+async fn what_a_command_leaves_for_a_while_costs_it_neither_its_code_nor_a_second_run() {
+    let stage = Stage::new("losses").await;
+    let elector = stage.wrapper_without_kill("pod-a", &QUICK, &leaves("8"));
+    assert_eq!(elector.code().await, 7);
+    assert_eq!(std::fs::read_to_string(stage.file("log")).unwrap(), "started\n");
+}
+
+#[tokio::test]
+async fn who_cannot_end_what_its_command_has_left_leads_no_longer_and_contends_for_nothing() {
+    let stage = Stage::new("losses").await;
+    let naps = format!("1001.{}", std::process::id());
+    let elector = stage.wrapper_without_kill_below_a_shell("pod-a", &QUICK, &leaves(&naps));
+    stage.until_logged("started").await;
+    let next = stage.wrapper("pod-b", &QUICK, "exec sleep 1000");
+    next.until_leader_is("pod-b").await;
+    elector.until_told("nothing is contended for").await;
+    assert_ne!(elector.get("/is-leader").await.0, 200);
+    assert!(sleeps(&naps), "it is another's to end");
+}
+
+#[tokio::test]
+async fn that_a_command_was_killed_while_it_shut_down_is_told_by_the_exit_code() {
+    let stage = Stage::new("losses").await;
+    let elector = stage.wrapper("pod-a", &CALM, STUBBORN);
+    command(&stage).await;
+    elector.signal(Signal::TERM);
+    stage.until_logged("asked").await;
+    stage.displace("somebody").await;
+    assert_eq!(elector.code().await, 128 + 9);
+}
+
 /// Whether a process sleeps for so long.
 fn sleeps(naps: &str) -> bool {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();

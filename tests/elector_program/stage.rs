@@ -79,8 +79,18 @@ impl Stage {
 
     /// Starts a wrapper as the first process of its own, as in a container, as root without the right to signal others' processes.
     pub(crate) fn wrapper_without_kill(&self, id: &str, flags: &[&str], script: &str) -> Running {
+        self.contained(&[], id, flags, script)
+    }
+
+    /// The same, and that first process is a shell, which goes on.
+    pub(crate) fn wrapper_without_kill_below_a_shell(&self, id: &str, flags: &[&str], script: &str) -> Running {
+        self.contained(&["sh", "-c", "\"$@\"; sleep 1000", "sh"], id, flags, script)
+    }
+
+    fn contained(&self, first: &[&str], id: &str, flags: &[&str], script: &str) -> Running {
         let mut command = Command::new("unshare");
-        command.args(["--pid", "--fork", "--mount-proc", "setpriv", "--bounding-set=-kill", env!("CARGO_BIN_EXE_leadergroup-elector")]);
+        command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]).args(first);
+        command.args(["setpriv", "--bounding-set=-kill", env!("CARGO_BIN_EXE_leadergroup-elector")]);
         let flags = [&["run"], flags].concat();
         let command = self.contending(&mut command, id, self.plane.kubeconfig(), &flags);
         self.spawn(id, command.env("LOG", self.file("log")).args(["--", "sh", "-c", script]))
