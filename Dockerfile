@@ -1,7 +1,7 @@
 # Two stages: static programs, and nothing else beside them. Build it with `make image`.
 #
 # Tests put a folder of prebuilt programs in the place of the stage `build` (tests/tools/static).
-FROM rust:1.95-alpine@sha256:606fd313a0f49743ee2a7bd49a0914bab7deedb12791f3a846a34a4711db7ed2 AS build
+FROM docker.io/library/rust:1.95-alpine@sha256:606fd313a0f49743ee2a7bd49a0914bab7deedb12791f3a846a34a4711db7ed2 AS build
 RUN apk add --no-cache musl-dev
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./

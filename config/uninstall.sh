@@ -50,6 +50,9 @@ while [ $# -gt 0 ]; do
 	esac
 	shift
 done
+case $patience in
+'' | *[!0-9]*) fail "--patience takes whole seconds, not '$patience'" 2 ;;
+esac
 
 # kubectl get in all namespaces, or in those that were given.
 get() {
@@ -86,6 +89,12 @@ owned() {
 {{end}}{{end}}{{end}}'
 }
 
+# What is kept of groups that are gone, and the like of groups that are made again under their names.
+kept() {
+	get deployments,leases --selector=app.kubernetes.io/managed-by=leadergroup-operator --output=go-template='{{range .items}}{{.kind}} {{.metadata.namespace}}/{{.metadata.name}}
+{{end}}'
+}
+
 left() {
 	objects=$(owned) || return
 	keys=$(marks) || return
@@ -118,6 +127,7 @@ else
 	[ -n "$namespaces" ] || fail "$directory does not hold the CustomResourceDefinition: name the namespaces that its operator keeps, each by -n" 2
 fi
 system=$(printf '%s\n' "$built" | $kubectl get --filename=- --ignore-not-found --output=go-template='{{range .items}}{{if eq .kind "Deployment"}}{{.metadata.namespace}}{{end}}{{end}}')
+installed=$system
 : "${system:=leadergroup-system}"
 
 # 1. What goes.
@@ -153,13 +163,15 @@ Start it (kubectl --namespace $system get pods says what is missing) and run thi
 Where it cannot run any more, docs/uninstall.md tells how to go on by hand."
 fi
 
-# 3. Nobody loses an application unasked.
-if [ -n "$groups" ] && [ -z "$answer" ]; then
+# 3. Nobody loses an application, or the operator, unasked.
+if [ -n "$groups$installed" ] && [ -z "$answer" ]; then
 	[ -t 0 ] || fail "there is no terminal to ask on: give --yes, or --keep-deployments. Nothing was changed." 2
 	if [ "$applications" -gt 0 ]; then
 		printf 'Delete the groups, with %s Deployments and their pods? (yes; keep: the Deployments run on, without a leader; no) ' "$applications"
-	else
+	elif [ -n "$groups" ]; then
 		printf 'Delete the groups? (yes; no) '
+	else
+		printf 'Delete the operator? There are no groups. (yes; no) '
 	fi
 	read -r answer || answer=no
 	case $answer in
@@ -207,9 +219,11 @@ if $cluster_wide; then
 	done
 fi
 $kubectl delete --ignore-not-found -k "$directory"
-if [ "$answer" = keep ] && [ "$applications" -gt 0 ]; then
-	echo "The Deployments and Leases of the groups are kept, with the label leadergroup.io/group that selects their pods"
-fi
-if [ "$answer" != keep ] || [ "$applications" -eq 0 ]; then
+$kubectl --namespace "$system" delete lease leadergroup-operator --ignore-not-found
+kept=$(kept)
+if [ -n "$kept" ]; then
+	echo "The Deployments and Leases of the groups are kept, with the label leadergroup.io/group that selects their pods:
+$kept"
+else
 	echo "Done: nothing of it is left"
 fi

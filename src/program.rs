@@ -107,7 +107,9 @@ pub async fn serve_securely(address: BindAddress, flag: &str, router: axum::Rout
 }
 
 async fn serve_with(address: BindAddress, flag: &str, router: axum::Router, tls: Option<Tls>, stopped: watch::Receiver<()>) -> Result<(), String> {
-    let Some(listener) = listen(address).await.map_err(|problem| format!("{flag} {address}: {problem}"))? else { return Ok(()) };
+    let Some(listener) = listen(address).await.map_err(|problem| format!("{flag} {address}: {problem}; give another address, or 0 to serve none"))? else {
+        return Ok(());
+    };
     let address = listener.local_addr().map_or_else(|_| address.to_string(), |address| address.to_string());
     info!(%address, "Serving what {flag} asks for");
     let shutdown = until_dropped(stopped.clone());

@@ -9,9 +9,8 @@ mod connection;
 mod contact;
 mod credentials;
 mod overload;
+mod secrets;
 
-use std::error::Error as _;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use http::header::USER_AGENT;
 use http::{HeaderValue, Request, Response, StatusCode};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::client::Body;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Api, Client, Config};
 use tokio::sync::{Mutex, watch};
 use tracing::{info, warn};
@@ -203,8 +202,10 @@ impl Passing {
                 Ok(answer)
             }
             Err(error) => {
+                let about_credentials = is_about_credentials(&error);
+                let error = secrets::without(error);
                 let words = contact::causes(&error);
-                if is_about_credentials(&error) {
+                if about_credentials {
                     self.cluster.distrust(edition, &words);
                 }
                 self.cluster.0.contact.failed(words);
@@ -254,18 +255,19 @@ fn agent_of_elections(agent: Option<&HeaderValue>) -> Option<HeaderValue> {
 fn build(config: Config, agent: Option<&HeaderValue>) -> Result<Client, kube::Error> {
     let mut config = without_retries(config);
     config.headers.extend(agent.map(|agent| (USER_AGENT, agent.clone())));
-    client(config)
+    client(config).map_err(secrets::without)
 }
 
 async fn find(settings: &ClusterSettings) -> Result<Config, String> {
     let options = KubeConfigOptions { context: settings.context.clone(), ..KubeConfigOptions::default() };
+    let words = |problem: KubeconfigError| secrets::instead_of(&problem).unwrap_or_else(|| problem.to_string());
     let config = match &settings.kubeconfig {
         Some(file) => match Kubeconfig::read_from(file) {
-            Ok(kubeconfig) => Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|problem| problem.to_string()),
-            Err(problem) => Err(problem.to_string()),
+            Ok(kubeconfig) => Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(words),
+            Err(problem) => Err(words(problem)),
         },
-        None if settings.context.is_some() => Config::from_kubeconfig(&options).await.map_err(|problem| problem.to_string()),
-        None => Config::infer().await.map_err(|problem| problem.to_string()),
+        None if settings.context.is_some() => Config::from_kubeconfig(&options).await.map_err(words),
+        None => Config::infer().await.map_err(|problem| secrets::instead_of(&problem).unwrap_or_else(|| problem.to_string())),
     };
     let mut config = config?;
     // As Go takes it: what has no scheme speaks HTTP.
@@ -287,16 +289,7 @@ fn is_about_credentials(error: &kube::Error) -> bool {
     if matches!(error, kube::Error::Auth(_)) {
         return true;
     }
-    let mut next: Option<&(dyn std::error::Error + 'static)> = error.source();
-    while let Some(error) = next {
-        if error.is::<rustls::Error>() {
-            return true;
-        }
-        // What an I/O error was made of is not its source.
-        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        next = inner.map_or_else(|| error.source(), |inner| Some(inner));
-    }
-    false
+    secrets::chain(error).any(<dyn std::error::Error>::is::<rustls::Error>)
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ pub(super) struct Contact {
     heard: Option<Instant>,
     /// What has failed last, where nothing has worked since.
     trouble: Option<Trouble>,
+    /// What has kept this candidate from writing the lock last, where nobody else was seen to hold it since: it may read it for ever.
+    unwritable: Option<Trouble>,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -23,16 +25,35 @@ struct Trouble {
 
 impl Contact {
     pub(super) fn heard(&mut self, now: Instant) {
-        *self = Self { heard: Some(now), trouble: None };
+        (self.heard, self.trouble) = (Some(now), None);
     }
 
     /// Whether this is another trouble than before.
     pub(super) fn failed(&mut self, error: &LockError, now: Instant) -> bool {
-        let words: Arc<str> = error.complaint().into();
-        let before = self.trouble.as_ref().map(|trouble| (trouble.since, trouble.words.clone()));
-        let is_new = before.as_ref().is_none_or(|(_, before)| *before != words);
-        self.trouble = Some(Trouble { since: before.map_or(now, |(since, _)| since), words });
-        is_new
+        Trouble::note(&mut self.trouble, error, now)
+    }
+
+    /// A request was answered. `writes`: it was to write the lock.
+    pub(super) fn answered(&mut self, writes: bool, error: Option<&LockError>, now: Instant) {
+        match error {
+            None => {
+                self.heard(now);
+                if writes {
+                    self.need_not_write();
+                }
+            }
+            // Another was quicker, or has deleted it.
+            Some(LockError::Conflict | LockError::NotFound) => {}
+            Some(error) if writes => {
+                Trouble::note(&mut self.unwritable, error, now);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// It was written, or is another's, so that nothing is to be written.
+    pub(super) fn need_not_write(&mut self) {
+        self.unwritable = None;
     }
 
     /// When the lock was last heard of.
@@ -45,15 +66,29 @@ impl Contact {
         self.heard.map(|heard| now - heard)
     }
 
-    /// `Err` says what is wrong where nothing was heard of `lock` for longer than `patience`.
+    /// `Err` says what is wrong where nothing was heard of `lock` for longer than `patience`, or where it is nobody's and could not be written for
+    /// so long.
     pub(super) fn check(&self, lock: &str, patience: Duration, now: Instant) -> Result<(), String> {
         let silence = self.silence(now);
         if silence.is_some_and(|silence| silence <= patience) {
-            return Ok(());
+            let unwritable = self.unwritable.as_ref().filter(|trouble| now - trouble.since > patience);
+            return unwritable.map_or(Ok(()), |trouble| {
+                Err(format!("lock {lock} is nobody's, and cannot be written: {}, failing for {} s", trouble.words, (now - trouble.since).as_secs()))
+            });
         }
         let since = silence.map_or_else(|| "yet".to_owned(), |silence| format!("for {} s", silence.as_secs()));
         let why = self.trouble.as_ref().map(|trouble| format!(": {}, failing for {} s", trouble.words, (now - trouble.since).as_secs()));
         Err(format!("lock {lock} was neither read nor written {since}{}", why.unwrap_or_default()))
+    }
+}
+
+impl Trouble {
+    /// Whether this is another trouble than before.
+    fn note(trouble: &mut Option<Self>, error: &LockError, now: Instant) -> bool {
+        let words: Arc<str> = error.complaint().into();
+        let (since, is_new) = trouble.as_ref().map_or((now, true), |before| (before.since, before.words != words));
+        *trouble = Some(Self { since, words });
+        is_new
     }
 }
 
@@ -76,5 +111,19 @@ mod tests {
         assert_eq!(check(&contact, 40), Ok(()));
         assert!(contact.failed(&LockError::Timeout(Duration::from_secs(5)), at(30)), "it worked meanwhile");
         assert_eq!(check(&contact, 41).unwrap_err(), "lock a/b was neither read nor written for 21 s: no answer within 5s, failing for 11 s");
+    }
+    #[test]
+    fn a_lock_that_can_be_read_and_not_written_is_told_while_it_is_nobodys() {
+        let mut contact = Contact::default();
+        let check = |contact: &Contact, now| contact.check("a/b", Duration::from_secs(20), at(now));
+        for now in 0..=20 {
+            contact.heard(at(now));
+            assert_eq!(check(&contact, now), Ok(()), "{now}");
+            contact.answered(true, Some(&LockError::NoNamespace("a".to_owned())), at(now));
+        }
+        contact.heard(at(21));
+        assert_eq!(check(&contact, 21).unwrap_err(), "lock a/b is nobody's, and cannot be written: namespace a does not exist, failing for 21 s");
+        contact.need_not_write();
+        assert_eq!(check(&contact, 21), Ok(()));
     }
 }

@@ -198,9 +198,7 @@ impl Elector {
                 Happening::WorkEnded => Step::Nothing,
                 Happening::Answered(request, started, answer) => {
                     flight = None;
-                    if answer.is_ok() {
-                        self.contact.heard(now);
-                    }
+                    self.contact.answered(!matches!(*request, Request::Get), answer.as_ref().err(), now);
                     let news = self.candidate.answered(&request, answer, started, now, wall);
                     if matches!(*request, Request::Get) && self.is_missing_changes(&watching, now) {
                         watching.distrust();
@@ -284,9 +282,7 @@ impl Elector {
                 Step::Ask(request) => {
                     let Flight { request, started, answer } = self.send(request, self.clock.now());
                     let answer = answer.await;
-                    if answer.is_ok() {
-                        self.contact.heard(self.clock.now());
-                    }
+                    self.contact.answered(!matches!(request, Request::Get), answer.as_ref().err(), self.clock.now());
                     step = self.candidate.answered(&request, answer, started, self.clock.now(), self.clock.wall());
                 }
                 Step::Acquired | Step::Renewed => {
@@ -507,6 +503,9 @@ impl Elector {
     /// Shows how things stand, and returns the holder if it is another than before. `phase`: of a candidate that leads.
     fn show(&mut self, phase: Phase) -> Option<String> {
         let candidate = &self.candidate;
+        if candidate.waited_for().is_some() && candidate.holder_until().is_some_and(|until| until > self.clock.now()) {
+            self.contact.need_not_write();
+        }
         let before = self.state.borrow().clone();
         let mut state = before.clone();
         state.slow_paths = candidate.slow;

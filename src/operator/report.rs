@@ -109,15 +109,24 @@ fn jumps(observation: &Observation, group: &LeaderGroup, term: i64, is_named: bo
     (term > lowest.max(floor).saturating_add(JUMP)).then_some((lowest, place))
 }
 
-/// What keeps a status from being written can stand in no status. That the API server is away is told once, and not for each group.
+/// What keeps a status from being written can stand in no status, nor what a group has left that is gone. That the API server is away is
+/// told once, and not for each group.
 pub(super) fn of_failure(context: &Context, observation: &Observation, write: &Write, state: &mut GroupState) {
     let is_read = matches!(write, Write::ReadLock);
-    if is_read && observation.group.as_ref().is_none_or(|group| group.status.is_some()) {
+    let is_told = match (&observation.group, write) {
+        (Some(group), Write::ReadLock) => group.status.is_some(),
+        (None, Write::ReadLock) => true,
+        (group, Write::Pod(_)) => group.is_some(),
+        _ => false,
+    };
+    if is_told {
         return;
     }
     let is_outage = |failure: &str| matches!(failure, "failed" | "no answer in time") && context.vitals.blind_to(&observation.namespace).is_some();
     if let Some(failure) = state.memory.progress.untellable(write).filter(|failure| !is_outage(failure)) {
-        if is_read {
+        if let Write::Pod(write) = write {
+            line!(warn, context, observation, state, pod = %write.name, failure, "What a group that is gone has left on a pod cannot be taken away; a policy may keep this account from it");
+        } else if is_read {
             line!(warn, context, observation, state, failure, "The Lease of a group without a status cannot be read, and nothing is written before");
         } else {
             line!(warn, context, observation, state, failure, "The group's status cannot be written, and says what was so before");
@@ -210,12 +219,18 @@ fn of_pod(context: &Context, observation: &Observation, group: &LeaderGroup, wri
     let reported = group.status.as_ref().and_then(|status| status.leader.as_ref());
     let known = observed.term == desired.term || reported.is_some_and(|leader| *leader.pod_uid == **uid && Some(leader.term) == desired.term);
     let is_own_doing = *purpose == PodPurpose::Label && state.taken_from.take().is_some_and(|taken| taken == *uid);
+    // Nobody has taken away what the group did not ask for before: another key or value.
+    let asks_anew = group.status.as_ref().is_some_and(|status| status.observed_generation != group.metadata.generation)
+        || observed.label.is_some() && observation.pod(uid).is_some_and(|pod| pod.is_set(&write.key));
     // A term on a pod that neither the Lease nor the status names yet says as much, where the operator has set it.
     let is_elected = || leader::is_named(observation, uid) || observed.term.is_some() && observation.pod(uid).is_some_and(|pod| pod.set_term);
     match purpose {
         PodPurpose::Label if observed.term == desired.term && observed.label == desired.label => {}
         PodPurpose::Label if known && is_own_doing => {
             line!(info, context, observation, state, pod = %name, term = desired.term, "Leader was given its label back, and leads on: nobody has followed");
+        }
+        PodPurpose::Label if known && asks_anew => {
+            line!(info, context, observation, state, pod = %name, term = desired.term, "Leader was given the label that its group asks for now");
         }
         PodPurpose::Label if known => {
             context.metrics.label_repairs.inc();
@@ -258,7 +273,7 @@ fn of_pod(context: &Context, observation: &Observation, group: &LeaderGroup, wri
             let note = format!("pod {name} bore a term that no election gave it; the annotation {} was taken away", crate::names::ANNOTATION_TERM);
             record_event(context, state, group, true, "LabelRepaired", "Repair", note, pod);
         }
-        PodPurpose::Arm | PodPurpose::Seal | PodPurpose::Follow | PodPurpose::Forget => {}
+        PodPurpose::Arm | PodPurpose::Seal | PodPurpose::Keep | PodPurpose::Follow | PodPurpose::Forget => {}
     }
 }
 

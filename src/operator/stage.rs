@@ -284,7 +284,7 @@ fn urgency_of(observation: &Observation, write: &Write, is_led: bool, labels: bo
         Write::Status { names: None, .. } | Write::ApplyDeployment { .. } | Write::HoldReplicas { .. } | Write::Prove { ahead: true, .. } | Write::ReadLock => {
             Urgency::CanWait
         }
-        Write::Pod(write) if write.purpose == PodPurpose::Follow => Urgency::CanWait,
+        Write::Pod(write) if matches!(write.purpose, PodPurpose::Follow | PodPurpose::Keep) => Urgency::CanWait,
         // What a pod bears that cannot stand in the way: nothing of a former group's, no label, and no fence.
         Write::Pod(write)
             if write.purpose == PodPurpose::Forget && is_own(&write.key) && write.observed.label == write.desired.label && write.observed.fence.is_none() =>

@@ -73,18 +73,27 @@ pub struct DeletionCost {
 }
 
 impl DeletionCost {
-    /// Of a pod that leads.
+    /// Of a pod that leads. What others have set meanwhile is what it gets back.
     #[must_use]
     pub fn raised(&self) -> Self {
-        let former = self.former.clone().unwrap_or_else(|| self.now.clone().unwrap_or_default());
+        let former = self.former.clone().filter(|_| self.is_highest()).unwrap_or_else(|| self.now.clone().unwrap_or_default());
         Self { now: Some(HIGHEST_COST.into()), former: Some(former) }
+    }
+
+    /// Of a pod whose cost was raised: others have set another since.
+    pub(super) fn was_lowered(&self) -> bool {
+        self.former.is_some() && !self.is_highest()
+    }
+
+    fn is_highest(&self) -> bool {
+        self.now.as_deref() == Some(HIGHEST_COST)
     }
 
     /// Of a pod that does not lead any more. A cost that others have set meanwhile is theirs; what cannot be one is none.
     #[must_use]
     pub fn given_back(&self) -> Self {
         let now = match &self.former {
-            Some(former) if self.now.as_deref() == Some(HIGHEST_COST) => Some(former.clone()).filter(|former| is_cost(former)),
+            Some(former) if self.is_highest() => Some(former.clone()).filter(|former| is_cost(former)),
             _ => self.now.clone(),
         };
         Self { now, former: None }

@@ -278,9 +278,10 @@ impl Progress {
         }
     }
 
-    /// How a status, or a read that comes before the first one, gets nowhere, more and more seldom: there is no other place that could tell it.
+    /// How a status, a read that comes before the first one, or what is taken from a pod whose group is gone gets nowhere, more and more
+    /// seldom: there is no other place that could tell it.
     pub fn untellable(&self, write: &Write) -> Option<&'static str> {
-        let attempt = self.attempts.get(&Target::of(write)).filter(|_| matches!(write, Write::Status { .. } | Write::ReadLock))?;
+        let attempt = self.attempts.get(&Target::of(write)).filter(|_| is_told_nowhere_else(write))?;
         let (failures, refused) = (attempt.failures, attempt.refused);
         let again = failures % CONTENDED == 0 && (failures / CONTENDED).is_power_of_two();
         (refused == REFUSED || again).then(|| attempt.kind())
@@ -458,6 +459,10 @@ impl Progress {
     }
 }
 
+fn is_told_nowhere_else(write: &Write) -> bool {
+    matches!(write, Write::Status { .. } | Write::ReadLock) || matches!(write, Write::Pod(write) if write.purpose == PodPurpose::Forget)
+}
+
 /// How long this is held back because it was done often without an effect.
 fn paced(target: &Target, attempt: &Attempt, now: Instant) -> Duration {
     let (burst, interval) = target.pace();
@@ -555,6 +560,7 @@ fn what(write: &Write) -> String {
                 PodPurpose::Unlabel => format!("taking the leader's label from pod {name}"),
                 PodPurpose::Arm => format!("preparing pod {name} to lead"),
                 PodPurpose::Seal => format!("taking from pod {name} what a leader or its successor bears"),
+                PodPurpose::Keep => format!("raising the annotation {} of leader {name}", names::ANNOTATION_DELETION_COST),
                 PodPurpose::Follow => format!("setting the label {} of follower {name}", write.key),
                 PodPurpose::Forget => format!("taking the group's marks from pod {name}"),
             }

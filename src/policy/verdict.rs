@@ -85,7 +85,10 @@ pub(super) fn obstacle(observation: &Observation, memory: &Memory, terms: &Terms
     if group.metadata.deletion_timestamp.is_some() {
         return Some(Obstacle {
             reason: "Deleting",
-            message: "the group is being deleted, and something holds it (kubectl get -o jsonpath='{.metadata.finalizers}' says what): no leader is elected any more, and the label stays where it is until the group is gone".to_owned(),
+            message: format!(
+                "the group is being deleted, and something holds it (kubectl get leadergroup {} -o jsonpath='{{.metadata.finalizers}}' says what): no leader is elected any more, and the label stays where it is until the group is gone",
+                observation.name
+            ),
             stalled: false,
             unready: true,
             blocks: true,
@@ -185,15 +188,15 @@ fn of_rival(observation: &Observation, deployment: &str, rival: &str) -> String 
     }
     // A label gives no group a Deployment to own.
     let refers = observation.group.as_ref().is_some_and(|group| group.spec.deployment_ref.is_some());
-    let claim = |command: &str| {
-        let command = format!("kubectl label {command}deployment {deployment} {label}={name}");
-        if refers { format!(", or have this one lead its pods ({command}; {rival} has no leader then)") } else { String::new() }
+    let claim = if refers {
+        format!(", or have this one lead its pods (kubectl label --overwrite deployment {deployment} {label}={name}; {rival} has no leader then)")
+    } else {
+        String::new()
     };
     if observation.deployment.as_ref().is_some_and(|deployment| deployment.claimed_by().is_some()) {
-        let claim = claim("--overwrite ");
         return format!("Deployment {deployment} has the label {label}={rival}, so it is that one's alone, whether it exists or not; {instead}{claim}");
     }
-    format!("LeaderGroup {rival} names Deployment {deployment}, too, and was there first; delete one of the two{}", claim(""))
+    format!("LeaderGroup {rival} names Deployment {deployment}, too, and was there first; delete one of the two{claim}")
 }
 
 /// The advice about a label that is somebody else's.

@@ -199,6 +199,8 @@ pub enum PodPurpose {
     Arm,
     /// Its fence goes, so that earlier writes fail, and whatever else of a leader it bears.
     Seal,
+    /// Leads, and gets back the deletion cost of a leader.
+    Keep,
     /// Gets the followers' label value, or loses it.
     Follow,
     /// Every trace goes, its fence too: the pod is no longer of the group, or the group is gone.
@@ -213,6 +215,7 @@ impl PodPurpose {
             PodPurpose::Unlabel => "unlabel",
             PodPurpose::Arm => "arm",
             PodPurpose::Seal => "seal",
+            PodPurpose::Keep => "keep",
             PodPurpose::Follow => "follow",
             PodPurpose::Forget => "forget",
         }

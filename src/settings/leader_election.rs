@@ -105,6 +105,14 @@ impl LeaderElection {
                 "the namespace of the lock is not known outside of a cluster: set --leader-elect-resource-namespace or POD_NAMESPACE{or_none}"
             ));
         }
+        for (flag, value, longest, dots) in [("name", name, 253, true), ("namespace", &*namespace, 63, false)] {
+            if !is_dns(value, longest, dots) {
+                let letters = if dots { "lowercase letters, digits, dashes and dots" } else { "lowercase letters, digits and dashes" };
+                return Err(format!(
+                    "--leader-elect-resource-{flag} must be at most {longest} {letters}, with a letter or digit at both ends; it is {value:?}"
+                ));
+            }
+        }
         let config = Config {
             lease_duration: lease_duration.to_std(),
             renew_deadline: renew_deadline.to_std(),
@@ -115,6 +123,13 @@ impl LeaderElection {
         config.validate(lock.resolution()).map_err(|rule| format!("--leader-elect-lease-duration, -renew-deadline and -retry-period: {rule}"))?;
         Ok(Some(Election { lock, namespace, name: name.to_owned(), config }))
     }
+}
+
+/// Whether the API server takes it as a name (RFC 1123). `dots`: it may have several parts.
+fn is_dns(name: &str, longest: usize, dots: bool) -> bool {
+    let is_plain = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit();
+    let are_fine = |part: &str| part.starts_with(is_plain) && part.ends_with(is_plain) && part.chars().all(|letter| is_plain(letter) || letter == '-');
+    name.len() <= longest && if dots { name.split('.').all(are_fine) } else { are_fine(name) }
 }
 
 /// What Go's `strconv.ParseBool` takes.
@@ -171,7 +186,7 @@ mod tests {
             leader_elect_resource_name: Some("name".to_owned()),
             leader_elect_resource_namespace: Some("namespace".to_owned()),
         };
-        let scenarios: [(&str, Change, Option<&str>); 12] = [
+        let scenarios: [(&str, Change, Option<&str>); 16] = [
             ("good", |_| {}, None),
             ("good, as it is off", |flags| (flags.leader_elect, flags.leader_elect_lease_duration) = (false, GoDuration::from_secs(-1)), None),
             ("renew deadline equals lease duration", |flags| flags.leader_elect_renew_deadline = GoDuration::from_secs(30), Some("must be greater than")),
@@ -191,6 +206,10 @@ mod tests {
             ("no renew deadline", |flags| flags.leader_elect_renew_deadline = GoDuration(0), Some("renew-deadline must be greater than zero")),
             ("no resource lock", |flags| flags.leader_elect_resource_lock = String::new(), Some("must be one of leases, configmaps")),
             ("no resource namespace", |flags| flags.leader_elect_resource_namespace = Some(String::new()), Some("set --leader-elect-resource-namespace")),
+            ("dots in a name", |flags| flags.leader_elect_resource_name = Some("a.b-1.c".to_owned()), None),
+            ("a name that is none", |flags| flags.leader_elect_resource_name = Some("Wrap_2".to_owned()), Some("resource-name must be at most 253 lowercase")),
+            ("an empty part", |flags| flags.leader_elect_resource_name = Some("a..b".to_owned()), Some("resource-name must be")),
+            ("dots in a namespace", |flags| flags.leader_elect_resource_namespace = Some("a.b".to_owned()), Some("resource-namespace must be at most 63")),
             ("no resource name", |flags| flags.leader_elect_resource_name = Some(String::new()), Some("--leader-elect-resource-name is required")),
         ];
         for (scenario, change, complaint) in scenarios {

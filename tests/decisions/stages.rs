@@ -6,7 +6,7 @@ use std::time::Duration;
 use leadergroup::api::LeaderGroup;
 use leadergroup::elector::clock::Instant;
 use leadergroup::policy::leader::{Choice, choose};
-use leadergroup::policy::observation::{Candidate, Lease, Observation, Operator};
+use leadergroup::policy::observation::{Candidate, DeletionCost, Lease, Observation, Operator};
 use leadergroup::policy::write::{Done, LeasePurpose, PodPurpose, Undone, Write};
 use leadergroup::policy::{self, Memory};
 use serde_json::json;
@@ -241,6 +241,25 @@ fn a_settled_group_plans_nothing_but_the_next_renewal() {
     settled.group = Some(Arc::new(group));
     let plan = policy::plan(&settled, &Memory::default());
     assert_eq!((plan.writes, plan.recheck), (vec![], Some(std::time::Duration::from_secs(5))));
+}
+
+#[test]
+fn a_leader_whose_deletion_cost_others_have_lowered_gets_it_back_and_keeps_theirs_for_afterwards() {
+    let highest = DeletionCost::default().raised();
+    let with_cost = |now: Option<&str>| {
+        let leader = with(in_term(fenced(labelled(pod("a"))), 7), |pod| pod.cost = DeletionCost { now: now.map(Into::into), former: highest.former.clone() });
+        observation(&json!({ "deploymentRef": { "name": "web" } }), vec![leader, fenced(pod("b"))], Some("a"))
+    };
+    let raises = |observed: &Observation| {
+        let writes = policy::plan(observed, &Memory::default()).writes;
+        writes.into_iter().find_map(|write| if let Write::Pod(write) = write { Some((write.purpose, write.desired.cost, write.desired.label)) } else { None })
+    };
+    assert_eq!(raises(&with_cost(highest.now.as_deref())), None);
+    for (theirs, kept) in [(Some("100"), "100"), (None, "")] {
+        let cost = DeletionCost { now: highest.now.clone(), former: Some(kept.into()) };
+        assert_eq!(raises(&with_cost(theirs)), Some((PodPurpose::Keep, cost.clone(), Some("leader".to_owned()))));
+        assert_eq!(cost.given_back(), DeletionCost { now: theirs.map(Into::into), former: None });
+    }
 }
 
 /// An observation whose Lease another operator has written, a second ago.

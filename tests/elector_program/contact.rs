@@ -1,5 +1,8 @@
 //! An elector and its API server: what it says when it may not, or cannot, reach its lock, and when it ends.
 
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::Api;
+use kube::api::PostParams;
 use serde_json::json;
 
 use super::stage::{QUICK, Running, Stage, until};
@@ -22,6 +25,29 @@ async fn a_sidecar_whose_lock_is_forbidden_is_not_ready_and_says_what_it_may_not
     assert!(!sidecar.get("/readyz").await.1.contains("no answer from the API server"), "it answers");
     assert_eq!((sidecar.get("/healthz").await.0, sidecar.get("/livez").await.0), (200, 200));
     assert_eq!(sidecar.json("/leader").await["known"], json!(false));
+}
+
+#[tokio::test]
+async fn who_may_read_the_lock_and_not_make_it_is_not_ready_though_it_is_answered() {
+    let stage = Stage::new("contact").await;
+    let (client, namespace) = (stage.plane.client(), &*stage.namespace);
+    let rules = json!([{ "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "watch"] }]);
+    let role = serde_json::from_value(json!({ "metadata": { "name": "reader" }, "rules": rules })).unwrap();
+    Api::<Role>::namespaced(client.clone(), namespace).create(&PostParams::default(), &role).await.unwrap();
+    let binding = json!({
+        "metadata": { "name": "reader" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader" },
+        "subjects": [{ "kind": "ServiceAccount", "name": "default", "namespace": namespace }],
+    });
+    let binding = serde_json::from_value(binding).unwrap();
+    Api::<RoleBinding>::namespaced(client, namespace).create(&PostParams::default(), &binding).await.unwrap();
+    let kubeconfig = stage.plane.kubeconfig_for(namespace, "default").await.unwrap();
+    let sidecar = stage.start("pod-a", &kubeconfig, &QUICK, &[], |command| command);
+    until_ready(&sidecar, 503, &["is nobody's, and cannot be written", "cannot create resource \"leases\""]).await;
+    // Another leads: nothing is to be written.
+    let leader = stage.sidecar("pod-b", &QUICK);
+    leader.until_leads().await;
+    until_ready(&sidecar, 200, &[]).await;
 }
 
 #[tokio::test]

@@ -166,7 +166,7 @@ async fn a_deployment_that_names_its_group_is_that_groups_alone() {
     arena.leader("elder").await;
     arena.apply(&(arena::reference("younger", "app") + "  leaderLabel: { key: leadergroup.io/role }\n")).await;
     let message = stalled(&arena, "younger", "OverlappingGroups").await;
-    assert!(message.contains("kubectl label deployment app leadergroup.io/group=younger"), "{message}");
+    assert!(message.contains("kubectl label --overwrite deployment app leadergroup.io/group=younger"), "{message}");
     arena.kubectl(&["label", "deployment", "app", "leadergroup.io/group=younger"]).await;
     let leader = arena.leader("younger").await;
     let message = stalled(&arena, "elder", "OverlappingGroups").await;

@@ -8,6 +8,7 @@ use kube::api::{Api, ListParams};
 use serde_json::json;
 
 use super::arena::{self, Arena};
+use super::looks::notes;
 use super::steps::{settled, term};
 
 const KEY: &str = "example.com/part";
@@ -71,6 +72,7 @@ async fn another_value_of_the_label_goes_to_the_pod_that_leads_already() {
     let same = arena.leader("web").await;
     assert_eq!((same.uid(), term(&same)), (leader.uid(), term(&leader)));
     assert_eq!(same.labels()["role"], "primary");
+    assert_eq!(notes(&arena, "LabelRepaired").await, [""; 0], "nobody has taken it");
     arena.led(1).await;
     arena.finish().await;
 }

@@ -52,6 +52,22 @@ async fn what_a_pod_costs_to_delete_is_raised_while_it_leads_and_given_back_afte
     let first = arena.api::<Pod>().get(&first.name_any()).await.unwrap();
     assert_eq!(cost(&first).as_deref(), Some("7"));
     assert!(!first.annotations().contains_key("leadergroup.io/former-deletion-cost"));
+
+    // Others write it as well, such as those who spread a workload over zones.
+    arena.kubectl(&["annotate", "--overwrite", "pod", &second.name_any(), "controller.kubernetes.io/pod-deletion-cost=100"]).await;
+    let costs = async |pod: &Pod, wanted: &str| {
+        arena
+            .until(&format!("it costs {wanted}"), async || {
+                let now = cost(&arena.api::<Pod>().get(&pod.name_any()).await.unwrap());
+                if now.as_deref() == Some(wanted) { Ok(()) } else { Err(format!("{now:?}")) }
+            })
+            .await;
+    };
+    costs(&second, "2147483647").await;
+    arena.set_ready(&first, true).await;
+    arena.set_ready(&second, false).await;
+    arena.leader_other_than("web", &second).await;
+    costs(&second, "100").await;
     arena.finish().await;
 }
 

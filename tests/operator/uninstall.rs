@@ -92,6 +92,10 @@ async fn an_uninstall_says_what_goes_asks_and_leaves_every_pod_as_it_was() {
     kubectl(&plane, &["apply", "-k", CONFIG]).await;
     kubectl(&plane, &["apply", "-f", &format!("{CONFIG}/legacy-locks.yaml")]).await;
     prepare(&plane, &["shop"]).await;
+    let unasked = uninstall(&plane, &[], None).await;
+    assert!(unasked.code == Some(2) && unasked.text.contains("there is no terminal"), "the operator alone does not go unasked either: {}", unasked.text);
+    let never = uninstall(&plane, &["--patience", "soon"], None).await;
+    assert!(never.code == Some(2) && never.text.contains("--patience takes whole seconds"), "{}", never.text);
     let cost = "controller.kubernetes.io/pod-deletion-cost";
     let costly = arena::deployment("costly", 2).replace("labels: { app: costly }", &format!("labels: {{ app: costly }}, annotations: {{ {cost}: '5' }}"));
     apply(&plane, "shop", &(arena::deployment("plain", 3) + "---" + &costly)).await;
@@ -192,7 +196,7 @@ async fn where_the_operator_cannot_run_any_more_its_marks_are_taken_off_by_hand_
     kubectl(&plane, &["delete", "lg", "--all", "-A"]).await;
     let lease = async || there::<Lease>(&plane, "shop", "plain").await.map_or(Ok(()), |lease| Err(format!("{:?}", lease.metadata)));
     wait::until("the group's Lease is gone", std::time::Duration::from_secs(120), lease).await.unwrap();
-    let rest = uninstall(&plane, &[], None).await;
+    let rest = uninstall(&plane, &["--yes"], None).await;
     assert_eq!(rest.code, Some(0), "{}", rest.text);
 }
 
@@ -233,6 +237,12 @@ async fn an_uninstall_of_some_namespaces_leaves_the_others_and_keeps_application
     let kept = uninstall(&plane, &["-k", several, "-n", "team-a", "-n", "team-b"], Some("keep")).await;
     assert_eq!(kept.code, Some(0), "{}\n{}", kept.text, running.log_end(40));
     assert!(kept.text.contains("The Deployments and Leases of the groups are kept"), "{}", kept.text);
+    assert!(
+        kept.text.contains("Deployment team-a/web\n") && kept.text.contains("Lease team-a/web") && !kept.text.contains("nothing of it is left"),
+        "{}",
+        kept.text
+    );
+    assert!(there::<Lease>(&plane, "leadergroup-system", "leadergroup-operator").await.is_none());
     assert_eq!(json!(pods(&plane, "team-b").await), json!(original));
     let web = there::<Deployment>(&plane, "team-a", "web").await.expect("it is kept");
     assert_eq!(web.owner_references(), []);

@@ -79,6 +79,9 @@ pub enum LockError {
     /// The object is gone.
     #[error("the lock's object does not exist")]
     NotFound,
+    /// There is no such namespace to make the object in.
+    #[error("namespace {0} does not exist")]
+    NoNamespace(String),
     /// It was written, or made, by another since it was read.
     #[error("another has written the lock meanwhile")]
     Conflict,
@@ -127,7 +130,7 @@ impl LockError {
     /// Whether it is certain that nothing was written.
     pub(super) fn is_refusal(&self) -> bool {
         match self {
-            Self::NotFound | Self::Conflict | Self::NoTermLeft | Self::NotInitialized => true,
+            Self::NotFound | Self::NoNamespace(_) | Self::Conflict | Self::NoTermLeft | Self::NotInitialized => true,
             Self::Api(kube::Error::Api(status)) => (400..500).contains(&status.code),
             Self::Invalid(_) | Self::Timeout(_) | Self::Api(_) => false,
         }

@@ -160,7 +160,8 @@ impl Place {
     pub(super) async fn create(&self, mut object: Object) -> Result<Object, LockError> {
         self.label(&mut object)?;
         let request = self.own_requests().create(&PostParams::default(), object.body()?);
-        self.send_own(request).await
+        let created = self.send_own(request).await;
+        created.map_err(|error| if let LockError::NotFound = error { LockError::NoNamespace(self.options.namespace.clone()) } else { error })
     }
 
     /// The object that a snapshot of this lock was made of.

@@ -111,6 +111,7 @@ impl Planner<'_> {
                 self.arm(pod);
                 self.mark(pod);
             }
+            self.keep(leader);
             self.successor_read = successor.filter(|pod| pod.fence(&self.observation.fence_key).is_some()).map(|pod| pod.read);
             self.lease(record(term), self.to_hold);
             return;
@@ -237,6 +238,16 @@ impl Planner<'_> {
         // What somebody else has written as it should be stays that one's, by the record, whoever writes the same again.
         if !pod.is_said_to_be(&ours) && pod.fence(&self.observation.fence_key).is_some() {
             self.fence(pod);
+        }
+    }
+
+    /// A smaller ReplicaSet keeps its leader, whatever others have made of its deletion cost.
+    fn keep(&mut self, leader: &Pod) {
+        let is_written = self.writes.iter().any(|write| matches!(write, Write::Pod(write) if write.uid == leader.uid));
+        if !is_written && leader.cost.was_lowered() && leader.fence(&self.observation.fence_key).is_some() {
+            let (key, fence_key) = (&self.group.spec.leader_label.key, &self.observation.fence_key);
+            let desired = PodMarks { cost: leader.cost.raised(), fence: Some(self.next_fence()), ..marks(leader, key, fence_key) };
+            self.writes.push(Write::Pod(pod_write(leader, key, fence_key, PodPurpose::Keep, desired)));
         }
     }
 
