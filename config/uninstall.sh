@@ -91,7 +91,7 @@ owned() {
 
 # What is kept of groups that are gone, and the like of groups that are made again under their names.
 kept() {
-	get deployments,leases --selector=app.kubernetes.io/managed-by=leadergroup-operator --output=go-template='{{range .items}}{{.kind}} {{.metadata.namespace}}/{{.metadata.name}}
+	get deployments,leases --selector=app.kubernetes.io/managed-by=leadergroup-operator,leadergroup.io/group --output=go-template='{{range .items}}{{.kind}} {{.metadata.namespace}}/{{.metadata.name}}
 {{end}}'
 }
 
@@ -126,9 +126,9 @@ if $cluster_wide; then
 else
 	[ -n "$namespaces" ] || fail "$directory does not hold the CustomResourceDefinition: name the namespaces that its operator keeps, each by -n" 2
 fi
-system=$(printf '%s\n' "$built" | $kubectl get --filename=- --ignore-not-found --output=go-template='{{range .items}}{{if eq .kind "Deployment"}}{{.metadata.namespace}}{{end}}{{end}}')
-installed=$system
-: "${system:=leadergroup-system}"
+system=$(printf '%s\n' "$built" | sed -n '/^kind: Deployment$/,/^spec:/s/^  namespace: //p' | sed q)
+[ -n "$system" ] || fail "$directory holds no Deployment of the operator with a namespace" 2
+installed=$(printf '%s\n' "$built" | $kubectl get --filename=- --ignore-not-found --output=go-template='{{range .items}}{{if eq .kind "Deployment"}}{{.metadata.name}} {{end}}{{end}}')
 
 # 1. What goes.
 echo "Cluster: $($kubectl config view --minify --output='jsonpath={.clusters[0].cluster.server}')"

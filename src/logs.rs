@@ -11,8 +11,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::settings::{LogFilter, LogFormat, LogSettings};
 
-/// Modules that log bodies: what cannot be decoded at WARN, errors with the API server's words at WARN and below.
-const WITH_BODIES: [&str; 2] = ["kube_client::client", "kube_runtime::watcher"];
+/// Modules that log bodies: what cannot be decoded at WARN, errors with the API server's words at WARN and below, a kubeconfig that cannot be
+/// read at TRACE.
+const WITH_BODIES: [&str; 3] = ["kube_client::client", "kube_client::config", "kube_runtime::watcher"];
 
 /// Starts logging to standard error.
 pub fn start(settings: &LogSettings) {

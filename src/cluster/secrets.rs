@@ -32,15 +32,20 @@ pub(super) fn instead_of(error: &(dyn Error + 'static)) -> Option<String> {
                 place(problem.location().map(|place| place.line()))
             ));
         }
+        if let Some(kube::Error::ProxyProtocolUnsupported { proxy_url } | kube::Error::ProxyProtocolDisabled { proxy_url, .. }) = error.downcast_ref() {
+            let scheme = proxy_url.scheme_str().unwrap_or_default();
+            return Some(format!("no proxy is spoken to by {scheme}: give one of http, https and socks5"));
+        }
         match error.downcast_ref()? {
             // The command itself bears its environment and arguments.
             AuthError::AuthExecRun { out, .. } => {
                 let complaint: String = String::from_utf8_lossy(&out.stderr).trim().chars().take(COMPLAINT).collect();
-                Some(format!("the plugin for credentials has failed ({}): {complaint}", out.status))
+                Some(format!("the plugin for credentials has failed ({}): {complaint:?}", out.status))
             }
             AuthError::AuthExecParse(problem) => {
                 Some(format!("what the plugin for credentials has printed is no ExecCredential{}", place(problem.location().map(|place| place.line()))))
             }
+            AuthError::MalformedTokenExpirationDate(_) => Some("the plugin for credentials has printed no date for their end".to_owned()),
             _ => None,
         }
     })

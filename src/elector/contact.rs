@@ -21,6 +21,8 @@ pub(super) struct Contact {
 struct Trouble {
     since: Instant,
     words: Arc<str>,
+    /// It was the same the time before.
+    is_repeated: bool,
 }
 
 impl Contact {
@@ -30,7 +32,10 @@ impl Contact {
 
     /// Whether this is another trouble than before.
     pub(super) fn failed(&mut self, error: &LockError, now: Instant) -> bool {
-        Trouble::note(&mut self.trouble, error, now)
+        let is_new = Trouble::note(&mut self.trouble, error, now);
+        // What was read in between has not mended it.
+        let is_known = self.unwritable.as_ref().zip(self.trouble.as_ref()).is_some_and(|(before, it)| before.is_repeated && before.words == it.words);
+        is_new && !is_known
     }
 
     /// A request was answered. `writes`: it was to write the lock.
@@ -87,7 +92,7 @@ impl Trouble {
     fn note(trouble: &mut Option<Self>, error: &LockError, now: Instant) -> bool {
         let words: Arc<str> = error.complaint().into();
         let (since, is_new) = trouble.as_ref().map_or((now, true), |before| (before.since, before.words != words));
-        *trouble = Some(Self { since, words });
+        *trouble = Some(Self { since, words, is_repeated: !is_new });
         is_new
     }
 }
@@ -119,7 +124,9 @@ mod tests {
         for now in 0..=20 {
             contact.heard(at(now));
             assert_eq!(check(&contact, now), Ok(()), "{now}");
-            contact.answered(true, Some(&LockError::NoNamespace("a".to_owned())), at(now));
+            let error = LockError::NoNamespace("a".to_owned());
+            contact.answered(true, Some(&error), at(now));
+            assert_eq!(contact.failed(&error, at(now)), now == 0, "it was read in between, and is no other trouble for that");
         }
         contact.heard(at(21));
         assert_eq!(check(&contact, 21).unwrap_err(), "lock a/b is nobody's, and cannot be written: namespace a does not exist, failing for 21 s");

@@ -186,8 +186,8 @@ impl WatchHealth {
 
     fn fails_for_long(&self) -> bool {
         let (now, [first, last]) = (self.milliseconds(), self.failing.each_ref().map(|it| it.load(Ordering::Relaxed)));
-        // While it is listed anew nothing is told by a watch, and nothing fails.
-        let goes_on = now.saturating_sub(last) <= FORGIVEN || self.listing.load(Ordering::Relaxed) > 0;
+        // After more than one failure a list shows whether it is over: while it goes on nothing fails, and nothing is told.
+        let goes_on = now.saturating_sub(last) <= FORGIVEN || last > first && self.listing.load(Ordering::Relaxed) > 0;
         last > 0 && !self.has_lasted_since(last) && goes_on && now.saturating_sub(first) > BLIND
     }
 

@@ -114,7 +114,7 @@ async fn stage_by_stage(context: &Arc<Context>, key: &Key, state: &mut GroupStat
             if observation.rival.is_some() && wait.is_none() {
                 return Ended::Blocked;
             }
-            return Ended::Settled(wait.into_iter().chain(state.memory.progress.runs_out(observation.moment)).min());
+            return Ended::Settled(wait.or_else(|| state.memory.progress.runs_out(observation.moment)));
         }
         drop(look);
         // What waits for its turn may be decided on again as often as something happens.

@@ -219,9 +219,9 @@ fn of_pod(context: &Context, observation: &Observation, group: &LeaderGroup, wri
     let reported = group.status.as_ref().and_then(|status| status.leader.as_ref());
     let known = observed.term == desired.term || reported.is_some_and(|leader| *leader.pod_uid == **uid && Some(leader.term) == desired.term);
     let is_own_doing = *purpose == PodPurpose::Label && state.taken_from.take().is_some_and(|taken| taken == *uid);
-    // Nobody has taken away what the group did not ask for before: another key or value.
-    let asks_anew = group.status.as_ref().is_some_and(|status| status.observed_generation != group.metadata.generation)
-        || observed.label.is_some() && observation.pod(uid).is_some_and(|pod| pod.is_set(&write.key));
+    // Nobody has taken away what the group did not ask for before: another value, or another key.
+    let has_other_value = || observed.label.is_some() && observation.pod(uid).is_some_and(|pod| pod.is_set(&write.key));
+    let asks_anew = observed.label != desired.label && (has_other_value() || observed.member_of.is_some() && observed.member_of != desired.member_of);
     // A term on a pod that neither the Lease nor the status names yet says as much, where the operator has set it.
     let is_elected = || leader::is_named(observation, uid) || observed.term.is_some() && observation.pod(uid).is_some_and(|pod| pod.set_term);
     match purpose {

@@ -78,7 +78,12 @@ pub fn plan(observation: &Observation, memory: &Memory) -> Plan {
         // Nothing else would find out that it is gone.
         plan.read_lease();
     }
-    if plan.writes.iter().all(|write| matches!(write, Write::Status { names: None, .. })) {
+    let waits_for_nothing = |write: &Write| match write {
+        Write::Status { names, .. } => names.is_none(),
+        Write::Pod(write) => write.purpose == PodPurpose::Keep,
+        _ => false,
+    };
+    if plan.writes.iter().all(waits_for_nothing) {
         plan.prove_ahead();
     }
     let wait = plan.recheck.map(|at| observation.now.duration_until(at).max(SignedDuration::ZERO).unsigned_abs());

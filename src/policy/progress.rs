@@ -408,12 +408,16 @@ impl Progress {
         Some(failed.max(paced)).filter(|wait| !wait.is_zero())
     }
 
-    /// The pods whose marks are changed back each time, so that they wait, and nobody knows yet by whom.
+    /// The pods whose marks are changed back each time, so that they wait, and nobody knows yet by whom. Not those whose deletion cost is: it may
+    /// have two masters, and nobody is kept from leading by that.
     pub fn unexplained<'a>(&'a self, wanted: &'a BTreeSet<Target>, round: Round, now: Instant) -> impl Iterator<Item = (&'a Target, &'a str)> {
         let waits = move |(target, attempt): &(&Target, &Attempt)| {
             attempt.undone_by.is_none() && wanted.contains(target) && target.is_same_round(attempt.round, round) && !paced(target, attempt, now).is_zero()
         };
-        self.attempts().filter(waits).filter_map(|(target, _)| if let Target::Pod(uid, _) = target { Some((target, &**uid)) } else { None })
+        self.attempts().filter(waits).filter_map(|(target, _)| match target {
+            Target::Pod(uid, purpose) if *purpose != PodPurpose::Keep => Some((target, &**uid)),
+            _ => None,
+        })
     }
 
     /// Who changes this back each time.

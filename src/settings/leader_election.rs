@@ -107,9 +107,9 @@ impl LeaderElection {
         }
         for (flag, value, longest, dots) in [("name", name, 253, true), ("namespace", &*namespace, 63, false)] {
             if !is_dns(value, longest, dots) {
-                let letters = if dots { "lowercase letters, digits, dashes and dots" } else { "lowercase letters, digits and dashes" };
+                let parts = if dots { ", in parts that dots separate, each" } else { "," };
                 return Err(format!(
-                    "--leader-elect-resource-{flag} must be at most {longest} {letters}, with a letter or digit at both ends; it is {value:?}"
+                    "--leader-elect-resource-{flag} must be at most {longest} lowercase letters, digits and dashes{parts} with a letter or digit at both ends; it is {value:?}"
                 ));
             }
         }

@@ -145,7 +145,7 @@ pub async fn run(settings: RunSettings, resolved: (Election, String)) -> Result<
         wrapper.clone().clear().await;
         match (ended, wrapper.exit()) {
             (Some(Ended::Cancelled), code) => return Ok(code.unwrap_or_default()),
-            (None, Some(code)) => return Ok(code),
+            (_, Some(code)) => return Ok(code),
             _ if wrapper.settings.exit_on_loss => return Ok(LOST),
             (Some(Ended::Lost(_)) | None, _) => {}
         }
@@ -182,10 +182,6 @@ impl Wrapper {
         loop {
             let watch = Stopwatch::start();
             let outcome = self.command(&tenure).await;
-            let left = Stopwatch::start();
-            // What is left may end by itself, and nobody else leads meanwhile.
-            let may_wait = || left.elapsed() < LINGERS && tenure.remaining().is_some_and(|remaining| !remaining.is_zero());
-            let cleared = self.remnants.end(may_wait).await;
             let code = match outcome {
                 Outcome::Failed(code) => Some(code),
                 Outcome::Ended(code) => {
@@ -203,22 +199,26 @@ impl Wrapper {
                 Outcome::Ended(code) => tenure.is_held() && !again(self.settings.restart, code),
                 Outcome::Stopped(_) => false,
             };
-            let ends_with = code.filter(|_| is_last);
-            if let Err(problem) = cleared {
+            if let Some(code) = code.filter(|_| is_last) {
+                // Whatever becomes of the leadership while the rest ends.
+                self.exits_with(code);
+            }
+            let left = Stopwatch::start();
+            // What is left may end by itself, and nobody else leads meanwhile.
+            let may_wait = || left.elapsed() < LINGERS && tenure.remaining().is_some_and(|remaining| !remaining.is_zero());
+            if let Err(problem) = self.remnants.end(may_wait).await {
                 if tree::is_first() {
                     ends_with_container(&problem);
                 }
                 error!(%problem, "What is left of the command cannot be ended: nothing is contended for before it has ended");
-                if let Some(code) = ends_with {
-                    self.exits_with(code);
-                }
                 self.rests.send_replace(true);
                 return;
             }
+            let ends_with = code.filter(|_| is_last || self.is_stopping());
             if let Some(code) = ends_with {
                 return self.end(code);
             }
-            if is_last || !tenure.is_held() {
+            if is_last || self.is_stopping() || !tenure.is_held() {
                 return;
             }
             // Else it was renewed after all, too late for the guard.

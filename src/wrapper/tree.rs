@@ -94,7 +94,7 @@ fn children() -> Vec<Pid> {
 }
 
 /// First processes that end when the one does that they have started. A shell, or what supervises several, may go on.
-const INITS: [&str; 4] = ["tini", "docker-init", "dumb-init", "catatonit"];
+const INITS: [&str; 5] = ["tini", "tini-static", "docker-init", "dumb-init", "catatonit"];
 
 /// Whether all that is left ends with this process: it is the first of its container, or such a one's, or has its parent outside of it.
 pub(super) fn is_first() -> bool {
