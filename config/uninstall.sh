@@ -126,9 +126,14 @@ if $cluster_wide; then
 else
 	[ -n "$namespaces" ] || fail "$directory does not hold the CustomResourceDefinition: name the namespaces that its operator keeps, each by -n" 2
 fi
-system=$(printf '%s\n' "$built" | sed -n '/^kind: Deployment$/,/^spec:/s/^  namespace: //p' | sed q)
+system=$(printf '%s\n' "$built" | sed -n '/^kind: Deployment$/,/^spec:/{
+/^  name: leadergroup-operator$/{
+n
+s/^  namespace: //p
+}
+}')
 [ -n "$system" ] || fail "$directory holds no Deployment of the operator with a namespace" 2
-installed=$(printf '%s\n' "$built" | $kubectl get --filename=- --ignore-not-found --output=go-template='{{range .items}}{{if eq .kind "Deployment"}}{{.metadata.name}} {{end}}{{end}}')
+installed=$(printf '%s\n' "$built" | $kubectl get --filename=- --ignore-not-found --output=name)
 
 # 1. What goes.
 echo "Cluster: $($kubectl config view --minify --output='jsonpath={.clusters[0].cluster.server}')"
@@ -163,7 +168,7 @@ Start it (kubectl --namespace $system get pods says what is missing) and run thi
 Where it cannot run any more, docs/uninstall.md tells how to go on by hand."
 fi
 
-# 3. Nobody loses an application, or the operator, unasked.
+# 3. Nobody loses anything unasked.
 if [ -n "$groups$installed" ] && [ -z "$answer" ]; then
 	[ -t 0 ] || fail "there is no terminal to ask on: give --yes, or --keep-deployments. Nothing was changed." 2
 	if [ "$applications" -gt 0 ]; then
@@ -171,7 +176,7 @@ if [ -n "$groups$installed" ] && [ -z "$answer" ]; then
 	elif [ -n "$groups" ]; then
 		printf 'Delete the groups? (yes; no) '
 	else
-		printf 'Delete the operator? There are no groups. (yes; no) '
+		printf 'Delete that? There are no groups. (yes; no) '
 	fi
 	read -r answer || answer=no
 	case $answer in

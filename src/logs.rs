@@ -3,7 +3,7 @@
 
 use tracing::Subscriber;
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::filter::{FilterExt, LevelFilter, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::Registry;
@@ -11,9 +11,10 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::settings::{LogFilter, LogFormat, LogSettings};
 
-/// Modules that log bodies: what cannot be decoded at WARN, errors with the API server's words at WARN and below, a kubeconfig that cannot be
-/// read at TRACE.
-const WITH_BODIES: [&str; 3] = ["kube_client::client", "kube_client::config", "kube_runtime::watcher"];
+/// Modules that log bodies, and what of them may be told: what cannot be decoded comes at WARN, errors with the API server's words at WARN and
+/// below, a kubeconfig that cannot be read at TRACE.
+const WITH_BODIES: [(&str, LevelFilter); 3] =
+    [("kube_client::client", LevelFilter::OFF), ("kube_client::config", LevelFilter::DEBUG), ("kube_runtime::watcher", LevelFilter::OFF)];
 
 /// Starts logging to standard error.
 pub fn start(settings: &LogSettings) {
@@ -27,8 +28,8 @@ fn subscriber(
     colours: bool,
     writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static,
 ) -> impl Subscriber + Send + Sync + 'static {
-    let silent: Vec<&str> = WITH_BODIES.into_iter().filter(|module| !filter.names(module)).collect();
-    let harmless = filter_fn(move |metadata| !silent.contains(&metadata.target()));
+    let silent: Vec<_> = WITH_BODIES.into_iter().filter(|(module, _)| !filter.names(module)).collect();
+    let harmless = filter_fn(move |metadata| silent.iter().all(|(module, told)| metadata.target() != *module || metadata.level() <= told));
     // Where nobody reads them any more the work goes on: a complaint to standard error would end a thread.
     let lines = tracing_subscriber::fmt::layer().with_writer(writer).log_internal_errors(false);
     let lines = match format {

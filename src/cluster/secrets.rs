@@ -45,7 +45,7 @@ pub(super) fn instead_of(error: &(dyn Error + 'static)) -> Option<String> {
             AuthError::AuthExecParse(problem) => {
                 Some(format!("what the plugin for credentials has printed is no ExecCredential{}", place(problem.location().map(|place| place.line()))))
             }
-            AuthError::MalformedTokenExpirationDate(_) => Some("the plugin for credentials has printed no date for their end".to_owned()),
+            AuthError::MalformedTokenExpirationDate(_) => Some("the date on which the credentials end is none".to_owned()),
             _ => None,
         }
     })

@@ -321,6 +321,7 @@ impl<'a> Planner<'a> {
             | Write::Prove { .. }
             | Write::ReadLock
             | Write::CreateLease { .. } => true,
+            Write::Pod(write) if write.purpose == PodPurpose::Keep => false,
             Write::Pod(write) => write.purpose != PodPurpose::Arm || !self.settled || (1..=ARMED).contains(&arms),
             Write::UpdateLease { purpose, .. } => *purpose == LeasePurpose::Transition,
             Write::Status { .. } => false,

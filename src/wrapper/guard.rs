@@ -83,6 +83,10 @@ impl Guard {
         };
         // Whatever happens from here on, the command ends before this process does.
         let listened = guard.listen(&mut orders, &mut reports, &mut children, &alarm).await;
+        if let (Ok(true), Some(status), false) = (&listened, guard.status, guard.stopped) {
+            // What it has left may outlast the leadership.
+            report(&mut reports, &Report::Exited(exit_code(status))).await?;
+        }
         guard.signal(Signal::KILL);
         let kill = guard.hold.kill;
         let cleared = tree::end_children(|| SystemClock.now() < kill, |pid, status| guard.note(pid, status)).await;

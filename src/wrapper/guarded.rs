@@ -64,7 +64,7 @@ impl Guarded {
             Some(Report::Failed { .. }) => (self.group, self.ended) = (None, true),
             // What is left may be of its group, and bear its number.
             Some(Report::Ended { left, .. }) => (self.group, self.ended) = (self.group.filter(|_| left), !left),
-            None => {}
+            Some(Report::Exited(_)) | None => {}
         }
         report
     }

@@ -28,6 +28,8 @@ pub(super) enum Report {
     Started(i32),
     /// It could not be started; the code is a shell's for that.
     Failed { code: u8, why: String },
+    /// It has ended by itself; what it started may not have.
+    Exited(u8),
     /// It has ended, and so has everything that it started. `stopped`: because its time had run out; `left`: but that something is left
     /// which cannot be ended.
     Ended { code: u8, stopped: bool, left: bool },
@@ -57,6 +59,7 @@ impl Report {
         match self {
             Self::Started(pid) => format!("started {pid}\n"),
             Self::Failed { code, why } => format!("failed {code} {}\n", why.replace('\n', " ")),
+            Self::Exited(code) => format!("exited {code}\n"),
             Self::Ended { code, stopped, left } => format!("ended {code} {stopped} {left}\n"),
         }
     }
@@ -65,6 +68,7 @@ impl Report {
         let (word, rest) = line.split_once(' ')?;
         let both = || rest.split_once(' ');
         match word {
+            "exited" => rest.parse().ok().map(Self::Exited),
             "started" => rest.parse().ok().map(Self::Started),
             "failed" => both().and_then(|(code, why)| Some(Self::Failed { code: code.parse().ok()?, why: why.to_owned() })),
             "ended" => both().and_then(|(code, rest)| {
@@ -91,7 +95,7 @@ mod tests {
             assert_eq!(Order::parse(order.line().trim_end()), Some(order));
         }
         let failed = Report::Failed { code: 127, why: "no such file: a b".to_owned() };
-        for report in [Report::Started(7), failed, Report::Ended { code: 143, stopped: true, left: false }] {
+        for report in [Report::Started(7), Report::Exited(7), failed, Report::Ended { code: 143, stopped: true, left: false }] {
             assert_eq!(Report::parse(report.line().trim_end()), Some(report));
         }
     }
@@ -101,7 +105,7 @@ mod tests {
         for line in ["", "hold", "hold 1", "hold 1 ", "hold 1 2 3", "hold -1 2", "signal", "signal x", "other 1"] {
             assert_eq!(Order::parse(line), None, "{line:?}");
         }
-        for line in ["", "started", "failed 1", "ended 300 true false", "ended 1", "ended 1 true", "ended 1 true maybe"] {
+        for line in ["", "started", "exited", "exited 256", "failed 1", "ended 300 true false", "ended 1", "ended 1 true", "ended 1 true maybe"] {
             assert_eq!(Report::parse(line), None, "{line:?}");
         }
     }

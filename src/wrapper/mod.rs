@@ -11,7 +11,7 @@ mod remnants;
 mod tree;
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -87,6 +87,8 @@ struct Wrapper {
     /// True from when the elector is to end.
     stop: watch::Sender<bool>,
     exit: Mutex<Option<u8>>,
+    /// The code of the last command, where it has ended by itself.
+    last: Mutex<Option<u8>>,
     remnants: Remnants,
     /// True while nothing is contended for, because something is left that cannot be ended.
     rests: watch::Sender<bool>,
@@ -117,7 +119,8 @@ pub async fn run(settings: RunSettings, resolved: (Election, String)) -> Result<
         leadership: contender.leadership.clone(),
         signals: broadcast::Sender::new(16),
         stop: watch::Sender::new(false),
-        exit: Mutex::new(None),
+        exit: Mutex::default(),
+        last: Mutex::default(),
         remnants: Remnants::default(),
         rests: watch::Sender::new(false),
     });
@@ -128,7 +131,7 @@ pub async fn run(settings: RunSettings, resolved: (Election, String)) -> Result<
     let (out_of_contact, stranded) = (contender.out_of_contact(move || *resting.borrow()), wrapper.clone());
     tokio::spawn(async move {
         error!("{}", out_of_contact.await);
-        stranded.end(UNREACHABLE);
+        stranded.end(stranded.exit().unwrap_or(UNREACHABLE));
     });
     let (working, clearing) = (wrapper.clone(), wrapper.clone());
     let mut callbacks = Callbacks::new(move |tenure| working.clone().lead(tenure)).on_new_leader(|leader| info!(leader, "The leader changed"));
@@ -181,20 +184,20 @@ impl Wrapper {
         let mut pause = FIRST_PAUSE;
         loop {
             let watch = Stopwatch::start();
-            let outcome = self.command(&tenure).await;
+            let outcome = match (self.command(&tenure).await, *locked(&self.last)) {
+                // It had ended by itself; what was stopped is what it has left.
+                (Outcome::Stopped(_), Some(code)) => Outcome::Ended(code),
+                (outcome, _) => outcome,
+            };
             let code = match outcome {
-                Outcome::Failed(code) => Some(code),
-                Outcome::Ended(code) => {
-                    info!(code, "The command has ended");
-                    Some(code)
-                }
+                Outcome::Failed(code) | Outcome::Ended(code) => Some(code),
                 Outcome::Stopped(code) => {
                     warn!("The command was stopped, because the leadership was not renewed in time or its guard was lost");
                     code
                 }
             };
             let is_last = match outcome {
-                _ if self.is_stopping() => true,
+                _ if self.is_stopping() || self.exit().is_some() => true,
                 Outcome::Failed(_) => true,
                 Outcome::Ended(code) => tenure.is_held() && !again(self.settings.restart, code),
                 Outcome::Stopped(_) => false,
@@ -211,6 +214,9 @@ impl Wrapper {
                     ends_with_container(&problem);
                 }
                 error!(%problem, "What is left of the command cannot be ended: nothing is contended for before it has ended");
+                if let Some(code) = code.filter(|_| self.is_stopping()) {
+                    self.exits_with(code);
+                }
                 self.rests.send_replace(true);
                 return;
             }
@@ -240,6 +246,7 @@ impl Wrapper {
 
     /// One run of the command, from its start until nothing of it is left; or until it may be another's turn.
     async fn command(&self, tenure: &Tenure) -> Outcome {
+        *locked(&self.last) = None;
         // First the ears, then the question: a signal comes before or after, and is not lost.
         let mut signals = self.signals.subscribe();
         let mut leadership = self.leadership.clone();
@@ -261,6 +268,14 @@ impl Wrapper {
                 report = guarded.next() => match report {
                     Some(Report::Started(pid)) => {
                         info!(pid, term = tenure.term(), "The command runs");
+                        continue;
+                    }
+                    Some(Report::Exited(code)) => {
+                        info!(code, "The command has ended");
+                        *locked(&self.last) = Some(code);
+                        if tenure.is_held() && (self.is_stopping() || !again(self.settings.restart, code)) {
+                            self.exits_with(code);
+                        }
                         continue;
                     }
                     Some(Report::Failed { code, why }) => {
@@ -296,7 +311,8 @@ impl Wrapper {
     async fn clear(self: Arc<Self>) {
         if self.remnants.are_there() && self.is_stopping() {
             // It was asked to end, and was cut short.
-            self.exit.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(KILLED);
+            let code = locked(&self.last).unwrap_or(KILLED);
+            locked(&self.exit).get_or_insert(code);
         }
         // Where not everything ends with this process it stays until it is asked to end: whoever comes after it would not know what is left.
         let stays = || {
@@ -322,11 +338,11 @@ impl Wrapper {
 
     /// Whenever it ends it is with this code.
     fn exits_with(&self, code: u8) {
-        *self.exit.lock().unwrap_or_else(PoisonError::into_inner) = Some(code);
+        *locked(&self.exit) = Some(code);
     }
 
     fn exit(&self) -> Option<u8> {
-        *self.exit.lock().unwrap_or_else(PoisonError::into_inner)
+        *locked(&self.exit)
     }
 
     fn is_stopping(&self) -> bool {
@@ -338,6 +354,10 @@ impl Wrapper {
 fn ends_with_container(problem: &io::Error) -> ! {
     error!(%problem, "What is left of the command cannot be ended, so this process ends at once, and with it its container");
     std::process::exit(LEFT.into());
+}
+
+fn locked<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn again(restart: Restart, code: u8) -> bool {

@@ -11,7 +11,7 @@ use leadergroup::policy::write::{Done, LeasePurpose, PodPurpose, Undone, Write};
 use leadergroup::policy::{self, Memory};
 use serde_json::json;
 
-use super::scene::{add_label, failed, fenced, former_leader, holding, in_term, labelled, observation, on, pod, stage, unready, with};
+use super::scene::{add_label, at, conditions_of, failed, fenced, former_leader, holding, in_term, labelled, observation, on, pod, stage, unready, with};
 
 #[test]
 fn the_label_is_given_in_a_stage_of_its_own_after_it_was_taken_away() {
@@ -260,6 +260,30 @@ fn a_leader_whose_deletion_cost_others_have_lowered_gets_it_back_and_keeps_their
         assert_eq!(raises(&with_cost(theirs)), Some((PodPurpose::Keep, cost.clone(), Some("leader".to_owned()))));
         assert_eq!(cost.given_back(), DeletionCost { now: theirs.map(Into::into), former: None });
     }
+}
+
+#[test]
+fn a_deletion_cost_that_others_lower_again_and_again_keeps_no_status_from_being_written_and_is_no_trouble() {
+    let lowered = DeletionCost { now: Some("100".into()), former: Some("".into()) };
+    let leader = with(in_term(fenced(labelled(pod("a"))), 7), |pod| pod.cost = lowered);
+    let mut observed = observation(&json!({ "deploymentRef": { "name": "web" } }), vec![leader, fenced(pod("b"))], Some("a"));
+    let mut memory = holding();
+    let is_status = |write: &Write| matches!(write, Write::Status { .. });
+    let mut raised = 0;
+    for second in 0..60 {
+        at(&mut observed, second * 1000);
+        let plan = policy::plan(&observed, &memory);
+        assert!(plan.writes.iter().any(is_status), "{second}: {:?}", plan.writes);
+        for write in plan.writes.iter().filter(|write| !is_status(write)) {
+            raised += usize::from(matches!(write, Write::Pod(write) if write.purpose == PodPurpose::Keep));
+            let round = memory.round(&observed);
+            memory.progress.sending(write, round, observed.moment, observed.now);
+            memory.progress.answered(write, Ok(()), observed.moment);
+        }
+        let said = conditions_of(plan.writes.iter().find(|write| is_status(write)).unwrap());
+        assert!(said.iter().all(|condition| !condition.contains("ChangedBack")), "{said:?}");
+    }
+    assert_eq!(raised, 4 + 2);
 }
 
 /// An observation whose Lease another operator has written, a second ago.

@@ -99,6 +99,17 @@ async fn what_a_command_leaves_for_a_while_costs_it_neither_its_code_nor_a_secon
 }
 
 #[tokio::test]
+async fn a_command_that_is_not_to_be_run_again_is_not_whatever_becomes_of_the_lease_before_all_of_it_has_ended() {
+    let stage = Stage::new("losses").await;
+    let elector = stage.wrapper_without_kill_below_a_shell("pod-a", &QUICK, &leaves("8"));
+    stage.until_logged("started").await;
+    elector.until_told("The command has ended").await;
+    stage.displace("somebody").await;
+    elector.until_told("ended with 7").await;
+    assert_eq!(std::fs::read_to_string(stage.file("log")).unwrap(), "started\n");
+}
+
+#[tokio::test]
 async fn who_cannot_end_what_its_command_has_left_leads_no_longer_and_contends_for_nothing() {
     let stage = Stage::new("losses").await;
     let naps = format!("1001.{}", std::process::id());

@@ -84,7 +84,7 @@ impl Stage {
 
     /// The same, and that first process is a shell, which goes on.
     pub(crate) fn wrapper_without_kill_below_a_shell(&self, id: &str, flags: &[&str], script: &str) -> Running {
-        self.contained(&["sh", "-c", "\"$@\"; sleep 1000", "sh"], id, flags, script)
+        self.contained(&["sh", "-c", "\"$@\"; echo ended with $?; sleep 1000", "sh"], id, flags, script)
     }
 
     fn contained(&self, first: &[&str], id: &str, flags: &[&str], script: &str) -> Running {

@@ -189,6 +189,12 @@ async fn a_label_that_this_process_has_taken_back_itself_was_not_lost() {
     assert!(!told.contains("put back") && told.contains("nobody has followed"), "{told}");
     assert!(says(&given).contains("put back"), "and now somebody else");
     assert_eq!(context.metrics.label_repairs.get(), 2);
+    // What the group asks for anew nobody has taken away; a term that is gone is.
+    let mut other_key = marks(None, Some(3));
+    other_key.member_of = Some("web/former".to_owned());
+    let told = says(&write(PodPurpose::Label, other_key, marks(Some("leader"), Some(3))));
+    assert!(told.contains("asks for now"), "{told}");
+    assert_eq!(context.metrics.label_repairs.get(), 2);
     // Whose label is taken away: the leader's, as the Lease says, or somebody's who was given it by others, with whatever term.
     assert!(says(&taken).contains("others had set"));
     assert_eq!(context.metrics.label_repairs.get(), 3);
