@@ -133,7 +133,22 @@ s/^  namespace: //p
 }
 }')
 [ -n "$system" ] || fail "$directory holds no Deployment of the operator with a namespace" 2
-installed=$(printf '%s\n' "$built" | $kubectl get --filename=- --ignore-not-found --output=name)
+# Kinds that the server does not know are not there.
+installed=$(printf '%s\n' "$built" | $kubectl get --filename=- --ignore-not-found --output=name) || installed="$installed unknown"
+
+# The same kubectl command of what else of this folder may have been installed.
+beside() {
+	if [ -e "$here/policies" ]; then
+		$kubectl "$@" --ignore-not-found -k "$here/policies"
+	fi
+	for file in legacy-locks.yaml metrics-secure/rbac.yaml namespaced/nodes.yaml; do
+		$kubectl "$@" --ignore-not-found --filename="$here/$file"
+	done
+}
+if $cluster_wide; then
+	besides=$(beside get --output=name) || besides=unknown
+	installed=$installed$besides
+fi
 
 # 1. What goes.
 echo "Cluster: $($kubectl config view --minify --output='jsonpath={.clusters[0].cluster.server}')"
@@ -216,15 +231,13 @@ left=$(groups && left)
 $left
 Install the operator again (kubectl apply -k $directory) and run this again."
 if $cluster_wide; then
-	if [ -e "$here/policies" ]; then
-		$kubectl delete --ignore-not-found -k "$here/policies"
-	fi
-	for file in legacy-locks.yaml metrics-secure/rbac.yaml namespaced/nodes.yaml; do
-		$kubectl delete --ignore-not-found --filename="$here/$file"
-	done
+	beside delete
 fi
-$kubectl delete --ignore-not-found -k "$directory"
+undeleted=
+$kubectl delete --ignore-not-found -k "$directory" || undeleted="
+Not all of $directory could be deleted; kubectl says why above."
 $kubectl --namespace "$system" delete lease leadergroup-operator --ignore-not-found
+[ -z "$undeleted" ] || fail "${undeleted#?}"
 kept=$(kept)
 if [ -n "$kept" ]; then
 	echo "The Deployments and Leases of the groups are kept, with the label leadergroup.io/group that selects their pods:

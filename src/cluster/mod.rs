@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::USER_AGENT;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
@@ -87,13 +87,13 @@ impl Cluster {
         let config = find(settings)
             .await
             .map_err(|problem| format!("No cluster was found: {problem}. Give --kubeconfig, set KUBECONFIG, or run inside a pod with a service account"))?;
-        let contact = Contact::new(config.cluster_url.to_string());
+        let contact = Contact::new(shown(&config.cluster_url));
         let known = watch::Sender::new(Known { edition: 0, config, reading: false, read: None });
         Ok(Self(Arc::new(Shared { settings: settings.clone(), known, contact, agent: agent(program) })))
     }
 
     pub fn url(&self) -> String {
-        self.0.known.borrow().config.cluster_url.to_string()
+        shown(&self.0.known.borrow().config.cluster_url)
     }
 
     /// Whether it answers any of the clients.
@@ -172,7 +172,11 @@ impl Cluster {
             match found {
                 // Another cluster has other objects under the same names.
                 Ok(config) if config.cluster_url != known.config.cluster_url => {
-                    warn!(before = %known.config.cluster_url, now = %config.cluster_url, "The configuration names another cluster now; start anew to go there");
+                    warn!(
+                        before = shown(&known.config.cluster_url),
+                        now = shown(&config.cluster_url),
+                        "The configuration names another cluster now; start anew to go there"
+                    );
                 }
                 Ok(config) => {
                     known.config = config;
@@ -284,6 +288,13 @@ async fn find(settings: &ClusterSettings) -> Result<Config, String> {
     Ok(config)
 }
 
+/// Without what stands before the host, which may be a password.
+fn shown(url: &Uri) -> String {
+    let (before, host) = url.authority().map_or(("", ""), |it| it.as_str().rsplit_once('@').unwrap_or(("", it.as_str())));
+    let all = url.to_string();
+    if before.is_empty() { all } else { all.replacen(&format!("{before}@{host}"), host, 1) }
+}
+
 /// Whether other credentials, or another bundle of certificates, might help.
 fn is_about_credentials(error: &kube::Error) -> bool {
     if matches!(error, kube::Error::Auth(_)) {
@@ -297,6 +308,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_server_is_named_without_a_password() {
+        for (url, told) in [("https://user:pw@host:6443/path", "https://host:6443/path"), ("https://[::1]:6443", "https://[::1]:6443/")] {
+            assert_eq!(shown(&url.parse().unwrap()), told);
+        }
+    }
 
     fn cluster() -> Cluster {
         let config = Config::new("https://cluster/".parse().unwrap());

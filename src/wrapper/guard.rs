@@ -84,8 +84,8 @@ impl Guard {
         // Whatever happens from here on, the command ends before this process does.
         let listened = guard.listen(&mut orders, &mut reports, &mut children, &alarm).await;
         if let (Ok(true), Some(status), false) = (&listened, guard.status, guard.stopped) {
-            // What it has left may outlast the leadership.
-            report(&mut reports, &Report::Exited(exit_code(status))).await?;
+            // What it has left may outlast the leadership; and where nobody hears this it is ended all the same.
+            let _ = report(&mut reports, &Report::Exited(exit_code(status))).await;
         }
         guard.signal(Signal::KILL);
         let kill = guard.hold.kill;
@@ -112,6 +112,10 @@ impl Guard {
                 biased;
                 due = alarm.at(if self.stopped { self.hold.kill } else { self.hold.until }) => {
                     due?;
+                    // It may have ended in time, where this process was not there to see it.
+                    if !self.stopped && self.has_ended() {
+                        return Ok(true);
+                    }
                     if self.stopped || self.hold.kill <= SystemClock.now() {
                         self.stopped = true;
                         return Ok(true);
@@ -119,10 +123,7 @@ impl Guard {
                     self.stop();
                 }
                 _ = children.recv() => {
-                    while let Some((pid, status)) = tree::reap() {
-                        self.note(pid, status);
-                    }
-                    if self.status.is_some() {
+                    if self.has_ended() {
                         return Ok(true);
                     }
                 }
@@ -134,6 +135,14 @@ impl Guard {
                 },
             }
         }
+    }
+
+    /// Reaps what has ended, and says whether the command has.
+    fn has_ended(&mut self) -> bool {
+        while let Some((pid, status)) = tree::reap() {
+            self.note(pid, status);
+        }
+        self.status.is_some()
     }
 
     fn renew(&mut self, hold: Hold) {

@@ -199,7 +199,7 @@ impl Wrapper {
             let is_last = match outcome {
                 _ if self.is_stopping() || self.exit().is_some() => true,
                 Outcome::Failed(_) => true,
-                Outcome::Ended(code) => tenure.is_held() && !again(self.settings.restart, code),
+                Outcome::Ended(code) => !again(self.settings.restart, code),
                 Outcome::Stopped(_) => false,
             };
             if let Some(code) = code.filter(|_| is_last) {
@@ -271,11 +271,7 @@ impl Wrapper {
                         continue;
                     }
                     Some(Report::Exited(code)) => {
-                        info!(code, "The command has ended");
-                        *locked(&self.last) = Some(code);
-                        if tenure.is_held() && (self.is_stopping() || !again(self.settings.restart, code)) {
-                            self.exits_with(code);
-                        }
+                        self.has_ended(code);
                         continue;
                     }
                     Some(Report::Failed { code, why }) => {
@@ -290,7 +286,8 @@ impl Wrapper {
                     Ok(signal) => Order::Signal(signal.as_raw()),
                     Err(_) => continue,
                 },
-                () = leadership.changed() => {
+                // What it has left gets no more time than it had.
+                () = leadership.changed(), if locked(&self.last).is_none() => {
                     let newer = Times::of(tenure, Some(times));
                     if newer == times {
                         continue;
@@ -302,8 +299,26 @@ impl Wrapper {
                 () = SystemClock.sleep(times.last_resort.remaining(&SystemClock)) => return Outcome::Stopped(Some(KILLED)),
             };
             if guarded.send(order).is_err() {
+                // What it has said before it ended may not have been read yet.
+                let said = async {
+                    while let Some(report) = guarded.next().await {
+                        if let Report::Exited(code) = report {
+                            self.has_ended(code);
+                        }
+                    }
+                };
+                let _ = tokio::time::timeout(MARGIN / 4, said).await;
                 return Outcome::Stopped(Some(KILLED));
             }
+        }
+    }
+
+    /// The command has ended by itself, in its time.
+    fn has_ended(&self, code: u8) {
+        info!(code, "The command has ended");
+        *locked(&self.last) = Some(code);
+        if self.is_stopping() || !again(self.settings.restart, code) {
+            self.exits_with(code);
         }
     }
 
