@@ -139,10 +139,10 @@ installed=$(printf '%s\n' "$built" | $kubectl get --filename=- --ignore-not-foun
 # The same kubectl command of what else of this folder may have been installed.
 beside() {
 	if [ -e "$here/policies" ]; then
-		$kubectl "$@" --ignore-not-found -k "$here/policies"
+		$kubectl "$@" --ignore-not-found -k "$here/policies" || return
 	fi
 	for file in legacy-locks.yaml metrics-secure/rbac.yaml namespaced/nodes.yaml; do
-		$kubectl "$@" --ignore-not-found --filename="$here/$file"
+		$kubectl "$@" --ignore-not-found --filename="$here/$file" || return
 	done
 }
 if $cluster_wide; then

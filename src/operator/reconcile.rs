@@ -111,10 +111,7 @@ async fn stage_by_stage(context: &Arc<Context>, key: &Key, state: &mut GroupStat
             }
             let overdue = state.flights.next_overdue(observation.moment);
             let wait = recheck.into_iter().chain(overdue).min();
-            if observation.rival.is_some() && wait.is_none() {
-                return Ended::Blocked;
-            }
-            return Ended::Settled(wait.or_else(|| state.memory.progress.runs_out(observation.moment)));
+            return if observation.rival.is_some() && wait.is_none() { Ended::Blocked } else { Ended::Settled(wait) };
         }
         drop(look);
         // What waits for its turn may be decided on again as often as something happens.

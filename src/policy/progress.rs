@@ -303,12 +303,6 @@ impl Progress {
         });
     }
 
-    /// How long it takes until all of what was done, and is not wanted, can be forgotten. Nothing else may ever happen to a group at rest.
-    pub fn runs_out(&self, now: Instant) -> Option<Duration> {
-        let done = self.attempts.values().filter(|attempt| attempt.asked.is_none() && attempt.sent.is_none());
-        done.map(|attempt| attempt.drained - now).max().filter(|left| !left.is_zero())
-    }
-
     /// Forgets what can hold nothing back any more.
     pub fn forget_what_ran_out(&mut self, now: Instant) {
         self.attempts.retain(|_, attempt| attempt.held_until() > now || attempt.asked.is_some() || attempt.sent.is_some());

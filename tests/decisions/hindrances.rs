@@ -90,21 +90,6 @@ fn what_changed_under_our_hands_is_tried_again_at_once_but_not_for_ever() {
     assert_eq!(conditions(&observed, &memory)[2..], ["Reconciling=True WriteContended", "Stalled=False Progressing"]);
 }
 
-#[test]
-fn of_a_group_at_rest_what_was_done_is_forgotten_as_soon_as_it_holds_nothing_back_any_more() {
-    let (mut memory, observed) = (holding(), relabelled());
-    let (write, moment, nothing) = (pods(&policy::plan(&observed, &memory).writes).remove(0), observed.moment, BTreeSet::new());
-    memory.progress.sending(&write, ROUND, moment, now());
-    assert_eq!(memory.progress.runs_out(moment), None, "its answer comes first");
-    memory.progress.answered(&write, Ok(()), moment);
-    let left = memory.progress.runs_out(moment).expect("it is done");
-    memory.progress.settle(&nothing, moment + left.saturating_sub(Duration::from_nanos(1)));
-    assert!(!memory.progress.is_empty());
-    memory.progress.settle(&nothing, moment + left);
-    assert!(memory.progress.is_empty());
-    assert_eq!(memory.progress.runs_out(moment + left), None, "and nothing is looked at once more");
-}
-
 /// Whoever may label pods may label thousands; to plan them costs as often as it is planned.
 #[test]
 fn thousands_of_labelled_pods_are_cleared_a_few_at_a_time_and_those_that_fail_give_way() {
