@@ -233,11 +233,10 @@ Install the operator again (kubectl apply -k $directory) and run this again."
 if $cluster_wide; then
 	beside delete
 fi
-undeleted=
-$kubectl delete --ignore-not-found -k "$directory" || undeleted="
-Not all of $directory could be deleted; kubectl says why above."
+deleted=true
+$kubectl delete --ignore-not-found -k "$directory" || deleted=false
 $kubectl --namespace "$system" delete lease leadergroup-operator --ignore-not-found
-[ -z "$undeleted" ] || fail "${undeleted#?}"
+$deleted || fail "not all of $directory could be deleted; kubectl says why above"
 kept=$(kept)
 if [ -n "$kept" ]; then
 	echo "The Deployments and Leases of the groups are kept, with the label leadergroup.io/group that selects their pods:

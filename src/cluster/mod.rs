@@ -264,14 +264,14 @@ fn build(config: Config, agent: Option<&HeaderValue>) -> Result<Client, kube::Er
 
 async fn find(settings: &ClusterSettings) -> Result<Config, String> {
     let options = KubeConfigOptions { context: settings.context.clone(), ..KubeConfigOptions::default() };
-    let words = |problem: KubeconfigError| secrets::instead_of(&problem).unwrap_or_else(|| problem.to_string());
+    let words = |problem: KubeconfigError| secrets::told(&problem);
     let config = match &settings.kubeconfig {
         Some(file) => match Kubeconfig::read_from(file) {
             Ok(kubeconfig) => Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(words),
             Err(problem) => Err(words(problem)),
         },
         None if settings.context.is_some() => Config::from_kubeconfig(&options).await.map_err(words),
-        None => Config::infer().await.map_err(|problem| secrets::instead_of(&problem).unwrap_or_else(|| problem.to_string())),
+        None => Config::infer().await.map_err(|problem| secrets::told(&problem)),
     };
     let mut config = config?;
     // As Go takes it: what has no scheme speaks HTTP.
@@ -290,9 +290,8 @@ async fn find(settings: &ClusterSettings) -> Result<Config, String> {
 
 /// Without what stands before the host, which may be a password.
 fn shown(url: &Uri) -> String {
-    let (before, host) = url.authority().map_or(("", ""), |it| it.as_str().rsplit_once('@').unwrap_or(("", it.as_str())));
-    let all = url.to_string();
-    if before.is_empty() { all } else { all.replacen(&format!("{before}@{host}"), host, 1) }
+    let user = url.authority().and_then(|it| it.as_str().rsplit_once('@'));
+    user.map_or_else(|| url.to_string(), |(user, _)| url.to_string().replacen(&format!("{user}@"), "", 1))
 }
 
 /// Whether other credentials, or another bundle of certificates, might help.

@@ -23,7 +23,7 @@ pub(super) fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item 
 }
 
 /// What is said in the place of the error; `None`: it quotes nothing secret.
-pub(super) fn instead_of(error: &(dyn Error + 'static)) -> Option<String> {
+fn instead_of(error: &(dyn Error + 'static)) -> Option<String> {
     let place = |line: Option<u64>| line.map(|line| format!(" at line {line}")).unwrap_or_default();
     chain(error).find_map(|error| {
         if let Some(KubeconfigError::Parse(problem)) = error.downcast_ref() {
@@ -49,6 +49,11 @@ pub(super) fn instead_of(error: &(dyn Error + 'static)) -> Option<String> {
             _ => None,
         }
     })
+}
+
+/// The error in words that may be told.
+pub(super) fn told(error: &(dyn Error + 'static)) -> String {
+    instead_of(error).unwrap_or_else(|| error.to_string())
 }
 
 /// The error as it may be told.

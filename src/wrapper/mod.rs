@@ -220,11 +220,11 @@ impl Wrapper {
                 self.rests.send_replace(true);
                 return;
             }
-            let ends_with = code.filter(|_| is_last || self.is_stopping());
-            if let Some(code) = ends_with {
+            let is_last = is_last || self.is_stopping();
+            if let Some(code) = code.filter(|_| is_last) {
                 return self.end(code);
             }
-            if is_last || self.is_stopping() || !tenure.is_held() {
+            if is_last || !tenure.is_held() {
                 return;
             }
             // Else it was renewed after all, too late for the guard.
@@ -332,7 +332,7 @@ impl Wrapper {
         // Where not everything ends with this process it stays until it is asked to end: whoever comes after it would not know what is left.
         let stays = || {
             let stays = !tree::is_first() && !self.is_stopping();
-            self.rests.send_if_modified(|rests| !std::mem::replace(rests, stays));
+            self.rests.send_replace(stays);
             stays
         };
         if let Err(problem) = self.remnants.end(stays).await {

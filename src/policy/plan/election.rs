@@ -243,8 +243,7 @@ impl Planner<'_> {
 
     /// A smaller ReplicaSet keeps its leader, whatever others have made of its deletion cost.
     fn keep(&mut self, leader: &Pod) {
-        let is_written = self.writes.iter().any(|write| matches!(write, Write::Pod(write) if write.uid == leader.uid));
-        if !is_written && leader.cost.was_lowered() && leader.fence(&self.observation.fence_key).is_some() {
+        if !self.is_written(leader) && leader.cost.was_lowered() && leader.fence(&self.observation.fence_key).is_some() {
             let (key, fence_key) = (&self.group.spec.leader_label.key, &self.observation.fence_key);
             let desired = PodMarks { cost: leader.cost.raised(), fence: Some(self.next_fence()), ..marks(leader, key, fence_key) };
             self.writes.push(Write::Pod(pod_write(leader, key, fence_key, PodPurpose::Keep, desired)));
@@ -253,7 +252,7 @@ impl Planner<'_> {
 
     fn fence(&mut self, pod: &Pod) {
         // What it bears of others goes first: it is known by the mark that this would write over.
-        if self.writes.iter().any(|write| matches!(write, Write::Pod(write) if write.uid == pod.uid)) {
+        if self.is_written(pod) {
             return;
         }
         let fence_key = &self.observation.fence_key;
@@ -267,6 +266,11 @@ impl Planner<'_> {
             ..marks(pod, key, fence_key)
         };
         self.writes.push(Write::Pod(pod_write(pod, key, fence_key, PodPurpose::Arm, desired)));
+    }
+
+    /// Whether this stage writes to the pod already.
+    fn is_written(&self, pod: &Pod) -> bool {
+        self.writes.iter().any(|write| matches!(write, Write::Pod(write) if write.uid == pod.uid))
     }
 
     fn next_fence(&self) -> String {
