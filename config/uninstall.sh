@@ -116,7 +116,9 @@ operator_runs() {
 	return 1
 }
 
-built=$($kubectl kustomize "$directory")
+built=$($kubectl kustomize "$directory") || fail "$directory cannot be built; kubectl says why above. Nothing was changed." 2
+server=$($kubectl config view --minify --output='jsonpath={.clusters[0].cluster.server}') && [ -n "$server" ] ||
+	fail "there is no cluster in the current context of the kubeconfig (kubectl config view --minify). Nothing was changed." 2
 cluster_wide=false
 case $built in
 *"kind: CustomResourceDefinition"*) cluster_wide=true ;;
@@ -133,6 +135,27 @@ s/^  namespace: //p
 }
 }')
 [ -n "$system" ] || fail "$directory holds no Deployment of the operator with a namespace" 2
+# The namespaces that it may keep have the operator's Role; one that is left out here would keep its groups and marks.
+if ! $cluster_wide; then
+	of_role=$(printf '%s\n---\n' "$built" | sed -n '/^kind: Role$/,/^---$/{
+/^  name: leadergroup-operator$/{
+n
+s/^  namespace: //p
+}
+}')
+	for namespace in $of_role; do
+		case "$namespaces " in
+		*" $namespace "*) ;;
+		*) fail "$directory keeps the groups of namespace $namespace, too: add -n $namespace. Nothing was changed." 2 ;;
+		esac
+	done
+	for namespace in $namespaces; do
+		case " $(echo $of_role) " in
+		*" $namespace "*) ;;
+		*) fail "-n $namespace: $directory holds no Role leadergroup-operator of that namespace, so its operator does not keep it; it holds one of: $(echo $of_role). Nothing was changed." 2 ;;
+		esac
+	done
+fi
 # Kinds that the server does not know are not there.
 installed=$(printf '%s\n' "$built" | $kubectl get --filename=- --ignore-not-found --output=name) || installed="$installed unknown"
 
@@ -151,7 +174,7 @@ if $cluster_wide; then
 fi
 
 # 1. What goes.
-echo "Cluster: $($kubectl config view --minify --output='jsonpath={.clusters[0].cluster.server}')"
+echo "Cluster: $server"
 groups=$(groups)
 left=$(left)
 applications=0
@@ -159,7 +182,11 @@ while read -r namespace name owns deployment; do
 	case $owns in
 	owns)
 		pods=$($kubectl --namespace "$namespace" get pods --selector="leadergroup.io/group=$name" --output=name | wc -l)
-		echo "Group $namespace/$name goes, and with it the Deployment $deployment that it owns and its $((pods)) pods"
+		if [ "$answer" = keep ]; then
+			echo "Group $namespace/$name goes; the Deployment $deployment that it owns and its $((pods)) pods are kept, without a leader"
+		else
+			echo "Group $namespace/$name goes, and with it the Deployment $deployment that it owns and its $((pods)) pods"
+		fi
 		applications=$((applications + 1))
 		;;
 	refers) echo "Group $namespace/$name goes; Deployment $deployment stays, its leader's label does not" ;;
@@ -206,7 +233,7 @@ while read -r namespace name owns _; do
 	cascade=background
 	[ "$answer $owns" != "keep owns" ] || cascade=orphan
 	$kubectl --namespace "$namespace" delete leadergroups.leadergroup.io "$name" --cascade="$cascade" --ignore-not-found --timeout="${patience}s" </dev/null ||
-		fail "group $namespace/$name could not be deleted; kubectl says why above. The operator and its rights are still there: run this again to go on."
+		fail "group $namespace/$name could not be deleted: kubectl says why above, or its condition Stalled does (kubectl --namespace $namespace describe leadergroup $name). The operator and its rights are still there: run this again to go on."
 done <<END
 $groups
 END

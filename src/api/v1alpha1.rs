@@ -110,6 +110,19 @@ impl LeaderGroup {
     pub fn version(&self) -> u64 {
         self.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
     }
+
+    /// The name of the Deployment whose pods are the group's.
+    pub fn deployment_name(&self) -> &str {
+        match &self.spec.deployment_ref {
+            Some(reference) => &reference.name,
+            None => self.metadata.name.as_deref().unwrap_or_default(),
+        }
+    }
+
+    /// The name of the Lease that records the election.
+    pub fn lease_name(&self) -> &str {
+        self.spec.lease.name.as_deref().or(self.metadata.name.as_deref()).unwrap_or_default()
+    }
 }
 
 /// The Deployment that the operator keeps: the fields of a `DeploymentSpec` but its selector, which is the label

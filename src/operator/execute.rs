@@ -144,7 +144,7 @@ impl Executor {
             group.version()
         } else {
             let api: Api<Slim<Lease>> = Api::namespaced(self.client.clone(), &observation.namespace);
-            let name = objects::lease_name(group);
+            let name = group.lease_name();
             let key = Key::new(&observation.namespace, name);
             let (lease, alive) = tokio::join!(ask(Subject::of::<Lease>(name), api.get(name)), self.get_group(observation));
             alive?;
@@ -368,7 +368,7 @@ impl Executor {
     async fn read_lock(&self, observation: &Observation) -> Result<Done, Failure> {
         let Some(group) = &observation.group else { return Err(Failure::Changed) };
         let api: Api<Slim<Lease>> = Api::namespaced(self.client.clone(), &observation.namespace);
-        match self.read_anew::<Lease>(&api, Key::new(&observation.namespace, objects::lease_name(group))).await {
+        match self.read_anew::<Lease>(&api, Key::new(&observation.namespace, group.lease_name())).await {
             Ok(()) | Err(Failure::Gone) => Ok(Done::Written),
             Err(failure) => Err(failure),
         }

@@ -9,6 +9,7 @@ use tokio::task::{AbortHandle, Id, JoinSet};
 
 use super::Context;
 use super::answer::Failure;
+use super::desks::Desk;
 use super::execute;
 use super::gate::Urgency;
 use crate::elector::clock::{Clock, Instant, Stopwatch, SystemClock};
@@ -103,6 +104,8 @@ pub(super) struct Flight {
     patience: Duration,
     turn: Turn,
     task: AbortHandle,
+    /// The place that it takes, with what was observed, where nobody waits for it.
+    desk: Option<Desk>,
 }
 
 impl Flight {
@@ -167,10 +170,26 @@ pub(super) struct Flights {
 }
 
 impl Flights {
+    /// Whether none is under way, nor has landed unseen.
+    pub(super) fn is_empty(&self) -> bool {
+        self.flights.is_empty() && self.tasks.is_empty()
+    }
+
     /// Sends a write as soon as its turn has come. `failures`: how often it has failed before.
-    pub(super) fn send(&mut self, context: &Arc<Context>, observation: &Arc<Observation>, (write, urgency): (Write, Urgency), began: Stopwatch, failures: u32) {
+    pub(super) fn send(
+        &mut self,
+        context: &Arc<Context>,
+        observation: &Arc<Observation>,
+        (write, urgency): (Write, Urgency),
+        desk: Option<&Desk>,
+        began: Stopwatch,
+        failures: u32,
+    ) {
         let (context, namespace, lane) = (context.clone(), observation.namespace.clone(), execute::lane_of(&write));
         self.put(observation, (write, urgency), began, failures, |turn| async move { context.perform(&namespace, lane, urgency, &turn).await });
+        if let Some(flight) = self.flights.last_mut() {
+            flight.desk = desk.cloned();
+        }
     }
 
     fn put<F>(&mut self, observation: &Arc<Observation>, (write, urgency): (Write, Urgency), began: Stopwatch, failures: u32, perform: impl FnOnce(Turn) -> F)
@@ -185,7 +204,7 @@ impl Flights {
             _ => PATIENCE.saturating_mul(1 << failures.min(3)),
         };
         let observation = observation.clone();
-        let flight = Flight { observation, write, urgency, began, told: false, awaited: Awaited::Always, patience, turn, task };
+        let flight = Flight { observation, write, urgency, began, told: false, awaited: Awaited::Always, patience, turn, task, desk: None };
         self.flights.reserve_exact(1);
         self.flights.push(flight);
     }

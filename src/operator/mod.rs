@@ -5,6 +5,7 @@ mod allowance;
 mod answer;
 mod attention;
 mod backoff;
+mod desks;
 mod events;
 mod execute;
 mod explain;
@@ -58,6 +59,7 @@ use crate::metrics::{KindLabels, Metrics};
 use crate::policy::observation::{Deployment, Lease, Operator, Pod, ReplicaSet};
 use crate::policy::progress::Progress;
 use attention::Attention;
+use desks::Desks;
 use events::EventRecorder;
 use execute::Executor;
 use groups::Groups;
@@ -96,6 +98,7 @@ struct Context {
     metrics: Metrics,
     operator: Operator,
     restores: Arc<Restores>,
+    desks: Desks,
     shares: Shares,
     pace: Pace,
     attention: Attention,
@@ -317,6 +320,7 @@ async fn keep_groups(replica: Replica, tenure: Option<Tenure>, stop: impl Future
         metrics,
         operator,
         restores,
+        desks: Desks::default(),
         shares: Shares::new(concurrent_groups),
         pace: Pace::default(),
         attention: Attention::default(),

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::kept::{self, ROOT};
 use super::sieve::Sieve;
 use super::slim::{Kind, Slim};
+use super::store::Packed;
 use crate::api::LeaderGroup;
 use crate::elector::clock;
 use crate::policy::observation::{Deployment, Lease, Node, Pod, ReplicaSet};
@@ -170,6 +171,33 @@ always_read! {
     a_deployment_is_always_read: Deployment, deployment;
     a_lease_is_always_read: Lease, lease;
     a_group_is_always_read_or_set_aside: LeaderGroup, group;
+}
+
+/// Whatever was read comes out as it was.
+fn is_kept<T: Kind + Packed>(object: &Value) -> Result<(), TestCaseError> {
+    let (Some(read), Some(packing)) = (through_a_sieve::<T>(object).data, T::PACKING) else { return Ok(()) };
+    let (_, kept) = packing.there_and_back(&read);
+    prop_assert_eq!(format!("{kept:?}"), format!("{read:?}"));
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #[test]
+    fn whatever_is_read_is_the_same_after_it_was_packed(pod in mutated(pod()), lease in mutated(lease()), group in mutated(group())) {
+        is_kept::<Pod>(&pod)?;
+        is_kept::<Lease>(&lease)?;
+        is_kept::<LeaderGroup>(&group)?;
+    }
+}
+
+#[test]
+fn objects_are_packed_into_a_few_hundred_bytes() {
+    fn bytes<T: Kind + Packed>(object: &Value) -> usize {
+        T::PACKING.expect("it is packed").there_and_back(&through_a_sieve::<T>(object).data.unwrap()).0
+    }
+    let (pod, lease, group) = (bytes::<Pod>(&pod()), bytes::<Lease>(&lease()), bytes::<LeaderGroup>(&group()));
+    assert!(pod <= 320 && lease <= 320 && group <= 1000, "{pod}, {lease}, {group} bytes");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::sync::Notify;
 use tracing::debug;
 
@@ -14,13 +15,12 @@ use super::explain::explain;
 use super::flights::{Awaited, Flight, Landed};
 use super::follow::{self, Follower};
 use super::report;
-use super::stage::moves;
+use super::stage::{can_wait, moves};
 use super::state::{GroupState, Leaderless};
 use super::store::Key;
 use crate::elector::clock::{self, Clock, Stopwatch, SystemClock};
 use crate::metrics::{CONTROLLER, LeaderLabels, ReconcileLabels};
 use crate::policy::memory::Applied;
-use crate::policy::objects;
 use crate::policy::observation::{Candidate, Lock, Observation};
 use crate::policy::standing;
 use crate::policy::target::Target;
@@ -67,6 +67,8 @@ pub(super) async fn reconcile(context: &Arc<Context>, key: &Key, state: &mut Gro
 }
 
 async fn stage_by_stage(context: &Arc<Context>, key: &Key, state: &mut GroupState, wake: &Arc<Notify>, began: Stopwatch, stages: &mut usize) -> Ended {
+    // A place among those for which nobody waits, or the wait for one.
+    let (mut desk, mut queue) = (None, None);
     while *stages < STAGES {
         let look = tokio::select! {
             biased;
@@ -103,7 +105,24 @@ async fn stage_by_stage(context: &Arc<Context>, key: &Key, state: &mut GroupStat
         if let Some(wait) = state.paced(context, &observation, &writes) {
             return Ended::Settled(Some(wait));
         }
-        let Some(sent) = state.send(context, &observation, writes, began) else { continue };
+        let stage = state.in_order(&observation, writes);
+        if desk.is_none() && can_wait(&stage) {
+            let mut turn = queue.take().unwrap_or_else(|| context.desks.enter(&key.namespace).boxed());
+            desk = (&mut turn).now_or_never();
+            if desk.is_none() {
+                // It is decided on anew when its turn comes, and nothing of it is sent before.
+                state.call_back(context, false);
+                drop((look, observation, stage));
+                tokio::select! {
+                    biased;
+                    () = context.stopped() => return Ended::Settled(None),
+                    place = &mut turn => desk = Some(place),
+                    () = wake.notified() => queue = Some(turn),
+                }
+                continue;
+            }
+        }
+        let Some(sent) = state.send(context, &observation, stage, desk.as_ref(), began) else { continue };
         if sent == 0 && state.flights.waited_for().next().is_none() {
             // Nothing waits for it now.
             if explain(&mut state.question, &mut state.memory, context, &observation, &wanted, wake) {
@@ -237,7 +256,7 @@ impl GroupState {
             self.follower = None;
             return;
         };
-        let name = objects::lease_name(group);
+        let name = group.lease_name();
         let follower = self.follower.take().filter(|follower| follower.is_of(kind, name)).unwrap_or_else(|| {
             let lookout = context.looks.lookout(&observation.namespace);
             Follower::start(kind, &context.executor.client, lookout, &observation.namespace, name, wake.clone())

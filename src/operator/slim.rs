@@ -12,7 +12,6 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::lenient::{Part, Unread};
-use crate::elector::clock;
 use crate::names;
 use crate::policy::observation::Controller;
 
@@ -127,7 +126,7 @@ impl<'a> Metadata<'a> {
             resource_version: text("resourceVersion"),
             generation: self.0.field("generation").number(),
             creation_timestamp: self.0.field("creationTimestamp").time().map(Time),
-            deletion_timestamp: deleted.is_there().then(|| Time(deleted.time().unwrap_or_else(clock::wall))),
+            deletion_timestamp: deleted.is_there().then(|| Time(deleted.time().unwrap_or_default())),
             ..ObjectMeta::default()
         }
     }

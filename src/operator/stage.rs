@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::Context;
 use super::answer::Failure;
+use super::desks::Desk;
 use super::flights::{Awaited, Flight};
 use super::gate::Urgency;
 use super::pace::TurnToMove;
@@ -41,8 +42,14 @@ const LONGEST: Duration = Duration::from_secs(5);
 impl GroupState {
     /// Sends a stage: of what waits for its turn what it does not want any more is called back, and the like gives its place to it. How many
     /// more are sent; `None`: something of what waited was sent since the plan was made, which is out of date.
-    pub(super) fn send(&mut self, context: &Arc<Context>, observation: &Arc<Observation>, writes: Vec<Write>, began: Stopwatch) -> Option<usize> {
-        let stage = self.in_order(observation, writes);
+    pub(super) fn send(
+        &mut self,
+        context: &Arc<Context>,
+        observation: &Arc<Observation>,
+        stage: Vec<(Urgency, Write)>,
+        desk: Option<&Desk>,
+        began: Stopwatch,
+    ) -> Option<usize> {
         // The runtime has one thread, and nothing waits between the plan and this; if it did, what was sent meanwhile would be noticed.
         if self.flights.has_news() {
             return None;
@@ -53,12 +60,12 @@ impl GroupState {
             return None;
         }
         let sent = new.len();
-        self.queue(context, observation, new, began);
+        self.queue(context, observation, new, desk, began);
         Some(sent)
     }
 
     /// A stage as it is sent, the urgent first.
-    fn in_order(&mut self, observation: &Observation, stage: Vec<Write>) -> Vec<(Urgency, Write)> {
+    pub(super) fn in_order(&mut self, observation: &Observation, stage: Vec<Write>) -> Vec<(Urgency, Write)> {
         for write in &stage {
             self.memory.decided(write);
         }
@@ -73,12 +80,12 @@ impl GroupState {
         stage
     }
 
-    fn queue(&mut self, context: &Arc<Context>, observation: &Arc<Observation>, stage: Vec<(Urgency, Write)>, began: Stopwatch) {
+    fn queue(&mut self, context: &Arc<Context>, observation: &Arc<Observation>, stage: Vec<(Urgency, Write)>, desk: Option<&Desk>, began: Stopwatch) {
         let (now, round) = (SystemClock.now(), self.memory.round(observation));
         for (urgency, write) in stage {
             let failures = self.memory.progress.failures(&Target::of(&write));
             self.memory.progress.asked(&write, round, now, observation.now);
-            self.flights.send(context, observation, (write, urgency), began, failures);
+            self.flights.send(context, observation, (write, urgency), desk, began, failures);
         }
     }
 
@@ -205,7 +212,7 @@ impl GroupState {
         let observation = Arc::new(observation);
         let new = quiet.into_iter().filter(|write| !self.flights.give(&observation, write) && !self.flights.is_met_in_queue(&Target::of(write))).collect();
         let stage = self.in_order(&observation, new);
-        self.queue(context, &observation, stage, began);
+        self.queue(context, &observation, stage, None, began);
         false
     }
 }
@@ -218,6 +225,11 @@ fn pause(happened: bool, answered: bool, gives_way: bool) -> Duration {
         (true, _) => INTERRUPTED_STAGE,
         (false, _) => STAGE,
     }
+}
+
+/// Whether there is anything to write, and nobody waits for any of it.
+pub(super) fn can_wait(stage: &[(Urgency, Write)]) -> bool {
+    !stage.is_empty() && stage.iter().all(|(urgency, _)| *urgency == Urgency::CanWait)
 }
 
 /// Whether it takes the label from one who led.

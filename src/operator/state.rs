@@ -57,6 +57,11 @@ impl GroupState {
         let token = uuid::Uuid::new_v4().simple().to_string();
         Self { memory: Memory::new(&token[..20]), restores, ..Self::default() }
     }
+
+    /// Whether nothing is under way that only a task could take in.
+    pub(super) fn may_rest(&self) -> bool {
+        self.flights.is_empty() && self.follower.is_none() && self.question.is_none()
+    }
 }
 
 /// Whether somebody leads, and since when nobody does.

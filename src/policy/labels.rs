@@ -1,10 +1,13 @@
 //! The labels of a pod, packed: of most pods of a large group the keys that a plan asks for are not there, and that is seen without
 //! looking through them.
 
+use serde::{Deserialize, Serialize, Serializer};
+
 use crate::names;
 
 /// A pod's labels in one allocation: keys and values never contain a line break or an equals sign.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(from = "Box<str>")]
 pub struct Labels {
     text: Box<str>,
     /// The traces of all keys.
@@ -75,8 +78,27 @@ impl Labels {
         self.text.lines()
     }
 
+    pub fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.text.is_empty()
+    }
+}
+
+/// As they are packed.
+impl Serialize for Labels {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+impl From<Box<str>> for Labels {
+    fn from(text: Box<str>) -> Self {
+        let mut labels = Self { text, traces: 0 };
+        labels.traces = labels.keys().fold(0, |all, key| all | traces(key));
+        labels
     }
 }
 

@@ -13,19 +13,6 @@ use super::write::Record;
 use crate::api::LeaderGroup;
 use crate::names;
 
-/// The name of the Deployment whose pods are the group's.
-pub fn deployment_name(group: &LeaderGroup) -> &str {
-    match &group.spec.deployment_ref {
-        Some(reference) => &reference.name,
-        None => group.metadata.name.as_deref().unwrap_or_default(),
-    }
-}
-
-/// The name of the Lease that records the election.
-pub fn lease_name(group: &LeaderGroup) -> &str {
-    group.spec.lease.name.as_deref().or(group.metadata.name.as_deref()).unwrap_or_default()
-}
-
 /// The reference by which garbage collection knows what a group owns.
 pub fn owner_reference(group: &LeaderGroup) -> OwnerReference {
     OwnerReference {

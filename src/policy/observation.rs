@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
+use serde::{Deserialize, Serialize};
 
 use crate::api::LeaderGroup;
 use crate::elector::clock::Instant;
@@ -14,6 +15,7 @@ use crate::selector::GroupSelector;
 pub use super::candidates::{Candidate, Candidates};
 pub use super::labels::Labels;
 pub use super::node::{Node, NodeState, Suspicion};
+pub use super::outline::Outline;
 pub use super::pod::{DeletionCost, Pod};
 
 /// Everything that a plan for one group depends on.
@@ -42,7 +44,7 @@ pub struct Observation {
     pub impostors_in_all: usize,
     /// The other groups that name the Deployment, blocked because of this one, or blocking it. Of a group that is gone, the groups that
     /// lead the pods which it has marked. By name.
-    pub siblings: Vec<Arc<LeaderGroup>>,
+    pub siblings: Vec<Arc<Outline>>,
     pub lease: Option<Arc<Lease>>,
     /// Whom the Lease names by this process' last write of it, by uid, and in which term. Whom others name there is not elected by that.
     pub sent: Option<(Option<Box<str>>, i64)>,
@@ -118,9 +120,8 @@ impl Observation {
     }
 
     /// The sibling of this name.
-    fn sibling(&self, name: &str) -> Option<&Arc<LeaderGroup>> {
-        let named = |it: &Arc<LeaderGroup>| it.metadata.name.as_deref().unwrap_or_default().cmp(name);
-        self.siblings.binary_search_by(named).ok().map(|at| &self.siblings[at])
+    fn sibling(&self, name: &str) -> Option<&Outline> {
+        self.siblings.binary_search_by(|it| (*it.name).cmp(name)).ok().map(|at| &*self.siblings[at])
     }
 
     /// The group that has made this pod its leader, and the key of that one's label: by the value of its label, or where that group is
@@ -128,7 +129,7 @@ impl Observation {
     pub fn led_for<'a>(&self, pod: &'a Pod) -> Option<(&'a str, &'a str)> {
         let (group, key) = pod.member().filter(|(_, key)| pod.is_set(key))?;
         let leads = match self.sibling(group) {
-            Some(it) => it.spec.leader_label.key == key && pod.labels.get(key) == Some(&it.spec.leader_label.value),
+            Some(it) => *it.label_key == *key && pod.labels.get(key) == Some(&it.label_value),
             None => pod.term.is_some() && pod.set_term,
         };
         leads.then_some((group, key))
@@ -199,7 +200,7 @@ impl fmt::Display for Operator {
 }
 
 /// The controlling owner of an object.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Controller {
     pub uid: Box<str>,
     /// Its name, where it is a LeaderGroup.
@@ -274,7 +275,7 @@ pub struct ReplicaSet {
 }
 
 /// A Lease, as far as the group is concerned.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Lease {
     pub name: Box<str>,
     pub uid: Box<str>,
@@ -298,7 +299,9 @@ pub struct Lease {
     pub reserved_term: Option<i64>,
     pub transitions: i32,
     pub duration_seconds: Option<i32>,
+    #[serde(with = "super::stamp")]
     pub acquire_time: Option<Timestamp>,
+    #[serde(with = "super::stamp")]
     pub renew_time: Option<Timestamp>,
     /// A hash of both times as they stand there: one that cannot be read may change, too.
     pub times: u64,

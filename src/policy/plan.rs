@@ -12,8 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::difference;
 use super::memory::Memory;
-use super::objects;
-use super::observation::{Observation, Pod};
+use super::observation::{Observation, Outline, Pod};
 use super::obstacle::Obstacle;
 use super::progress::HeldBack;
 use super::status;
@@ -131,16 +130,16 @@ impl Plan {
 fn forget(observation: &Observation, memory: &Memory) -> (Vec<Write>, Option<Duration>) {
     let mut taken_over = false;
     // Of those there may be as many as of pods.
-    let siblings_that_lead = observation.siblings.iter().filter(|it| leads_on(it));
-    let led: HashSet<String> = siblings_that_lead.map(|it| names::fence_key(objects::deployment_name(it))).collect();
+    let siblings_that_lead = observation.siblings.iter().filter(|it| it.leads_on);
+    let led: HashSet<String> = siblings_that_lead.map(|it| names::fence_key(&it.deployment)).collect();
     let mut passes_on = |pod: &Pod| {
         let passes_on = pod.fence_keys().any(|fence| led.contains(fence));
         taken_over |= passes_on;
         passes_on
     };
     let mut leaders: HashMap<&str, (&str, HashSet<&str>)> = HashMap::new();
-    for label in observation.siblings.iter().map(|it| &it.spec.leader_label) {
-        leaders.entry(&label.key).or_insert_with(|| (&label.value, HashSet::new())).1.insert(&label.value);
+    for Outline { label_key: key, label_value: value, .. } in observation.siblings.iter().map(|it| &**it) {
+        leaders.entry(key).or_insert_with(|| (value, HashSet::new())).1.insert(value);
     }
     let writes = observation
         .strays
@@ -163,14 +162,6 @@ fn forget(observation: &Observation, memory: &Memory) -> (Vec<Write>, Option<Dur
         })
         .collect();
     (writes, taken_over.then_some(LEFT_TO_ANOTHER))
-}
-
-/// Whether a group elects, as far as can be seen.
-fn leads_on(group: &LeaderGroup) -> bool {
-    let conditions = group.status.as_ref().map(|status| &*status.conditions).unwrap_or_default();
-    // That it had to wait for the one that is gone may not be over in its status yet.
-    let stalled = conditions.iter().any(|it| it.type_ == "Stalled" && it.status == "True" && it.reason != "OverlappingGroups");
-    !group.spec.suspend && group.metadata.deletion_timestamp.is_none() && !stalled
 }
 
 /// Takes one fence away, and with the last of them everything else that the operator has set.

@@ -1,6 +1,7 @@
 //! A pod, as far as elections are concerned. Plain data, and small: a cluster of 30,000 pods must fit into a few dozen megabytes.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::labels::Labels;
 use crate::elector::clock::Instant;
@@ -8,7 +9,7 @@ use crate::names;
 
 /// A pod, as far as elections are concerned.
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Pod {
     pub name: Box<str>,
     pub uid: Box<str>,
@@ -24,6 +25,7 @@ pub struct Pod {
     pub replica_set: Option<Box<str>>,
     pub node: Option<Box<str>>,
     /// Since when the condition Ready is true.
+    #[serde(with = "super::stamp")]
     pub ready_since: Option<Timestamp>,
     /// When it was first seen not to be ready, where it runs and is not.
     pub unready_since: Option<Instant>,
@@ -64,7 +66,7 @@ pub struct Pod {
 
 /// What a ReplicaSet is told about deleting this pod before another (KEP-2255). The leader's is raised to the highest
 /// there is, so that a smaller ReplicaSet keeps it, and given back afterwards.
-#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct DeletionCost {
     /// The annotation that ReplicaSets read.
     pub now: Option<Box<str>>,

@@ -81,8 +81,8 @@ pub(super) fn status(
     LeaderGroupStatus {
         observed_generation: group.metadata.generation,
         conditions: findings.into_iter().map(|finding| condition(&finding, &former, group, observation.now)).collect(),
-        deployment_name: Some(objects::deployment_name(group).to_owned()),
-        lease_name: Some(objects::lease_name(group).to_owned()),
+        deployment_name: Some(group.deployment_name().to_owned()),
+        lease_name: Some(group.lease_name().to_owned()),
         selector: observation.deployment.as_ref().map(|deployment| deployment.selector.to_string()),
         replicas: count(observation.candidates.unfinished()),
         ready_replicas: count(observation.candidates.ready()),

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::holder::{self, Holder};
 use super::memory::Memory;
-use super::objects;
 use super::observation::{Controller, Deployment, Lease, Observation, Operator, Pod};
 use super::obstacle::Obstacle;
 use super::term::{self, Terms};
@@ -79,7 +78,7 @@ pub(super) fn left_alone(other: &OtherOperator) -> Obstacle {
 pub(super) fn obstacle(observation: &Observation, memory: &Memory, terms: &Terms<'_>) -> Option<Obstacle> {
     let group = observation.group.as_ref()?;
     let key = &group.spec.leader_label.key;
-    let deployment_name = objects::deployment_name(group);
+    let deployment_name = group.deployment_name();
     let blocked = |reason, message| Some(Obstacle { reason, message, stalled: true, unready: true, blocks: true });
 
     if group.metadata.deletion_timestamp.is_some() {
@@ -246,7 +245,7 @@ fn foreign(observation: &Observation, memory: &Memory, group: &LeaderGroup) -> O
 /// What is wrong while the leader serves, and another can follow it.
 fn beside_the_leader(observation: &Observation, group: &LeaderGroup) -> Option<Obstacle> {
     let told = |reason, message| Some(Obstacle { reason, message, stalled: true, unready: false, blocks: false });
-    let name = objects::deployment_name(group);
+    let name = group.deployment_name();
     let label = &group.spec.leader_label;
     if let Some(pod) = observation.impostors.iter().map(|pod| &pod.name).min() {
         let more = observation.impostors_in_all.max(observation.impostors.len()) - 1;
@@ -303,7 +302,7 @@ fn of_holder(observation: &Observation, group: &LeaderGroup) -> Option<Obstacle>
     if !holder::is_followed(group) || group.spec.suspend {
         return None;
     }
-    let lock = format!("{:?} lock {}", group.spec.lease.resource_lock, objects::lease_name(group));
+    let lock = format!("{:?} lock {}", group.spec.lease.resource_lock, group.lease_name());
     let (reason, message, stalled) = match holder::holder(observation, group) {
         Holder::Pod(..) => return None,
         Holder::Unread => ("LockUnread", format!("the {lock} has not been read yet, or not of late"), false),
@@ -327,7 +326,7 @@ fn of_holder(observation: &Observation, group: &LeaderGroup) -> Option<Obstacle>
             format!(
                 "{:?} holds the {lock} and is no pod of Deployment {}: an identity must be the pod's name, or begin with it and '_'",
                 record.holder,
-                objects::deployment_name(group)
+                group.deployment_name()
             ),
             false,
         ),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use leadergroup::api::LeaderGroup;
 use leadergroup::elector::clock::Instant;
-use leadergroup::policy::observation::{Candidate, Candidates, Observation, Pod};
+use leadergroup::policy::observation::{Candidate, Candidates, Observation, Outline, Pod};
 use leadergroup::policy::write::{PodPurpose, PodWrite, Write};
 use leadergroup::policy::{self, Memory};
 use serde_json::{Value, json};
@@ -14,12 +14,16 @@ use serde_json::{Value, json};
 use super::scene::{add_label, fenced, followed, holding, labelled, observation, pod, stage, with};
 
 /// Another group of the same Deployment.
-fn sibling(name: &str, label: &Value, status: &Value) -> Arc<LeaderGroup> {
+fn sibling(name: &str, label: &Value, status: &Value) -> Arc<Outline> {
+    sibling_that(false, name, label, status)
+}
+
+fn sibling_that(is_suspended: bool, name: &str, label: &Value, status: &Value) -> Arc<Outline> {
     let group = json!({
         "apiVersion": "leadergroup.io/v1alpha1", "kind": "LeaderGroup", "metadata": { "name": name, "namespace": "test" },
-        "spec": { "deploymentRef": { "name": "web" }, "leaderLabel": label }, "status": status,
+        "spec": { "deploymentRef": { "name": "web" }, "leaderLabel": label, "suspend": is_suspended }, "status": status,
     });
-    Arc::new(serde_json::from_value(group).unwrap())
+    Arc::new(Outline::from(&serde_json::from_value::<LeaderGroup>(group).unwrap()))
 }
 
 /// The former group's leader, which has left the Deployment.
@@ -190,7 +194,7 @@ fn who_carries_the_label_and_does_not_lead_is_named() {
 }
 
 /// A group with the key `to`, on whose Deployment's pods another led, under `role`.
-fn changed_key(candidates: Vec<Candidate>, holder: Option<&str>, siblings: Vec<Arc<LeaderGroup>>) -> Observation {
+fn changed_key(candidates: Vec<Candidate>, holder: Option<&str>, siblings: Vec<Arc<Outline>>) -> Observation {
     let spec = json!({ "deploymentRef": { "name": "web" }, "leaderLabel": { "key": "to" } });
     Observation { siblings, ..observation(&spec, candidates, holder) }
 }
@@ -278,11 +282,7 @@ fn a_mark_that_somebody_took_from_a_leader_or_a_follower_with_a_value_is_put_bac
 #[test]
 fn the_leader_of_a_group_that_is_gone_is_left_to_the_group_that_leads_on_if_that_one_does() {
     let gone = |sibling: Option<(Value, Value)>| {
-        let siblings = sibling.into_iter().map(|(suspend, status)| {
-            let mut it = (*self::sibling("next", &json!({ "key": "to" }), &status)).clone();
-            it.spec.suspend = suspend == json!(true);
-            Arc::new(it)
-        });
+        let siblings = sibling.into_iter().map(|(suspend, status)| sibling_that(suspend == json!(true), "next", &json!({ "key": "to" }), &status));
         let strays = vec![with(led_for_another(), |pod| pod.member_of = Some("web/role".into())).pod().clone()];
         Observation {
             group: None,

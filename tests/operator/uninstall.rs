@@ -234,6 +234,11 @@ async fn an_uninstall_of_some_namespaces_leaves_the_others_and_keeps_application
     let unnamed = uninstall(&plane, &["-k", several, "--yes"], None).await;
     assert!(unnamed.code == Some(2) && unnamed.text.contains("name the namespaces that its operator keeps, each by -n"), "{}", unnamed.text);
 
+    let forgotten = uninstall(&plane, &["-k", several, "-n", "team-a", "--yes"], None).await;
+    assert!(forgotten.code == Some(2) && forgotten.text.contains("keeps the groups of namespace team-b, too: add -n team-b"), "{}", forgotten.text);
+    let mistyped = uninstall(&plane, &["-k", several, "-n", "team-a", "-n", "team-b", "-n", "team-x", "--yes"], None).await;
+    assert!(mistyped.code == Some(2) && mistyped.text.contains("it holds one of: team-a team-b"), "{}", mistyped.text);
+
     let kept = uninstall(&plane, &["-k", several, "-n", "team-a", "-n", "team-b"], Some("keep")).await;
     assert_eq!(kept.code, Some(0), "{}\n{}", kept.text, running.log_end(40));
     assert!(kept.text.contains("The Deployments and Leases of the groups are kept"), "{}", kept.text);

@@ -53,6 +53,7 @@ fn context() -> Context {
         metrics,
         operator: Operator::default(),
         restores: Arc::default(),
+        desks: crate::operator::desks::Desks::default(),
         shares: Shares::new(1),
         pace: crate::operator::pace::Pace::default(),
         attention: crate::operator::attention::Attention::default(),

@@ -1,11 +1,12 @@
 //! Objects of one kind, by key: which version replaces which, and whether a decision could tell the difference.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, btree_map};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::key::Key;
+use super::packed::{Entry, Packed};
 use crate::api::LeaderGroup;
 use crate::elector::clock::{Clock, Instant, SystemClock};
 use crate::names;
@@ -19,7 +20,7 @@ const LATEST_LIST: Duration = Duration::from_secs(60);
 const LONGEST_HOLDER: usize = 128;
 
 /// An object as the store keeps it.
-pub trait Stored: Clone {
+pub trait Stored: Clone + Packed {
     fn uid(&self) -> &str;
     fn resource_version(&self) -> u64;
     /// Whether a decision could differ between the two.
@@ -173,8 +174,8 @@ impl Stored for LeaderGroup {
 
 /// Objects of one kind by key.
 #[derive(Debug)]
-pub(super) struct Cache<T> {
-    pub objects: BTreeMap<Key, Arc<T>>,
+pub(super) struct Cache<T: Packed> {
+    pub objects: BTreeMap<Key, Entry<T>>,
     /// Objects of which nothing may be concluded: they are there, and that is all.
     pub aside: HashSet<Key>,
     /// By version: objects that were read in part, or are set aside.
@@ -188,7 +189,7 @@ pub(super) struct Cache<T> {
     untold: HashMap<Key, (u64, Instant)>,
 }
 
-impl<T> Default for Cache<T> {
+impl<T: Packed> Default for Cache<T> {
     fn default() -> Self {
         Self { objects: BTreeMap::new(), aside: HashSet::new(), unread: HashMap::new(), gone: HashSet::new(), lists: HashMap::new(), untold: HashMap::new() }
     }
@@ -226,17 +227,30 @@ pub(super) enum Insertion<T> {
 }
 
 impl<T: Stored> Cache<T> {
-    pub(super) fn get(&self, key: &Key) -> Option<&Arc<T>> {
-        self.objects.get(key)
+    pub(super) fn get(&self, key: &Key) -> Option<Arc<T>> {
+        self.objects.get(key).map(Entry::get)
+    }
+
+    /// From now on it is kept as it is.
+    pub(super) fn make_whole(&mut self, key: &Key) -> Option<Arc<T>> {
+        self.objects.get_mut(key).map(Entry::make_whole)
+    }
+
+    pub(super) fn outline(&self, key: &Key) -> Option<&T::Outline> {
+        self.objects.get(key).map(|entry| &entry.outline)
+    }
+
+    pub(super) fn contains(&self, key: &Key) -> bool {
+        self.objects.contains_key(key)
     }
 
     /// Those of this namespace, by name.
-    pub(super) fn of<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = (&'a Key, &'a Arc<T>)> {
+    pub(super) fn of<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = (&'a Key, &'a Entry<T>)> {
         self.after(namespace, None)
     }
 
     /// The same, those that come after this one.
-    pub(super) fn after<'a>(&'a self, namespace: &'a str, last: Option<&Key>) -> impl Iterator<Item = (&'a Key, &'a Arc<T>)> + use<'a, T> {
+    pub(super) fn after<'a>(&'a self, namespace: &'a str, last: Option<&Key>) -> impl Iterator<Item = (&'a Key, &'a Entry<T>)> + use<'a, T> {
         let begin = last.map_or_else(|| Bound::Included(Key::new(namespace, "")), |last| Bound::Excluded(last.clone()));
         self.objects.range((begin, Bound::Unbounded)).take_while(move |(key, _)| *key.namespace == *namespace)
     }
@@ -259,27 +273,31 @@ impl<T: Stored> Cache<T> {
         let is_late = |(_, answered): &(u64, Instant)| now - *answered < LATEST_LIST;
         let overtaken = source != Source::List || untold.get(&key).is_some_and(is_late) || lists.iter().any(|list| list.answered.contains(&key));
         let version = object.resource_version();
+        let stored = objects.get(&key).map(Entry::get);
         // Our own write may have come back before the watch delivers what was before it, of this object or another one of its name.
-        if overtaken && objects.get(&key).is_some_and(|stored| version < stored.resource_version()) {
+        if overtaken && stored.as_ref().is_some_and(|stored| version < stored.resource_version()) {
             return Insertion::Stale;
         }
         if source == Source::Answer {
-            if objects.get(&key).is_none_or(|stored| version > stored.resource_version()) {
+            if stored.as_ref().is_none_or(|stored| version > stored.resource_version()) {
                 untold.insert(key.clone(), (version, now));
             }
         } else if untold.get(&key).is_some_and(|(untold, _)| version >= *untold) {
             untold.remove(&key);
         }
         note_answer(lists, &key, source);
-        match objects.get_mut(&key) {
-            Some(stored) if stored.uid() == object.uid() => {
-                T::replacing(&mut object, stored);
-                let differs = stored.differs(&object);
-                let former = std::mem::replace(stored, object);
-                if differs { Insertion::Changed(Some(former)) } else { Insertion::Same }
+        let mut insertion = Insertion::Changed(stored.clone());
+        if let Some(stored) = stored.filter(|stored| stored.uid() == object.uid()) {
+            T::replacing(&mut object, &stored);
+            if !stored.differs(&object) {
+                insertion = Insertion::Same;
             }
-            _ => Insertion::Changed(objects.insert(key, object)),
         }
+        match objects.entry(key) {
+            btree_map::Entry::Occupied(entry) => entry.into_mut().replace(object),
+            btree_map::Entry::Vacant(vacant) => drop(vacant.insert(Entry::new(object))),
+        }
+        insertion
     }
 
     /// Takes an object away of which nothing may be concluded any more.
@@ -288,14 +306,14 @@ impl<T: Stored> Cache<T> {
             list.listed.insert(key.clone());
         }
         self.aside.insert(key.clone());
-        self.objects.remove(key)
+        self.objects.remove(key).map(|entry| entry.get())
     }
 
     /// Takes an object away that is gone, and says whether it had been set aside.
     pub(super) fn remove(&mut self, key: &Key) -> (Option<Arc<T>>, bool) {
         self.unread.remove(key);
         self.untold.remove(key);
-        (self.objects.remove(key), self.aside.remove(key))
+        (self.objects.remove(key).map(|entry| entry.get()), self.aside.remove(key))
     }
 
     /// Whether no watch has told of it yet.

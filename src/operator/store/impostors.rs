@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{Concerned, Index, Key, Store, Tables, Turns};
 use crate::api::LeaderGroup;
-use crate::policy::observation::Pod;
+use crate::policy::observation::{Outline, Pod};
 
 /// So many are named to a group; the others are counted.
 const MOST: usize = 16;
@@ -147,8 +147,8 @@ impl Impostors {
     }
 
     /// A Deployment has come, or changed.
-    pub(super) fn touch(&mut self, deployment: &Key, group: &LeaderGroup) {
-        self.due.add(deployment.sibling(&label_of(group)));
+    pub(super) fn touch(&mut self, deployment: &Key, group: &Outline) {
+        self.due.add(deployment.sibling(&format!("{}={}", group.label_key, group.label_value)));
     }
 
     /// What was found beside this Deployment's pods.
@@ -182,7 +182,8 @@ impl Tables {
         for (key, pod) in self.pods.after(namespace, census.last.as_ref()).take(STEP) {
             looked_at += 1;
             census.last = Some(key.clone());
-            if !has_many(pod) && carries(pod, label) {
+            let pod = pod.get();
+            if !has_many(&pod) && carries(&pod, label) {
                 impostors.pods.add(census.under.clone(), key);
             }
         }
@@ -204,8 +205,8 @@ impl Tables {
         for key in index.after(place, last.as_ref()).take(STEP) {
             looked_at += 1;
             *last = Some(key.clone());
-            let passes = |pod: &Arc<Pod>| !pod.finished && object.selects(pod) && (!*of_many || carries(pod, &under.name)) && !self.is_of(key, pod, object);
-            if self.pods.get(key).is_some_and(passes) {
+            let passes = |pod: &Arc<Pod>| !pod.finished && object.selects(pod) && (!*of_many || carries(pod, &under.name)) && !self.is_of(key, pod, &object);
+            if self.pods.get(key).as_ref().is_some_and(passes) {
                 found.count += 1;
                 found.foreign.extend((found.foreign.len() < MOST).then(|| key.clone()));
             }

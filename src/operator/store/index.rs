@@ -53,6 +53,24 @@ impl Index {
         }
     }
 
+    pub(super) fn count(&self, under: &Key) -> usize {
+        match self.0.get(under) {
+            None => 0,
+            Some(Keys::One(_)) => 1,
+            Some(Keys::Few(few)) => few.len(),
+            Some(Keys::Many(many)) => many.len(),
+        }
+    }
+
+    pub(super) fn holds(&self, under: &Key, key: &Key) -> bool {
+        match self.0.get(under) {
+            None => false,
+            Some(Keys::One(one)) => one == key,
+            Some(Keys::Few(few)) => few.binary_search(key).is_ok(),
+            Some(Keys::Many(many)) => many.contains(key),
+        }
+    }
+
     /// In the order of their names.
     pub(super) fn get<'a>(&'a self, under: &Key) -> impl Iterator<Item = &'a Key> + use<'a> {
         self.0.get(under).into_iter().flatten()

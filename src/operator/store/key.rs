@@ -24,6 +24,12 @@ impl Key {
         self.name.is_empty()
     }
 
+    /// Another name in the same namespace, which is kept already.
+    #[must_use]
+    pub fn of_namespace(&self, name: Arc<str>) -> Self {
+        Self { namespace: self.namespace.clone(), name }
+    }
+
     /// Another name in the same namespace.
     #[must_use]
     pub fn sibling(&self, name: &str) -> Self {

@@ -4,29 +4,32 @@
 //! many status writes of a busy cluster end here.
 
 mod cache;
+mod crowds;
+mod elders;
 mod impostors;
 mod index;
 mod key;
 mod namespaces;
 mod nodes;
 mod observe;
+mod packed;
 mod rosters;
 mod table;
 mod turns;
 
-use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
 
 use cache::Cache;
+use crowds::{Crowds, Named};
+use elders::{Elders, Seniority};
 
 use crate::api::LeaderGroup;
 use crate::names;
-use crate::policy::objects;
-use crate::policy::observation::{Deployment, Lease, Pod, ReplicaSet};
+use crate::policy::observation::{Candidate, Deployment, Lease, Outline, Pod, ReplicaSet};
 use crate::selector::GroupSelector;
 
 use impostors::Impostors;
@@ -39,6 +42,7 @@ use turns::Turns;
 pub use cache::{Source, Stored};
 pub use key::Key;
 pub use nodes::{Bearers, News};
+pub use packed::Packed;
 pub use table::Table;
 
 /// A pod that bears more fences than these is told of in a while to those whose the others are: each would be woken whenever one of them is
@@ -54,6 +58,8 @@ const FEW_FENCES: usize = 16;
 const UNNAMED_FENCES: usize = 16;
 /// So many groups are told of something in one go that they need not know at once.
 const TOLD_LATER: usize = 32;
+/// The same of those that name what many do: each may write its status then, which costs the API server more than whoever caused it.
+const TOLD_OF_A_CROWD: usize = 2;
 
 /// The groups that a change concerns.
 pub type Concerned = BTreeSet<Key>;
@@ -77,8 +83,7 @@ struct Tables {
     groups_by_lease: Index,
     /// By the key of a fence: those that a group names.
     deployments_by_fence: Index,
-    /// By Deployment, as long as neither it nor one of its groups has changed.
-    elders: RefCell<HashMap<Key, Option<Key>>>,
+    elders: Elders,
     deployment_by_uid: HashMap<Box<str>, Key>,
     replica_set_by_uid: HashMap<Box<str>, Key>,
     /// By the owner's namespace and uid: an owner is of the same namespace, whatever a reference says.
@@ -92,42 +97,58 @@ struct Tables {
     much_fenced: Index,
     /// Of which keys that is known.
     fences: HashSet<Key>,
-    /// Groups that are to look again, in a while.
+    /// Groups that are to look again, in a while; and what many groups name that are.
     later: Turns,
+    crowds: Crowds,
     impostors: Impostors,
 }
 
 impl Tables {
-    fn selects(&self, group: &LeaderGroup) -> bool {
-        self.selector.as_ref().is_none_or(|selector| selector.matches(group.labels()))
+    fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.selector.as_ref().is_none_or(|selector| selector.matches(labels))
     }
 
     /// Whether it is not this installation's to keep: a group that is there; what one has left that is gone, in a namespace of which no more
     /// is known than that it has groups of others.
     fn leaves_out(&self, key: &Key) -> bool {
-        match self.groups.get(key) {
-            Some(group) => !self.selects(group),
+        match self.groups.outline(key) {
+            Some(group) => !self.selects(&group.labels),
             None => self.selector.is_some() && !self.namespaces.keeps(&key.namespace) && self.groups.of(&key.namespace).next().is_some(),
         }
     }
 
     fn link_group(&mut self, key: &Key, group: &LeaderGroup, present: bool) {
-        let deployment = key.sibling(objects::deployment_name(group));
-        let lease = key.sibling(objects::lease_name(group));
-        self.elders.get_mut().remove(&deployment);
+        let deployment = key.sibling(group.deployment_name());
+        let lease = key.sibling(group.lease_name());
         self.nodes.changes += 1;
-        let fence = key.sibling(&names::fence_key(objects::deployment_name(group)));
+        let seniority = seniority(key, group.metadata.creation_timestamp.as_ref().map(|time| time.0));
+        if !present && self.is_or_was_elder(&deployment, &seniority) {
+            self.gather(Named::Deployment, &deployment);
+        }
+        let fence = key.sibling(&names::fence_key(group.deployment_name()));
         if present {
-            if self.selects(group) {
+            if self.selects(group.labels()) {
                 self.namespaces.lead(&key.namespace);
             }
             self.note_fence(&fence);
             self.deployments_by_fence.add(fence, &deployment);
             self.impostors.add_group(&deployment, group);
-            self.groups_by_deployment.add(deployment, key);
+            self.groups_by_deployment.add(deployment.clone(), key);
             self.groups_by_lease.add(lease, key);
+            let Self { groups, groups_by_deployment, elders, .. } = self;
+            let stays = group.metadata.deletion_timestamp.is_none().then(|| seniority.clone());
+            let stay = || {
+                groups_by_deployment
+                    .get(&deployment)
+                    .filter_map(|key| groups.outline(key).filter(|it| !it.terminating).map(|it| (it.created, key.name.clone())))
+            };
+            elders.add(&deployment, stays, (groups_by_deployment.count(&deployment), stay));
+            if self.is_or_was_elder(&deployment, &seniority) {
+                self.gather(Named::Deployment, &deployment);
+            }
         } else {
             self.groups_by_deployment.remove(&deployment, key);
+            self.elders.remove(&deployment, &seniority, self.groups_by_deployment.count(&deployment));
             if self.groups_by_deployment.get(&deployment).next().is_none() {
                 self.deployments_by_fence.remove(&fence, &deployment);
             }
@@ -147,7 +168,8 @@ impl Tables {
             self.fences.retain(is_named);
             self.fenced.0.retain(|it, _| is_named(it));
         }
-        for (key, _) in self.pods.of(&fence.namespace).filter(|(_, pod)| !bears_many(pod) && pod.fence(&fence.name).is_some()) {
+        let bears = |pod: &Pod| !bears_many(pod) && pod.fence(&fence.name).is_some();
+        for (key, _) in self.pods.of(&fence.namespace).filter(|(_, pod)| pod.may_mention(&fence.name) && bears(&pod.get())) {
             self.fenced.add(fence.clone(), key);
         }
     }
@@ -160,25 +182,62 @@ impl Tables {
 
     /// A group concerns the one that leads its Deployment's pods; if it is or was that one, all that name the same Deployment.
     fn concerns_of_group(&self, key: &Key, group: &LeaderGroup) -> Concerned {
-        let deployment = key.sibling(objects::deployment_name(group));
-        match self.elder(&deployment).and_then(|elder| Some((self.groups.get(&elder)?.clone(), elder))) {
-            Some((leads, elder)) if elder != *key && seniority(&elder, &leads) < seniority(key, group) => [key.clone(), elder].into(),
-            _ => {
-                // Nobody may look after what it has left under no name any more.
-                let nameless = Some(key.nameless()).filter(|it| self.members.0.contains_key(it));
-                self.groups_by_deployment.get(&deployment).cloned().chain([key.clone()]).chain(nameless).collect()
+        let deployment = key.sibling(group.deployment_name());
+        let mut concerned = self.some_of(&deployment);
+        concerned.insert(key.clone());
+        let seniority = seniority(key, group.metadata.creation_timestamp.as_ref().map(|time| time.0));
+        if self.is_or_was_elder(&deployment, &seniority) {
+            // Nobody may look after what it has left under no name any more.
+            concerned.extend(Some(key.nameless()).filter(|it| self.members.0.contains_key(it)));
+        } else {
+            concerned.retain(|it| it == key || self.elder(&deployment).as_ref() == Some(it));
+        }
+        concerned
+    }
+
+    /// Tells some more of the crowd whose turn it is, if there is one.
+    fn tell_crowd(&mut self, told: &mut Concerned) -> bool {
+        let Some((named, key, last)) = self.crowds.next() else { return false };
+        let index = if named == Named::Lease { &self.groups_by_lease } else { &self.groups_by_deployment };
+        let groups: Vec<Key> = index.after(&key, last.as_ref()).take(TOLD_OF_A_CROWD).cloned().collect();
+        if named == Named::Deployment && self.deployments.contains(&key) {
+            for group in groups.iter().filter_map(|group| self.groups.outline(group)) {
+                self.impostors.touch(&key, group);
             }
+        }
+        self.crowds.told(named, &key, groups.last().cloned());
+        told.extend(groups);
+        true
+    }
+
+    /// Whether no other group of the Deployment is elder and stays.
+    fn is_or_was_elder(&self, deployment: &Key, group: &Seniority) -> bool {
+        let elder = self.elder(deployment).and_then(|elder| Some(seniority(&elder, self.groups.outline(&elder)?.created)));
+        elder.is_none_or(|elder| elder >= *group)
+    }
+
+    /// All who name this look again; where they are many, in a while.
+    fn gather(&mut self, named: Named, key: &Key) {
+        let index = if named == Named::Lease { &self.groups_by_lease } else { &self.groups_by_deployment };
+        if index.count(key) > NAMED_BY {
+            self.crowds.gather(named, key);
         }
     }
 
+    /// Of those who name this Deployment the elder, and no more than a few others.
+    fn some_of(&self, deployment: &Key) -> Concerned {
+        self.groups_by_deployment.get(deployment).take(NAMED_BY).cloned().chain(self.elder(deployment)).collect()
+    }
+
     fn link_deployment(&mut self, key: &Key, deployment: &Deployment, present: bool) {
-        self.elders.get_mut().remove(key);
+        self.elders.forget(key);
         if self.groups_by_deployment.get(key).next().is_some() {
             self.nodes.changes += 1;
         }
+        self.gather(Named::Deployment, key);
         if present {
             self.deployment_by_uid.insert(deployment.uid.clone(), key.clone());
-            for group in self.groups_by_deployment.get(key).filter_map(|group| self.groups.get(group)) {
+            for group in self.some_of(key).iter().filter_map(|group| self.groups.outline(group)) {
                 self.impostors.touch(key, group);
             }
         } else {
@@ -187,7 +246,7 @@ impl Tables {
     }
 
     fn concerns_of_deployment(&self, key: &Key, _: &Deployment) -> Concerned {
-        self.groups_by_deployment.get(key).cloned().collect()
+        self.some_of(key)
     }
 
     fn link_replica_set(&mut self, key: &Key, replica_set: &ReplicaSet, present: bool) {
@@ -214,13 +273,13 @@ impl Tables {
 
     /// Who hears of a Deployment's pods: the group that leads them. Anybody may make any number of others, to which they are nothing.
     fn looks_after(&self, deployment: &Key) -> Vec<Key> {
-        let all = || self.groups_by_deployment.get(deployment).cloned().collect();
-        self.elder(deployment).map_or_else(all, |elder| vec![elder])
+        let some = || self.groups_by_deployment.get(deployment).take(NAMED_BY).cloned().collect();
+        self.elder(deployment).map_or_else(some, |elder| vec![elder])
     }
 
     fn link_pod(&mut self, key: &Key, pod: &Pod, present: bool) {
         if let Some(replica_set) = pod.replica_set.as_ref().filter(|_| !present) {
-            self.rosters.remove(&key.sibling(replica_set), &pod.name);
+            self.rosters.remove(&key.sibling(replica_set), key);
         }
         if let Some(group) = member_of(key, pod) {
             self.members.put(group, key, present);
@@ -244,7 +303,7 @@ impl Tables {
     }
 
     fn concerns_of_pod(&self, key: &Key, pod: &Pod) -> Concerned {
-        let owners = self.replica_set_of(key, pod).map(|replica_set| self.concerns_of_replica_set(key, replica_set)).unwrap_or_default();
+        let owners = self.replica_set_of(key, pod).map(|replica_set| self.concerns_of_replica_set(key, &replica_set)).unwrap_or_default();
         // Whoever looks after a Deployment's pods hears of every one that bears its fence: at once, where it bears few.
         let fences = pod.fence_keys().map(|fence| key.sibling(fence)).filter(|fence| self.fences.contains(fence)).take(FENCES);
         let fenced = fences.flat_map(|fence| self.deployments_by_fence.get(&fence)).flat_map(|deployment| self.looks_after(deployment));
@@ -254,75 +313,89 @@ impl Tables {
     /// Whether a group that is there hears of the pod.
     fn is_looked_after(&self, key: &Key, pod: &Pod) -> bool {
         let is_led = |deployment: &Key| self.groups_by_deployment.get(deployment).next().is_some();
-        let owner = self.replica_set_of(key, pod).and_then(|replica_set| self.deployment_of(key, replica_set));
+        let owner = self.replica_set_of(key, pod).and_then(|replica_set| self.deployment_of(key, &replica_set));
         owner.is_some_and(is_led)
-            || member_of(key, pod).is_some_and(|group| self.groups.get(&group).is_some())
+            || member_of(key, pod).is_some_and(|group| self.groups.contains(&group))
             || pod.fence_keys().any(|fence| self.deployments_by_fence.get(&key.sibling(fence)).next().is_some())
     }
 
-    fn replica_set_of(&self, key: &Key, pod: &Pod) -> Option<&Arc<ReplicaSet>> {
+    fn replica_set_of(&self, key: &Key, pod: &Pod) -> Option<Arc<ReplicaSet>> {
         let owner = self.replica_set_by_uid.get(pod.replica_set.as_ref()?)?;
         self.replica_sets.get(owner).filter(|_| owner.namespace == key.namespace)
     }
 
     /// Whether the Deployment owns the pod.
     fn is_of(&self, key: &Key, pod: &Pod, deployment: &Deployment) -> bool {
-        self.replica_set_of(key, pod).and_then(|it| it.deployment.as_ref()).is_some_and(|uid| *uid == deployment.uid)
+        self.replica_set_of(key, pod).is_some_and(|it| it.deployment.as_ref() == Some(&deployment.uid))
     }
 
     fn link_lease(&mut self, key: &Key, _: &Lease, _: bool) {
-        if self.groups_by_lease.get(key).nth(NAMED_BY).is_some() {
-            let named_by: Vec<Key> = self.groups_by_lease.get(key).cloned().collect();
-            self.later.extend(named_by);
-        }
+        self.gather(Named::Lease, key);
     }
 
     /// Of those who name a Lease whoever owns it, then whose Deployment is there, the eldest first, and no more than a few: the others hear of it
     /// in a while. Anybody may make any number of them.
     fn concerns_of_lease(&self, key: &Key, lease: &Lease) -> Concerned {
         let named_by = || self.groups_by_lease.get(key);
-        if named_by().nth(NAMED_BY).is_none() {
+        if self.groups_by_lease.count(key) <= NAMED_BY {
             return named_by().cloned().collect();
         }
-        let rank = |(key, group): &(&Key, &Arc<LeaderGroup>)| {
-            let has_pods = self.deployments.get(&key.sibling(objects::deployment_name(group))).is_some();
-            (!objects::controls(group, lease.controller.as_ref()), !has_pods, seniority(key, group))
+        let owns = |group: &Outline| lease.controller.as_ref().is_some_and(|controller| controller.uid == group.uid);
+        let rank = |(key, group): &(&Key, &Arc<Outline>)| {
+            let has_pods = self.deployments.contains(&key.sibling(&group.deployment));
+            (!owns(group), !has_pods, seniority(key, group.created))
         };
-        let mut ranked: Vec<_> = named_by().take(RANKED).filter_map(|key| Some((key, self.groups.get(key)?))).collect();
+        let mut ranked: Vec<_> = named_by().take(RANKED).filter_map(|key| Some((key, self.groups.outline(key)?))).collect();
         ranked.sort_by_cached_key(rank);
-        let owns = |key: &&Key| self.groups.get(key).is_some_and(|group| objects::controls(group, lease.controller.as_ref()));
-        ranked.into_iter().take(NAMED_BY).map(|(key, _)| key).chain(named_by().skip(RANKED).filter(owns)).cloned().collect()
+        let owner = lease.controller.as_ref().and_then(|controller| controller.group.as_deref()).map(|name| key.sibling(name));
+        let owner = owner.filter(|it| self.groups_by_lease.holds(key, it) && self.groups.outline(it).is_some_and(|group| owns(group)));
+        ranked.into_iter().take(NAMED_BY).map(|(key, _)| key.clone()).chain(owner).collect()
     }
 
-    /// A pod is kept as it is now, whether or not anything has changed that matters.
+    /// A pod stands among its ReplicaSet's as it is now, whether or not anything has changed that matters.
     fn enroll(&mut self, key: &Key) {
-        let Some((pod, replica_set)) = self.pods.get(key).and_then(|pod| Some((pod.clone(), pod.replica_set.as_ref()?))) else { return };
+        let Some(pod) = self.pods.get(key) else { return };
+        let Some(replica_set) = &pod.replica_set else { return };
+        let roster = key.sibling(replica_set);
+        for name in self.rosters.add(&roster, key) {
+            let Some(pod) = self.pods.make_whole(&key.of_namespace(name)) else { continue };
+            let candidate = self.candidate(key, pod);
+            self.rosters.put(&roster, candidate);
+        }
+    }
+
+    /// A pod with what is known of its ReplicaSet and node.
+    fn candidate(&self, key: &Key, pod: Arc<Pod>) -> Candidate {
         let revision = self.replica_set_of(key, &pod).map_or(0, |it| it.revision);
         let node = self.nodes.of(&pod);
-        self.rosters.put(key.sibling(replica_set), pod.clone(), revision, node);
+        Candidate::new(pod, revision, node)
     }
 
-    /// The group that the Deployment names, else the one that was there first, if it isn't this one.
-    fn rival(&self, key: &Key, group: &LeaderGroup) -> Option<String> {
-        let deployment = key.sibling(objects::deployment_name(group));
-        if let Some(named) = self.deployments.get(&deployment).and_then(|deployment| deployment.claimed_by()) {
+    /// The group that the Deployment names, else the one that was there first, if it isn't this one, which names the Deployment.
+    fn rival(&self, key: &Key, deployment: &Key) -> Option<String> {
+        if let Some(deployment) = self.deployments.get(deployment)
+            && let Some(named) = deployment.claimed_by()
+        {
             return (*named != *key.name).then(|| named.to_owned());
         }
-        let elder = self.elder(&deployment)?;
+        let elder = self.elder(deployment)?;
         (elder != *key).then(|| elder.name.to_string())
     }
 
     /// The group that was there first of those that name this Deployment, or that claims it. Anybody may make any number of groups.
     fn elder(&self, deployment: &Key) -> Option<Key> {
-        if let Some(known) = self.elders.borrow().get(deployment) {
-            return known.clone();
-        }
-        let groups = self.groups_by_deployment.get(deployment).filter_map(|key| self.groups.get(key).map(|group| (key, group)));
-        let named = self.deployments.get(deployment).and_then(|deployment| deployment.claimed_by());
-        let there = groups.filter(|(key, group)| group.metadata.deletion_timestamp.is_none() && named.is_none_or(|named| *named == *key.name));
-        let elder = there.min_by_key(|(key, group)| seniority(key, group)).map(|(key, _)| key.clone());
-        self.elders.borrow_mut().insert(deployment.clone(), elder.clone());
-        elder
+        let stays = |key: &Key| self.groups.outline(key).filter(|group| !group.terminating);
+        self.elders.known_or(deployment, |many| {
+            let object = self.deployments.get(deployment);
+            if let Some(named) = object.as_ref().and_then(|deployment| deployment.claimed_by()) {
+                return Some(deployment.sibling(named)).filter(|it| self.groups_by_deployment.holds(deployment, it) && stays(it).is_some());
+            }
+            if let Some(many) = many {
+                return many.first().map(|(_, name)| deployment.of_namespace(name.clone()));
+            }
+            let there = self.groups_by_deployment.get(deployment).filter_map(|key| Some((key, stays(key)?)));
+            there.min_by_key(|(key, group)| seniority(key, group.created)).map(|(key, _)| key.clone())
+        })
     }
 }
 
@@ -331,8 +404,8 @@ fn bears_many(pod: &Pod) -> bool {
 }
 
 /// The lower the elder.
-fn seniority(key: &Key, group: &LeaderGroup) -> (Option<Timestamp>, Arc<str>) {
-    (group.metadata.creation_timestamp.as_ref().map(|time| time.0), key.name.clone())
+fn seniority(key: &Key, created: Option<Timestamp>) -> Seniority {
+    (created, key.name.clone())
 }
 
 /// The group that a pod says it is a member of; where it does not say that any more, or somebody else has written it, the one without a
@@ -393,8 +466,10 @@ impl Store {
             .leases
             .objects
             .iter()
-            .find(|(key, lease)| where_(&key.namespace) && lease.is_operators_lock && fresh(lease))
-            .map(|(key, lease)| (key.clone(), lease.clone()))
+            .filter(|(key, _)| where_(&key.namespace))
+            .map(|(key, lease)| (key, lease.get()))
+            .find(|(_, lease)| lease.is_operators_lock && fresh(lease))
+            .map(|(key, lease)| (key.clone(), lease))
     }
 
     /// The API server's store was put back: what lists bring from now on is newer than what was answered before.
@@ -414,9 +489,11 @@ impl Store {
 
     /// Some of those; `None`: there are none.
     pub fn told_later(&self) -> Option<Concerned> {
-        let later = &mut self.lock().later;
-        let told: Concerned = std::iter::from_fn(|| later.next()).take(TOLD_LATER).collect();
-        (!told.is_empty()).then_some(told)
+        let tables = &mut *self.lock();
+        let later = &mut tables.later;
+        let mut told: Concerned = std::iter::from_fn(|| later.next()).take(TOLD_LATER).collect();
+        let is_crowd = tables.tell_crowd(&mut told);
+        (is_crowd || !told.is_empty()).then_some(told)
     }
 
     /// The uids of the pods that say they are of this group.

@@ -8,7 +8,6 @@ use super::{Concerned, Store, Tables};
 use crate::elector::clock::{Clock, Instant, SystemClock};
 use crate::names;
 use crate::policy::candidates::Candidate;
-use crate::policy::objects;
 use crate::policy::observation::{Node, NodeState, Pod, Suspicion};
 
 #[derive(Debug, Default)]
@@ -50,24 +49,28 @@ const OF_A_GROUP: usize = 3;
 impl Tables {
     /// The pods that bear the fence of the group whose Deployment they are of, its leader first, and no more than a group needs: anybody
     /// may give any pod such a label.
-    fn bearing(&self) -> impl Iterator<Item = &Arc<Pod>> {
+    fn bearing(&self) -> impl Iterator<Item = Arc<Pod>> {
         self.groups.objects.iter().flat_map(|(key, group)| {
-            let label = &group.spec.leader_label;
-            let fence_key = names::fence_key(objects::deployment_name(group));
-            let deployment = self.deployments.get(&key.sibling(objects::deployment_name(group)));
+            let group = &group.outline;
+            let (place, fence_key) = (key.sibling(&group.deployment), names::fence_key(&group.deployment));
+            let deployment = self.deployments.get(&place);
             // Whose pods they are looks after them.
-            let deployment = deployment.filter(|_| self.rival(key, group).is_none());
-            let candidates = deployment.into_iter().flat_map(|deployment| self.roster(key, deployment)).flat_map(|piece| piece.noted());
-            let mut own: Vec<_> = candidates.filter(|it| it.fence(&fence_key).is_some()).map(Candidate::pod).collect();
-            own.sort_by_key(|pod| (pod.labels.get(&label.key) != Some(&label.value), &pod.name));
+            let deployment = deployment.filter(|_| self.rival(key, &place).is_none());
+            let pieces = deployment.map(|deployment| self.roster(key, &deployment, |pod| pod.may_mention(&fence_key))).unwrap_or_default();
+            let candidates = pieces.iter().flat_map(|piece| piece.noted());
+            let mut own: Vec<_> = candidates.filter(|it| it.fence(&fence_key).is_some()).map(Candidate::pod).cloned().collect();
+            own.sort_by(|one, other| {
+                let rank = |pod: &Arc<Pod>| pod.labels.get(&group.label_key) != Some(&group.label_value);
+                rank(one).cmp(&rank(other)).then_with(|| one.name.cmp(&other.name))
+            });
             own.into_iter().take(OF_A_GROUP)
         })
     }
 
     /// What is known of a node has changed. Returns whom that concerns.
     fn node_changed(&mut self, name: &str) -> Concerned {
-        let on_node: Vec<_> =
-            self.pods.objects.iter().filter(|(_, pod)| pod.node.as_deref() == Some(name)).map(|(key, pod)| (key.clone(), pod.clone())).collect();
+        let mentioning = self.pods.objects.iter().filter(|(_, pod)| pod.may_mention(name)).map(|(key, pod)| (key, pod.get()));
+        let on_node: Vec<_> = mentioning.filter(|(_, pod)| pod.node.as_deref() == Some(name)).map(|(key, pod)| (key.clone(), pod)).collect();
         for (key, _) in &on_node {
             self.enroll(key);
         }
@@ -138,8 +141,8 @@ impl Store {
         };
         nodes.known.insert(name.into(), state);
         if nodes.known.len() > nodes.room.max(ROOM) {
-            let named: HashSet<&str> = tables.pods.objects.values().filter_map(|pod| pod.node.as_deref()).collect();
-            nodes.known.retain(|known, state| !matches!(state, NodeState::Gone) || **known == *name || named.contains(&**known));
+            let named: HashSet<Box<str>> = tables.pods.objects.values().filter_map(|pod| pod.get().node.clone()).collect();
+            nodes.known.retain(|known, state| !matches!(state, NodeState::Gone) || **known == *name || named.contains(known));
             nodes.room = nodes.known.len() * 2;
         }
         if same {
@@ -155,7 +158,7 @@ impl Store {
         let tables = &*self.lock();
         let changes = tables.nodes.changes;
         let there = |name: &str| if let NodeState::Present(node) = tables.nodes.known.get(name)? { Some(node.kubelet) } else { None };
-        let nodes = || tables.bearing().filter_map(|pod| pod.node.as_deref()).filter_map(|name| Some((name.into(), there(name)?))).collect();
+        let nodes = || tables.bearing().filter_map(|pod| pod.node.clone()).filter_map(|name| there(&name).map(|kubelet| (name, kubelet))).collect();
         (changes != known).then(|| (changes, nodes()))
     }
 

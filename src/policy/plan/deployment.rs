@@ -13,7 +13,7 @@ const BETWEEN_APPLIES: SignedDuration = SignedDuration::from_secs(1);
 impl Planner<'_> {
     pub(super) fn deployment(&mut self) {
         let Some(template) = &self.group.spec.deployment else { return };
-        let name = objects::deployment_name(self.group).to_owned();
+        let name = self.group.deployment_name().to_owned();
         let group_generation = self.observation.group_generation();
         let deployment = self.observation.deployment.as_deref();
         let Some(deployment) = deployment else {

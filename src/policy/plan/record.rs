@@ -42,7 +42,7 @@ impl Planner<'_> {
                 _ => return,
             },
         };
-        let name = objects::lease_name(self.group).to_owned();
+        let name = self.group.lease_name().to_owned();
         let record = Record { reserved_term: mark, ..record };
         let borne = |pod: &Arc<Pod>| Some(&pod.uid) == record.holder_uid.as_ref() && pod.term == Some(record.term);
         let gives = !self.observation.noted().any(borne);
