@@ -60,11 +60,12 @@ fn require_template(deployment: &mut Value) {
     if required.is_empty() {
         deployment.as_object_mut().expect("a schema is an object").remove("required");
     }
-    deployment["x-kubernetes-validations"] = json!([{
+    let rules = deployment["x-kubernetes-validations"].as_array_mut().expect("there are rules");
+    rules.push(json!({
         "rule": "has(self.template)",
         "message": "`deployment.template` is required; where the group has a `deploymentRef`, scale that Deployment instead: kubectl scale deployment NAME",
         "reason": "FieldValueRequired"
-    }]);
+    }));
 }
 
 /// Adds to the description of each field of the spec what it takes, what it is by default, and whether it may be changed: kubectl

@@ -51,6 +51,13 @@ pub(super) fn pod_template(_: &mut SchemaGenerator) -> Schema {
 pub(super) fn deployment_strategy(_: &mut SchemaGenerator) -> Schema {
     let mut strategy = embedded::<DeploymentStrategy>();
     strategy["description"] = json!("How a rollout replaces pods, as in a Deployment.");
+    strategy["properties"]["type"]["description"] = json!("RollingUpdate, the default, or Recreate.");
+    strategy["properties"]["type"]["enum"] = json!(["RollingUpdate", "Recreate"]);
+    strategy["properties"]["rollingUpdate"]["description"] = json!("Of RollingUpdate alone: how many pods more, or fewer, than `replicas` there may be.");
+    strategy["x-kubernetes-validations"] = json!([{
+        "rule": "!(has(self.type) && self.type == 'Recreate' && has(self.rollingUpdate))",
+        "message": "`rollingUpdate` must not be set where `type` is Recreate"
+    }]);
     into_schema(strategy)
 }
 

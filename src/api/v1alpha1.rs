@@ -129,6 +129,10 @@ impl LeaderGroup {
 /// `leadergroup.io/group` that the operator adds to the template.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "(has(self.progressDeadlineSeconds) ? self.progressDeadlineSeconds : 600) > (has(self.minReadySeconds) ? self.minReadySeconds : 0)",
+    "message": "`progressDeadlineSeconds` (600 if unset) must be greater than `minReadySeconds`"
+}]))]
 pub struct DeploymentTemplate {
     /// How many pods. Unset leaves the number to whoever scales the Deployment itself. An autoscaler of the group, by its scale subresource,
     /// needs a number to begin with: `kubectl scale leadergroup` sets one.
@@ -142,17 +146,18 @@ pub struct DeploymentTemplate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::deployment_strategy")]
     pub strategy: Option<Json>,
-    /// Seconds that a new pod must be ready before it counts as available, and may be elected.
+    /// Seconds that a new pod must be ready before it counts as available, and may be elected. None if unset. Less than
+    /// `progressDeadlineSeconds`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub min_ready_seconds: Option<i32>,
-    /// How many old ReplicaSets are kept for a rollback.
+    /// How many old ReplicaSets are kept for a rollback. Ten if unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub revision_history_limit: Option<i32>,
-    /// Seconds after which a rollout without progress is reported as failed.
+    /// Seconds after which a rollout without progress is reported as failed. 600 if unset. More than `minReadySeconds`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 1))]
     pub progress_deadline_seconds: Option<i32>,
 }
 
@@ -253,7 +258,7 @@ pub struct ElectionSpec {
     /// Lease, with client-go, leadergroup-elector or what else speaks its protocol; the label follows the holder, whose
     /// identity must be the pod's name, or begin with it and an underscore.
     #[serde(default)]
-    #[schemars(extend("x-kubernetes-validations" = [{ "rule": "self == oldSelf", "message": "`election.mode` may not be changed: create another LeaderGroup" }]))]
+    #[schemars(extend("x-kubernetes-validations" = [{ "rule": "self == oldSelf", "message": "`election.mode` may not be changed: create another LeaderGroup, or delete this one (--cascade=orphan keeps its Deployment and pods) and create it again under its name" }]))]
     pub mode: Mode,
     /// No lower term is given out. Set it when a group is restored from a backup that is older than its last leaderships:
     /// above the highest term that any application may have seen.

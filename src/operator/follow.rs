@@ -279,12 +279,15 @@ impl Sightings {
             self.since = Stopwatch::start();
             self.raw = Some(snapshot.raw.clone());
             let changed = SystemClock.now();
+            let is_found = matches!(*self.tell.borrow(), Lock::Unread | Lock::Forbidden(_) | Lock::Unreadable(_));
             self.set(Lock::Record(LockRecord {
                 holder: snapshot.record.holder.as_str().into(),
                 duration_seconds: snapshot.record.lease_duration_seconds,
                 transitions: snapshot.record.transitions,
                 acquire_time: snapshot.record.acquire_time,
+                mark: None,
                 changed,
+                stamp: snapshot.record.renew_time.filter(|_| is_found),
                 looked: looked.or(Some(changed)),
             }));
         } else {
@@ -322,7 +325,7 @@ impl Sightings {
 
     fn set(&mut self, now: Lock) {
         let renewal = matches!((&*self.tell.borrow(), &now), (Lock::Record(before), Lock::Record(after))
-            if LockRecord { changed: after.changed, looked: after.looked, ..before.clone() } == *after);
+            if LockRecord { changed: after.changed, stamp: after.stamp, looked: after.looked, ..before.clone() } == *after);
         let changed = *self.tell.borrow() != now;
         self.tell.send_replace(now);
         if changed && !renewal {

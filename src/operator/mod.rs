@@ -268,7 +268,7 @@ pub async fn run(
         () = &mut shutdown => return Ok(()),
         () = filled => {}
     }
-    info!(namespaces = ?options.namespaces, "Everything is listed");
+    tell_of_lists(&options.namespaces, &vitals.refused());
     // Who may create Leases anywhere else must not keep an operator from starting.
     let operators: BTreeSet<&str> = options.home.iter().map(String::as_str).chain([DEFAULT_HOME]).collect();
     if election.is_none()
@@ -304,6 +304,14 @@ pub async fn run(
     match ended {
         Ended::Cancelled => Ok(()),
         Ended::Lost(loss) => Err(Error::LeadershipLost(loss)),
+    }
+}
+
+fn tell_of_lists(namespaces: &[String], refused: &BTreeSet<&str>) {
+    if refused.is_empty() {
+        info!(?namespaces, "Everything is listed");
+    } else {
+        warn!(?namespaces, left_out = ?refused, "Listed is everything but what is left out, because this account may not watch it, until it may");
     }
 }
 

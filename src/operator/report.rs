@@ -129,7 +129,14 @@ pub(super) fn of_failure(context: &Context, observation: &Observation, write: &W
         } else if is_read {
             line!(warn, context, observation, state, failure, "The Lease of a group without a status cannot be read, and nothing is written before");
         } else {
-            line!(warn, context, observation, state, failure, "The group's status cannot be written, and says what was so before");
+            line!(
+                warn,
+                context,
+                observation,
+                state,
+                failure,
+                "The group's status cannot be written, and says what was so before; where it is refused, the right to patch leadergroups/status is missing, or a webhook or policy keeps this account from it"
+            );
         }
     }
 }

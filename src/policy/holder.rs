@@ -1,5 +1,5 @@
 //! Mode Holder: the label follows who holds the lock, by client-go's rules. A holder is judged by its record's own
-//! duration since the record was last *seen* to change; its stamps are another clock's and are never compared with ours. A lock that is
+//! duration since the record was last *seen* to change; its stamps are another clock's, and no holder that leads is judged by them. A lock that is
 //! looked at now and then has run out only once a look has shown so.
 
 use std::time::Duration;
@@ -56,12 +56,21 @@ pub(super) fn holder<'a>(observation: &'a Observation, group: &LeaderGroup) -> H
         return Holder::Expired(record);
     }
     let label = &group.spec.leader_label;
+    let leads = |candidate: &Candidate| candidate.pod.labels.get(&label.key) == Some(&label.value);
     match observation.candidates.iter().find(|candidate| bears(&candidate.pod.name, &record.holder)) {
         // It keeps what it has, and is given nothing.
-        Some(candidate) if remaining.is_zero() && candidate.pod.labels.get(&label.key) != Some(&label.value) => Holder::Unread,
+        Some(candidate) if remaining.is_zero() && !leads(candidate) => Holder::Unread,
+        Some(candidate) if !leads(candidate) && is_found_expired(record, valid, observation.now) => Holder::Expired(record),
         Some(candidate) => Holder::Pod(candidate, remaining),
         None => Holder::Stranger(record),
     }
+}
+
+/// Whether a record that was never seen to change has run out by its own stamp. Two clocks are compared here for caution alone: where they
+/// differ a holder is believed from its next renewal on.
+fn is_found_expired(record: &LockRecord, valid: Duration, now: Timestamp) -> bool {
+    let age = record.stamp.map(|stamp| now.duration_since(stamp));
+    age.zip(SignedDuration::try_from(valid).ok()).is_some_and(|(age, valid)| age > valid)
 }
 
 /// Until when a record is good, and how long.

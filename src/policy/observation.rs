@@ -96,8 +96,12 @@ pub struct LockRecord {
     pub duration_seconds: i64,
     pub transitions: i64,
     pub acquire_time: Option<Timestamp>,
+    /// The mark that a group which elected has left on it: at least every term that it has given.
+    pub mark: Option<i64>,
     /// When it was first seen as it is now.
     pub changed: Instant,
+    /// When its holder has renewed it by its own word; `None` once it was seen to change, which tells better.
+    pub stamp: Option<Timestamp>,
     /// When the last look began that has shown it as it is now; `None` of a Lease, of which [`Observation::lock_read`] says that.
     pub looked: Option<Instant>,
 }

@@ -111,8 +111,11 @@ impl<'a> Terms<'a> {
             labelled.filter_map(|it| it.pod.term).filter(|term| usable(*term))
         };
         // Two that say the same are believed further: who may write one of them need not be able to write both. Not so far that none were left.
+        // The Lease of a group that elected, which a new one follows under its name.
+        let record = if let Lock::Record(record) = &observation.lock { record.mark } else { None };
+        let left = record.filter(|mark| new && (0..LAST / 2).contains(mark));
         let agreed = mark_of_another.filter(|mark| (0..LAST / 2).contains(mark) && by_hand().any(|term| above(term, *mark)));
-        let witnessed = by_hand().chain(mark_of_another).filter(not_far).chain(agreed).max().unwrap_or(0);
+        let witnessed = by_hand().chain(mark_of_another).filter(not_far).chain(agreed).chain(left).max().unwrap_or(0);
         Self { observation, memory, group, confirmed, mark: mark.filter(explained), recorded, led: believed, witnessed, lost }
     }
 

@@ -116,6 +116,24 @@ fn a_pod_is_not_elected_before_min_ready_seconds_and_the_group_is_looked_at_then
 }
 
 #[test]
+fn a_record_that_was_found_run_out_by_its_own_stamp_gives_nobody_the_label_before_it_is_renewed() {
+    let found = |candidates: Vec<Candidate>, age: Option<i64>| {
+        let mut observed = followed(&json!({}), candidates, "a", 3, 5);
+        let Lock::Record(record) = &mut observed.lock else { unreachable!() };
+        record.stamp = age.map(|age| now() - SignedDuration::from_secs(age));
+        choose(&observed).0
+    };
+    let others = || vec![pod("a"), pod("b")];
+    assert_eq!(found(others(), Some(16)), Choice::Vacate, "a holder that is there renews soon");
+    assert_eq!(found(others(), Some(i64::from(u32::MAX))), Choice::Vacate);
+    for age in [Some(14), Some(-3600), None] {
+        assert!(matches!(found(others(), age), Choice::Promote { .. }), "{age:?}");
+    }
+    let leads = found(vec![labelled(pod("a")), pod("b")], Some(3600));
+    assert!(matches!(leads, Choice::Keep(_)), "a restart of the operator moves nobody: {leads:?}");
+}
+
+#[test]
 fn a_holder_is_followed_until_its_own_record_has_run_out() {
     let candidates = || vec![unready("a"), pod("b")];
     let chosen = |lease: &Value, holder: &str, seconds| choose(&followed(lease, candidates(), holder, 3, seconds));

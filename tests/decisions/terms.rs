@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use leadergroup::api::LeaderGroup;
 use leadergroup::elector::clock::Instant;
-use leadergroup::policy::observation::{Candidate, Deployment, Lease, Observation};
+use leadergroup::policy::observation::{Candidate, Deployment, Lease, Lock, Observation};
 use leadergroup::policy::term::LAST;
 use leadergroup::policy::write::{Done, LeasePurpose, Named, Record, Write};
 use leadergroup::policy::{self, Memory};
@@ -148,6 +148,21 @@ fn the_term_of_a_holder_is_its_records_and_never_one_that_another_had() {
     assert_eq!(named(vec![leads(7)], 0), None, "its own, by a record that does not count");
     assert_eq!(named(vec![leads(7)], 8), Some(8), "it has taken the lock again");
     assert_eq!(named(vec![pod("a")], i64::MAX), Some(8), "no such number");
+    // A group of this name that elected has left its Lease, as where the mode is changed: all of its terms were below the mark.
+    let left = |mark: i64, is_new: bool| {
+        let mut observed = followed(&json!({}), vec![pod("a"), pod("b")], "a", 5, 0);
+        let Lock::Record(record) = &mut observed.lock else { unreachable!() };
+        record.mark = Some(mark);
+        if is_new {
+            Arc::make_mut(observed.group.as_mut().unwrap()).status = None;
+        }
+        let writes = policy::plan(&observed, &Memory::default()).writes;
+        writes.into_iter().find_map(|write| if let Write::Status { names: Some(named), .. } = write { Some(named.term) } else { None })
+    };
+    assert_eq!(left(500, true), Some(501));
+    assert_eq!(left(3, true), Some(5), "what the record itself says is higher");
+    assert_eq!(left(500, false), Some(8), "its status knows better");
+    assert_eq!((left(i64::MAX, true), left(-1, true)), (Some(5), Some(5)), "no such mark");
     assert_eq!(named(vec![pod("a")], 1 << 40), Some(8), "no count gets there");
 }
 

@@ -52,6 +52,7 @@ async fn what_is_not_allowed_is_refused_with_what_is() {
     let common = "`leaderLabel.key` must not be a label that controllers set or that Services commonly select by: 'role', one of your own";
     let exactly_one = "exactly one of `deployment` and `deploymentRef` must be set";
     let dns = r"should match '^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$'";
+    let deadline = "`progressDeadlineSeconds` (600 if unset) must be greater than `minReadySeconds`";
     let cases: Vec<(Vec<(&str, Value)>, &str)> = vec![
         (vec![("/spec/deployment", Value::Null)], exactly_one),
         (vec![reference.clone()], exactly_one),
@@ -114,6 +115,11 @@ async fn what_is_not_allowed_is_refused_with_what_is() {
         (vec![(labels, json!({ "example.com/lead": "no" })), (key, json!("example.com/lead"))], "the leader label's key 'example.com/lead'"),
         (vec![(labels, json!({ "leadergroup.io/group": "web" }))], "`labels` must not start with 'leadergroup.io/': the operator sets those"),
         (vec![(labels, json!({ "leadergroup.io/x": "y" }))], "`labels` must not start with 'leadergroup.io/': the operator sets those"),
+        (vec![("/spec/deployment/progressDeadlineSeconds", json!(0))], "should be greater than or equal to 1"),
+        (vec![("/spec/deployment/minReadySeconds", json!(600))], deadline),
+        (vec![("/spec/deployment/minReadySeconds", json!(9)), ("/spec/deployment/progressDeadlineSeconds", json!(9))], deadline),
+        (vec![("/spec/deployment/strategy", json!({ "type": "Rolling" }))], r#"supported values: "RollingUpdate", "Recreate""#),
+        (vec![("/spec/deployment/strategy", json!({ "type": "Recreate", "rollingUpdate": {} }))], "`rollingUpdate` must not be set where `type` is Recreate"),
         (vec![("/spec/suspend", json!("yes"))], "spec.suspend: Invalid value: \"string\""),
         (vec![("/spec/bogus", json!(1))], r#"unknown field "spec.bogus""#),
         (vec![("/spec/lease/holder", json!("me"))], r#"unknown field "spec.lease.holder""#),

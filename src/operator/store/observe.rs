@@ -65,7 +65,9 @@ fn lock_of(lease: Option<&Lease>) -> Lock {
             duration_seconds: lease.duration_seconds.unwrap_or_default().into(),
             transitions: lease.transitions.into(),
             acquire_time: lease.acquire_time,
+            mark: lease.reserved_term,
             changed: lease.changed,
+            stamp: lease.renew_time.filter(|_| !lease.seen_to_change),
             looked: None,
         })
     })
