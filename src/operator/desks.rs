@@ -1,25 +1,24 @@
 //! Groups that have something to write for which nobody waits: no more than some at once, because each holds what was observed of it until
-//! that is done, and after a start all have something. It decides nothing.
+//! that is done, and after a start all have something. Whoever gets no place comes again; none is kept for it. It decides nothing.
 
-use std::sync::{Arc, Mutex, Weak};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
-use super::gate::{Gate, Place, Urgency};
-
-/// So many groups are at one, by turns among namespaces.
+/// So many groups are at one. A namespace takes no more than it leaves free to the others.
 const DESKS: usize = 256;
 /// Whoever is slow gives its place back after so long, and goes on without.
 const QUICK: Duration = Duration::from_secs(1);
 
-#[derive(Debug)]
-pub(super) struct Desks(Gate);
+#[derive(Debug, Default)]
+pub(super) struct Desks(Arc<Mutex<Taken>>);
 
-impl Default for Desks {
-    fn default() -> Self {
-        Self(Gate::new(DESKS))
-    }
+#[derive(Debug, Default)]
+struct Taken {
+    all: usize,
+    of: HashMap<Arc<str>, usize>,
 }
 
 /// A place, as long as any of these is there.
@@ -34,58 +33,95 @@ struct Held {
     timer: AbortHandle,
 }
 
+#[derive(Debug)]
+struct Place {
+    taken: Arc<Mutex<Taken>>,
+    namespace: Arc<str>,
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         self.timer.abort();
     }
 }
 
+impl Drop for Place {
+    fn drop(&mut self) {
+        let taken = &mut *lock(&self.taken);
+        taken.all -= 1;
+        if let Some(own) = taken.of.get_mut(&self.namespace) {
+            *own -= 1;
+            if *own == 0 {
+                taken.of.remove(&self.namespace);
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("nothing panics while it holds the lock")
+}
+
 impl Desks {
-    /// Waits for a place.
-    pub(super) async fn enter(&self, namespace: &Arc<str>) -> Desk {
-        let place = self.0.enter(namespace, Urgency::CanWait).await;
+    /// A place, if there is one for a group of this namespace.
+    pub(super) fn take(&self, namespace: &Arc<str>) -> Option<Desk> {
+        {
+            let taken = &mut *lock(&self.0);
+            let own = taken.of.get(namespace).copied().unwrap_or_default();
+            if own >= DESKS - taken.all {
+                return None;
+            }
+            taken.all += 1;
+            taken.of.insert(namespace.clone(), own + 1);
+        }
+        let place = Place { taken: self.0.clone(), namespace: namespace.clone() };
         let held = Arc::new_cyclic(|held: &Weak<Held>| {
             let held = held.clone();
             let timer = tokio::spawn(async move {
                 tokio::time::sleep(QUICK).await;
                 if let Some(held) = held.upgrade() {
-                    held.place.lock().expect("nothing panics while it holds the lock").take();
+                    lock(&held.place).take();
                 }
             });
             Held { place: Mutex::new(Some(place)), timer: timer.abort_handle() }
         });
-        Desk { _held: held }
+        Some(Desk { _held: held })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt;
-
     use super::*;
 
+    fn take_all(desks: &Desks, namespace: &Arc<str>) -> Vec<Desk> {
+        std::iter::from_fn(|| desks.take(namespace)).collect()
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn a_namespace_that_takes_all_places_holds_them_for_a_second_at_most() {
+    async fn whoever_takes_all_that_it_can_leaves_as_many_to_the_others_and_is_slow_for_a_second_at_most() {
         let desks = Desks::default();
-        let (many, other): (Arc<str>, Arc<str>) = ("many".into(), "other".into());
-        let mut taken = Vec::new();
-        while let Some(desk) = desks.enter(&many).now_or_never() {
-            taken.push(desk);
-        }
-        assert!((DESKS / 2..=DESKS).contains(&taken.len()), "{}", taken.len());
-        let mut next = Box::pin(desks.enter(&many));
-        assert!((&mut next).now_or_never().is_none());
-        let mut waits = Box::pin(desks.enter(&other));
-        assert!((&mut waits).now_or_never().is_none());
-        let kept = taken[0].clone();
-        taken.remove(0);
-        assert!((&mut waits).now_or_never().is_none(), "one that somebody still has is not given back");
-        drop(kept);
-        let others = waits.now_or_never();
-        assert!(others.is_some(), "whoever has the fewest comes first");
-        assert!((&mut next).now_or_never().is_none());
+        let [many, more, other]: [Arc<str>; 3] = ["many".into(), "more".into(), "other".into()];
+        let taken = take_all(&desks, &many);
+        assert_eq!(taken.len(), DESKS / 2);
+        let further = take_all(&desks, &more);
+        assert!(further.len() >= DESKS / 4, "{}", further.len());
+        let others = desks.take(&other).expect("there is always one");
+        assert!(desks.take(&many).is_none());
         tokio::time::sleep(QUICK * 2).await;
-        assert!(next.now_or_never().is_some(), "what is slow goes on without");
-        drop((taken, others));
+        assert_eq!(take_all(&desks, &many).len(), DESKS / 2, "what is slow goes on without");
+        drop((taken, further, others));
+        assert_eq!(lock(&desks.0).all, 0, "and gives nothing back twice");
+        assert!(lock(&desks.0).of.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_place_is_taken_as_long_as_somebody_has_it() {
+        let desks = Desks::default();
+        let desk = desks.take(&"a".into()).unwrap();
+        let same = desk.clone();
+        drop(desk);
+        assert_eq!(lock(&desks.0).all, 1);
+        drop(same);
+        assert_eq!(lock(&desks.0).all, 0);
     }
 }

@@ -287,14 +287,15 @@ impl Flights {
         }
     }
 
-    /// The next one that lands; pending where none is under way.
-    pub(super) async fn land(&mut self) -> Landed {
-        loop {
-            let Some(joined) = self.tasks.join_next_with_id().await else { return std::future::pending().await };
-            if let Some(landed) = self.landed(joined) {
+    /// The next one that lands; `None`: the last of those that nobody waits for any more has ended. Pending where none is under way.
+    pub(super) async fn land(&mut self) -> Option<Landed> {
+        while let Some(joined) = self.tasks.join_next_with_id().await {
+            let landed = self.landed(joined);
+            if landed.is_some() || self.tasks.is_empty() {
                 return landed;
             }
         }
+        std::future::pending().await
     }
 
     fn landed(&mut self, joined: Result<(Id, Result<Done, Failure>), tokio::task::JoinError>) -> Option<Landed> {

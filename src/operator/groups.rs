@@ -116,6 +116,8 @@ impl Groups {
         let mut tasks: JoinSet<Task> = JoinSet::new();
         let mut keys = BTreeMap::new();
         loop {
+            // Whatever else happens without end.
+            self.ring();
             for (key, wake, state) in self.take_waiting(&context.store) {
                 let context = context.clone();
                 let task = tasks.spawn(run(context, key.clone(), wake, state));
@@ -134,7 +136,7 @@ impl Groups {
                     self.ended(key, task.ok());
                 }
                 () = self.news.notified() => {}
-                () = sleep_for(self.next_alarm()) => self.ring(),
+                () = sleep_for(self.next_alarm()) => {}
             }
         }
         while tasks.join_next().await.is_some() {}
@@ -147,7 +149,8 @@ impl Groups {
             let inner = &mut *self.lock();
             let wake = inner.tasks.remove(&key);
             begins_anew |= wake.is_some_and(|wake| wake.notified().now_or_never().is_some());
-            if let Some(Task::Rests(state, wait)) = task {
+            if let Some(Task::Rests(mut state, wait)) = task {
+                state.seen = None;
                 let now = self.began.elapsed();
                 let until = wait.map(|wait| now.saturating_add(wait));
                 let forgets = Some(now + FORGOTTEN).filter(|at| !state.memory.progress.is_empty() && until.is_none_or(|until| *at < until));
@@ -226,13 +229,20 @@ async fn run(context: Arc<Context>, key: Key, wake: Arc<Notify>, state: Option<B
                     () = context.stopped() => break,
                     () = tokio::time::sleep(BETWEEN_LOOKS) => {}
                 }
+                if state.may_rest() {
+                    return Task::Rests(state, None);
+                }
                 None
             }
         };
         tokio::select! {
             biased;
             () = context.stopped() => break,
-            landed = state.flights.land() => state.landed(&context, landed),
+            landed = state.flights.land() => {
+                if let Some(landed) = landed {
+                    state.landed(&context, landed);
+                }
+            }
             () = wake.notified() => {}
             () = sleep_for(wait) => {}
         }

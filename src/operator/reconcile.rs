@@ -1,10 +1,10 @@
 //! observe → plan → execute, stage by stage, until nothing is left to do. What takes long is left under way, and the group is
 //! planned over with that in mind (`stage.rs`).
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
 use tokio::sync::Notify;
 use tracing::debug;
 
@@ -15,7 +15,7 @@ use super::explain::explain;
 use super::flights::{Awaited, Flight, Landed};
 use super::follow::{self, Follower};
 use super::report;
-use super::stage::{can_wait, moves};
+use super::stage::{moves, takes_a_desk};
 use super::state::{GroupState, Leaderless};
 use super::store::Key;
 use crate::elector::clock::{self, Clock, Stopwatch, SystemClock};
@@ -32,6 +32,9 @@ const STAGES: usize = 24;
 const BREATH: Duration = Duration::from_millis(100);
 /// What is known of a group that is left out from now on is forgotten after so long.
 const LEFT_OUT: Duration = Duration::from_secs(600);
+
+/// After so many milliseconds a group comes again that found no place among those for which nobody waits.
+const WITHOUT_A_DESK: Range<u64> = 500..1000;
 
 /// How a reconciliation ended.
 #[derive(Debug, Eq, PartialEq)]
@@ -67,8 +70,8 @@ pub(super) async fn reconcile(context: &Arc<Context>, key: &Key, state: &mut Gro
 }
 
 async fn stage_by_stage(context: &Arc<Context>, key: &Key, state: &mut GroupState, wake: &Arc<Notify>, began: Stopwatch, stages: &mut usize) -> Ended {
-    // A place among those for which nobody waits, or the wait for one.
-    let (mut desk, mut queue) = (None, None);
+    // A place among those for which nobody waits.
+    let mut desk = None;
     while *stages < STAGES {
         let look = tokio::select! {
             biased;
@@ -106,20 +109,14 @@ async fn stage_by_stage(context: &Arc<Context>, key: &Key, state: &mut GroupStat
             return Ended::Settled(Some(wait));
         }
         let stage = state.in_order(&observation, writes);
-        if desk.is_none() && can_wait(&stage) {
-            let mut turn = queue.take().unwrap_or_else(|| context.desks.enter(&key.namespace).boxed());
-            desk = (&mut turn).now_or_never();
+        if desk.is_none() && takes_a_desk(&stage) {
+            desk = context.desks.take(&key.namespace);
             if desk.is_none() {
-                // It is decided on anew when its turn comes, and nothing of it is sent before.
+                // Decided on anew then, and nothing of it is sent before.
                 state.call_back(context, false);
-                drop((look, observation, stage));
-                tokio::select! {
-                    biased;
-                    () = context.stopped() => return Ended::Settled(None),
-                    place = &mut turn => desk = Some(place),
-                    () = wake.notified() => queue = Some(turn),
-                }
-                continue;
+                let pause = Duration::from_millis(fastrand::u64(WITHOUT_A_DESK));
+                let overdue = state.flights.next_overdue(observation.moment);
+                return Ended::Settled(recheck.into_iter().chain(overdue).chain([pause]).min());
             }
         }
         let Some(sent) = state.send(context, &observation, stage, desk.as_ref(), began) else { continue };
@@ -175,7 +172,8 @@ impl GroupState {
 
     /// What there is to see of the group; `None`: nothing.
     pub(super) fn observe(&mut self, context: &Context, key: &Key, wake: &Arc<Notify>) -> Option<Observation> {
-        let mut observation = context.store.observe(key, context.proven(), &context.operator)?;
+        let mut observation = context.store.observe_again(key, context.proven(), &context.operator, self.seen.take())?;
+        self.seen.clone_from(&observation.group);
         // It may be read since a moment ago only: who is woken by that finds all of it.
         observation.namespace_unread |= !context.vitals.has_listed(&key.namespace);
         if !observation.namespace_unread {

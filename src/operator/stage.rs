@@ -118,8 +118,10 @@ impl GroupState {
             tokio::select! {
                 biased;
                 landed = self.flights.land() => {
-                    answered |= !holds_up_nothing(&landed.0.write);
-                    self.landed(context, landed);
+                    if let Some(landed) = landed {
+                        answered |= !holds_up_nothing(&landed.0.write);
+                        self.landed(context, landed);
+                    }
                 }
                 () = wake.notified(), if !happened => happened = true,
                 () = tokio::time::sleep(wait) => {}
@@ -227,9 +229,10 @@ fn pause(happened: bool, answered: bool, gives_way: bool) -> Duration {
     }
 }
 
-/// Whether there is anything to write, and nobody waits for any of it.
-pub(super) fn can_wait(stage: &[(Urgency, Write)]) -> bool {
-    !stage.is_empty() && stage.iter().all(|(urgency, _)| *urgency == Urgency::CanWait)
+/// Whether there is anything to write, and nobody waits for any of it; but for a renewal, which waits for no status of others.
+pub(super) fn takes_a_desk(stage: &[(Urgency, Write)]) -> bool {
+    let is_renewal = |write: &Write| matches!(write, Write::UpdateLease { purpose: LeasePurpose::Renewal, .. });
+    stage.iter().all(|(urgency, _)| *urgency == Urgency::CanWait) && stage.iter().any(|(_, write)| !is_renewal(write))
 }
 
 /// Whether it takes the label from one who led.

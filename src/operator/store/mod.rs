@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
+use memchr::memmem::Finder;
 
 use cache::Cache;
 use crowds::{Crowds, Named};
@@ -43,6 +44,8 @@ pub use cache::{Source, Stored};
 pub use key::Key;
 pub use nodes::{Bearers, News};
 pub use packed::Packed;
+#[cfg(test)]
+pub use packed::there_and_back;
 pub use table::Table;
 
 /// A pod that bears more fences than these is told of in a while to those whose the others are: each would be woken whenever one of them is
@@ -169,14 +172,16 @@ impl Tables {
             self.fenced.0.retain(|it, _| is_named(it));
         }
         let bears = |pod: &Pod| !bears_many(pod) && pod.fence(&fence.name).is_some();
-        for (key, _) in self.pods.of(&fence.namespace).filter(|(_, pod)| pod.may_mention(&fence.name) && bears(&pod.get())) {
+        let text = Finder::new(&*fence.name);
+        for (key, _) in self.pods.of(&fence.namespace).filter(|(_, pod)| pod.may_mention(&text) && bears(&pod.get())) {
             self.fenced.add(fence.clone(), key);
         }
     }
 
     /// The pods that bear this fence, where a group has named it.
     fn fenced<'a>(&'a self, fence: &'a Key) -> impl Iterator<Item = &'a Key> {
-        let bears = |key: &&Key| self.pods.get(key).is_some_and(|pod| pod.fence(&fence.name).is_some());
+        let text = Finder::new(&*fence.name);
+        let bears = move |key: &&Key| self.pods.objects.get(key).is_some_and(|pod| pod.may_mention(&text) && pod.get().fence(&fence.name).is_some());
         self.fenced.get(fence).chain(self.much_fenced.get(&fence.nameless()).filter(bears))
     }
 

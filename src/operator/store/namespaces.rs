@@ -28,6 +28,12 @@ impl Namespaces {
         self.led.as_ref().is_none_or(|led| led.contains_key(namespace))
     }
 
+    /// The same namespace as it is kept once for all objects in it.
+    pub(super) fn shared(&self, namespace: &Arc<str>) -> Arc<str> {
+        let kept = self.led.as_ref().and_then(|led| led.get_key_value(namespace)).map(|(kept, _)| kept);
+        kept.unwrap_or(namespace).clone()
+    }
+
     /// A group is there.
     pub(super) fn lead(&mut self, namespace: &Arc<str>) {
         let Some(led) = self.led.as_mut().filter(|led| !led.contains_key(namespace)) else { return };

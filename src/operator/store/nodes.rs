@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use memchr::memmem::Finder;
+
 use super::{Concerned, Store, Tables};
 use crate::elector::clock::{Clock, Instant, SystemClock};
 use crate::names;
@@ -56,7 +58,7 @@ impl Tables {
             let deployment = self.deployments.get(&place);
             // Whose pods they are looks after them.
             let deployment = deployment.filter(|_| self.rival(key, &place).is_none());
-            let pieces = deployment.map(|deployment| self.roster(key, &deployment, |pod| pod.may_mention(&fence_key))).unwrap_or_default();
+            let pieces = deployment.map(|deployment| self.roster(key, &deployment, |pod| pod.may_mention(&Finder::new(&fence_key)))).unwrap_or_default();
             let candidates = pieces.iter().flat_map(|piece| piece.noted());
             let mut own: Vec<_> = candidates.filter(|it| it.fence(&fence_key).is_some()).map(Candidate::pod).cloned().collect();
             own.sort_by(|one, other| {
@@ -69,7 +71,8 @@ impl Tables {
 
     /// What is known of a node has changed. Returns whom that concerns.
     fn node_changed(&mut self, name: &str) -> Concerned {
-        let mentioning = self.pods.objects.iter().filter(|(_, pod)| pod.may_mention(name)).map(|(key, pod)| (key, pod.get()));
+        let text = Finder::new(name);
+        let mentioning = self.pods.objects.iter().filter(|(_, pod)| pod.may_mention(&text)).map(|(key, pod)| (key, pod.get()));
         let on_node: Vec<_> = mentioning.filter(|(_, pod)| pod.node.as_deref() == Some(name)).map(|(key, pod)| (key.clone(), pod)).collect();
         for (key, _) in &on_node {
             self.enroll(key);

@@ -4,7 +4,7 @@
 use std::sync::{Arc, LazyLock};
 
 use lz4_flex::block::{compress_prepend_size_with_dict, decompress_size_prepended_with_dict};
-use memchr::memmem;
+use memchr::memmem::Finder;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -12,30 +12,27 @@ use crate::api::LeaderGroup;
 use crate::policy::observation::{Deployment, Lease, Outline, Pod, ReplicaSet};
 
 /// How objects of a kind become bytes, and are read from these again.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Packing<T> {
-    pack: fn(&T) -> Box<[u8]>,
-    unpack: fn(&[u8]) -> T,
+    pack: fn(&T) -> Option<Box<[u8]>>,
+    unpack: fn(&[u8]) -> Option<T>,
 }
 
 impl<T: Serialize + DeserializeOwned> Packing<T> {
     /// Of plain data: field by field. Every text in it stands in the bytes as it is.
-    pub const PLAIN: Self = Self {
-        pack: |object| postcard::to_allocvec(object).expect("plain data in memory has lengths").into(),
-        unpack: |bytes| postcard::from_bytes(bytes).expect("what this has packed"),
-    };
+    pub const PLAIN: Self = Self { pack: |object| postcard::to_allocvec(object).ok().map(Into::into), unpack: |bytes| postcard::from_bytes(bytes).ok() };
 }
 
 impl Packing<LeaderGroup> {
     /// Of a group: its JSON, without what most groups have in common. Of its times whole seconds, as the API server keeps them.
     pub const GROUP: Self = Self {
         pack: |group| {
-            let json = serde_json::to_vec(group).expect("it came as JSON");
-            compress_prepend_size_with_dict(&json, COMMON.as_bytes()).into()
+            let json = serde_json::to_vec(group).ok()?;
+            Some(compress_prepend_size_with_dict(&json, COMMON.as_bytes()).into())
         },
         unpack: |bytes| {
-            let json = decompress_size_prepended_with_dict(bytes, COMMON.as_bytes()).expect("what this has packed");
-            serde_json::from_slice(&json).expect("what this has packed")
+            let json = decompress_size_prepended_with_dict(bytes, COMMON.as_bytes()).ok()?;
+            serde_json::from_slice(&json).ok()
         },
     };
 }
@@ -105,20 +102,25 @@ enum Kept<T> {
 }
 
 impl<T: Packed> Entry<T> {
+    /// Packs it, unless it does not come out again: what others write may have a form that can be read and not be written, as some times.
     pub(super) fn new(object: Arc<T>) -> Self {
-        let outline = object.outline();
-        let kept = match T::PACKING {
-            Some(Packing { pack, .. }) if !object.is_large() => Kept::Packed(pack(&object)),
-            _ => Kept::Whole(object),
-        };
-        Self { outline, kept }
+        if let Some(Packing { pack, unpack }) = T::PACKING.filter(|_| !object.is_large())
+            && let Some(bytes) = pack(&object)
+            && let Some(again) = unpack(&bytes)
+        {
+            // Of what is kept: its times may be cut.
+            return Self { outline: again.outline(), kept: Kept::Packed(bytes) };
+        }
+        Self { outline: object.outline(), kept: Kept::Whole(object) }
     }
 
     pub(super) fn get(&self) -> Arc<T> {
-        match (&self.kept, T::PACKING) {
-            (Kept::Whole(object), _) => object.clone(),
-            (Kept::Packed(bytes), Some(Packing { unpack, .. })) => Arc::new(unpack(bytes)),
-            (Kept::Packed(_), None) => unreachable!("only what can be unpacked is packed"),
+        match &self.kept {
+            Kept::Whole(object) => object.clone(),
+            Kept::Packed(bytes) => {
+                let unpacked = T::PACKING.and_then(|packing| (packing.unpack)(bytes));
+                Arc::new(unpacked.expect("the same bytes were unpacked when they were packed"))
+            }
         }
     }
 
@@ -138,21 +140,20 @@ impl<T: Packed> Entry<T> {
     }
 
     /// Whether this text may stand anywhere in it. Found without unpacking it.
-    pub(super) fn may_mention(&self, text: &str) -> bool {
+    pub(super) fn may_mention(&self, text: &Finder<'_>) -> bool {
         match &self.kept {
             Kept::Whole(_) => true,
-            Kept::Packed(bytes) => memmem::find(bytes, text.as_bytes()).is_some(),
+            Kept::Packed(bytes) => text.find(bytes).is_some(),
         }
     }
 }
 
+/// How many bytes it is kept in, if it is packed, and what comes out of them.
 #[cfg(test)]
-impl<T> Packing<T> {
-    /// What comes out of so many bytes.
-    pub fn there_and_back(&self, object: &T) -> (usize, T) {
-        let bytes = (self.pack)(object);
-        (bytes.len(), (self.unpack)(&bytes))
-    }
+pub fn there_and_back<T: Packed>(object: Arc<T>) -> (Option<usize>, Arc<T>) {
+    let entry = Entry::new(object);
+    let bytes = if let Kept::Packed(bytes) = &entry.kept { Some(bytes.len()) } else { None };
+    (bytes, entry.get())
 }
 
 #[cfg(test)]
@@ -163,8 +164,9 @@ mod tests {
     fn what_a_packed_object_holds_is_found_in_it_and_what_it_does_not_hold_is_not() {
         let pod = Pod { node: Some("node-7".into()), labels: [("leadergroup.io/fence.web", "f.1")].into_iter().collect(), ..Pod::default() };
         let entry = Entry::new(Arc::new(pod));
-        assert!(entry.may_mention("node-7") && entry.may_mention("leadergroup.io/fence.web"));
-        assert!(!entry.may_mention("node-8") && !entry.may_mention("leadergroup.io/fence.api"));
+        let mentions = |text| entry.may_mention(&Finder::new(text));
+        assert!(mentions("node-7") && mentions("leadergroup.io/fence.web"));
+        assert!(!mentions("node-8") && !mentions("leadergroup.io/fence.api"));
     }
 
     #[test]

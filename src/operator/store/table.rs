@@ -36,7 +36,7 @@ pub trait Table: Stored + Send + Sync + 'static {
 }
 
 macro_rules! table {
-    ($kind:ty, $cache:ident, $link:ident, $concerns:ident) => {
+    ($kind:ty, $cache:ident, $link:ident, $concerns:ident, $deployment:expr) => {
         impl Table for $kind {
             fn begin_list(store: &Store, scope: Option<&str>) {
                 let tables = &mut *store.lock();
@@ -62,8 +62,9 @@ macro_rules! table {
                 }
                 concerned
             }
-            fn apply(store: &Store, key: Key, object: Arc<Self>, source: Source) -> Concerned {
+            fn apply(store: &Store, mut key: Key, object: Arc<Self>, source: Source) -> Concerned {
                 let tables = &mut *store.lock();
+                key.namespace = tables.namespaces.shared(&key.namespace);
                 if matches!(source, Source::Fill(reading) if !tables.namespaces.is_wanted(&key.namespace, reading)) {
                     return Concerned::new();
                 }
@@ -149,9 +150,14 @@ macro_rules! table {
             }
         }
         impl Linked for $kind {
+            fn deployment(&self, key: &Key) -> Option<Key> {
+                let deployment: fn(&Self, &Key) -> Option<Key> = $deployment;
+                deployment(self, key)
+            }
             fn unlink(&self, tables: &mut Tables, key: &Key) -> Concerned {
-                let concerned = tables.$concerns(key, self);
+                let mut concerned = tables.$concerns(key, self);
                 tables.$link(key, self, false);
+                concerned.extend(self.deployment(key).and_then(|deployment| tables.elder(&deployment)));
                 concerned
             }
         }
@@ -160,15 +166,17 @@ macro_rules! table {
 
 /// What indices lead to.
 trait Linked {
-    /// Takes an object that is not kept any more out of all indices, and says whom that concerns.
+    /// The Deployment whose pods may be another group's without it.
+    fn deployment(&self, key: &Key) -> Option<Key>;
+    /// Takes an object that is not kept any more out of all indices, and says whom that concerns: also who follows it.
     fn unlink(&self, tables: &mut Tables, key: &Key) -> Concerned;
 }
 
-table!(LeaderGroup, groups, link_group, concerns_of_group);
-table!(Deployment, deployments, link_deployment, concerns_of_deployment);
-table!(ReplicaSet, replica_sets, link_replica_set, concerns_of_replica_set);
-table!(Pod, pods, link_pod, concerns_of_pod);
-table!(Lease, leases, link_lease, concerns_of_lease);
+table!(LeaderGroup, groups, link_group, concerns_of_group, |group, key| Some(key.sibling(group.deployment_name())));
+table!(Deployment, deployments, link_deployment, concerns_of_deployment, |_, key| Some(key.clone()));
+table!(ReplicaSet, replica_sets, link_replica_set, concerns_of_replica_set, |_, _| None);
+table!(Pod, pods, link_pod, concerns_of_pod, |_, _| None);
+table!(Lease, leases, link_lease, concerns_of_lease, |_, _| None);
 
 impl Tables {
     fn unlinked<T: Linked>(&mut self, key: &Key, former: Option<Arc<T>>, aside: bool) -> Concerned {
