@@ -19,9 +19,13 @@ use crate::elector::clock::{Clock, Stopwatch, SystemClock};
 use crate::metrics::CONTROLLER;
 
 /// A group whose time comes sooner does not rest until then.
-const SHORTEST_REST: Duration = Duration::from_secs(1);
+const SHORTEST_REST: Duration = Duration::from_millis(250);
+/// So many tasks begin at once: what the first looks of thousands need is needed one after the other.
+const AT_ONCE: usize = 256;
 /// What was tried with a group that rests is forgotten after so long, where it holds nothing back any more.
 const FORGOTTEN: Duration = Duration::from_secs(30);
+/// Of all together, every so many seconds: to wake for each of thousands takes more than what is done then.
+const FORGETS_EVERY: u64 = 10;
 
 /// Wakes groups. Nothing runs before [`Groups::open`].
 #[derive(Debug)]
@@ -44,6 +48,8 @@ struct Inner {
     open: bool,
     tasks: BTreeMap<Key, Arc<Notify>>,
     waiting: BTreeSet<Key>,
+    /// Those that had waited when these began to be taken: whoever is woken without end is taken once with them.
+    next: BTreeSet<Key>,
     resting: BTreeMap<Key, Rest>,
     /// When something is to be done with those that rest.
     alarms: BTreeSet<(Duration, Key)>,
@@ -136,6 +142,7 @@ impl Groups {
                     self.ended(key, task.ok());
                 }
                 () = self.news.notified() => {}
+                () = tokio::task::yield_now(), if self.anybody_waits() => {}
                 () = sleep_for(self.next_alarm()) => {}
             }
         }
@@ -153,7 +160,8 @@ impl Groups {
                 state.seen = None;
                 let now = self.began.elapsed();
                 let until = wait.map(|wait| now.saturating_add(wait));
-                let forgets = Some(now + FORGOTTEN).filter(|at| !state.memory.progress.is_empty() && until.is_none_or(|until| *at < until));
+                let forgets = Duration::from_secs((now + FORGOTTEN).as_secs() / FORGETS_EVERY * FORGETS_EVERY + FORGETS_EVERY);
+                let forgets = Some(forgets).filter(|at| !state.memory.progress.is_empty() && until.is_none_or(|until| *at < until));
                 let rest = Rest { state, until, forgets };
                 inner.alarms.extend(rest.alarm().map(|alarm| (alarm, key.clone())));
                 inner.resting.insert(key.clone(), rest);
@@ -164,11 +172,25 @@ impl Groups {
         }
     }
 
-    /// Those of which there is something to observe, or to remember.
+    fn anybody_waits(&self) -> bool {
+        let inner = self.lock();
+        !inner.waiting.is_empty() || !inner.next.is_empty()
+    }
+
+    /// Some of those of which there is something to observe, or to remember.
     fn take_waiting(&self, store: &Store) -> Vec<(Key, Arc<Notify>, Option<Box<GroupState>>)> {
         let inner = &mut *self.lock();
         let mut taken = Vec::new();
-        for key in std::mem::take(&mut inner.waiting) {
+        if inner.next.is_empty() {
+            inner.next = std::mem::take(&mut inner.waiting);
+        }
+        while taken.len() < AT_ONCE
+            && let Some(key) = inner.next.pop_first()
+        {
+            if let Some(task) = inner.tasks.get(&key) {
+                task.notify_one();
+                continue;
+            }
             let state = inner.rouse(&key);
             if state.is_some() || store.knows(&key) {
                 let wake = Arc::new(Notify::new());
@@ -184,12 +206,13 @@ impl Groups {
         self.lock().alarms.first().map(|(alarm, _)| alarm.saturating_sub(self.began.elapsed()))
     }
 
-    /// Wakes those whose time has come, and forgets what was tried with the others.
+    /// Wakes some of those whose time has come, and forgets what was tried with the others.
     fn ring(&self) {
         let inner = &mut *self.lock();
         let now = self.began.elapsed();
-        while inner.alarms.first().is_some_and(|(alarm, _)| *alarm <= now) {
-            let Some((_, key)) = inner.alarms.pop_first() else { return };
+        for _ in 0..AT_ONCE {
+            let Some((_, key)) = inner.alarms.first().filter(|(alarm, _)| *alarm <= now).cloned() else { return };
+            inner.alarms.pop_first();
             let Some(rest) = inner.resting.get_mut(&key) else { continue };
             if rest.forgets.take().is_some() {
                 rest.state.memory.progress.forget_what_ran_out(SystemClock.now());
@@ -303,6 +326,29 @@ mod tests {
         Box::new(GroupState { memory: crate::policy::Memory::new(token), ..GroupState::default() })
     }
 
+    #[test]
+    fn whoever_is_woken_without_end_keeps_nobody_from_beginning() {
+        let (store, groups) = (Store::default(), Groups::default());
+        let keys: Vec<Key> = (0..AT_ONCE * 3).map(|number| Key::new("a", &format!("g{number:04}"))).collect();
+        groups.open();
+        for key in &keys {
+            groups.ended(key.clone(), Some(Task::Rests(remembered("t"), None)));
+        }
+        groups.wake(keys.clone());
+        let mut begun = BTreeSet::new();
+        for _ in 0..3 {
+            let taken = groups.take_waiting(&store);
+            assert_eq!(taken.len(), AT_ONCE);
+            for (key, _, state) in taken {
+                begun.insert(key.clone());
+                // It ends, and is woken at once.
+                groups.ended(key.clone(), Some(Task::Rests(state.unwrap(), None)));
+                groups.wake([key]);
+            }
+        }
+        assert!(begun.iter().eq(&keys));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_was_tried_with_one_that_rests_is_forgotten_in_a_while_and_it_goes_on_resting() {
         let (store, groups, key) = (Store::default(), Groups::default(), Key::new("a", "web"));
@@ -313,7 +359,7 @@ mod tests {
         assert!(!state.memory.progress.is_empty());
         groups.open();
         groups.ended(key.clone(), Some(Task::Rests(state, Some(FORGOTTEN * 2))));
-        tokio::time::advance(FORGOTTEN).await;
+        tokio::time::advance(FORGOTTEN + Duration::from_secs(FORGETS_EVERY)).await;
         groups.ring();
         assert!(groups.lock().resting[&key].state.memory.progress.is_empty());
         assert!(groups.take_waiting(&store).is_empty());
