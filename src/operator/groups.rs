@@ -103,7 +103,7 @@ impl Groups {
         for key in concerned {
             if let Some(task) = inner.tasks.get(&key) {
                 task.notify_one();
-            } else {
+            } else if !inner.next.contains(&key) {
                 news |= inner.waiting.insert(key);
             }
         }
@@ -156,8 +156,7 @@ impl Groups {
             let inner = &mut *self.lock();
             let wake = inner.tasks.remove(&key);
             begins_anew |= wake.is_some_and(|wake| wake.notified().now_or_never().is_some());
-            if let Some(Task::Rests(mut state, wait)) = task {
-                state.seen = None;
+            if let Some(Task::Rests(state, wait)) = task {
                 let now = self.began.elapsed();
                 let until = wait.map(|wait| now.saturating_add(wait));
                 let forgets = Duration::from_secs((now + FORGOTTEN).as_secs() / FORGETS_EVERY * FORGETS_EVERY + FORGETS_EVERY);

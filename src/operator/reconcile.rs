@@ -15,7 +15,7 @@ use super::explain::explain;
 use super::flights::{Awaited, Flight, Landed};
 use super::follow::{self, Follower};
 use super::report;
-use super::stage::{moves, takes_a_desk};
+use super::stage::{is_renewal, moves, takes_a_desk};
 use super::state::{GroupState, Leaderless};
 use super::store::Key;
 use crate::elector::clock::{self, Clock, Stopwatch, SystemClock};
@@ -108,12 +108,15 @@ async fn stage_by_stage(context: &Arc<Context>, key: &Key, state: &mut GroupStat
         if let Some(wait) = state.paced(context, &observation, &writes) {
             return Ended::Settled(Some(wait));
         }
-        let stage = state.in_order(&observation, writes);
+        let mut stage = state.in_order(&observation, writes);
         if desk.is_none() && takes_a_desk(&stage) {
             desk = context.desks.take(&key.namespace);
             if desk.is_none() {
-                // Decided on anew then, and nothing of it is sent before.
+                // Decided on anew then, and nothing of it is sent before but a renewal, which waits for no status.
                 state.call_back(context, false);
+                stage.retain(|(_, write)| is_renewal(write));
+            }
+            if stage.is_empty() {
                 let pause = Duration::from_millis(fastrand::u64(WITHOUT_A_DESK));
                 let overdue = state.flights.next_overdue(observation.moment);
                 return Ended::Settled(recheck.into_iter().chain(overdue).chain([pause]).min());
@@ -172,8 +175,7 @@ impl GroupState {
 
     /// What there is to see of the group; `None`: nothing.
     pub(super) fn observe(&mut self, context: &Context, key: &Key, wake: &Arc<Notify>) -> Option<Observation> {
-        let mut observation = context.store.observe_again(key, context.proven(), &context.operator, self.seen.take())?;
-        self.seen.clone_from(&observation.group);
+        let mut observation = context.store.observe(key, context.proven(), &context.operator)?;
         // It may be read since a moment ago only: who is woken by that finds all of it.
         observation.namespace_unread |= !context.vitals.has_listed(&key.namespace);
         if !observation.namespace_unread {

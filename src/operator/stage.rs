@@ -229,9 +229,13 @@ fn pause(happened: bool, answered: bool, gives_way: bool) -> Duration {
     }
 }
 
+/// Whether it does no more than renew the Lease.
+pub(super) fn is_renewal(write: &Write) -> bool {
+    matches!(write, Write::UpdateLease { purpose: LeasePurpose::Renewal, .. })
+}
+
 /// Whether there is anything to write, and nobody waits for any of it; but for a renewal, which waits for no status of others.
 pub(super) fn takes_a_desk(stage: &[(Urgency, Write)]) -> bool {
-    let is_renewal = |write: &Write| matches!(write, Write::UpdateLease { purpose: LeasePurpose::Renewal, .. });
     stage.iter().all(|(urgency, _)| *urgency == Urgency::CanWait) && stage.iter().any(|(_, write)| !is_renewal(write))
 }
 

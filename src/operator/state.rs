@@ -1,7 +1,6 @@
 //! What one process keeps of a group between its reconciliations.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use super::events::Share;
 use super::explain::Question;
@@ -9,7 +8,6 @@ use super::flights::Flights;
 use super::follow::Follower;
 use super::lines;
 use super::pace::TurnToMove;
-use crate::api::LeaderGroup;
 use crate::elector::clock::Stopwatch;
 use crate::metrics::LeaderLabels;
 use crate::policy::memory::Memory;
@@ -19,8 +17,6 @@ use crate::policy::write::PodPurpose;
 #[derive(Debug, Default)]
 pub(super) struct GroupState {
     pub(super) memory: Memory,
-    /// The group as it was observed last, while it has a task.
-    pub(super) seen: Option<Arc<LeaderGroup>>,
     /// When the group was seen to lose its leader.
     pub(super) leaderless: Leaderless,
     /// The requests that are under way.

@@ -12,8 +12,6 @@ use crate::api::LeaderGroup;
 pub struct Outline {
     pub name: Box<str>,
     pub uid: Box<str>,
-    /// The version of the group.
-    pub version: u64,
     pub created: Option<Timestamp>,
     pub terminating: bool,
     /// The labels that are kept of it.
@@ -33,7 +31,6 @@ impl From<&LeaderGroup> for Outline {
         Self {
             name: text(&group.metadata.name),
             uid: text(&group.metadata.uid),
-            version: group.version(),
             created: group.metadata.creation_timestamp.as_ref().map(|time| time.0),
             terminating: group.metadata.deletion_timestamp.is_some(),
             labels: group.metadata.labels.clone().unwrap_or_default(),

@@ -146,7 +146,7 @@ impl Process {
         if let Some(lease) = &self.view.lease {
             seen::Lease::apply(&store, key("web"), objects::made(lease), Source::Watch);
         }
-        let mut observation = store.observe_at(&key("web"), None, &Operator::default(), None, *NOW, Instant(Duration::from_nanos(self.clock)))?;
+        let mut observation = store.observe_at(&key("web"), None, &Operator::default(), *NOW, Instant(Duration::from_nanos(self.clock)))?;
         if self.suspects > 0 {
             let suspect = || NodeState::Suspect { node: Arc::default(), suspicion: Suspicion::Silent, since: Instant::default(), answers: false };
             let seen = observation.candidates.iter().cloned().map(|it| {

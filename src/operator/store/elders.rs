@@ -19,7 +19,7 @@ pub(super) type Seniority = (Option<Timestamp>, Arc<str>);
 #[derive(Debug, Default)]
 pub(super) struct Elders {
     /// As long as neither the Deployment nor one of its groups has changed.
-    known: RefCell<HashMap<Key, Option<Key>>>,
+    known: RefCell<HashMap<Key, Key>>,
     /// Where there are many: those that are not about to go.
     many: HashMap<Key, BTreeSet<Seniority>>,
 }
@@ -28,11 +28,17 @@ impl Elders {
     /// The one that is known, or what is found. `find`: among these, where they are many.
     pub(super) fn known_or(&self, deployment: &Key, find: impl FnOnce(Option<&BTreeSet<Seniority>>) -> Option<Key>) -> Option<Key> {
         if let Some(known) = self.known.borrow().get(deployment) {
-            return known.clone();
+            return Some(known.clone());
         }
-        let found = find(self.many.get(deployment));
+        let found = find(self.many.get(deployment))?;
+        // That there is none is found again soon: of what is gone nothing is kept.
         self.known.borrow_mut().insert(deployment.clone(), found.clone());
-        found
+        Some(found)
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.known.borrow().is_empty() && self.many.is_empty()
     }
 
     /// Something has changed.

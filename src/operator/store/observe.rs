@@ -77,24 +77,11 @@ impl Store {
     /// Everything that a plan for this group depends on; `None` where neither the group nor a trace of it is left, or it is left out.
     /// `proven` and `operator` are as in [`Observation`].
     pub fn observe(&self, key: &Key, proven: Option<Instant>, operator: &Operator) -> Option<Observation> {
-        self.observe_at(key, proven, operator, None, clock::wall(), SystemClock.now())
-    }
-
-    /// The same again: `known` is the group as it was observed last.
-    pub fn observe_again(&self, key: &Key, proven: Option<Instant>, operator: &Operator, known: Option<Arc<LeaderGroup>>) -> Option<Observation> {
-        self.observe_at(key, proven, operator, known, clock::wall(), SystemClock.now())
+        self.observe_at(key, proven, operator, clock::wall(), SystemClock.now())
     }
 
     /// The same at another time than now.
-    pub fn observe_at(
-        &self,
-        key: &Key,
-        proven: Option<Instant>,
-        operator: &Operator,
-        known: Option<Arc<LeaderGroup>>,
-        now: Timestamp,
-        moment: Instant,
-    ) -> Option<Observation> {
+    pub fn observe_at(&self, key: &Key, proven: Option<Instant>, operator: &Operator, now: Timestamp, moment: Instant) -> Option<Observation> {
         let tables = self.lock();
         let someones = |namespace: &str| tables.groups.aside.iter().any(|key| *key.namespace == *namespace);
         if tables.groups.aside.contains(key) || tables.leaves_out(key) || key.is_nameless() && someones(&key.namespace) {
@@ -102,11 +89,7 @@ impl Store {
             return None;
         }
         let namespace_unread = tables.namespaces.is_unread(&key.namespace);
-        let is_known = |group: &Arc<LeaderGroup>| {
-            let now = tables.groups.outline(key).map(|now| (&*now.uid, now.version));
-            group.version() > 0 && now == Some((group.metadata.uid.as_deref().unwrap_or_default(), group.version()))
-        };
-        let group = known.filter(is_known).or_else(|| tables.groups.get(key));
+        let group = tables.groups.get(key);
         let fence_key: Arc<str> = names::fence_key(group.as_ref().map_or(&key.name, |group| group.deployment_name())).into();
         let deployment = group.as_ref().and_then(|group| tables.deployments.get(&key.sibling(group.deployment_name())));
         let lease = group.as_ref().and_then(|group| tables.leases.get(&key.sibling(group.lease_name())));

@@ -22,6 +22,8 @@ fn who_follows_the_eldest_of_many_groups_hears_of_it_at_once() {
     Deployment::apply(&store, Key::new("a", "web"), Arc::new(claimed), Source::Watch);
     let told = Deployment::delete(&store, &Key::new("a", "web"));
     assert!(told.contains(&Key::new("a", "g49")), "{told:?}");
+    (0..50).for_each(|number| drop(LeaderGroup::delete(&store, &Key::new("a", &name(number)))));
+    assert!(store.lock().elders.is_empty(), "of what is gone nothing is kept");
 }
 
 /// Whoever deletes the eldest again and again has nobody wait while all others are looked through.
