@@ -128,21 +128,20 @@ if $cluster_wide; then
 else
 	[ -n "$namespaces" ] || fail "$directory does not hold the CustomResourceDefinition: name the namespaces that its operator keeps, each by -n" 2
 fi
-system=$(printf '%s\n' "$built" | sed -n '/^kind: Deployment$/,/^spec:/{
-/^  name: leadergroup-operator$/{
+# Of the objects of this kind that are called leadergroup-operator.
+namespaces_of() {
+	printf '%s\n---\n' "$built" | sed -n "/^kind: $1\$/,/^---\$/{
+/^  name: leadergroup-operator\$/{
 n
 s/^  namespace: //p
 }
-}')
+}"
+}
+system=$(namespaces_of Deployment)
 [ -n "$system" ] || fail "$directory holds no Deployment of the operator with a namespace" 2
 # The namespaces that it may keep have the operator's Role; one that is left out here would keep its groups and marks.
 if ! $cluster_wide; then
-	of_role=$(printf '%s\n---\n' "$built" | sed -n '/^kind: Role$/,/^---$/{
-/^  name: leadergroup-operator$/{
-n
-s/^  namespace: //p
-}
-}')
+	of_role=$(echo $(namespaces_of Role))
 	for namespace in $of_role; do
 		case "$namespaces " in
 		*" $namespace "*) ;;
@@ -150,9 +149,9 @@ s/^  namespace: //p
 		esac
 	done
 	for namespace in $namespaces; do
-		case " $(echo $of_role) " in
+		case " $of_role " in
 		*" $namespace "*) ;;
-		*) fail "-n $namespace: $directory holds no Role leadergroup-operator of that namespace, so its operator does not keep it; it holds one of: $(echo $of_role). Nothing was changed." 2 ;;
+		*) fail "-n $namespace: $directory holds no Role leadergroup-operator of that namespace, so its operator does not keep it; it holds one of: $of_role. Nothing was changed." 2 ;;
 		esac
 	done
 fi

@@ -3,6 +3,7 @@
 //! The doc comments are what `kubectl explain` prints. Rules are CEL and say what is allowed (API conventions,
 //! "Validation"). A field without effect has no place here.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -109,6 +110,11 @@ impl LeaderGroup {
     /// Its resourceVersion as the number that it is since KEP-5504; 0 where it is none.
     pub fn version(&self) -> u64 {
         self.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
+    }
+
+    /// When it was made, if it was stored.
+    pub fn created(&self) -> Option<Timestamp> {
+        self.metadata.creation_timestamp.as_ref().map(|time| time.0)
     }
 
     /// The name of the Deployment whose pods are the group's.

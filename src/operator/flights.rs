@@ -105,7 +105,7 @@ pub(super) struct Flight {
     turn: Turn,
     task: AbortHandle,
     /// The place that it takes, with what was observed, where nobody waits for it.
-    desk: Option<Desk>,
+    _desk: Option<Desk>,
 }
 
 impl Flight {
@@ -186,14 +186,18 @@ impl Flights {
         failures: u32,
     ) {
         let (context, namespace, lane) = (context.clone(), observation.namespace.clone(), execute::lane_of(&write));
-        self.put(observation, (write, urgency), began, failures, |turn| async move { context.perform(&namespace, lane, urgency, &turn).await });
-        if let Some(flight) = self.flights.last_mut() {
-            flight.desk = desk.cloned();
-        }
+        self.put(observation, (write, urgency), desk, began, failures, |turn| async move { context.perform(&namespace, lane, urgency, &turn).await });
     }
 
-    fn put<F>(&mut self, observation: &Arc<Observation>, (write, urgency): (Write, Urgency), began: Stopwatch, failures: u32, perform: impl FnOnce(Turn) -> F)
-    where
+    fn put<F>(
+        &mut self,
+        observation: &Arc<Observation>,
+        (write, urgency): (Write, Urgency),
+        desk: Option<&Desk>,
+        began: Stopwatch,
+        failures: u32,
+        perform: impl FnOnce(Turn) -> F,
+    ) where
         F: Future<Output = Result<Done, Failure>> + Send + 'static,
     {
         let turn = Turn::of(observation, &write);
@@ -204,7 +208,7 @@ impl Flights {
             _ => PATIENCE.saturating_mul(1 << failures.min(3)),
         };
         let observation = observation.clone();
-        let flight = Flight { observation, write, urgency, began, told: false, awaited: Awaited::Always, patience, turn, task, desk: None };
+        let flight = Flight { observation, write, urgency, began, told: false, awaited: Awaited::Always, patience, turn, task, _desk: desk.cloned() };
         self.flights.reserve_exact(1);
         self.flights.push(flight);
     }
@@ -388,7 +392,7 @@ mod tests {
     fn queue(flights: &mut Flights, writes: &[Write]) -> Vec<Turn> {
         let mut turns = Vec::new();
         for write in writes {
-            flights.put(&Arc::default(), (write.clone(), Urgency::Moves), Stopwatch::start(), 0, |turn| {
+            flights.put(&Arc::default(), (write.clone(), Urgency::Moves), None, Stopwatch::start(), 0, |turn| {
                 turns.push(turn);
                 std::future::pending()
             });

@@ -79,6 +79,15 @@ enum Task {
 }
 
 impl Inner {
+    /// Has the group looked at: by its task, or by one that begins. Whether a task is to begin that was not before.
+    fn wake(&mut self, key: Key) -> bool {
+        if let Some(task) = self.tasks.get(&key) {
+            task.notify_one();
+            return false;
+        }
+        !self.next.contains(&key) && self.waiting.insert(key)
+    }
+
     /// Takes the group out of its rest.
     fn rouse(&mut self, key: &Key) -> Option<Box<GroupState>> {
         let rest = self.resting.remove(key)?;
@@ -101,11 +110,7 @@ impl Groups {
         }
         let mut news = false;
         for key in concerned {
-            if let Some(task) = inner.tasks.get(&key) {
-                task.notify_one();
-            } else if !inner.next.contains(&key) {
-                news |= inner.waiting.insert(key);
-            }
+            news |= inner.wake(key);
         }
         if news {
             self.news.notify_one();
@@ -186,10 +191,6 @@ impl Groups {
         while taken.len() < AT_ONCE
             && let Some(key) = inner.next.pop_first()
         {
-            if let Some(task) = inner.tasks.get(&key) {
-                task.notify_one();
-                continue;
-            }
             let state = inner.rouse(&key);
             if state.is_some() || store.knows(&key) {
                 let wake = Arc::new(Notify::new());
@@ -217,7 +218,7 @@ impl Groups {
                 rest.state.memory.progress.forget_what_ran_out(SystemClock.now());
                 inner.alarms.extend(rest.until.map(|until| (until, key)));
             } else {
-                inner.waiting.insert(key);
+                inner.wake(key);
             }
         }
     }

@@ -231,7 +231,7 @@ fn pause(happened: bool, answered: bool, gives_way: bool) -> Duration {
 
 /// Whether it does no more than renew the Lease.
 pub(super) fn is_renewal(write: &Write) -> bool {
-    matches!(write, Write::UpdateLease { purpose: LeasePurpose::Renewal, .. })
+    Target::of(write).is_renewal()
 }
 
 /// Whether there is anything to write, and nobody waits for any of it; but for a renewal, which waits for no status of others.
@@ -287,7 +287,7 @@ fn is_outdated(queued: &Write, planned: &[Write], wanted: &BTreeSet<Target>) -> 
 
 /// A status that names no term, or a renewal: nothing else waits for it.
 fn holds_up_nothing(write: &Write) -> bool {
-    matches!(write, Write::Status { names: None, .. } | Write::UpdateLease { purpose: LeasePurpose::Renewal, .. })
+    matches!(write, Write::Status { names: None, .. }) || is_renewal(write)
 }
 
 /// How soon a write of a stage is wanted. `is_led`: a leader serves, and goes on. `labels`: the stage gives the label.

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use crate::api::LeaderGroup;
 
 /// What others have to know of a group.
-#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Outline {
     pub name: Box<str>,
@@ -31,7 +30,7 @@ impl From<&LeaderGroup> for Outline {
         Self {
             name: text(&group.metadata.name),
             uid: text(&group.metadata.uid),
-            created: group.metadata.creation_timestamp.as_ref().map(|time| time.0),
+            created: group.created(),
             terminating: group.metadata.deletion_timestamp.is_some(),
             labels: group.metadata.labels.clone().unwrap_or_default(),
             deployment: group.deployment_name().into(),

@@ -114,7 +114,7 @@ impl Target {
         same && then.generation == now.generation
     }
 
-    pub(super) fn is_renewal(&self) -> bool {
+    pub fn is_renewal(&self) -> bool {
         *self == Target::Lease(LeasePurpose::Renewal)
     }
 

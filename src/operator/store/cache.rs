@@ -36,8 +36,11 @@ pub trait Stored: Clone + Packed {
     fn is_same_to_others(&self, _former: &Self) -> bool {
         false
     }
-    /// Whether it stands in a roster, where each new version takes the old one's place, also where no decision depends on the difference.
-    const ENROLLED: bool = false;
+    /// The uid of the ReplicaSet in whose roster it stands, where each new version takes the old one's place, also where no decision depends
+    /// on the difference.
+    fn replica_set(&self) -> Option<&str> {
+        None
+    }
     /// Takes over what is known of the version that it replaces.
     fn replacing(_object: &mut Arc<Self>, _former: &Self) {}
     /// Whether one that is not known is taken in where it is read by its name: whoever does that finds out when it is gone.
@@ -74,7 +77,9 @@ impl Stored for Pod {
         self.resource_version
     }
     const SPARED: bool = true;
-    const ENROLLED: bool = true;
+    fn replica_set(&self) -> Option<&str> {
+        self.replica_set.as_deref()
+    }
     fn is_marked(&self) -> bool {
         self.marked || self.member_of.is_some() || !self.set.is_empty() || self.fence_keys().next().is_some()
     }

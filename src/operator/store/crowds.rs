@@ -3,7 +3,12 @@
 
 use std::collections::HashMap;
 
-use super::{Key, Turns};
+use super::{Concerned, Index, Key, NAMED_BY, Store, Tables, Turns};
+
+/// So many groups are told of something in one go that they need not know at once.
+pub(super) const TOLD_LATER: usize = 32;
+/// The same of those that name what many do: each may write its status then, which costs the API server more than whoever caused it.
+pub(super) const TOLD_OF_A_CROWD: usize = 2;
 
 /// What many groups name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -67,6 +72,53 @@ impl Crowds {
         }
         *round = Round { again: round.again && last.is_some(), last };
         self.due.add(place);
+    }
+}
+
+impl Tables {
+    /// Who names objects of this kind.
+    fn index(&self, named: Named) -> &Index {
+        match named {
+            Named::Deployment => &self.groups_by_deployment,
+            Named::Lease => &self.groups_by_lease,
+        }
+    }
+
+    /// All who name this look again; where they are many, in a while.
+    pub(super) fn gather(&mut self, named: Named, key: &Key) {
+        if self.index(named).count(key) > NAMED_BY {
+            self.crowds.gather(named, key);
+        }
+    }
+
+    /// Tells some more of the crowd whose turn it is, if there is one.
+    fn tell_crowd(&mut self, told: &mut Concerned) -> bool {
+        let Some((named, key, last)) = self.crowds.next() else { return false };
+        let groups: Vec<Key> = self.index(named).after(&key, last.as_ref()).take(TOLD_OF_A_CROWD).cloned().collect();
+        if named == Named::Deployment && self.deployments.contains(&key) {
+            for group in groups.iter().filter_map(|group| self.groups.outline(group)) {
+                self.impostors.touch(&key, group);
+            }
+        }
+        self.crowds.told(named, &key, groups.last().cloned());
+        told.extend(groups);
+        true
+    }
+}
+
+impl Store {
+    /// These are to look again, and need not at once.
+    pub fn tell_later(&self, concerned: Concerned) {
+        self.lock().later.extend(concerned);
+    }
+
+    /// Some of those; `None`: there are none.
+    pub fn told_later(&self) -> Option<Concerned> {
+        let tables = &mut *self.lock();
+        let later = &mut tables.later;
+        let mut told: Concerned = std::iter::from_fn(|| later.next()).take(TOLD_LATER).collect();
+        let is_crowd = tables.tell_crowd(&mut told);
+        (is_crowd || !told.is_empty()).then_some(told)
     }
 }
 

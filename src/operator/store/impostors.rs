@@ -69,7 +69,11 @@ pub(super) struct Found {
 
 fn label_of(group: &LeaderGroup) -> String {
     let label = &group.spec.leader_label;
-    format!("{}={}", label.key, label.value)
+    label_text(&label.key, &label.value)
+}
+
+fn label_text(key: &str, value: &str) -> String {
+    format!("{key}={value}")
 }
 
 /// Whether the pod carries this label, and not from the operator: by the record, whoever has claimed its name there.
@@ -148,7 +152,7 @@ impl Impostors {
 
     /// A Deployment has come, or changed.
     pub(super) fn touch(&mut self, deployment: &Key, group: &Outline) {
-        self.due.add(deployment.sibling(&format!("{}={}", group.label_key, group.label_value)));
+        self.due.add(deployment.sibling(&label_text(&group.label_key, &group.label_value)));
     }
 
     /// What was found beside this Deployment's pods.

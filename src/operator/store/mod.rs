@@ -26,7 +26,7 @@ use memchr::memmem::Finder;
 
 use cache::Cache;
 use crowds::{Crowds, Named};
-use elders::{Elders, Seniority};
+use elders::{Elders, seniority};
 
 use crate::api::LeaderGroup;
 use crate::names;
@@ -59,11 +59,6 @@ const RANKED: usize = 256;
 const FEW_FENCES: usize = 16;
 /// So many fences that no group names any more are known, and as many again as are named.
 const UNNAMED_FENCES: usize = 16;
-/// So many groups are told of something in one go that they need not know at once.
-const TOLD_LATER: usize = 32;
-/// The same of those that name what many do: each may write its status then, which costs the API server more than whoever caused it.
-const TOLD_OF_A_CROWD: usize = 2;
-
 /// The groups that a change concerns.
 pub type Concerned = BTreeSet<Key>;
 
@@ -124,7 +119,7 @@ impl Tables {
         let deployment = key.sibling(group.deployment_name());
         let lease = key.sibling(group.lease_name());
         self.nodes.changes += 1;
-        let seniority = seniority(key, group.metadata.creation_timestamp.as_ref().map(|time| time.0));
+        let seniority = seniority(key, group.created());
         if !present && self.is_or_was_elder(&deployment, &seniority) {
             self.gather(Named::Deployment, &deployment);
         }
@@ -190,7 +185,7 @@ impl Tables {
         let deployment = key.sibling(group.deployment_name());
         let mut concerned = self.some_of(&deployment);
         concerned.insert(key.clone());
-        let seniority = seniority(key, group.metadata.creation_timestamp.as_ref().map(|time| time.0));
+        let seniority = seniority(key, group.created());
         if self.is_or_was_elder(&deployment, &seniority) {
             // Nobody may look after what it has left under no name any more.
             concerned.extend(Some(key.nameless()).filter(|it| self.members.0.contains_key(it)));
@@ -198,40 +193,6 @@ impl Tables {
             concerned.retain(|it| it == key || self.elder(&deployment).as_ref() == Some(it));
         }
         concerned
-    }
-
-    /// Tells some more of the crowd whose turn it is, if there is one.
-    fn tell_crowd(&mut self, told: &mut Concerned) -> bool {
-        let Some((named, key, last)) = self.crowds.next() else { return false };
-        let index = if named == Named::Lease { &self.groups_by_lease } else { &self.groups_by_deployment };
-        let groups: Vec<Key> = index.after(&key, last.as_ref()).take(TOLD_OF_A_CROWD).cloned().collect();
-        if named == Named::Deployment && self.deployments.contains(&key) {
-            for group in groups.iter().filter_map(|group| self.groups.outline(group)) {
-                self.impostors.touch(&key, group);
-            }
-        }
-        self.crowds.told(named, &key, groups.last().cloned());
-        told.extend(groups);
-        true
-    }
-
-    /// Whether no other group of the Deployment is elder and stays.
-    fn is_or_was_elder(&self, deployment: &Key, group: &Seniority) -> bool {
-        let elder = self.elder(deployment).and_then(|elder| Some(seniority(&elder, self.groups.outline(&elder)?.created)));
-        elder.is_none_or(|elder| elder >= *group)
-    }
-
-    /// All who name this look again; where they are many, in a while.
-    fn gather(&mut self, named: Named, key: &Key) {
-        let index = if named == Named::Lease { &self.groups_by_lease } else { &self.groups_by_deployment };
-        if index.count(key) > NAMED_BY {
-            self.crowds.gather(named, key);
-        }
-    }
-
-    /// Of those who name this Deployment the elder, and no more than a few others.
-    fn some_of(&self, deployment: &Key) -> Concerned {
-        self.groups_by_deployment.get(deployment).take(NAMED_BY).cloned().chain(self.elder(deployment)).collect()
     }
 
     fn link_deployment(&mut self, key: &Key, deployment: &Deployment, present: bool) {
@@ -274,12 +235,6 @@ impl Tables {
     fn deployment_of(&self, key: &Key, replica_set: &ReplicaSet) -> Option<&Key> {
         let deployment = replica_set.deployment.as_ref().and_then(|uid| self.deployment_by_uid.get(uid));
         deployment.filter(|deployment| deployment.namespace == key.namespace)
-    }
-
-    /// Who hears of a Deployment's pods: the group that leads them. Anybody may make any number of others, to which they are nothing.
-    fn looks_after(&self, deployment: &Key) -> Vec<Key> {
-        let some = || self.groups_by_deployment.get(deployment).take(NAMED_BY).cloned().collect();
-        self.elder(deployment).map_or_else(some, |elder| vec![elder])
     }
 
     fn link_pod(&mut self, key: &Key, pod: &Pod, present: bool) {
@@ -358,9 +313,7 @@ impl Tables {
     }
 
     /// A pod stands among its ReplicaSet's as it is now, whether or not anything has changed that matters.
-    fn enroll(&mut self, key: &Key) {
-        let Some(pod) = self.pods.get(key) else { return };
-        let Some(replica_set) = &pod.replica_set else { return };
+    fn enroll(&mut self, key: &Key, replica_set: &str) {
         let roster = key.sibling(replica_set);
         for name in self.rosters.add(&roster, key) {
             let Some(pod) = self.pods.make_whole(&key.of_namespace(name)) else { continue };
@@ -375,42 +328,10 @@ impl Tables {
         let node = self.nodes.of(&pod);
         Candidate::new(pod, revision, node)
     }
-
-    /// The group that the Deployment names, else the one that was there first, if it isn't this one, which names the Deployment.
-    fn rival(&self, key: &Key, deployment: &Key) -> Option<String> {
-        if let Some(deployment) = self.deployments.get(deployment)
-            && let Some(named) = deployment.claimed_by()
-        {
-            return (*named != *key.name).then(|| named.to_owned());
-        }
-        let elder = self.elder(deployment)?;
-        (elder != *key).then(|| elder.name.to_string())
-    }
-
-    /// The group that was there first of those that name this Deployment, or that claims it. Anybody may make any number of groups.
-    fn elder(&self, deployment: &Key) -> Option<Key> {
-        let stays = |key: &Key| self.groups.outline(key).filter(|group| !group.terminating);
-        self.elders.known_or(deployment, |many| {
-            let object = self.deployments.get(deployment);
-            if let Some(named) = object.as_ref().and_then(|deployment| deployment.claimed_by()) {
-                return Some(deployment.sibling(named)).filter(|it| self.groups_by_deployment.holds(deployment, it) && stays(it).is_some());
-            }
-            if let Some(many) = many {
-                return many.first().map(|(_, name)| deployment.of_namespace(name.clone()));
-            }
-            let there = self.groups_by_deployment.get(deployment).filter_map(|key| Some((key, stays(key)?)));
-            there.min_by_key(|(key, group)| seniority(key, group.created)).map(|(key, _)| key.clone())
-        })
-    }
 }
 
 fn bears_many(pod: &Pod) -> bool {
     pod.fence_keys().nth(FEW_FENCES).is_some()
-}
-
-/// The lower the elder.
-fn seniority(key: &Key, created: Option<Timestamp>) -> Seniority {
-    (created, key.name.clone())
 }
 
 /// The group that a pod says it is a member of; where it does not say that any more, or somebody else has written it, the one without a
@@ -485,20 +406,6 @@ impl Store {
         tables.replica_sets.forget_answers();
         tables.pods.forget_answers();
         tables.leases.forget_answers();
-    }
-
-    /// These are to look again, and need not at once.
-    pub fn tell_later(&self, concerned: Concerned) {
-        self.lock().later.extend(concerned);
-    }
-
-    /// Some of those; `None`: there are none.
-    pub fn told_later(&self) -> Option<Concerned> {
-        let tables = &mut *self.lock();
-        let later = &mut tables.later;
-        let mut told: Concerned = std::iter::from_fn(|| later.next()).take(TOLD_LATER).collect();
-        let is_crowd = tables.tell_crowd(&mut told);
-        (is_crowd || !told.is_empty()).then_some(told)
     }
 
     /// The uids of the pods that say they are of this group.

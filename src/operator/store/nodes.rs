@@ -61,10 +61,7 @@ impl Tables {
             let pieces = deployment.map(|deployment| self.roster(key, &deployment, |pod| pod.may_mention(&Finder::new(&fence_key)))).unwrap_or_default();
             let candidates = pieces.iter().flat_map(|piece| piece.noted());
             let mut own: Vec<_> = candidates.filter(|it| it.fence(&fence_key).is_some()).map(Candidate::pod).cloned().collect();
-            own.sort_by(|one, other| {
-                let rank = |pod: &Arc<Pod>| pod.labels.get(&group.label_key) != Some(&group.label_value);
-                rank(one).cmp(&rank(other)).then_with(|| one.name.cmp(&other.name))
-            });
+            own.sort_by_cached_key(|pod| (pod.labels.get(&group.label_key) != Some(&group.label_value), pod.name.clone()));
             own.into_iter().take(OF_A_GROUP)
         })
     }
@@ -74,8 +71,8 @@ impl Tables {
         let text = Finder::new(name);
         let mentioning = self.pods.objects.iter().filter(|(_, pod)| pod.may_mention(&text)).map(|(key, pod)| (key, pod.get()));
         let on_node: Vec<_> = mentioning.filter(|(_, pod)| pod.node.as_deref() == Some(name)).map(|(key, pod)| (key.clone(), pod)).collect();
-        for (key, _) in &on_node {
-            self.enroll(key);
+        for (key, pod) in &on_node {
+            pod.replica_set.iter().for_each(|replica_set| self.enroll(key, replica_set));
         }
         on_node.iter().flat_map(|(key, pod)| self.concerns_of_pod(key, pod)).collect()
     }

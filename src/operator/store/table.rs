@@ -79,11 +79,11 @@ macro_rules! table {
                 };
                 let former = match tables.$cache.insert(key.clone(), object.clone(), source) {
                     Insertion::Changed(former) => former,
-                    Insertion::Same if Self::ENROLLED => {
-                        tables.enroll(&key);
+                    Insertion::Same => {
+                        object.replica_set().into_iter().for_each(|replica_set| tables.enroll(&key, replica_set));
                         return Concerned::new();
                     }
-                    Insertion::Same | Insertion::Stale => return Concerned::new(),
+                    Insertion::Stale => return Concerned::new(),
                 };
                 let mut concerned = Concerned::new();
                 if former.as_ref().is_some_and(|former| object.is_same_to_others(former)) {
@@ -91,9 +91,7 @@ macro_rules! table {
                 }
                 concerned.extend(former.iter().flat_map(|former| former.unlink(tables, &key)));
                 tables.$link(&key, &object, true);
-                if Self::ENROLLED {
-                    tables.enroll(&key);
-                }
+                object.replica_set().into_iter().for_each(|replica_set| tables.enroll(&key, replica_set));
                 concerned.extend(tables.$concerns(&key, &object));
                 concerned
             }

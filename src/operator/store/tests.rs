@@ -4,6 +4,7 @@ mod crowds;
 mod impostors;
 mod versions;
 
+use super::crowds::TOLD_LATER;
 use super::*;
 use std::collections::BTreeMap;
 

@@ -1,5 +1,6 @@
 //! Many groups over one Deployment, or that name one Lease: who hears of a change at once, and who leads.
 
+use super::super::crowds::TOLD_OF_A_CROWD;
 use super::*;
 
 #[test]
